@@ -1,0 +1,139 @@
+"""What plugins import: the contract of each kind of component. Importing this module does not import torch.
+
+A component is a plain callable with a typed signature; the signature is its schema. What each kind is called with
+and has to return stands in `CONTRACTS`, which `zoo show` prints. Helpers that need torch (`replace_head`, …) are
+imported from zoo.model when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONTRACTS = {
+    "architectures": "a source: names() without torch, build(name, **arguments) -> nn.Module, and optionally "
+    "tags(name), weights(name, tag) -> Weights, preprocessing(name, tag) -> Preprocessing; "
+    "or one callable (**arguments) -> nn.Module",
+    "surgeries": "(model, *, …) -> nn.Module; operates in place and returns the model",
+    "freezing": "(model, *, …) -> iterable of dotted names of parameters and modules that shall stand still",
+    "modules": "an nn.Module class or a factory (…) -> nn.Module",
+    "datasets": "(*, …) -> Data",
+    "weights": "() -> Weights",
+    "remaps": "() -> a list of rules, as they would stand under `remap:` in a recipe",
+    "initializers": "(tensor, *, …) -> None; fills the tensor in place, under torch.no_grad",
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the tensor a network was trained on.
+
+    `size` is (height, width) in pixels; `mean` and `std` are per channel, of values scaled to 0..1;
+    `crop_fraction` is the share of the resized short side that the centre crop keeps; `channels` is the number of
+    input channels. `interpolation` is `nearest`, `bilinear`, `bicubic` or `lanczos`.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+    crop_fraction: float = 0.875
+    channels: int = 3
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where trained parameters lie and what it takes to use them.
+
+    `location` is a file path, `hf://org/repo[/file]` or an https address. `architecture` is the network they fit
+    after `remap` (a registered remap's name, or rules) was applied. `sha256` is the whole digest or a prefix of at
+    least 8 characters. `convert`, where given, turns the state dict read from `location` into the model's layout
+    the way the upstream library does, after `remap`.
+    """
+
+    location: str
+    architecture: str
+    remap: str | Sequence[Mapping[str, Any]] | None = None
+    preprocessing: Preprocessing | None = None
+    sha256: str | None = None
+    classes: Sequence[str] | None = None
+    license: str | None = None
+    source: str | None = None
+    convert: Callable[[dict[str, Any], nn.Module], dict[str, Any]] | None = None
+
+
+@runtime_checkable
+class ArchitectureSource(Protocol):
+    """Many architectures behind one entry point, whose name is their namespace (`timm` in `timm/resnet50`).
+
+    `tags(name) -> list[str]`, `weights(name, tag) -> Weights` and `preprocessing(name, tag) -> Preprocessing` are
+    optional beside these two.
+    """
+
+    def names(self) -> Iterable[str]:
+        """Names without the namespace, found by reading, not by importing torch."""
+        ...
+
+    def build(self, name: str, **arguments: Any) -> nn.Module:
+        """The module with fresh parameters, on the default device (zoo builds under `torch.device('meta')` too)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a dataset component returns.
+
+    `train` and `validation` are map-style datasets (`__len__`, `__getitem__`) of (image, target). An image is a
+    PIL image, a uint8 tensor [c, h, w], or a path to an image file; zoo decodes, transforms and normalises. With
+    `task` "features" the input is a float tensor taken as it is. A target is a class index, a float (vector) or a
+    multi-hot vector, as `task` says: "classification", "multilabel" or "regression". `validation` may be None: a
+    seeded part of `train` is then held out. `classes` are the class names by index.
+    """
+
+    train: Any
+    validation: Any | None = None
+    classes: Sequence[str] = ()
+    task: str = "classification"
+    inputs: str = "image"
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the data and the weights tell a surgery: `auto` in a recipe is filled in from here.
+
+    A surgery that names a keyword-only parameter `context` is handed this object; it is not part of its schema.
+    """
+
+    num_classes: int | None = None
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    task: str = "classification"
+
+
+_LAZY = {
+    "replace_head": "zoo.model.head",
+    "find_head": "zoo.model.head",
+    "get_module": "zoo.model.paths",
+    "set_module": "zoo.model.paths",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'zoo.api' has no attribute {name!r}")
