@@ -100,9 +100,7 @@ def _expand(entry: Component) -> tuple[Component, ...]:
         return (entry.broken(f"names() gave more than {NAMES_LIMIT} names"),)
     if wrong := [member for member in members if not isinstance(member, str)]:
         return (entry.broken(f"names() gave {wrong[0]!r}, which is not a string"),)
-    return tuple(
-        replace(entry, name=f"{entry.name}/{member}", member=member) for member in sorted(set(members))
-    )
+    return tuple(replace(entry, name=f"{entry.name}/{member}", member=member) for member in sorted(set(members)))
 
 
 def resolve(name: str, kind: str) -> Component:
@@ -158,9 +156,7 @@ def _cause(error: BaseException) -> str:
 
 def _unknown(name: str, kind: str, rows: Iterable[Component]) -> InputError:
     hint = did_you_mean(name, [row.name for row in rows])
-    return InputError(
-        f"no {kind} component is called {name!r}", suggestion=hint or f"see: zoo list --kind {kind}"
-    )
+    return InputError(f"no {kind} component is called {name!r}", suggestion=hint or f"see: zoo list --kind {kind}")
 
 
 def _broken(component: Component) -> InputError:
