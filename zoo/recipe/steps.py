@@ -93,7 +93,7 @@ class Evaluate(Options):
 
 
 class Save(Options):
-    """`save:` writes a checkpoint in the run's folder. `only: trainable` keeps what changed against the base weights."""
+    """`save:` writes a checkpoint in the run's folder. `only: trainable` keeps what the base weights lack."""
 
     name: str = "model"
     only: Literal["all", "trainable"] = "all"
