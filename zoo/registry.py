@@ -146,7 +146,7 @@ def load_source(component: Component) -> Any:
 
 
 def _import(component: Component) -> Any:
-    entry = importlib.metadata.EntryPoint(component.name, f"zoo.{component.kind}", component.target)
+    entry = importlib.metadata.EntryPoint(component.name, component.target, f"zoo.{component.kind}")
     return entry.load()
 
 
