@@ -1,0 +1,1 @@
+"""torchvision's classification datasets as components, grouped by how torchvision names their splits."""
