@@ -1,0 +1,35 @@
+"""What a recipe works on: the built model and all that a checkpoint needs to say about how it came to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from zoo.api import Preprocessing
+
+if TYPE_CHECKING:
+    from zoo.model.freezing import FrozenPart
+
+
+@dataclass
+class Assembly:
+    """A model and its history.
+
+    `architecture` is the full name and `arguments` what it was built with. `operations` are the structural steps in
+    order, each `{"surgery": full name, "arguments": {…}}`, JSON-able, with every inferred value written out: replaying
+    them on a freshly built architecture gives the same structure. `base_weights` names the weights that went in first
+    (`{"name", "sha256", …}`). `notes` are remarks for the person (not kept in a checkpoint).
+    """
+
+    model: nn.Module
+    architecture: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    operations: list[dict[str, Any]] = field(default_factory=list)
+    base_weights: dict[str, Any] | None = None
+    classes: tuple[str, ...] = ()
+    task: str = "classification"
+    frozen: FrozenPart | None = None
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,145 @@
+"""Build an architecture by name, and rebuild what a checkpoint describes."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo import registry
+from zoo.api import Preprocessing
+from zoo.errors import InputError, Problem, WorkError, did_you_mean
+from zoo.model.assembly import Assembly
+
+# These make upstream builders download or unpickle files; weights go through `weights:` and its plan.
+_WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+Device = torch.device | str
+
+
+def build(
+    architecture: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    device: Device | None = None,
+) -> Assembly:
+    """The named architecture with fresh parameters.
+
+    `architecture` is a full name (`timm/resnet50`) or a bare one while it is unique. On `device="meta"` nothing is
+    allocated, unless the constructor needs real numbers: it is then built on the CPU, moved, and `notes` says so.
+
+    Raises InputError for an unknown or broken name and for arguments it does not take (with the nearest valid ones),
+    WorkError when the constructor fails by itself.
+    """
+    component = registry.resolve(architecture, "architectures")
+    given = dict(arguments or {})
+    _refuse_weights(component.name, given)
+    make: Callable[..., nn.Module] = registry.load(component)
+    notes: list[str] = []
+    try:
+        model = _make(make, given, torch.device(device or "cpu"), notes)
+    except Exception as error:
+        raise _explain(component.name, make, given, error) from error
+    if not isinstance(model, nn.Module):
+        raise WorkError(f"{component.name} gave {type(model).__name__} where an nn.Module is due")
+    return Assembly(model, component.name, given, preprocessing(component), notes=notes)
+
+
+def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Assembly:
+    """The assembly a checkpoint's metadata describes: the architecture built and its operations replayed.
+
+    `metadata` has an Assembly's `architecture`, `arguments`, `operations`, `preprocessing`, `classes`, `task` and
+    `base_weights`. Parameters are fresh; the caller fills them. On `meta`, tensors that are no part of the state dict
+    (buffers that are not persistent) stay without values: build on the device itself where they are needed.
+    Raises InputError where metadata names what is not installed or does not fit.
+    """
+    from zoo.model.operate import replay
+
+    assembly = build(metadata["architecture"], metadata.get("arguments"), device=device)
+    if described := metadata.get("preprocessing"):
+        assembly.preprocessing = Preprocessing.from_dict(described)
+    assembly.classes = tuple(metadata.get("classes") or ())
+    assembly.task = metadata.get("task") or assembly.task
+    assembly.base_weights = metadata.get("base_weights")
+    return replay(assembly, metadata.get("operations") or [])
+
+
+def preprocessing(component: registry.Component) -> Preprocessing:
+    """What an architecture's source says its images should look like; ImageNet's habits where it says nothing."""
+    source = registry.load_source(component)
+    if component.member is None or not hasattr(source, "preprocessing"):
+        return Preprocessing()
+    told: Preprocessing | None = source.preprocessing(component.member, None)
+    return told or Preprocessing()
+
+
+def _make(
+    make: Callable[..., nn.Module], arguments: dict[str, Any], device: torch.device, notes: list[str]
+) -> nn.Module:
+    try:
+        with device:
+            return make(**arguments)
+    except (RuntimeError, NotImplementedError) as error:
+        if device.type != "meta":
+            raise
+        with contextlib.suppress(Exception):
+            model = make(**arguments).to(device)
+            notes.append(f"built with real memory first: its constructor fails on meta ({error})")
+            return model
+        raise
+
+
+def _refuse_weights(name: str, arguments: Mapping[str, Any]) -> None:
+    for key in _WEIGHTS_ARGUMENTS:
+        if arguments.get(key):
+            raise InputError(
+                f"{name}: the argument {key!r} would load weights behind zoo's back",
+                suggestion="name them under model.weights instead",
+            )
+
+
+def _explain(name: str, make: Callable[..., nn.Module], given: dict[str, Any], error: Exception) -> Exception:
+    """The user's error where arguments were given, the architecture's own failure otherwise."""
+    cause = f"{type(error).__name__}: {error}"
+    if isinstance(error, InputError | WorkError):
+        return error
+    if not given:
+        return WorkError(f"{name} cannot be built: {cause}")
+    if wrong := _unexpected(make, given, error):
+        known = _keywords(make)
+        return InputError([Problem(f"{name} takes no argument {k!r}", None, did_you_mean(k, known)) for k in wrong])
+    written = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    return InputError(f"{name} cannot be built with {written}: {cause}")
+
+
+def _unexpected(make: Callable[..., nn.Module], given: dict[str, Any], error: Exception) -> list[str]:
+    """All arguments the builder does not know: Python names one at a time, so it is asked again without each."""
+    wrong: list[str] = []
+    while isinstance(error, TypeError) and (named := _UNEXPECTED.search(str(error))) and named.group(1) in given:
+        wrong.append(named.group(1))
+        given = {key: value for key, value in given.items() if key != wrong[-1]}
+        try:
+            with torch.device("meta"):
+                make(**given)
+        except Exception as further:
+            error = further
+        else:
+            break
+    return wrong
+
+
+def _keywords(make: Callable[..., nn.Module]) -> set[str]:
+    """The keyword arguments a builder takes: its own, or, behind `**kwargs`, those of the class it builds."""
+    own = inspect.signature(make).parameters.values()
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in own):
+        return {parameter.name for parameter in own}
+    with contextlib.suppress(Exception), torch.device("meta"):
+        built = inspect.signature(type(make()).__init__).parameters
+        return set(built) - {"self"}
+    return set()

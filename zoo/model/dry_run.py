@@ -1,0 +1,182 @@
+"""Run a model without computing: the shapes through every module, and the modules that forward never uses.
+
+Three ways, in this order: on stand-ins for its tensors on `meta` (fast, no memory); on fake tensors (for models that
+keep plain tensors beside their parameters); and, where forward looks at values, on one small real batch.
+The model is not altered: modes, buffers, hooks and the random generator are as before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+from torch.func import functional_call
+
+from zoo.api import Preprocessing
+from zoo.errors import InputError, WorkError
+from zoo.model.trace import Shape, Trace, tensors_in
+
+BATCH = 2  # one sample would break batch normalisation in training mode
+_NEEDS_VALUES = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+
+
+class UndecidedError(WorkError):
+    """A forward pass that looks at values, on a model that has none (it stands on `meta`)."""
+
+
+@dataclass
+class DryRun:
+    """What a forward pass in evaluation mode looks like.
+
+    `output_shape` is that of the main output (logits), `outputs` has all of them by name or index. `shapes` maps a
+    module's path to the shapes of its first tensor input and first tensor output, the batch dimension included.
+    `uncalled` are the top-most modules with parameters or buffers that forward never uses; those it uses in training
+    mode alone (auxiliary heads) stand in `training_only`. `order` has the paths in the order they were called; `way`
+    is "meta", "fake" or "real".
+    """
+
+    input_shape: Shape
+    output_shape: Shape
+    outputs: dict[str, Shape]
+    shapes: dict[str, tuple[Shape | None, Shape | None]]
+    uncalled: list[str]
+    training_only: list[str] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    way: str = "meta"
+
+
+def input_shape(preprocessing: Preprocessing) -> Shape:
+    """[b, c, h, w] of a small batch as `preprocessing` makes it."""
+    return (BATCH, preprocessing.channels, *preprocessing.size)
+
+
+def dry_run(model: nn.Module, shape: Shape | Preprocessing) -> DryRun:
+    """Propagate shapes through `model` in evaluation mode.
+
+    `shape` is the whole input's, the batch dimension included, or a Preprocessing's image.
+    Raises InputError naming the module that fails when the input does not go through, UndecidedError when that
+    cannot be found out without real numbers.
+    """
+    size = input_shape(shape) if isinstance(shape, Preprocessing) else tuple(shape)
+    way, trace, output = _first_way(model, size)
+    outputs = named_shapes(output)
+    if not outputs:
+        raise InputError(f"the model gives {type(output).__name__}, in which there is no tensor")
+    main = "logits" if "logits" in outputs else next(iter(outputs))
+    run = DryRun(size, outputs[main], outputs, trace.shapes, trace.unused(), order=trace.order, way=way)
+    if run.uncalled:
+        _move_training_only(model, run)
+    return run
+
+
+def named_shapes(output: Any) -> dict[str, Shape]:
+    """The shapes of an output's tensors: a tensor is "0", others go by field name, key or index."""
+    if isinstance(output, Tensor):
+        return {"0": tuple(output.shape)}
+    if hasattr(output, "_asdict"):  # a named tuple
+        output = output._asdict()
+    items = output.items() if hasattr(output, "items") else enumerate(tensors_in(output))
+    return {str(key): tuple(value.shape) for key, value in items if isinstance(value, Tensor)}
+
+
+def _move_training_only(model: nn.Module, run: DryRun) -> None:
+    trace = Trace(model)
+    with contextlib.suppress(Exception):  # a model need not run in training mode on such an input
+        _run(model, run.input_shape, run.way, trace, training=True)
+        dead = set(trace.unused())
+        run.training_only = [path for path in run.uncalled if path not in dead]
+        run.uncalled = [path for path in run.uncalled if path in dead]
+
+
+def _first_way(model: nn.Module, size: Shape) -> tuple[str, Trace, Any]:
+    """The first way that works, its trace and the model's output."""
+    on_meta = any(tensor.is_meta for _, tensor in _tensors(model))
+    trace, failure = Trace(model), Exception()
+    for way in ("meta", "fake", "real"):
+        if way == "real" and (on_meta or not isinstance(failure, _NEEDS_VALUES)):
+            break
+        trace = Trace(model)
+        try:
+            return way, trace, _run(model, size, way, trace)
+        except Exception as error:
+            failure = error
+    if isinstance(failure, _NEEDS_VALUES):
+        raise UndecidedError(f"forward looks at values, so shapes cannot be found on meta ({trace.where()})")
+    cause = f"{type(failure).__name__}: {failure}".splitlines()[0]
+    raise InputError(f"an input {list(size)} does not go through the model: {trace.where()}: {cause}") from failure
+
+
+def _run(model: nn.Module, size: Shape, way: str, trace: Trace, *, training: bool = False) -> Any:
+    """One forward pass on stand-ins for the model's tensors."""
+    with _untouched(model, training), _setting(way):
+        stand_ins = {name: _stand_in(tensor, way) for name, tensor in _tensors(model)}
+        trace.stand_ins = {id(tensor): stand_ins[name] for name, tensor in _tensors(model)}
+        floating = [t for t in stand_ins.values() if t.is_floating_point()]
+        like = floating[0] if floating else torch.empty(0)
+        generator = torch.Generator(like.device).manual_seed(0) if way == "real" else None
+        value = torch.randn(size, generator=generator, dtype=like.dtype, device=like.device)
+        with trace.watching():
+            return functional_call(model, stand_ins, (value,))
+
+
+@contextlib.contextmanager
+def _setting(way: str) -> Iterator[None]:
+    """Where new tensors are made in each way."""
+    if way == "real":
+        yield
+    elif way == "meta":
+        with torch.device("meta"):
+            yield
+    else:
+        log = logging.getLogger("torch._subclasses.fake_tensor")  # prints a traceback for every shape that does not fit
+        level = log.level
+        log.setLevel(logging.CRITICAL)
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                yield
+        finally:
+            log.setLevel(level)
+
+
+def _stand_in(tensor: Tensor, way: str) -> Tensor:
+    if way == "real":
+        return tensor.detach().clone()
+    device = "cpu" if way == "fake" and tensor.is_meta else "meta" if way == "meta" else tensor.device
+    return torch.empty_like(tensor, device=device)
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, shared ones once."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+@contextlib.contextmanager
+def _untouched(model: nn.Module, training: bool) -> Iterator[None]:
+    """The body runs without autograd in the mode asked for; modes and the random generator are put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for module, _ in modes:
+                module.training = training
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,230 @@
+"""A module as a recipe writes it: a torch.nn class by name or a plugin's module, with what may be left out.
+
+    ReLU                                            a name alone
+    {Linear: {out_features: 10}}                    a name and its arguments
+    {Sequential: [{Linear: {out_features: 256}}, ReLU, {Linear: {out_features: 10}}]}
+    {Sequential: {first: Linear, "block 1": ReLU}}  the same with names
+    {acme/cosine: {scale: 16}}                      a plugin's module
+
+Never a dotted path: a recipe cannot import code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from zoo import registry
+from zoo.errors import InputError, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from zoo.model.infer import Place
+
+_TENSOR_OPTIONS = ("device", "dtype")  # the model decides these
+_NOT_BY_NAME = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel")
+
+
+def torch_modules() -> dict[str, type[nn.Module]]:
+    """The torch.nn classes a recipe may name: those that run by themselves and know their shapes."""
+    return {
+        name: value
+        for name, value in vars(nn).items()
+        if isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and name not in _NOT_BY_NAME
+        and not issubclass(value, nn.modules.lazy.LazyModuleMixin)
+    }
+
+
+@dataclass
+class ModuleSpec:
+    """An order form for a module. `build` fills in its blanks, so that `as_json` then says exactly what was built.
+
+    `arguments` hold plain values, and a ModuleSpec where an argument is itself a module; `parts` are the named
+    children of a Sequential. A surgery's keyword parameter annotated `ModuleSpec` is handed one; recipe validation
+    calls `parse` on what stands there.
+    """
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, ModuleSpec] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, value: Any) -> ModuleSpec:
+        """Read what a recipe wrote. Raises InputError with every unknown name and argument found."""
+        if isinstance(value, ModuleSpec):
+            return value
+        name, written = _name_and_arguments(value)
+        known = parameters(constructor(name))
+        if name == "Sequential" or (_takes_parts(known) and isinstance(written, list)):
+            return cls(name, parts=_parse_parts(written))
+        if not isinstance(written, Mapping):
+            written = _positional(name, written, known)
+        spec, problems = cls(name), _unknown_arguments(name, written, known)
+        for key, given in written.items():
+            try:
+                module = key in known and _is_module(known[key]) and not isinstance(given, nn.Module)
+                spec.arguments[str(key)] = cls.parse(given) if module and given is not None else given
+            except InputError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise InputError(problems)
+        return spec
+
+    def build(
+        self, place: Place | None = None, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        """The module with fresh parameters, on `device` and in `dtype` (floating parameters only).
+
+        What was left out is worked out from `place` (what stands there, what arrives there) and kept in `arguments`.
+        Raises InputError for what cannot be worked out and for values the module does not accept.
+        """
+        from zoo.model.infer import fill
+
+        fill(self, place)
+        with torch.device(device or "cpu"):
+            module = self.construct()
+        return module.to(dtype) if dtype else module
+
+    def construct(self) -> nn.Module:
+        """The module on the default device from what is written, nothing filled in. Raises InputError."""
+        make = constructor(self.name)
+        parts = OrderedDict((name, part.construct()) for name, part in self.parts.items())
+        arguments = {k: v.construct() if isinstance(v, ModuleSpec) else v for k, v in self.arguments.items()}
+        try:
+            built = make(parts) if self.name == "Sequential" else make(*parts.values(), **arguments)
+        except InputError:
+            raise
+        except Exception as error:
+            written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            raise InputError(f"{self.name}({written}) cannot be built: {type(error).__name__}: {error}") from error
+        if not isinstance(built, nn.Module):
+            raise InputError(f"{self.name} gave {type(built).__name__} where an nn.Module is due")
+        return built
+
+    def as_json(self) -> str | dict[str, Any]:
+        """What `parse` reads back to an equal spec, as plain JSON-able data."""
+        if self.parts or self.name == "Sequential":
+            numbered = list(self.parts) == [str(index) for index in range(len(self.parts))]
+            written = {name: part.as_json() for name, part in self.parts.items()}
+            return {self.name: list(written.values()) if numbered else written}
+        return (
+            {self.name: {key: _plain(value) for key, value in self.arguments.items()}} if self.arguments else self.name
+        )
+
+    def copy(self) -> ModuleSpec:
+        return ModuleSpec.parse(self.as_json())
+
+    def __str__(self) -> str:
+        inside = [f"{key}={value}" for key, value in self.arguments.items()]
+        return f"{self.name}({', '.join(inside + [str(part) for part in self.parts.values()])})"
+
+
+def constructor(name: str) -> Callable[..., nn.Module]:
+    """The class or factory called `name`: torch.nn's, else a plugin's. Raises InputError with the nearest names."""
+    known = torch_modules()
+    if name in known:
+        return known[name]
+    if "." in name and "/" not in name:
+        hint = did_you_mean(name.rpartition(".")[2], known) or "see: zoo list --kind modules"
+        raise InputError(f"a module is named, not imported: {name!r} is a dotted path", suggestion=hint)
+    if name.startswith("Lazy") and name.removeprefix("Lazy") in known:
+        hint = f"write {name.removeprefix('Lazy')}: what is left out is worked out"
+        raise InputError(f"{name} has no shapes to keep in a checkpoint", suggestion=hint)
+    try:
+        loaded: Callable[..., nn.Module] = registry.load(name, "modules")
+    except InputError as error:
+        plugins = registry.names("modules")
+        if "/" in name or name in [full.partition("/")[2] for full in plugins]:
+            raise
+        hint = did_you_mean(name, [*known, *plugins]) or "torch.nn's classes, or: zoo list --kind modules"
+        raise InputError(f"no module is called {name!r}", suggestion=hint) from error
+    return loaded
+
+
+def parameters(make: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
+    """What a module is built from, annotations resolved, without torch's `device` and `dtype`."""
+    try:
+        signature = inspect.signature(make, eval_str=True)
+    except (NameError, TypeError):  # annotations under TYPE_CHECKING cannot be resolved
+        signature = inspect.signature(make)
+    return {name: value for name, value in signature.parameters.items() if name not in _TENSOR_OPTIONS}
+
+
+def _is_module(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter's annotation is a module, perhaps an optional one."""
+    options = typing.get_args(parameter.annotation) or (parameter.annotation,)
+    return any(isinstance(option, type) and issubclass(option, nn.Module | ModuleSpec) for option in options)
+
+
+def _takes_parts(known: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a module is built from any number of modules, as Sequential is."""
+    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in known.values())
+
+
+def _name_and_arguments(value: Any) -> tuple[str, Any]:
+    if isinstance(value, str):
+        return value, {}
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, arguments),) = value.items()
+        if isinstance(name, str):
+            return name, {} if arguments is None else arguments
+    raise InputError(
+        f"a module is a name or one name with its arguments, not {value!r}",
+        suggestion="for instance ReLU or {Linear: {out_features: 10}}",
+    )
+
+
+def _parse_parts(written: Any) -> dict[str, ModuleSpec]:
+    items = written.items() if isinstance(written, Mapping) else enumerate(_listed(written))
+    parts: dict[str, ModuleSpec] = {}
+    problems: list[Problem] = []
+    for key, value in items:
+        name = str(key)
+        if not name or "." in name:
+            problems.append(Problem(f"a module inside Sequential cannot be called {name!r}: no dots, not empty"))
+        try:
+            parts[name] = ModuleSpec.parse(value)
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(problems)
+    return parts
+
+
+def _listed(written: Any) -> Iterable[Any]:
+    if isinstance(written, list | tuple):
+        return written
+    raise InputError(
+        f"Sequential holds a list of modules, not {written!r}",
+        suggestion="for instance {Sequential: [{Linear: {out_features: 256}}, ReLU]}",
+    )
+
+
+def _positional(name: str, value: Any, known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """`{Dropout: 0.5}`: a single value is the first parameter."""
+    if not known:
+        raise InputError(f"{name} takes no arguments, but {value!r} is given")
+    return {next(iter(known)): value}
+
+
+def _unknown_arguments(name: str, written: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> list[Problem]:
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return []
+    hints = {key: did_you_mean(str(key), known) or f"it takes {', '.join(known) or 'none'}" for key in written}
+    return [Problem(f"{name} takes no argument {k!r}", None, hints[k]) for k in written if k not in known]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ModuleSpec):
+        return value.as_json()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
