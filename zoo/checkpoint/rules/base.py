@@ -1,0 +1,151 @@
+"""What a rule is, and the names as they stand between two rules."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from zoo.checkpoint.header import Entry
+from zoo.checkpoint.operations import Expression, Operation, ShapeError, make
+from zoo.checkpoint.rules.patterns import Pattern
+from zoo.errors import InputError, Location
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What rules may know beside the source's names: the target's entries and both class lists, where known."""
+
+    target: Mapping[str, Entry] = field(default_factory=dict)
+    source_classes: Sequence[str] = ()
+    target_classes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Two tensors that must hold the same values, or something is lost when only `canonical` is kept."""
+
+    alias: str
+    value: Expression
+    canonical: str
+    canonical_value: Expression
+
+
+@dataclass
+class State:
+    """The names as they stand, each with how its tensor is made of the source's, and what has happened so far.
+
+    `shared` names hold the same tensor as another name (tied). `dropped` maps a name to the rule that dropped it.
+    `initialised` maps a name to what in it is new and comes from no source. `claims` are to be checked on the values.
+    """
+
+    values: dict[str, Expression]
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    shared: set[str] = field(default_factory=set)
+    dropped: dict[str, Rule] = field(default_factory=dict)
+    initialised: dict[str, str] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+
+    def rename(self, renamed: Mapping[str, str], rule: Rule) -> None:
+        """Give names new ones, all at once, keeping their order. Raises InputError where two land on one name."""
+        origins: dict[str, str] = {}
+        for name in self.values:
+            new = renamed.get(name, name)
+            if not new:
+                raise InputError(f"{rule} leaves nothing of the name {name!r}", location=rule.location)
+            if new in origins:
+                raise InputError(
+                    f"{rule} puts two tensors on one name: {origins[new]!r} and {name!r} both become {new!r}",
+                    location=rule.location,
+                    suggestion="drop one of them first, or make the pattern narrower",
+                )
+            origins[new] = name
+        self.values = {new: self.values[name] for new, name in origins.items()}
+        self.shared = {renamed.get(name, name) for name in self.shared}
+        self.initialised = {renamed.get(name, name): text for name, text in self.initialised.items()}
+
+    def put(self, made: Mapping[str, Expression], instead_of: Iterable[str], rule: Rule) -> None:
+        """Put new tensors where the first of `instead_of` stood. Raises InputError where a name is taken."""
+        old = list(instead_of)
+        if taken := [name for name in made if name in self.values and name not in old]:
+            raise InputError(f"{rule} makes {taken[0]!r}, but that name is taken", location=rule.location)
+        values: dict[str, Expression] = {}
+        for name, value in self.values.items():
+            if name == old[0]:
+                values.update(made)
+            if name not in old:
+                values[name] = value
+        self.values = values
+        self.shared -= set(old)
+
+    def change(self, name: str, rule: Rule, operation: Callable[[Expression], Operation | None]) -> None:
+        """Apply the operation that `operation` gives for the tensor; None leaves it as it is."""
+        with self.typed(name, rule):
+            value = self.values[name]
+            step = operation(value)
+            self.values[name] = value if step is None else make(step, value)
+
+    @contextmanager
+    def typed(self, name: str, rule: Rule) -> Iterator[None]:
+        """What does not fit in here becomes an InputError that names the rule and the tensor."""
+        try:
+            yield
+        except ShapeError as error:
+            raise InputError(f"{rule} does not fit {name!r}: {error}", location=rule.location) from error
+
+    def drop(self, names: Iterable[str], rule: Rule) -> None:
+        for name in list(names):
+            del self.values[name]
+            self.shared.discard(name)
+            self.dropped[name] = rule
+
+
+@dataclass(frozen=True)
+class Rule(ABC):
+    """One rule of a program. `location` is where it stands in a file, if it does."""
+
+    kind: ClassVar[str]
+    location: Location | None = field(default=None, compare=False, kw_only=True)
+
+    @abstractmethod
+    def apply(self, state: State) -> list[str]:
+        """Run on names, dtypes and shapes; the parts of the rule (patterns, …) that found nothing to do come back."""
+
+    @abstractmethod
+    def inverse(self) -> list[Rule]:
+        """The rules that undo it. Raises InversionError with the reason where there are none."""
+
+    @abstractmethod
+    def value(self) -> Any:
+        """What stands behind `kind:` in YAML."""
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The rule as it would stand in YAML."""
+        return {self.kind: self.value()}
+
+    def __str__(self) -> str:
+        return f"rule `{self.kind}: {_short(self.value())}`"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        rows = [f"{key}: {_short(item)}" for key, item in value.items()]
+        return "{" + ", ".join(rows[:4]) + (f", … {len(rows) - 4} more" if len(rows) > 4 else "") + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(item) for item in value[:6]) + (", …" if len(value) > 6 else "") + "]"
+    return str(value)
+
+
+def matching(state: State, patterns: Sequence[Pattern]) -> tuple[list[str], list[str]]:
+    """The names that any of the patterns chooses, in order, and the patterns that choose none."""
+    hits = {pattern: [name for name in state.values if pattern.matches(name)] for pattern in patterns}
+    chosen = {name for names in hits.values() for name in names}
+    return [name for name in state.values if name in chosen], [str(p) for p, names in hits.items() if not names]
+
+
+def said(**values: Any) -> dict[str, Any]:
+    """The values that were said, tuples as lists: what a rule writes into YAML."""
+    given = {key: value for key, value in values.items() if value is not None}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
