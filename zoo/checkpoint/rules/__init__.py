@@ -4,6 +4,7 @@ Everything here works on names, dtypes and shapes alone and imports neither nump
 """
 
 from zoo.checkpoint.rules.base import Claim, Rule, State, Surroundings
+from zoo.checkpoint.rules.inversion import check_inverse, invert
 from zoo.checkpoint.rules.parsing import RULES, dump_rules, load_rules, parse_rules
 from zoo.checkpoint.rules.patterns import InversionError, Pattern, PatternError, Template
 from zoo.checkpoint.rules.program import Outcome, run
@@ -19,7 +20,9 @@ __all__ = [
     "State",
     "Surroundings",
     "Template",
+    "check_inverse",
     "dump_rules",
+    "invert",
     "load_rules",
     "parse_rules",
     "run",

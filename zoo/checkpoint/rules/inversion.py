@@ -1,0 +1,63 @@
+"""Runs a program of rules backwards: the inverse of each rule, last first, and the check that it leads back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zoo.checkpoint.header import Entry
+from zoo.checkpoint.rules.base import Rule, Surroundings
+from zoo.checkpoint.rules.naming import Rename
+from zoo.checkpoint.rules.patterns import InversionError
+from zoo.checkpoint.rules.program import run, start
+from zoo.errors import InputError, Problem
+
+
+def invert(rules: Sequence[Rule]) -> list[Rule]:
+    """The program that undoes `rules`. Raises InputError that names every rule which cannot be undone, and why."""
+    inverse: list[Rule] = []
+    problems: list[Problem] = []
+    for rule in reversed(rules):
+        try:
+            inverse += rule.inverse()
+        except InversionError as error:
+            problems.append(Problem(f"{rule} cannot run backwards: {error}", rule.location))
+    if problems:
+        raise InputError(problems[::-1])
+    return inverse
+
+
+def check_inverse(
+    rules: Sequence[Rule],
+    inverse: Sequence[Rule],
+    entries: Mapping[str, Entry],
+    aliases: Mapping[str, str] | None = None,
+) -> None:
+    """Prove on names, dtypes and shapes that `rules` lead from what `inverse` makes of `entries` back to them.
+
+    Raises InputError where they do not, and where a name has two ways back.
+    """
+    _check_one_way(inverse, entries, aliases or {})
+    back = run(inverse, entries, aliases)
+    there = {name: Entry(name, value.dtype, value.shape) for name, value in back.values.items()}
+    again = run(rules, there, back.ties)
+    expected = {name: (entry.dtype, entry.shape) for name, entry in entries.items() if name not in (aliases or {})}
+    found = {name: (value.dtype, value.shape) for name, value in again.values.items()}
+    if odd := [name for name in expected if found.get(name) != expected[name]]:
+        raise InputError(
+            f"the rules do not lead back to this file: {len(odd)} of its tensors, {odd[0]!r} first, would not come out "
+            "of them again; is it in the layout that the rules lead to?"
+        )
+
+
+def _check_one_way(inverse: Sequence[Rule], entries: Mapping[str, Entry], aliases: Mapping[str, str]) -> None:
+    state = start(entries, aliases, Surroundings())
+    for rule in inverse:
+        if isinstance(rule, Rename):
+            for name in state.values:
+                ways = {new for line in rule.lines if (new := line.apply(name)) is not None}
+                if len(ways) > 1:
+                    raise InputError(
+                        f"{name!r} has {len(ways)} ways back, {' and '.join(map(repr, sorted(ways)))}: two lines of "
+                        "a rename lead to it"
+                    )
+        rule.apply(state)
