@@ -1,0 +1,1 @@
+"""Data: from where samples lie to batches on the device."""

@@ -1,0 +1,87 @@
+"""Resizing, cropping, augmenting and normalising: equal to torchvision's own pipeline, and reproducible."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms as v1
+from torchvision.transforms import v2
+
+from zoo.api import Preprocessing
+from zoo.data import transforms
+from zoo.errors import InputError
+from zoo.recipe.steps import DataOptions
+
+
+def noise(height: int, width: int) -> torch.Tensor:
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (257, 256), (500, 333), (224, 225)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_fit_equals_torchvisions_resize_and_centre_crop(shape, interpolation):
+    image = noise(*shape)
+    to = Preprocessing(size=(224, 224), interpolation=interpolation, crop_fraction=0.875)
+    theirs = v2.Compose([v2.Resize(256, transforms.MODES[interpolation]), v2.CenterCrop(224)])(image)
+    assert torch.equal(transforms.fit(image, to), theirs)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_fit_is_near_pils_resize(interpolation):
+    image = noise(60, 60)
+    to = Preprocessing(size=(32, 32), interpolation=interpolation, crop_fraction=1.0)
+    pil = v2.functional.to_pil_image(image).resize((32, 32), getattr(Image.Resampling, interpolation.upper()))
+    difference = transforms.fit(image, to).int() - v2.functional.pil_to_tensor(pil).int()
+    assert difference.abs().max() <= 1
+
+
+def test_fit_gives_the_size_whatever_the_image():
+    to = Preprocessing(size=(48, 80))
+    for shape in ((8, 8), (1, 500), (48, 80), (47, 81), (200, 90), (1000, 31)):
+        assert transforms.fit(noise(*shape), to).shape == (3, 48, 80)
+
+
+def test_small_images_are_enlarged_whole():
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    image[:, 0] = 255  # a border that a centre crop would cut off
+    fitted = transforms.fit(image, Preprocessing(size=(32, 32), interpolation="nearest", crop_fraction=0.5))
+    assert (fitted[:, :4] == 255).all()
+    assert (fitted[:, 4:] == 0).all()
+    same = noise(32, 32)
+    assert torch.equal(transforms.fit(same, Preprocessing(size=(32, 32))), same)
+
+
+def test_normalise_equals_torchvision():
+    images = torch.stack([noise(16, 16), noise(16, 16)])
+    to = Preprocessing()
+    theirs = torch.stack([v1.Normalize(to.mean, to.std)(image.float().div(255)) for image in images])
+    assert torch.equal(transforms.normalise(images, to), theirs)
+
+
+def test_recipe_values_go_over_the_weights():
+    options = DataOptions(source="x", image_size=96, mean=[0.5], std=[0.25], interpolation="bicubic")
+    assert transforms.resolve(Preprocessing(crop_fraction=0.9), options) == Preprocessing(
+        (96, 96), (0.5,), (0.25,), "bicubic", 0.9
+    )
+    assert transforms.resolve(Preprocessing(), DataOptions(source="x", image_size=(64, 32))).size == (64, 32)
+    with pytest.raises(InputError, match=r"data.mean has 2 values; the network takes 3"):
+        transforms.resolve(Preprocessing(), DataOptions(source="x", mean=[0.1, 0.2]))
+    with pytest.raises(InputError, match="every value must be above 0"):
+        transforms.resolve(Preprocessing(), DataOptions(source="x", std=[0.1, 0.2, 0.0]))
+    with pytest.raises(InputError, match="unknown interpolation 'box'"):
+        transforms.resolve(Preprocessing(interpolation="box"), DataOptions(source="x"))
+
+
+@pytest.mark.parametrize("name", transforms.RANDOM_PER_IMAGE)
+def test_augmentation_depends_on_its_key_alone(name):
+    transform = transforms.augmentation(name, Preprocessing(size=(24, 24), interpolation="lanczos"))
+    image = noise(40, 30)
+    torch.manual_seed(1)
+    first = transforms.seeded(transform, image, 0, 3, 7)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), expected)  # the global generator was put back
+    assert torch.equal(first, transforms.seeded(transform, image, 0, 3, 7))
+    assert not torch.equal(first, transforms.seeded(transform, image, 0, 4, 7))
+    assert (first.shape, first.dtype) == ((3, 24, 24), torch.uint8)

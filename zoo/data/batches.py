@@ -1,0 +1,163 @@
+"""Batches in an order that (seed, epoch) alone decides, from any batch on, whole or dealt out to processes."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from zoo.data import transforms
+from zoo.data.samples import Augmented, Fetcher, Sample, collate
+from zoo.data.split import Indices
+from zoo.errors import InputError
+
+
+class Batch(NamedTuple):
+    """`inputs` are normalised and on the device; `positions` are the samples' places in their part of the data."""
+
+    inputs: Tensor
+    targets: Tensor
+    positions: Tensor
+
+
+class Batches(Protocol):
+    """What the training loop takes: images here, features of a trunk elsewhere."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch, the same in every process."""
+        ...
+
+    def size(self, index: int) -> int:
+        """Samples in the epoch's batch `index`, all processes together."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This process's share of the batches of `epoch`, from batch `start` on; the same ones for the same seed."""
+        ...
+
+
+class Order:
+    """Which samples stand in which batch. A batch is dealt out to `world` processes; `batch_size` counts them all."""
+
+    def __init__(self, samples: int, batch_size: int, *, seed: int, shuffle: bool, rank: int, world: int) -> None:
+        if batch_size < world:
+            raise InputError(f"batch_size {batch_size} cannot be dealt out to {world} processes")
+        self.samples = samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world = world
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.samples, self.batch_size)
+        # batch norm cannot train on a single sample: a last batch that leaves a process fewer than two is dropped
+        too_small = self.shuffle and whole > 0 and rest < 2 * self.world
+        return whole if rest == 0 or too_small else whole + 1
+
+    def size(self, index: int) -> int:
+        return min(self.batch_size, self.samples - index * self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> list[Indices]:
+        """Positions of this process's samples, batch by batch."""
+        order = np.arange(self.samples)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
+        chunks = (order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self)))
+        return [chunk[self.rank :: self.world] for chunk in chunks]
+
+
+class ImageBatches:
+    """Batches of images or features: uint8 up to the device, then flipped where asked, and normalised there.
+
+    Without random transforms of single images, threads decode ahead of the loop (and remember, where the fetcher
+    does); with them, persistent worker processes do.
+    """
+
+    def __init__(
+        self, fetcher: Fetcher, order: Order, *, augmentation: str, device: torch.device, workers: int
+    ) -> None:
+        self.fetcher = fetcher
+        self.order = order
+        self.augmentation = augmentation
+        self.device = device
+        self.workers = workers
+        self._loader: DataLoader | None = None
+        self._keys: list[list[tuple[int, int]]] = []
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def size(self, index: int) -> int:
+        return self.order.size(index)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """See `Batches.epoch`. Raises InputError naming every sample that cannot be read."""
+        plan = self.order.epoch(epoch, start)
+        random = self.augmentation in transforms.RANDOM_PER_IMAGE
+        loaded = self._by_processes(epoch, plan) if random else self._by_threads(plan)
+        flips = self._flips(epoch) if self.augmentation == "flip" else None
+        preprocessing = self.fetcher.samples.preprocessing
+        for positions, (inputs, targets) in zip(plan, loaded, strict=True):
+            places = torch.as_tensor(positions)
+            inputs, targets = self._move(inputs), self._move(targets)
+            if flips is not None:
+                mirrored = self._move(flips[places]).view(-1, 1, 1, 1)
+                inputs = torch.where(mirrored, inputs.flip(-1), inputs)
+            if preprocessing is not None:
+                inputs = transforms.normalise(inputs, preprocessing)
+            yield Batch(inputs, targets, places)
+
+    def _move(self, tensor: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def _flips(self, epoch: int) -> Tensor:
+        """A coin for every sample of the part, so that neither batch size nor process count changes its throw."""
+        generator = torch.Generator().manual_seed(transforms.derived_seed(self.order.seed, epoch))
+        return torch.rand(len(self.fetcher.samples), generator=generator) < 0.5
+
+    def _by_threads(self, plan: Sequence[Indices]) -> Iterator[Sample]:
+        if not self.workers:
+            yield from map(self.fetcher, plan)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead = collections.deque(pool.submit(self.fetcher, positions) for positions in plan[: self.workers + 1])
+            try:
+                for positions in plan[self.workers + 1 :]:
+                    yield ahead.popleft().result()
+                    ahead.append(pool.submit(self.fetcher, positions))
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _by_processes(self, epoch: int, plan: Sequence[Indices]) -> Iterator[Sample]:
+        self._keys[:] = [[(epoch, int(position)) for position in positions] for positions in plan]
+        if self._loader is None:
+            self._loader = self._make_loader()
+        for batch in self._loader:
+            if isinstance(batch, list):
+                raise self.fetcher.samples.unreadable() if isinstance(batch[0], InputError) else batch[0]
+            yield batch
+
+    def _make_loader(self) -> DataLoader:
+        samples = self.fetcher.samples
+        assert samples.preprocessing is not None
+        transform = transforms.augmentation(self.augmentation, samples.preprocessing)
+        return DataLoader(
+            Augmented(samples, transform, self.order.seed),
+            batch_sampler=self._keys,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=collate,
+            generator=torch.Generator(),  # the loader's own draw of seeds shall not move the global generator
+        )

@@ -1,0 +1,167 @@
+"""The chosen samples of a data set, one by one: decoded, cut to size, targets as tensors; and a cache of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.api import Preprocessing
+from zoo.data import transforms
+from zoo.data.decode import to_image
+from zoo.data.reading import read
+from zoo.data.split import Indices
+from zoo.errors import InputError, Problem, ZooError
+
+SHOWN = 20  # broken samples a message lists before it only counts
+
+Sample = tuple[Tensor, Tensor]
+
+
+class Samples:
+    """Part of a data set: `indices` choose and order it. Inputs are images, or features where `preprocessing` is None.
+
+    Picklable where the data set is, so that worker processes can hold it.
+    """
+
+    def __init__(
+        self, dataset: Any, indices: Indices, preprocessing: Preprocessing | None, task: str, outputs: int
+    ) -> None:
+        self.dataset = dataset
+        self.indices = indices
+        self.preprocessing = preprocessing
+        self.task = task
+        self.outputs = outputs
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def raw(self, position: int) -> tuple[Any, Any]:
+        """Input and target as the data set gives them. Raises WorkError naming the sample where it raises."""
+        return read(self.dataset, int(self.indices[position]))
+
+    def decoded(self, value: Any) -> Tensor:
+        """A raw input as an image of its own size (uint8), or a feature tensor (float32)."""
+        if self.preprocessing is None:
+            return torch.as_tensor(value, dtype=torch.float32)
+        return to_image(value, self.preprocessing.channels)
+
+    def fitted(self, value: Any) -> Tensor:
+        """A raw input as evaluation sees it: cut to the network's size where it is an image."""
+        image = self.decoded(value)
+        return image if self.preprocessing is None else transforms.fit(image, self.preprocessing)
+
+    def target(self, value: Any, position: int) -> Tensor:
+        """A class index (int64, no dimensions), or float32 [outputs] for the other tasks."""
+        if self.task != "classification":
+            return torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+        index = int(value)
+        if not 0 <= index < self.outputs:
+            where = f"sample {self.indices[position]}"
+            raise InputError(f"{where}: class index {index} is not one of 0..{self.outputs - 1}")
+        return torch.tensor(index)
+
+    def unreadable(self) -> InputError:
+        """Every sample that cannot be read, as one error; called once the first has turned up."""
+        found: list[Problem] = []
+        for position in range(len(self)):
+            try:
+                value, target = self.raw(position)
+                self.decoded(value)
+                self.target(target, position)
+            except ZooError as error:
+                found += error.problems
+        more = [Problem(f"and {len(found) - SHOWN} more")] if len(found) > SHOWN else []
+        return InputError([*found[:SHOWN], *more])
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Samples under a random transform whose draw depends on (seed, epoch, sample) alone; indexed by (epoch, position).
+
+    An item is a sample, or the error that reading it raised: what is raised in a worker process would reach the
+    caller as a traceback.
+    """
+
+    def __init__(self, samples: Samples, transform: Callable[[Tensor], Tensor], seed: int) -> None:
+        self.samples = samples
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | ZooError:
+        epoch, position = key
+        try:
+            value, target = self.samples.raw(position)
+            image = self.samples.decoded(value)
+            image = transforms.seeded(self.transform, image, self.seed, epoch, int(self.samples.indices[position]))
+            return image, self.samples.target(target, position)
+        except ZooError as error:
+            return error
+
+
+class Fetcher:
+    """Batches of unaugmented samples, from any thread; with `remember` every sample is decoded once and kept."""
+
+    def __init__(self, samples: Samples, remember: bool) -> None:
+        self.samples = samples
+        self.remember = remember
+        self._reading = threading.Lock()  # a data set need not be thread-safe; decoding and resizing run beside it
+        self._inputs: Tensor | None = None
+        self._targets: Tensor | None = None
+        self._filled = np.zeros(len(samples), dtype=bool)
+
+    def __call__(self, positions: Sequence[int] | Indices) -> Sample:
+        """(inputs, targets) of `positions`, stacked. Raises InputError naming every unreadable sample of the set."""
+        if not self.remember:
+            return stack([self._load(position) for position in positions])
+        missing = [position for position in positions if not self._filled[position]]
+        for position in missing:
+            self._keep(position, self._load(position))
+        assert self._inputs is not None
+        assert self._targets is not None
+        chosen = torch.as_tensor(np.asarray(positions))
+        return self._inputs[chosen], self._targets[chosen]
+
+    def _load(self, position: int) -> Sample:
+        try:
+            with self._reading:
+                value, target = self.samples.raw(position)
+            return self.samples.fitted(value), self.samples.target(target, position)
+        except InputError as error:
+            raise self.samples.unreadable() from error
+
+    def _keep(self, position: int, sample: Sample) -> None:
+        value, target = sample
+        with self._reading:
+            if self._inputs is None or self._targets is None:
+                self._targets = torch.empty((len(self.samples), *target.shape), dtype=target.dtype)
+                self._inputs = torch.empty((len(self.samples), *value.shape), dtype=value.dtype)
+        self._inputs[position] = value
+        self._targets[position] = target
+        self._filled[position] = True
+
+
+def collate(items: Sequence[Sample | ZooError]) -> Sample | list[ZooError]:
+    """The items stacked, or the errors among them: a worker process hands either on."""
+    errors = [item for item in items if isinstance(item, ZooError)]
+    if errors:
+        return errors
+    try:
+        return stack([item for item in items if not isinstance(item, ZooError)])
+    except ZooError as error:
+        return [error]
+
+
+def stack(samples: Sequence[Sample]) -> Sample:
+    """Samples of one shape as a batch. Raises InputError where shapes differ."""
+    try:
+        return torch.stack([value for value, _ in samples]), torch.stack([target for _, target in samples])
+    except RuntimeError as error:
+        shapes = sorted({str([list(value.shape), list(target.shape)]) for value, target in samples})
+        raise InputError(f"samples differ in shape: input and target {' or '.join(shapes[:3])}") from error

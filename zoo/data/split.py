@@ -1,0 +1,47 @@
+"""Which samples are trained on and which are held out: seeded, and stratified where there are classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.reading import read
+
+Indices = NDArray[np.int64]
+
+
+def targets_of(dataset: Any) -> list[Any]:
+    """The target of every sample: from the data set's own list where it keeps one, else by reading each sample."""
+    listed = getattr(dataset, "targets", None)
+    if listed is None:
+        listed = getattr(dataset, "labels", None)
+    if listed is None or len(listed) != len(dataset) or getattr(dataset, "target_transform", None):
+        return [read(dataset, index)[1] for index in range(len(dataset))]
+    return list(listed.tolist() if hasattr(listed, "tolist") else listed)
+
+
+def spread(strata: Sequence[Any] | None, size: int, seed: int) -> Indices:
+    """A random order of `size` positions of which every beginning holds the strata in near their true proportions.
+
+    `strata` has one hashable value a sample (class indices), or is None for a plain random order.
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(size)
+    if strata is None:
+        return order
+    seen: dict[Any, int] = {}
+    rank = np.empty(size)
+    for position in order:
+        seen[strata[position]] = rank[position] = seen.get(strata[position], -1) + 1
+    counts = np.array([seen[value] + 1 for value in strata])
+    share = (rank + 0.5) / counts
+    return order[np.argsort(share[order], kind="stable")]
+
+
+def hold_out(order: Indices, fraction: float) -> tuple[Indices, Indices]:
+    """(train, validation) positions, each sorted: the first `fraction` of `order`, at least one sample, is held out."""
+    count = min(max(round(len(order) * fraction), 1), len(order) - 1)
+    return np.sort(order[count:]), np.sort(order[:count])

@@ -1,0 +1,124 @@
+"""From decoded image to network input: resize and crop, random augmentation (both on uint8), normalise (per batch)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode, functional
+
+from zoo.api import Preprocessing
+from zoo.errors import InputError
+from zoo.recipe.steps import DataOptions
+
+MODES = {
+    "nearest": InterpolationMode.NEAREST_EXACT,
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+    "lanczos": InterpolationMode.LANCZOS,
+}
+SMALLEST_CROP = 0.35  # of the image's area: torchvision's 0.08 is for training from scratch on large data
+RANDOM_PER_IMAGE = ("crop_flip", "randaugment", "trivial")
+
+
+def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing:
+    """The weights' preprocessing with what `data:` says put over it. Raises InputError where mean or std do not fit."""
+    size = options.image_size
+    changes: dict[str, Any] = {
+        "size": (size, size) if isinstance(size, int) else size,
+        "mean": tuple(options.mean) if options.mean else None,
+        "std": tuple(options.std) if options.std else None,
+        "interpolation": options.interpolation,
+    }
+    resolved = replace(preprocessing, **{key: value for key, value in changes.items() if value is not None})
+    for name in ("mean", "std"):
+        values = getattr(resolved, name)
+        if len(values) not in (1, resolved.channels):
+            raise InputError(f"data.{name} has {len(values)} values; the network takes {resolved.channels} channels")
+    if not all(value > 0 for value in resolved.std):
+        raise InputError(f"data.std {list(resolved.std)}: every value must be above 0")
+    if resolved.interpolation not in MODES:
+        raise InputError(f"unknown interpolation {resolved.interpolation!r}", suggestion=f"one of {', '.join(MODES)}")
+    return resolved
+
+
+def fit(image: Tensor, to: Preprocessing) -> Tensor:
+    """Resize the short side and cut out the centre, as evaluation does: uint8 [c, h, w] -> uint8 [c, *to.size].
+
+    The centre crop keeps `crop_fraction` of the resized image. An image no larger than the target is taken whole: its
+    borders are content, not scenery (8x8 digits).
+    """
+    height, width = image.shape[-2:]
+    target_height, target_width = to.size
+    small = height <= target_height and width <= target_width
+    fraction = 1.0 if small else to.crop_fraction
+    scale = max(math.floor(target_height / fraction) / height, math.floor(target_width / fraction) / width)
+    resized = [math.floor(side * scale + 1e-6) for side in (height, width)]  # the bit keeps 223.99999999999997 at 224
+    cropped: Tensor = functional.center_crop(resize(image, resized, to.interpolation), [target_height, target_width])
+    return cropped
+
+
+def resize(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
+    """uint8 [c, h, w] -> uint8 [c, *size], antialiased."""
+    if list(image.shape[-2:]) == list(size):
+        return image
+    if interpolation == "lanczos":  # torch has no lanczos; PIL does
+        pil = functional.resize(functional.to_pil_image(image), list(size), MODES[interpolation])
+        resized: Tensor = functional.pil_to_tensor(pil)
+    else:
+        resized = functional.resize(image, list(size), MODES[interpolation], antialias=True)
+    return resized
+
+
+def augmentation(name: str, to: Preprocessing) -> Callable[[Tensor], Tensor]:
+    """The random transform of one image, uint8 [c, h, w] -> uint8 [c, *to.size], drawn from torch's CPU generator."""
+    mode = MODES[to.interpolation] if to.interpolation != "lanczos" else InterpolationMode.BICUBIC
+    steps: list[Callable[[Tensor], Tensor]] = [
+        v2.RandomResizedCrop(to.size, scale=(SMALLEST_CROP, 1.0), interpolation=mode, antialias=True),
+        v2.RandomHorizontalFlip(),
+    ]
+    if name == "randaugment":
+        steps.append(v2.RandAugment())
+    elif name == "trivial":
+        steps.append(v2.TrivialAugmentWide())
+    composed: Callable[[Tensor], Tensor] = v2.Compose(steps)
+    return composed
+
+
+def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, *key: int) -> Tensor:
+    """`transform(image)` with random numbers that depend on `key` alone, in whichever process it runs.
+
+    The CPU generator is put back afterwards; others are not touched.
+    """
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(derived_seed(*key))
+    try:
+        return transform(image)
+    finally:
+        torch.default_generator.set_state(before)
+
+
+def derived_seed(*key: int) -> int:
+    """A seed that is independent of those of other keys."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+
+def normalise(images: Tensor, to: Preprocessing) -> Tensor:
+    """uint8 [b, c, h, w] -> float32 on the same device: scaled to 0..1, minus mean, by std.
+
+    Bit-equal with torchvision's and timm's ToTensor and Normalize.
+    """
+    mean, std = _constants(to.mean, to.std, images.device)
+    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+@functools.lru_cache(maxsize=16)  # made once a device: a copy in every step would make a GPU wait
+def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor(mean, device=device).view(-1, 1, 1), torch.tensor(std, device=device).view(-1, 1, 1)
