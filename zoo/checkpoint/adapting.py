@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoo.checkpoint.operations import FLOATING, Expression, Operation, ShapeError
+from zoo.checkpoint.expression import FLOATING, Expression, Operation, ShapeError
 
 if TYPE_CHECKING:
     import torch
 
-    from zoo.checkpoint.operations import Array
+    from zoo.checkpoint.expression import Array
 
 
 class _Computed(Operation):

@@ -1,82 +1,20 @@
-"""What can be done to a tensor's layout on the way, typed on (dtype, shape), and how a tensor is made of others.
+"""What can be done to a tensor's layout on the way, typed on (dtype, shape).
 
-An `Expression` is a tree: its leaves are the source's tensors, its nodes operations. It is built and checked on
-shapes alone; `evaluate` runs it on numpy arrays that carry the tensor's bits (see `sources.Source.array`), so layout
-operations never change a value, whatever the dtype. Importing this module imports neither numpy nor torch.
+Layout operations move bits and never change a value, whatever the dtype; what computes new values is in `adapting`.
+Importing this module imports neither numpy nor torch.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from zoo.checkpoint.header import BITS
+from zoo.checkpoint.expression import Expression, Operation, ShapeError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
-
-FLOATING = frozenset(dtype for dtype in BITS if dtype.startswith(("F", "BF")))
-
-
-class ShapeError(ValueError):
-    """The operation does not fit the tensor; the message says why, the caller adds which tensor and rule."""
-
-
-@dataclass(frozen=True)
-class Expression:
-    """A tensor to be: its dtype and shape, and either the `source` it is or the operation that makes it."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    source: str | None = None
-    operation: Operation | None = None
-    inputs: tuple[Expression, ...] = ()
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Names of the source's tensors it reads, in order, each once."""
-        return tuple(dict.fromkeys(self._leaves()))
-
-    def _leaves(self) -> Iterator[str]:
-        if self.source is not None:
-            yield self.source
-        for value in self.inputs:
-            yield from value._leaves()
-
-    @property
-    def operations(self) -> tuple[Operation, ...]:
-        """The operations in order of execution; those that stand on several branches alike are named once."""
-        own = () if self.operation is None else (self.operation,)
-        return tuple(dict.fromkeys([step for value in self.inputs for step in value.operations])) + own
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-
-class Operation(ABC):
-    """One operation. Subclasses are frozen dataclasses; their fields are plain values."""
-
-    @abstractmethod
-    def infer(self, inputs: Sequence[Expression]) -> tuple[str, tuple[int, ...]]:
-        """dtype and shape of the result; raises ShapeError where the inputs do not fit."""
-
-    @abstractmethod
-    def apply(self, arrays: Sequence[Array], inputs: Sequence[Expression]) -> Array:
-        """The result, from arrays that carry the inputs' bits."""
-
-    def __str__(self) -> str:
-        values = ", ".join(_plain(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__.lower()}({values})"
-
-
-def _plain(value: Any) -> str:
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+    from zoo.checkpoint.expression import Array
 
 
 def make(operation: Operation, *inputs: Expression) -> Expression:
@@ -102,59 +40,6 @@ def _simplified(made: Expression) -> Expression:
         return value
     same = len(made.inputs) == 1 and (made.dtype, made.shape) == (value.dtype, value.shape)
     return value if same and isinstance(made.operation, Reshape | Slice | Cast | Concat) else made
-
-
-def evaluate(expression: Expression, read: Callable[[str], Array]) -> Array:
-    """The tensor's bits as a C-contiguous array; `read` gives a source's tensor (see `sources.Source.array`)."""
-    import numpy as np
-
-    if expression.source is not None:
-        return read(expression.source).reshape(expression.shape)
-    assert expression.operation is not None
-    arrays = [evaluate(value, read) for value in expression.inputs]
-    made: Array = np.ascontiguousarray(expression.operation.apply(arrays, expression.inputs))
-    return made.reshape(expression.shape)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Bytes `start` to `stop` of a source's tensor."""
-
-    source: str
-    start: int
-    stop: int
-
-
-def byte_spans(expression: Expression) -> tuple[Span, ...] | None:
-    """The source's bytes that, one after the other, are the tensor; None where values must be rearranged or changed.
-
-    A rename is one whole span; so is a reshape. Concatenating along the first axis strings spans together.
-    """
-    if expression.source is not None:
-        return (Span(expression.source, 0, expression.elements * BITS[expression.dtype] // 8),)
-    parts = [byte_spans(value) for value in expression.inputs]
-    if any(part is None for part in parts):
-        return None
-    spans = [span for part in parts for span in part or ()]
-    operation, value = expression.operation, expression.inputs[0]
-    if isinstance(operation, Reshape):
-        return tuple(spans)
-    if isinstance(operation, Concat | Stack) and math.prod(value.shape[: operation.axis]) == 1:
-        return tuple(spans)
-    if isinstance(operation, Slice) and math.prod(value.shape[: operation.axis]) == 1 and BITS[value.dtype] % 8 == 0:
-        row = math.prod(value.shape[operation.axis + 1 :]) * BITS[value.dtype] // 8
-        return _cut(spans, operation.start * row, operation.stop * row)
-    return None
-
-
-def _cut(spans: Sequence[Span], start: int, stop: int) -> tuple[Span, ...]:
-    cut, position = [], 0
-    for span in spans:
-        begin, end = max(start - position, 0), min(stop - position, span.stop - span.start)
-        position += span.stop - span.start
-        if begin < end:
-            cut.append(Span(span.source, span.start + begin, span.start + end))
-    return tuple(cut)
 
 
 @dataclass(frozen=True)

@@ -10,95 +10,15 @@ Importing this module imports neither numpy nor torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from zoo.checkpoint.expression import FLOATING, Expression
 from zoo.checkpoint.header import Entry
-from zoo.checkpoint.operations import Cast, Expression, Operation, Span, byte_spans
+from zoo.checkpoint.moves import Mismatch, Move, Target
 from zoo.checkpoint.rules import Claim, Rule, Surroundings, run
-
-BATCH_NORM_BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")
-INTEGERS = frozenset({"I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL"})
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is to be filled: its entries, which of them are parameters, and names that share one tensor.
-
-    Without `parameters` everything but batch-norm statistics counts as one. `tied` maps an alias to its canonical
-    name; both stand in `entries`. `ignored` names (a head that is about to be swapped) may go without.
-    """
-
-    entries: Mapping[str, Entry]
-    parameters: frozenset[str] | None = None
-    tied: Mapping[str, str] = field(default_factory=dict)
-    ignored: frozenset[str] = frozenset()
-    classes: Sequence[str] = ()
-
-    def is_parameter(self, name: str) -> bool:
-        if self.parameters is None:
-            return not name.endswith(BATCH_NORM_BUFFERS)
-        return name in self.parameters
-
-
-@dataclass(frozen=True)
-class Move:
-    """One tensor of the destination and how it is made. Without operations it is a copy of bytes."""
-
-    target: str
-    value: Expression
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return self.value.sources
-
-    @property
-    def operations(self) -> tuple[Operation, ...]:
-        return self.value.operations
-
-    @property
-    def dtype(self) -> str:
-        return self.value.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    def spans(self) -> tuple[Span, ...] | None:
-        """The bytes that can be copied as they are, in order; None where values are rearranged or changed."""
-        return byte_spans(self.value)
-
-    def cast_spans(self) -> tuple[Span, ...] | None:
-        """Where all that happens to the bytes is one cast at the end: the bytes before it."""
-        return byte_spans(self.value.inputs[0]) if isinstance(self.value.operation, Cast) else None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "target": self.target,
-            "sources": list(self.sources),
-            "operations": [str(operation) for operation in self.operations],
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-        }
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """A tensor whose name fits and whose shape does not. `shape` is what the rules made of the source."""
-
-    name: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
-    target_shape: tuple[int, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "sources": list(self.sources),
-            "source_shape": list(self.shape),
-            "target_shape": list(self.target_shape),
-        }
+from zoo.errors import Problem
 
 
 @dataclass(frozen=True)
@@ -109,24 +29,26 @@ class Plan:
         moves: the tensors that are written or loaded.
         ties: alias -> name of the move that holds the same tensor.
         missing: the target's tensors that nothing fills, parameters and buffers.
-        unexpected: what is left of the source with no place in the target (name after the rules -> its sources).
+        unexpected: what is left of the source with no place in the target, by its name after the rules.
         mismatched: right name, wrong shape.
         dropped: name -> the rule that dropped it.
         initialised: name -> what in it is new and comes from no source.
         claims: pairs of tensors that must hold the same values, since only one of them is kept.
         unused: rules, with their parts that found nothing to do.
+        idle: whether there were rules and not one of them found anything to do.
         target: what was to be filled, or None.
     """
 
     moves: tuple[Move, ...]
     ties: Mapping[str, str]
     missing: tuple[str, ...]
-    unexpected: Mapping[str, tuple[str, ...]]
+    unexpected: Mapping[str, Expression]
     mismatched: tuple[Mismatch, ...]
     dropped: Mapping[str, Rule]
     initialised: Mapping[str, str]
     claims: tuple[Claim, ...]
     unused: tuple[tuple[Rule, str], ...]
+    idle: bool = False
     target: Target | None = None
 
     @cached_property
@@ -147,21 +69,45 @@ class Plan:
     def _share(self, parameters: bool) -> float | None:
         if self.target is None:
             return None
-        counted = self._counted(parameters)
+        counted = self.counted(parameters)
         total = sum(counted.values())
         return sum(size for name, size in counted.items() if name in self.filled) / total if total else 1.0
 
-    def _counted(self, parameters: bool) -> dict[str, int]:
+    def counted(self, parameters: bool) -> dict[str, int]:
         """Elements of each tensor that counts; tied ones count once."""
         assert self.target is not None
         return {
             name: entry.elements
             for name, entry in self.target.entries.items()
             if self.target.is_parameter(name) == parameters
-            and name not in self.target.ignored
+            and not self.target.ignores(name)
             and name not in self.target.tied
-            and (parameters or entry.dtype not in INTEGERS)
+            and (parameters or entry.dtype in FLOATING)
         }
+
+    @property
+    def use(self) -> float:
+        """The share of the source's floating-point elements that found a place, what a rule dropped set aside."""
+        left = {value for name, value in self.unexpected.items() if not (self.target and self.target.ignores(name))}
+        unused = sum(value.elements for value in left if value.dtype in FLOATING)
+        used = sum(move.value.elements for move in self.moves if move.dtype in FLOATING)
+        return used / (used + unused) if used + unused else 1.0
+
+    def problems(self, min_coverage: float = 0.0) -> list[Problem]:
+        """Why this plan should not be carried out when `min_coverage` is asked for; empty where all is well."""
+        found = []
+        if not self.moves:
+            found.append(Problem("not one tensor would be moved"))
+        if self.idle:
+            found.append(Problem("none of the rules found anything to do: the file is not in the layout they are for"))
+        for share, what in (
+            (self.coverage, "of the target's parameters would be filled"),
+            (self.buffer_coverage, "of the target's buffers would be filled"),
+            (self.use, "of the file would be used, and no rule drops the rest"),
+        ):
+            if share is not None and share < min_coverage:
+                found.append(Problem(f"only {percent(share)} {what}; {percent(min_coverage)} is asked for"))
+        return found
 
     @property
     def missing_parameters(self) -> list[str]:
@@ -171,11 +117,18 @@ class Plan:
     def missing_buffers(self) -> list[str]:
         return [name for name in self.missing if self.target is not None and not self.target.is_parameter(name)]
 
+    def render(self, *, verbose: bool = False) -> str:
+        """The plan for people: a table of patterns, or with `verbose` every tensor."""
+        from zoo.checkpoint.rendering import render
+
+        return render(self, verbose=verbose)
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain data: the heart of `zoo convert --json`."""
         return {
             "coverage": self.coverage,
             "buffer_coverage": self.buffer_coverage,
+            "use": self.use,
             "moves": [move.as_dict() for move in self.moves],
             "ties": dict(self.ties),
             "missing": list(self.missing),
@@ -221,6 +174,7 @@ def make_plan(
         initialised=outcome.initialised,
         claims=outcome.claims,
         unused=outcome.unused,
+        idle=outcome.idle,
         target=target,
     )
     return plan if target is None else _against(plan, target)
@@ -238,7 +192,7 @@ def _against(plan: Plan, target: Target) -> Plan:
         moves=tuple(Move(name, value) for name, value in moves.items()),
         ties=ties,
         missing=tuple(name for name in target.entries if name not in filled),
-        unexpected={name: value.sources for name, value in available.items() if name not in target.entries},
+        unexpected={name: value for name, value in available.items() if name not in target.entries},
         mismatched=tuple(
             Mismatch(name, value.sources, value.shape, target.entries[name].shape)
             for name, value in available.items()
@@ -246,6 +200,11 @@ def _against(plan: Plan, target: Target) -> Plan:
         ),
         claims=(*plan.claims, *claims),
     )
+
+
+def percent(share: float) -> str:
+    """A share for people; never rounded up to 100%."""
+    return "100%" if share == 1 else f"{min(share * 100, 99.99):.4g}%"
 
 
 def _fits(name: str, value: Expression, target: Target) -> bool:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from zoo.checkpoint.expression import Expression, Operation, ShapeError
 from zoo.checkpoint.header import Entry
-from zoo.checkpoint.operations import Expression, Operation, ShapeError, make
+from zoo.checkpoint.operations import make
 from zoo.checkpoint.rules.patterns import Pattern
 from zoo.errors import InputError, Location
 

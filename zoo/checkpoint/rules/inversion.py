@@ -40,8 +40,9 @@ def check_inverse(
     back = run(inverse, entries, aliases)
     there = {name: Entry(name, value.dtype, value.shape) for name, value in back.values.items()}
     again = run(rules, there, back.ties)
-    expected = {name: (entry.dtype, entry.shape) for name, entry in entries.items() if name not in (aliases or {})}
+    expected = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
     found = {name: (value.dtype, value.shape) for name, value in again.values.items()}
+    found |= {alias: found[name] for alias, name in again.ties.items()}
     if odd := [name for name in expected if found.get(name) != expected[name]]:
         raise InputError(
             f"the rules do not lead back to this file: {len(odd)} of its tensors, {odd[0]!r} first, would not come out "

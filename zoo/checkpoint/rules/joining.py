@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from zoo.checkpoint.operations import Concat, Expression, Reshape, ShapeError, Slice, Stack, check_axis, make
+from zoo.checkpoint.expression import Expression, ShapeError
+from zoo.checkpoint.operations import Concat, Reshape, Slice, Stack, check_axis, make
 from zoo.checkpoint.rules import reading
 from zoo.checkpoint.rules.base import Rule, State, said
 from zoo.checkpoint.rules.patterns import PatternError, Template

@@ -7,17 +7,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from zoo.checkpoint.operations import (
-    FLOATING,
-    Cast,
-    Expression,
-    Operation,
-    Permute,
-    Reshape,
-    ShapeError,
-    Slice,
-    check_axis,
-)
+from zoo.checkpoint.expression import FLOATING, Expression, Operation, ShapeError
+from zoo.checkpoint.operations import Cast, Permute, Reshape, Slice, check_axis
 from zoo.checkpoint.rules import reading
 from zoo.checkpoint.rules.base import Rule, State, matching, said
 from zoo.checkpoint.rules.patterns import InversionError, Pattern

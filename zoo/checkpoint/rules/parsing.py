@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint.rules import adaptation, joining, layout, naming
+from zoo.checkpoint.rules import adaptation, classes, joining, layout, naming
 from zoo.checkpoint.rules.base import Rule
 from zoo.checkpoint.rules.reading import MisfitError
 from zoo.errors import InputError, Location, Problem, did_you_mean
@@ -17,7 +17,7 @@ RULES: dict[str, type[Rule]] = {
         naming.Rename, naming.StripPrefix, naming.AddPrefix, naming.Drop, naming.Keep, naming.Tie, naming.Untie,
         layout.CastRule, layout.Transpose, layout.PermuteRule, layout.ReshapeRule, layout.SliceRule,
         joining.SplitRule, joining.ConcatRule, joining.StackRule, joining.UnstackRule,
-        adaptation.ResamplePosEmbed, adaptation.ResampleRelBias, adaptation.AdaptInputRule, adaptation.AdaptClassesRule,
+        adaptation.ResamplePosEmbed, adaptation.ResampleRelBias, adaptation.AdaptInputRule, classes.AdaptClassesRule,
     )
 }  # fmt: skip
 """Every rule by the name it has in YAML."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from zoo.checkpoint.expression import Expression
 from zoo.checkpoint.header import Entry
-from zoo.checkpoint.operations import Expression
 from zoo.checkpoint.rules.base import Claim, Rule, State, Surroundings
 
 
@@ -15,7 +15,7 @@ class Outcome:
     """What a program makes of a source's names.
 
     `values` are the tensors it leads to, each once; `ties` maps further names of such a tensor to the name it stands
-    under. `unused` pairs a rule with each of its parts that found nothing to do.
+    under. `unused` pairs a rule with each of its parts that found nothing to do; `idle` says that no rule did anything.
     """
 
     values: dict[str, Expression]
@@ -24,6 +24,7 @@ class Outcome:
     initialised: dict[str, str]
     claims: tuple[Claim, ...]
     unused: tuple[tuple[Rule, str], ...]
+    idle: bool
 
 
 def run(
@@ -37,9 +38,15 @@ def run(
     Raises InputError where a rule does not fit or two tensors land on one name.
     """
     state = start(entries, aliases or {}, surroundings or Surroundings())
-    unused = [(rule, part) for rule in rules for part in rule.apply(state)]
+    unused: list[tuple[Rule, str]] = []
+    busy = not rules
+    for rule in rules:
+        before = list(state.values.items())
+        parts = rule.apply(state)
+        unused += [(rule, part) for part in parts]
+        busy |= not parts or before != list(state.values.items())
     values, ties = _once(state)
-    return Outcome(values, ties, state.dropped, state.initialised, tuple(state.claims), tuple(unused))
+    return Outcome(values, ties, state.dropped, state.initialised, tuple(state.claims), tuple(unused), idle=not busy)
 
 
 def start(entries: Mapping[str, Entry], aliases: Mapping[str, str], surroundings: Surroundings) -> State:

@@ -1,0 +1,106 @@
+"""A plan as text for people: totals first, moves by pattern, then everything that found no place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from zoo.checkpoint.grouping import grouped, pattern, stem_and_leaf, with_leaves
+from zoo.checkpoint.header import BITS
+
+if TYPE_CHECKING:
+    from zoo.checkpoint.plan import Move, Plan
+
+MOST_ROWS = 30  # of moves; of every other list a third
+
+
+def render(plan: Plan, *, verbose: bool = False) -> str:
+    """The plan as lines. `verbose` names every tensor instead of grouping them by pattern."""
+    return "\n".join([*_totals(plan), *_moves(plan, verbose), *_rest(plan, verbose)])
+
+
+def _totals(plan: Plan) -> Iterator[str]:
+    from zoo.checkpoint.plan import percent
+
+    copied = sum(move.spans() is not None for move in plan.moves)
+    size = sum(move.value.elements * BITS[move.dtype] // 8 for move in plan.moves)
+    made = len(plan.moves) - copied
+    yield f"moves       {len(plan.moves):,} tensors, {size / 1e6:,.1f} MB: {copied:,} copied, {made:,} made anew"
+    if plan.target is not None:
+        counted = plan.counted(parameters=True)
+        filled = sum(count for name, count in counted.items() if name in plan.filled)
+        elements = f"{filled:,} of {sum(counted.values()):,} elements"
+        yield f"coverage    {percent(plan.coverage or 0)} of the parameters ({elements})"
+        yield f"buffers     {percent(plan.buffer_coverage or 0)}"
+        yield f"use         {percent(plan.use)} of the file"
+
+
+def _moves(plan: Plan, verbose: bool) -> Iterator[str]:
+    kept = sum(move.sources == (move.target,) and not move.operations for move in plan.moves)
+    moves = [move for move in plan.moves if verbose or move.sources != (move.target,) or move.operations]
+    rows = [_row(move) for move in moves] if verbose else list(_patterns(moves))
+    if kept and not verbose:
+        yield f"  {kept:,} names stay as they are"
+    yield from _table(rows, len(rows) if verbose else MOST_ROWS)
+    yield from (f"  {alias} = {name} (tied)" for alias, name in plan.ties.items())
+
+
+def _row(move: Move) -> tuple[str, str, str]:
+    operations = ", ".join(map(str, move.operations))
+    return " + ".join(move.sources), move.target, operations
+
+
+def _patterns(moves: Iterable[Move]) -> Iterator[tuple[str, str, str]]:
+    """One row for all moves alike but for indices and leaves: from, to, what is done and how often."""
+    groups: dict[tuple[tuple[str, ...], str, str], list[str]] = {}
+    for move in moves:
+        stem, leaf = stem_and_leaf(move.target)
+        sources = [stem_and_leaf(name) for name in move.sources]
+        if any(other != leaf for _, other in sources):
+            stem, leaf, sources = move.target, "", [(name, "") for name in move.sources]
+        operations = ", ".join(type(operation).__name__.lower() for operation in move.operations)
+        key = tuple(pattern(name) for name, _ in sources), pattern(stem), operations
+        groups.setdefault(key, []).append(leaf)
+    for (sources_key, target, operations), leaves in groups.items():
+        told = dict.fromkeys(leaves)
+        count = f"{len(leaves)}×" if len(leaves) > 1 else ""
+        froms = " + ".join(with_leaves(name, told) for name in sources_key)
+        yield froms, with_leaves(target, told), f"{operations} {count}".strip()
+
+
+def _table(rows: list[tuple[str, str, str]], most: int) -> Iterator[str]:
+    shown = rows[:most]
+    left = min(max((len(row[0]) for row in shown), default=0), 60)
+    right = min(max((len(row[1]) for row in shown), default=0), 60)
+    for source, target, detail in shown:
+        yield f"  {source:<{left}} → {target:<{right}}  {detail}".rstrip()
+    if len(rows) > most:
+        yield f"  … and {len(rows) - most} more patterns (--verbose shows all)"
+
+
+def _rest(plan: Plan, verbose: bool) -> Iterator[str]:
+    yield from _list("missing", plan.missing_parameters, verbose, "parameters")
+    yield from _list("missing", plan.missing_buffers, verbose, "buffers")
+    yield from _list("unexpected", plan.unexpected, verbose, "tensors of the file")
+    if plan.mismatched:
+        yield f"mismatched  {len(plan.mismatched):,} tensors"
+        most = len(plan.mismatched) if verbose else MOST_ROWS // 3
+        for row in plan.mismatched[:most]:
+            yield f"  {row.name}  {list(row.shape)} in the file, {list(row.target_shape)} in the target"
+        if len(plan.mismatched) > most:
+            yield f"  … and {len(plan.mismatched) - most} more (--verbose shows all)"
+    yield from _list("dropped", plan.dropped, verbose, "tensors of the file")
+    yield from (f"initialised {name}: {text}" for name, text in plan.initialised.items())
+    yield from (f"warning: {rule} found nothing for {part!r}" for rule, part in plan.unused)
+
+
+def _list(title: str, names: Iterable[str], verbose: bool, what: str) -> Iterator[str]:
+    groups = {name: [name] for name in names} if verbose else grouped(names)
+    if not groups:
+        return
+    yield f"{title:<11} {sum(map(len, groups.values())):,} {what}"
+    most = len(groups) if verbose else MOST_ROWS // 3
+    for text, members in list(groups.items())[:most]:
+        yield f"  {text}" + (f"  {len(members)}×" if len(members) > 1 else "")
+    if len(groups) > most:
+        yield f"  … and {len(groups) - most} more patterns (--verbose shows all)"
