@@ -5,11 +5,27 @@ A `Named` value is a bare name (`AdamW`) or a mapping of one name to its argumen
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+
+@dataclass(frozen=True)
+class NameOf:
+    """Marks a `Named` value with what it names, so that validation knows where to look the name up."""
+
+    kind: Literal["optimizers", "schedulers", "losses", "metrics", "initializers", "modules"]
+
+
 Named = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
+OptimizerName = Annotated[Named, NameOf("optimizers")]
+SchedulerName = Annotated[Named, NameOf("schedulers")]
+LossName = Annotated[Named, NameOf("losses")]
+MetricName = Annotated[Named, NameOf("metrics")]
+InitializerName = Annotated[Named, NameOf("initializers")]
+# a module's arguments may also be its one argument, or the list of modules in a Sequential
+ModuleName = Annotated[str | Annotated[dict[str, Any], Field(min_length=1, max_length=1)], NameOf("modules")]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -18,7 +34,7 @@ Positive = Annotated[int, Field(gt=0)]
 class Options(BaseModel):
     """Base of every options model: unknown keys are mistakes, values do not change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelOptions(Options):
@@ -55,13 +71,13 @@ class Train(Options):
     epochs: Positive | None = None
     max_steps: Positive | None = None
     lr: Annotated[float, Field(gt=0)] = 1e-3
-    optimizer: Named = "AdamW"
+    optimizer: OptimizerName = "AdamW"
     weight_decay: Annotated[float, Field(ge=0)] | None = None
-    scheduler: Named | None = "cosine"
+    scheduler: SchedulerName | None = "cosine"
     warmup: Annotated[float, Field(ge=0)] = 0
-    loss: Named = "auto"
+    loss: LossName = "auto"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    metrics: list[Named] | None = None
+    metrics: list[MetricName] | None = None
     batch_size: Positive | None = None
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     accumulate: Positive = 1
@@ -89,7 +105,7 @@ class Evaluate(Options):
     """`evaluate:` measures on the validation data, or on all data of another source."""
 
     data: str | None = None
-    metrics: list[Named] | None = None
+    metrics: list[MetricName] | None = None
 
 
 class Save(Options):
@@ -115,8 +131,8 @@ class Init(Options):
 
     match: str | None = None
     type: str | None = None
-    weight: Named | None = None
-    bias: Named | None = None
+    weight: InitializerName | None = None
+    bias: InitializerName | None = None
     parameter: str | None = None
     index: list[int] | None = None
     value: float | None = None

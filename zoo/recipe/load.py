@@ -1,0 +1,87 @@
+"""Reads a recipe and checks all that can be known without building the model, every mistake at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from zoo.errors import InputError, Location, Problem
+from zoo.recipe.actions import check_steps
+from zoo.recipe.document import Document, FlagLocation
+from zoo.recipe.overrides import apply
+from zoo.recipe.parse import parse
+from zoo.recipe.recipe import Recipe
+from zoo.recipe.sections import check_data, check_model
+from zoo.recipe.semantics import check_chain
+from zoo.recipe.steps import Options, Precision
+from zoo.recipe.text import read_text
+from zoo.recipe.validate import validate
+from zoo.recipe.words import shown
+
+_START = "begin with model: and steps:, for instance\nmodel: {architecture: …}\nsteps:\n  - train: {epochs: 3}"
+
+
+class Sections(Options):
+    """The top of a recipe. `device` is `auto` or a torch device (`cpu`, `cuda:1`); `seed` decides all that is random;
+    `name` is the file's name unless it is given."""
+
+    name: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    model: dict[str, Any]
+    data: dict[str, Any] | None = None
+    steps: Annotated[list[Any], Field(min_length=1)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?)$")] = "auto"
+    precision: Precision = "auto"
+
+
+def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the recipe at `path`, lay `--set` overrides over it and check it.
+
+    Raises InputError with all mistakes, sorted by their place, each with the nearest valid thing.
+    """
+    document = parse(read_text(path), path)
+    return check_recipe(document, overrides)
+
+
+def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe a document holds. Raises InputError with all mistakes."""
+    if not isinstance(document.data, dict):
+        what = "is empty" if document.data is None else f"holds {shown(document.data)}, not sections"
+        document.add((), f"the recipe {what}", _START)
+        raise InputError(_sorted(document.problems))
+    apply(document, overrides, list(Sections.model_fields))
+    sections = validate(document, (), Sections)
+    model = check_model(document) if isinstance(document.get(("model",)), dict) else None
+    data = check_data(document) if isinstance(document.get(("data",)), dict) else None
+    steps = check_steps(document)
+    check_chain(document, steps)
+    if document.problems:
+        raise InputError(_sorted(document.problems))
+    assert sections is not None
+    assert model is not None
+    return Recipe(
+        path=document.file,
+        name=sections.name or PurePath(document.file).stem,
+        seed=sections.seed,
+        model=model,
+        data=data,
+        steps=tuple(step for step in steps if step is not None),
+        device=sections.device,
+        precision=sections.precision,
+        resolved=copy.deepcopy(document.data),
+        document=document,
+    )
+
+
+def _sorted(problems: Sequence[Problem]) -> list[Problem]:
+    """In the order of the file, those of the command line last; each said once."""
+
+    def place(problem: Problem) -> tuple[bool, int, int]:
+        at = problem.location or Location("", 0, 0)
+        return isinstance(at, FlagLocation), at.line, at.column
+
+    return sorted(dict.fromkeys(problems), key=place)

@@ -1,0 +1,150 @@
+"""The torch-facing names a recipe may use (optimizers, schedulers, losses, metrics, initializers, modules) and what
+each stands for. No library is imported before a name of its kind is looked up."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from zoo import registry
+from zoo.errors import InputError, did_you_mean
+
+Factory = Callable[..., Any]
+Catalogue = dict[str, Callable[[], Factory | None]]  # name -> what loads it; None: the training engine's own word
+
+# short names -> the class each stands for
+SCHEDULERS = {
+    "cosine": "CosineAnnealingLR",
+    "step": "StepLR",
+    "one_cycle": "OneCycleLR",
+    "plateau": "ReduceLROnPlateau",
+    "linear": "LinearLR",
+    "constant": "ConstantLR",
+    "exponential": "ExponentialLR",
+}
+LOSSES = {
+    "cross_entropy": "CrossEntropyLoss",
+    "l1": "L1Loss",
+    "mse": "MSELoss",
+    "bce": "BCEWithLogitsLoss",
+}
+# parameters the engine supplies: how many by position, and which by name
+SUPPLIED: dict[str, tuple[int, tuple[str, ...]]] = {
+    "optimizers": (1, ("lr", "weight_decay")),
+    "schedulers": (1, ("last_epoch",)),
+    "losses": (0, ()),
+    "metrics": (0, ()),
+    "initializers": (1, ("generator",)),
+    "modules": (0, ("device", "dtype")),
+}
+# torch.nn classes that are no layer by themselves; schedulers and optimizers that take code or closures
+_NO_LAYERS = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel")
+_NO_SCHEDULERS = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR")
+_NO_OPTIMIZERS = ("Optimizer", "LBFGS")
+
+
+def find(kind: str, name: str) -> Factory | None:
+    """What `name` stands for among `kind`; None for a word whose meaning comes from the task (`auto`, `accuracy`).
+
+    Raises InputError with the nearest names when nothing of that kind is called so.
+    """
+    for catalogue in _SOURCES[kind]:
+        if name in catalogue():
+            return _loaded(name, catalogue()[name])
+    by_case = {known.lower(): known for known in reversed(names(kind))}  # torch's spelling before timm's
+    hint = did_you_mean(name, by_case.values()) or f"for instance {', '.join(names(kind)[:4])}"
+    singular = {"losses": "loss"}.get(kind, kind.removesuffix("s"))
+    raise InputError(f"no {singular} is called {name!r}", suggestion=hint)
+
+
+def _loaded(name: str, load: Callable[[], Factory | None]) -> Factory | None:
+    try:
+        return load()
+    except InputError:
+        raise
+    except Exception as error:  # timm lists optimizers whose libraries need not be installed
+        raise InputError(f"{name} cannot be used here: {type(error).__name__}: {error}") from None
+
+
+def names(kind: str) -> list[str]:
+    """All names of one kind, short names and torch's first."""
+    return list(dict.fromkeys(name for catalogue in _SOURCES[kind] for name in catalogue()))
+
+
+def _classes(module: str, base: str, without: tuple[str, ...] = ()) -> Iterator[tuple[str, type]]:
+    """The public classes of a module that derive from `base` (a dotted path)."""
+    holder, _, attribute = base.rpartition(".")
+    parent = getattr(importlib.import_module(holder), attribute)
+    for name, value in vars(importlib.import_module(module)).items():
+        if isinstance(value, type) and issubclass(value, parent) and not name.startswith("_") and name not in without:
+            yield name, value
+
+
+def _catalogue(classes: Iterator[tuple[str, Factory]], short: dict[str, str] | None = None) -> Catalogue:
+    found: Catalogue = {name: lambda value=value: value for name, value in classes}  # type: ignore[misc]
+    return {**{name: found[full] for name, full in (short or {}).items()}, **found}
+
+
+@functools.cache
+def _optimizers() -> Catalogue:
+    return _catalogue(_classes("torch.optim", "torch.optim.Optimizer", _NO_OPTIMIZERS))
+
+
+@functools.cache
+def _timm_optimizers() -> Catalogue:
+    optim = importlib.import_module("timm.optim")
+    return {name: functools.partial(optim.get_optimizer_class, name) for name in optim.list_optimizers()}
+
+
+@functools.cache
+def _schedulers() -> Catalogue:
+    module = "torch.optim.lr_scheduler"
+    return _catalogue(_classes(module, f"{module}.LRScheduler", _NO_SCHEDULERS), SCHEDULERS)
+
+
+@functools.cache
+def _losses() -> Catalogue:
+    """torch.nn's losses of one output and one target."""
+    classes = _classes("torch.nn", "torch.nn.modules.loss._Loss")
+    pairs = ((name, kind) for name, kind in classes if len(inspect.signature(kind.forward).parameters) == 3)  # type: ignore[attr-defined]
+    return {"auto": lambda: None, **_catalogue(pairs, LOSSES)}
+
+
+@functools.cache
+def _metrics() -> Catalogue:
+    return _catalogue(_classes("torchmetrics", "torchmetrics.Metric", ("Metric",)))
+
+
+@functools.cache
+def _initializers() -> Catalogue:
+    """torch.nn.init's functions, called `normal` or `normal_`."""
+    functions = vars(importlib.import_module("torch.nn.init")).items()
+    found = [(name, value) for name, value in functions if name.endswith("_") and not name.startswith("_")]
+    return _catalogue(iter([*((name.rstrip("_"), value) for name, value in found), *found]))
+
+
+@functools.cache
+def _layers() -> Catalogue:
+    lazy = importlib.import_module("torch.nn.modules.lazy").LazyModuleMixin
+    classes = _classes("torch.nn", "torch.nn.Module", _NO_LAYERS)
+    return _catalogue((name, kind) for name, kind in classes if not issubclass(kind, lazy))
+
+
+def _plugins(kind: str) -> Catalogue:
+    """The installed components of a kind by full and by bare name; loading one says what is wrong with it."""
+    full = [row.name for row in registry.components(kind)]
+    written = [*full, *(name.partition("/")[2] for name in full)]
+    return {name: functools.partial(registry.load, name, kind) for name in written}
+
+
+_SOURCES: dict[str, tuple[Callable[[], Catalogue], ...]] = {
+    "optimizers": (_optimizers, _timm_optimizers),
+    "schedulers": (_schedulers,),
+    "losses": (_losses,),
+    "metrics": (lambda: {"accuracy": lambda: None}, _metrics),
+    "initializers": (_initializers, lambda: _plugins("initializers")),
+    "modules": (_layers, lambda: _plugins("modules")),
+}

@@ -1,0 +1,103 @@
+"""Mistakes that no single value shows: keys that need each other, and steps that need something of the recipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from zoo.errors import Location
+from zoo.recipe.document import Document, Path, walk
+from zoo.recipe.recipe import Step
+from zoo.recipe.steps import Evaluate, Init, Save, Train
+
+_CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")
+
+
+def check_chain(document: Document, steps: Sequence[Step | None]) -> None:
+    """Check the sound steps in themselves and against the rest of the recipe."""
+    has_data = document.get(("data",)) is not None
+    saved: dict[str, Location] = {}
+    for step in steps:
+        if step is None:
+            continue
+        path = ("steps", step.index, step.action)
+        if not has_data:
+            _needs_data(document, path, step)
+        if step.kind in _RULES:
+            _RULES[step.kind](document, path, step.options)
+        if isinstance(step.options, Save):
+            _saved_before(document, path, step, saved)
+
+
+def _needs_data(document: Document, path: Path, step: Step) -> None:
+    own = isinstance(step.options, Evaluate) and step.options.data is not None
+    if step.kind in ("train", "probe", "evaluate") and not own:
+        document.add(path, f"{step.action} needs data, and the recipe has no data section", _ADD_DATA, at_key=True)
+    for place, value in walk(step.arguments) if step.kind == "surgery" else ():
+        if value == "auto" and place[-1:] == ("num_classes",):
+            where = (*path, *place)
+            message = f"{step.action}: num_classes auto needs data, and the recipe has no data section"
+            document.add(where, message, "write the number of classes, or add a data section")
+
+
+_ADD_DATA = "add data: {source: …}; see: zoo list --kind datasets"
+
+
+def _train(document: Document, path: Path, options: Train) -> None:
+    if options.epochs is None and options.max_steps is None:
+        document.add(path, "train: epochs is missing", "write epochs, or max_steps", at_key=True)
+    if options.warmup > 1 and options.warmup != int(options.warmup):
+        place = (*path, "warmup")
+        document.add(place, f"train.warmup: {options.warmup} is neither a share below 1 nor a whole number of steps")
+    loss = next(iter(options.loss)) if isinstance(options.loss, dict) else options.loss
+    if options.label_smoothing and loss not in _CLASS_LOSSES:
+        place = (*path, "label_smoothing")
+        document.add(place, f"train.label_smoothing does nothing with the loss {loss}", "remove it", at_key=True)
+
+
+def _init(document: Document, path: Path, options: Init) -> None:
+    """Two forms: initializers for chosen modules, or one parameter set to a value."""
+    single = [key for key in ("parameter", "value", "index") if getattr(options, key) is not None]
+    several = [key for key in ("match", "type", "weight", "bias") if getattr(options, key) is not None]
+    if single and several:
+        message = f"init: {several[0]} fills modules and {single[0]} one parameter; a step does one of the two"
+        document.add((*path, several[0]), message, "write two init steps", at_key=True)
+    elif single:
+        for needed in ("parameter", "value"):
+            if needed not in single:
+                document.add(path, f"init: {needed} is missing", f"write {needed} beside {single[0]}", at_key=True)
+    elif options.weight is None and options.bias is None:
+        hint = "write weight or bias, for instance {weight: {normal: {std: 0.01}}}"
+        document.add(path, "init: nothing to fill in with", hint, at_key=True)
+    if options.match is not None:
+        _expression(document, (*path, "match"), options.match)
+
+
+def _expression(document: Document, path: Path, expression: str) -> None:
+    try:
+        re.compile(expression)
+    except (re.error, RecursionError, OverflowError) as error:
+        document.add(path, f"{expression!r} is not a regular expression: {error}")
+
+
+def _save(document: Document, path: Path, options: Save) -> None:
+    """A checkpoint stays in the run's folder whatever a shared recipe says."""
+    name = options.name
+    if name != PurePath(name).name or "\\" in name or name.startswith(".") or not name.strip():
+        message = f"save.name: {name!r} is not a plain name; checkpoints go into the run's folder"
+        plain = re.sub(r"[^\w-]+", "_", name).strip("_")
+        document.add((*path, "name"), message, f"write {plain or 'model'}")
+
+
+def _saved_before(document: Document, path: Path, step: Step, saved: dict[str, Location]) -> None:
+    assert isinstance(step.options, Save)
+    name = step.options.name.removesuffix(".safetensors")
+    if name in saved:
+        message = f"save: {name!r} is written by the save step in line {saved[name].line} already"
+        document.add(path, message, "give it another name", at_key=True)
+    saved.setdefault(name, step.location)
+
+
+_RULES: dict[str, Callable[[Document, Path, Any], None]] = {"train": _train, "init": _init, "save": _save}

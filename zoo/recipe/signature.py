@@ -1,0 +1,139 @@
+"""A component's signature as a pydantic model: the signature is the schema of its arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, cast
+
+from pydantic import BaseModel, Field, TypeAdapter, create_model
+
+from zoo.recipe.steps import ModuleName
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+_MODULE_SPEC = "zoo.model.modules.ModuleSpec"  # by name: recipes do not import the model's side
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What can be given by name: its type as YAML can write it and, unless it is required, its default."""
+
+    kind: Any
+    required: bool
+    default: Any = None
+
+
+def parameters(
+    function: Callable[..., Any], *, first: int = 0, skip: Collection[str] = (), auto: bool = False
+) -> dict[str, Parameter]:
+    """The parameters of `function` (or a class) by name, without the `first` ones and those called in `skip`, which
+    the caller supplies. With `auto`, what takes an integer takes the word `auto` as well."""
+    found: dict[str, Parameter] = {}
+    for parameter in list(_signature(function).parameters.values())[first:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in skip:
+            continue
+        kind = yaml_type(_annotation(function, parameter.annotation))
+        if auto and int in _members(kind):
+            kind = Union[kind, Literal["auto"]]  # noqa: UP007 - `|` fails on some runtime types
+        required = parameter.default is parameter.empty
+        found[parameter.name] = Parameter(kind, required, None if required else _plain(parameter.default))
+    return found
+
+
+def is_open(function: Callable[..., Any]) -> bool:
+    """Whether `function` takes any argument at all (`**arguments`), so that no key can be called unknown."""
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _signature(function).parameters.values())
+
+
+def model_of(
+    known: Mapping[str, Parameter],
+    *,
+    base: type[BaseModel] = BaseModel,
+    optional: bool = False,
+    extra: Literal["forbid", "allow", "ignore"] = "forbid",
+) -> type[BaseModel]:
+    """A model of a mapping that holds the `known` parameters (as aliases), beside the fields of `base`.
+
+    With `optional` nothing is required. `extra` is what happens to other keys.
+    """
+    fields: dict[str, Any] = {}
+    for name, parameter in known.items():
+        default = ... if parameter.required and not optional else parameter.default
+        # numbered names, because a parameter may be called like an attribute of BaseModel
+        fields[f"parameter_{len(fields)}"] = (parameter.kind, Field(default, alias=name))
+    return create_model("Arguments", __base__=base, __cls_kwargs__={"extra": extra}, **fields)
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The first paragraph of the docstring on one line."""
+    return (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # built into C: nothing is known of its arguments
+        return inspect.Signature([inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)])
+
+
+def _annotation(function: Callable[..., Any], annotation: Any) -> Any:
+    """The annotation as an object. One that cannot be resolved (imported for type checkers only) is Any."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    target: Any = function
+    while isinstance(target, functools.partial):
+        target = target.func
+    if inspect.isclass(target):
+        target = target.__init__
+    holder = types.SimpleNamespace(__annotations__={"value": annotation})
+    try:
+        names = getattr(inspect.unwrap(target), "__globals__", {})
+        return typing.get_type_hints(holder, globalns=names, include_extras=True)["value"]
+    except Exception:  # an annotation may run any code, and fail in any way
+        return Any
+
+
+def yaml_type(annotation: Any) -> Any:
+    """The part of `annotation` that a YAML value can have: members of a union that YAML cannot write (a tensor, a
+    callable) are left out; Any when nothing remains. A module is given by its name."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        members = [kind for kind in map(yaml_type, arguments) if kind is not Any]
+        return Union[tuple(members)] if any(kind is not type(None) for kind in members) else Any  # noqa: UP007
+    if origin in _CONTAINERS:
+        inner = tuple(item if item in (..., ()) else yaml_type(item) for item in arguments)
+        return cast(Any, origin)[inner] if inner else origin
+    if _is_module(annotation):
+        return ModuleName
+    return annotation if _is_writable(annotation) else Any
+
+
+def _is_module(annotation: Any) -> bool:
+    lineage = [f"{kind.__module__}.{kind.__qualname__}" for kind in getattr(annotation, "__mro__", ())]
+    return _MODULE_SPEC in lineage or "torch.nn.modules.module.Module" in lineage
+
+
+def _is_writable(annotation: Any) -> bool:
+    """Whether a value read from YAML can satisfy the annotation: it has a JSON Schema."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            TypeAdapter(annotation).json_schema()
+    except Exception:  # pydantic refuses in many ways, and a foreign type's hook may fail in any
+        return False
+    return True
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _plain(default: Any) -> Any:
+    """A default that JSON can hold, or None: it only informs; the component applies its own."""
+    return default if isinstance(default, (str, int, float, bool, list, tuple, dict, type(None))) else None

@@ -1,0 +1,123 @@
+"""Checks a mapping of a document against a pydantic model and words every mistake for people."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from zoo.errors import did_you_mean, nearest
+from zoo.recipe.document import Document, Path, label
+from zoo.recipe.words import Schema, expected, shown
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(document: Document, path: Path, model: type[Model], value: Any = ...) -> Model | None:
+    """The value at `path` as a `model`, or None when it has mistakes, which are added to the document.
+
+    `value` is what a shorthand at `path` stands for, where one does.
+
+    Values are checked as JSON in pydantic's strict mode: `3` is a number, `"3"` and `3.5` are no integers, true is
+    no number, and a list serves as a tuple.
+    """
+    value = document.get(path) if value is ... else value
+    if not isinstance(value, dict):
+        document.add(path, f"{label(path)}: expected a mapping, got {shown(value)}")
+        return None
+    try:
+        return model.model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        _explain(document, path, value, model.model_json_schema(), error)
+        return None
+
+
+def _explain(document: Document, path: Path, value: Any, schema: Schema, error: ValidationError) -> None:
+    """One problem a place: the members of a union fail one by one, but the reader wants one sentence."""
+    missing: dict[Path, list[str]] = {}
+    unknown: list[Path] = []
+    wrong: list[Path] = []
+    for mistake in error.errors(include_url=False):
+        place = _written(value, mistake["loc"])
+        if mistake["type"] == "missing" and len(place) == len(mistake["loc"]) - 1:
+            missing.setdefault(place, []).append(str(mistake["loc"][-1]))
+        elif mistake["type"] == "extra_forbidden":
+            unknown.append(place)
+        elif place not in wrong:
+            wrong.append(place)
+    for place in unknown:
+        known = _descend(schema, place[:-1]).get("properties", {})
+        lacking = missing.get(place[:-1], [])
+        if meant := nearest(str(place[-1]), lacking, 1):
+            lacking.remove(meant[0])  # misspelt, so not missing as well
+        unknown_key(document, (*path, *place), meant or list(known))
+    for place, keys in missing.items():
+        for key in keys:
+            _missing(document, (*path, *place), key, _descend(schema, (*place, key)))
+    for place in wrong:
+        got = functools.reduce(lambda inner, part: inner[part], place, value)
+        _wrong(document, (*path, *place), got, _descend(schema, place))
+
+
+def _written(value: Any, location: Path) -> Path:
+    """The part of a pydantic location that leads through the data; what follows names members of unions."""
+    place: Path = ()
+    for part in location:
+        if part not in (range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()):
+            break
+        value, place = value[part], (*place, part)
+    return place
+
+
+def _descend(schema: Schema, place: Path) -> Schema:
+    """The schema of the value at `place`, with the definitions its references need."""
+    definitions: Schema = schema.get("$defs", {})
+    for part in place:
+        if "$ref" in schema:
+            schema = definitions[schema["$ref"].rsplit("/", 1)[-1]]
+        if isinstance(part, int):
+            prefix = schema.get("prefixItems", [])
+            schema = prefix[part] if part < len(prefix) else schema.get("items", {})
+        else:
+            schema = schema.get("properties", {}).get(part) or schema.get("additionalProperties") or {}
+        schema = schema if isinstance(schema, Mapping) else {}
+    return {**schema, "$defs": definitions}
+
+
+def _missing(document: Document, path: Path, key: str, schema: Schema) -> None:
+    where = f"{label(path)}: " if path else ""
+    document.add(path, f"{where}{key} is missing", f"expected {expected(schema)}", at_key=True)
+
+
+def unknown_key(document: Document, path: Path, known: Sequence[str]) -> None:
+    """Note that the key at the end of `path` is none of the `known` ones."""
+    key, where = str(path[-1]), f"{label(path[:-1])}: " if path[:-1] else ""
+    hint = did_you_mean(key, known) or (f"keys here: {', '.join(known)}" if known else "no keys belong here")
+    document.add(path, f"{where}unknown key {key!r}", hint, at_key=True)
+
+
+def _wrong(document: Document, path: Path, value: Any, schema: Schema) -> None:
+    hint = _hint(value, schema)
+    document.add(path, f"{label(path)}: expected {expected(schema)}, got {shown(value)}", hint)
+
+
+def _hint(value: Any, schema: Schema) -> str | None:
+    """What to type instead, where the value shows what was meant."""
+    options = [schema, *schema.get("anyOf", [])]
+    kinds = {option.get("type") for option in options}
+    choices = [str(choice) for option in options for choice in option.get("enum", [option.get("const")]) if choice]
+    if isinstance(value, float) and value.is_integer() and "integer" in kinds:
+        return f"write {int(value)}"
+    if not isinstance(value, str):
+        return None
+    if "boolean" in kinds and value.lower() in ("yes", "on", "y", "no", "off", "n", "true", "false"):
+        return f"write {'true' if value.lower() in ('yes', 'on', 'y', 'true') else 'false'}"
+    if kinds & {"integer", "number"} and re.fullmatch(r"[-+]?\d[\d_,]*(\.\d+)?([eE][-+]?\d+)?", value):
+        return f"write {re.sub('[_,]', '', value)} without quotes"
+    if value.lower() in ("none", "nil") and "null" in kinds:
+        return "write null"
+    return did_you_mean(value, choices)
