@@ -116,12 +116,15 @@ class Context:
     """What the data and the weights tell a surgery: `auto` in a recipe is filled in from here.
 
     A surgery that names a keyword-only parameter `context` is handed this object; it is not part of its schema.
+    What it works out by itself it may put into `resolved`, under the names of its parameters: a checkpoint keeps those
+    values in place of the ones given, so that replaying the surgery works nothing out anew.
     """
 
     num_classes: int | None = None
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     task: str = "classification"
+    resolved: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 _LAZY = {
