@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -76,6 +75,8 @@ class WorkError(ZooError):
 
 def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
     """The candidates most like `name`, best first; a match of the part behind the last slash counts too."""
+    import difflib  # only a mistake pays for it
+
     pool = list(dict.fromkeys(candidates))
     lowered = {candidate.lower(): candidate for candidate in pool}
     close = [lowered[match] for match in difflib.get_close_matches(name.lower(), list(lowered), count, 0.6)]

@@ -7,21 +7,24 @@ a row marked broken; every other row goes on working.
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import importlib
 import importlib.metadata
+import importlib.util
 import itertools
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
+import re
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, did_you_mean
+from zoo.isolation import PluginError, guarded
 
 KINDS = ("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers")
 NAMES_LIMIT = 50_000  # more names than this from one source is taken for an endless generator
-NAMES_SECONDS = 5.0
+NAMES_SECONDS = 10.0  # to import a source and hear all its names
 
 
 @dataclass(frozen=True)
@@ -44,31 +47,66 @@ class Component:
 
 def plugin_name(distribution: str) -> str:
     """The namespace of a distribution: its name without `zoo-`."""
-    return distribution.lower().replace("_", "-").removeprefix("zoo-")
+    return _normal(distribution).removeprefix("zoo-")
+
+
+def _normal(distribution: str) -> str:
+    """A distribution's name as all tools compare it: `Zoo_Acme` is `zoo-acme`."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def refresh() -> None:
+    """Forget what was found: look again at what is installed."""
+    importlib.invalidate_caches()
+    entries.cache_clear()
+    _expand.cache_clear()
 
 
 @functools.cache
 def entries() -> tuple[Component, ...]:
-    """One row an entry point in zoo's groups, sorted; nothing is imported."""
-    found: dict[tuple[str, str, str], Component] = {}
+    """One row an entry point in zoo's groups, sorted; nothing is imported.
+
+    A distribution that is visible twice on `sys.path` counts once, where Python itself would import it from. An entry
+    that cannot work (no such kind, a line that is none, a module that is not there) is a broken row.
+    """
+    rows: dict[str, list[Component]] = {}
     for distribution in importlib.metadata.distributions():
-        text = distribution.read_text("entry_points.txt")
-        if not text or "[zoo." not in text:
-            continue  # parsing METADATA of every installed distribution would cost more than all the rest
-        for component in _rows(distribution):
-            found.setdefault((component.kind, component.distribution, component.name), component)
-    return tuple(sorted(found.values(), key=lambda row: (row.kind, row.name)))
+        text = _entry_points(distribution)
+        if "[zoo." in text:  # parsing METADATA of every distribution would cost more than all the rest
+            name, version = distribution.name or "unknown", distribution.version or "unknown"
+            rows.setdefault(_normal(name), list(_rows(name, version, text)))
+    return tuple(sorted(itertools.chain(*rows.values()), key=lambda row: (row.kind, row.name)))
 
 
-def _rows(distribution: importlib.metadata.Distribution) -> Iterator[Component]:
-    name = distribution.metadata["Name"] or "unknown"
-    plugin = plugin_name(name)
-    for entry in distribution.entry_points:
-        kind = entry.group.removeprefix("zoo.")
-        if not entry.group.startswith("zoo.") or kind not in KINDS:
-            continue
-        full = entry.name if kind == "architectures" else f"{plugin}/{entry.name}"
-        yield Component(full, kind, plugin, name, distribution.version, entry.value)
+def _entry_points(distribution: importlib.metadata.Distribution) -> str:
+    """The text of `entry_points.txt`; empty where there is none, or none that can be read."""
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _rows(distribution: str, version: str, text: str) -> Iterator[Component]:
+    """The rows of one `entry_points.txt`."""
+    plugin, group = plugin_name(distribution), ""
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("["):
+            group = line.strip("[]").strip()
+        elif group.startswith("zoo.") and line[0] not in "#;":
+            yield _row(plugin, distribution, version, group.removeprefix("zoo."), line)
+
+
+def _row(plugin: str, distribution: str, version: str, kind: str, line: str) -> Component:
+    name, equals, target = (part.strip() for part in line.partition("="))
+    full = name if kind == "architectures" else f"{plugin}/{name}"
+    row = Component(full, kind, plugin, distribution, version, target)
+    if kind not in KINDS:
+        return row.broken(f"zoo has no kind {kind!r}; {did_you_mean(kind, KINDS) or 'the kinds: ' + ', '.join(KINDS)}")
+    if not (name and equals and re.fullmatch(r"[\w.]+:[\w.]+", target)):
+        return row.broken(f"the entry point {line!r} is not of the form `name = module:attribute`")
+    if (package := re.split(r"[.:]", target)[0]) not in sys.modules and importlib.util.find_spec(package) is None:
+        return row.broken(f"ModuleNotFoundError: No module named {package!r}")
+    return row
 
 
 def components(kind: str | None = None) -> list[Component]:
@@ -88,19 +126,51 @@ def names(kind: str | None = None) -> list[str]:
 @functools.cache
 def _expand(entry: Component) -> tuple[Component, ...]:
     """The rows of an architecture source, or one row for a plain architecture or a broken plugin."""
+    own = entry if entry.name == entry.plugin else replace(entry, name=f"{entry.plugin}/{entry.name}")
+    if entry.status != "ok" or _is_defined_callable(entry.target):
+        return (own,)
     try:
-        loaded = _import(entry)
-        if not hasattr(loaded, "names"):
-            return (replace(entry, name=f"{entry.plugin}/{entry.name}"),)
-        with _deadline(NAMES_SECONDS):
-            members = list(itertools.islice(loaded.names(), NAMES_LIMIT + 1))
-    except (Exception, SystemExit) as error:
-        return (entry.broken(_cause(error)),)
-    if len(members) > NAMES_LIMIT:
-        return (entry.broken(f"names() gave more than {NAMES_LIMIT} names"),)
-    if wrong := [member for member in members if not isinstance(member, str)]:
-        return (entry.broken(f"names() gave {wrong[0]!r}, which is not a string"),)
-    return tuple(replace(entry, name=f"{entry.name}/{member}", member=member) for member in sorted(set(members)))
+        members = guarded(lambda: _members(_import(entry)), seconds=NAMES_SECONDS)
+    except PluginError as failure:
+        return (own.broken(str(failure)),)
+    if members is None:
+        return (own,)
+    return tuple(replace(entry, name=f"{entry.name}/{member}", member=member) for member in members)
+
+
+def _members(loaded: Any) -> list[str] | None:
+    """The names a source gives, sorted; None for a plain callable. Runs the plugin's code: call it guarded."""
+    if not hasattr(loaded, "names"):
+        if not callable(loaded):
+            raise TypeError(f"{type(loaded).__name__} is neither a callable nor a source with names() and build()")
+        return None
+    if not callable(getattr(loaded, "build", None)):
+        raise TypeError("a source with names() needs build(name, **arguments)")
+    given = loaded.names()
+    found = list(itertools.islice(() if isinstance(given, str) else given, NAMES_LIMIT + 1))
+    if len(found) > NAMES_LIMIT:
+        raise ValueError(f"names() gave more than {NAMES_LIMIT} names")
+    if isinstance(given, str) or (wrong := [name for name in found if not _is_name(name)]):
+        raise TypeError(f"names() gave {given if isinstance(given, str) else wrong[0]!r}, which is not a name")
+    return sorted(set(found))
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isprintable() and bool(name) and " " not in name
+
+
+def _is_defined_callable(target: str) -> bool:
+    """Whether the module's text says that `target` is a function or a class: then it is listed without an import."""
+    module, _, attribute = target.partition(":")
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package) if package not in sys.modules else sys.modules[package].__spec__
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    paths = [Path(folder, *rest, "__init__.py") for folder in folders]
+    paths += [Path(folder, *rest).with_suffix(".py") for folder in folders if rest]
+    if spec and spec.origin and not rest:
+        paths.append(Path(spec.origin))
+    definition = re.compile(rf"^(?:def|class) {re.escape(attribute)}\b", re.M)
+    return any(path.is_file() and definition.search(path.read_text("utf-8", "replace")) for path in paths)
 
 
 def resolve(name: str, kind: str) -> Component:
@@ -110,9 +180,8 @@ def resolve(name: str, kind: str) -> Component:
     broken one (with its cause).
     """
     rows = components(kind)
-    matches = [row for row in rows if name in (row.name, row.name.partition("/")[2])]
-    exact = [row for row in matches if row.name == name]
-    matches = exact or matches
+    exact = [row for row in rows if row.name == name]
+    matches = exact or [row for row in rows if row.name.partition("/")[2] == name]
     if len(matches) > 1:
         listed = ", ".join(f"{row.name} ({row.distribution} {row.version})" for row in matches)
         raise InputError(f"{name!r} is ambiguous among {kind}: {listed}", suggestion="write the full name")
@@ -129,10 +198,7 @@ def load(name: str | Component, kind: str | None = None) -> Any:
     Raises InputError when the name is unknown or its plugin is broken.
     """
     component = name if isinstance(name, Component) else resolve(name, kind or "")
-    try:
-        loaded = _import(component)
-    except (Exception, SystemExit) as error:
-        raise _broken(component.broken(_cause(error))) from error
+    loaded = load_source(component)
     if component.member is not None:
         return functools.partial(loaded.build, component.member)
     if not callable(loaded):
@@ -141,22 +207,30 @@ def load(name: str | Component, kind: str | None = None) -> Any:
 
 
 def load_source(component: Component) -> Any:
-    """The architecture source behind an architecture (for tags, weights and preprocessing), or the callable."""
-    return _import(component)
+    """What the entry point names: for an architecture of a source, the source (for tags, weights, preprocessing).
+
+    Raises InputError when the plugin is broken.
+    """
+    try:
+        return guarded(lambda: _import(component))
+    except PluginError as failure:
+        raise _broken(component.broken(str(failure))) from failure
 
 
 def _import(component: Component) -> Any:
-    entry = importlib.metadata.EntryPoint(component.name, component.target, f"zoo.{component.kind}")
-    return entry.load()
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().rstrip(":")
+    module, _, attribute = component.target.partition(":")
+    return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
 
 
 def _unknown(name: str, kind: str, rows: Iterable[Component]) -> InputError:
-    hint = did_you_mean(name, [row.name for row in rows])
-    return InputError(f"no {kind} component is called {name!r}", suggestion=hint or f"see: zoo list --kind {kind}")
+    broken = [row for row in rows if row.status != "ok"]
+    for row in broken:
+        if name.partition("/")[0] in (row.plugin, row.name):
+            return _broken(row)
+    hint = did_you_mean(name, [row.name for row in rows]) or f"see: zoo list --kind {kind}"
+    if broken:
+        hint += f" (broken plugins: {', '.join(sorted({row.plugin for row in broken}))}; see: zoo doctor)"
+    return InputError(f"no {kind} component is called {name!r}", suggestion=hint)
 
 
 def _broken(component: Component) -> InputError:
@@ -165,23 +239,3 @@ def _broken(component: Component) -> InputError:
         f"{component.name} is broken: {where}: {component.cause}",
         suggestion=f"mend or remove it: pip uninstall {component.distribution}; see: zoo doctor",
     )
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the body after `seconds`, where signals can do it (main thread, POSIX)."""
-    usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-    if not usable:
-        yield
-        return
-
-    def expired(*_: object) -> None:
-        raise TimeoutError(f"names() took more than {seconds:g} s")
-
-    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)

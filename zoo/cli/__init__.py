@@ -1,0 +1,112 @@
+"""The command line: which commands there are, and how one is run. A command's file is imported when it is called.
+
+A command's file is `zoo/cli/<name>.py` and exports `command`, a function with typer annotations; the docstring is its
+help, where an indented paragraph (the examples) keeps its lines. `zoo list` alone exports `run(arguments)` instead:
+it has a fifth of a second to live in, and typer takes most of that.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli.errors import exit_code
+from zoo.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import typer
+
+COMMANDS = {
+    "list": "What is installed: architectures, surgeries, datasets, weights, …",
+    "show": "One component: signature, documentation, weights, plugin",
+    "check": "Validate a recipe and dry-run it; nothing is trained",
+    "finetune": "Run a recipe; leaves one checkpoint that rebuilds the model anywhere",
+    "evaluate": "Measure a checkpoint on data",
+    "predict": "Class names and probabilities for images",
+    "inspect": "What is in a weight file: metadata, tensors, sizes",
+    "diff": "What changed between two weight files, tensor by tensor",
+    "convert": "Move weights to other names, shapes, types or files",
+    "schema": "The JSON Schema of recipes, for editors",
+    "doctor": "Plugins, devices and versions: what is broken and how to mend it",
+}
+OVERVIEW = """\
+zoo: fine-tune any registered architecture from a YAML recipe; move weights between models.
+
+Usage: zoo COMMAND [OPTIONS] [ARGUMENTS]
+
+Commands:
+{commands}
+
+Options:
+  --version  the version of zoo
+  --help     this page; `zoo COMMAND --help` shows a command's options and examples
+
+Examples:
+  zoo list 'timm/resnet*'
+  zoo finetune recipes/quickstart.yaml
+  zoo predict checkpoints/quickstart/model.safetensors photo.jpg
+"""
+
+
+def main() -> None:
+    """The `zoo` of the shell."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line `arguments`; its exit code. Failures are printed, never raised."""
+    return exit_code(lambda: _dispatch(list(arguments)))
+
+
+def _dispatch(arguments: list[str]) -> None:
+    match arguments:
+        case [] | ["--help" | "-h" | "help"]:
+            print(OVERVIEW.format(commands="\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())), end="")
+        case ["--version" | "-V"]:
+            print(f"zoo {_version()}")
+        case [name, *rest] if name in COMMANDS:
+            _run_command(name, rest)
+        case [name, *_]:
+            kind = "option" if name.startswith("-") else "command"
+            hint = did_you_mean(name, COMMANDS) or "see: zoo --help"
+            raise InputError(f"zoo has no {kind} {name!r}", suggestion=hint)
+
+
+def _run_command(name: str, arguments: list[str]) -> None:
+    module = importlib.import_module(f"zoo.cli.{name}")
+    if hasattr(module, "run"):
+        module.run(arguments)
+    else:
+        typer_command(name, module.command).main(arguments, prog_name=f"zoo {name}")
+
+
+def typer_command(name: str, function: Callable[..., Any]) -> typer.core.TyperCommand:
+    """A command's function as typer runs it: plain help, and failures left to `zoo.cli.errors`."""
+    import functools
+
+    import typer
+
+    @functools.wraps(function)
+    def reporting(**values: Any) -> None:
+        sys.exit(exit_code(lambda: function(**values)))
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(name, help=_help(function))(reporting)
+    command: typer.core.TyperCommand = typer.main.get_command(app)  # type: ignore[assignment]
+    return command
+
+
+def _help(function: Callable[..., Any]) -> str:
+    """The docstring, its indented paragraphs marked (`\\b`) as not to be rewrapped."""
+    import inspect
+
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(f"\b\n{text}" if text.startswith("    ") else text for text in paragraphs)
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("zoo-kit")

@@ -26,11 +26,13 @@ class Timm:
 
     def tags(self, name: str) -> list[str]:
         """The pretrained tags of an architecture, timm's default first. Raises InputError for an unknown name."""
+        from zoo_timm.tags import UnreadableError, read_tags
+
         try:
-            return catalogue.read_tags(name)
+            return read_tags(name)
         except KeyError:
             raise InputError(f"timm has no {name!r}", suggestion=did_you_mean(name, self.names())) from None
-        except catalogue.UnreadableError:
+        except UnreadableError:
             return _ask_timm(name)
 
     def build(self, name: str, **arguments: Any) -> nn.Module:

@@ -7,7 +7,6 @@ import functools
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from zoo.api import Preprocessing, Weights
 from zoo.errors import InputError, did_you_mean
@@ -26,12 +25,12 @@ class Torchvision:
 
     def names(self) -> list[str]:
         """Every classification architecture of the installed torchvision, without importing it."""
-        return sorted(catalogue.tags_by_name())
+        return sorted(catalogue.builders())
 
     def tags(self, name: str) -> list[str]:
         """The weight tags of an architecture, torchvision's default first. Raises InputError for an unknown name."""
         try:
-            return list(catalogue.tags_by_name()[name])
+            return catalogue.read_tags(name)
         except KeyError:
             raise InputError(f"torchvision has no {name!r}", suggestion=did_you_mean(name, self.names())) from None
 
@@ -96,6 +95,8 @@ class Torchvision:
 @contextlib.contextmanager
 def _regnet_widths_on_cpu() -> Iterator[None]:
     """RegNet's builders compute their widths with tensors, which have no values under `torch.device('meta')`."""
+    from unittest import mock
+
     import torch
     from torchvision.models.regnet import BlockParams
 

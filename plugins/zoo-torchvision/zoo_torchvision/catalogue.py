@@ -14,15 +14,14 @@ import re
 from pathlib import Path
 
 _BUILDER = re.compile(
-    r"^@register_model\(.*\)\n(?:@.*\n|    .*\n|\)\n)*def (\w+)\(\s*\*?,?\s*weights: Optional\[(\w+)\]", re.M
+    rb"^@register_model\(.*\)\n(?:@.*\n|    .*\n|\)\n)*def (\w+)\(\s*\*?,?\s*weights: Optional\[(\w+)\]", re.M
 )
-_ENUM = re.compile(r"^class (\w+)\(WeightsEnum\):\n((?:    .*\n|\n)+)", re.M)
-_MEMBER = re.compile(r"^    (\w+) = (?:Weights\(|(\w+)$)", re.M)
+_MEMBER = re.compile(rb"^    (\w+) = (?:Weights\(|(\w+)$)", re.M)
 
 
 @functools.cache
-def tags_by_name() -> dict[str, tuple[str, ...]]:
-    """Every classification architecture and its weight tags, torchvision's default tag first.
+def builders() -> dict[str, tuple[Path, bytes]]:
+    """Every classification architecture: its source file, and the name of its weights enum there.
 
     Raises ModuleNotFoundError without torchvision.
     """
@@ -30,14 +29,22 @@ def tags_by_name() -> dict[str, tuple[str, ...]]:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("torchvision is not installed", name="torchvision")
     models = Path(spec.submodule_search_locations[0]) / "models"
-    texts = [path.read_text(encoding="utf-8") for path in sorted(models.glob("*.py"))]
-    enums = {name: _tags(body) for text in texts for name, body in _ENUM.findall(text)}
-    return {name: enums[enum] for text in texts for name, enum in _BUILDER.findall(text)}
+    return {
+        name.decode(): (path, enum)
+        for path in sorted(models.glob("*.py"))
+        if not path.name.startswith("_")
+        for name, enum in _BUILDER.findall(path.read_bytes())
+    }
 
 
-def _tags(body: str) -> tuple[str, ...]:
-    """The members of a weights enum; `DEFAULT = NAME` says which goes first."""
-    members = _MEMBER.findall(body)
-    default = next((alias for name, alias in members if name == "DEFAULT"), None)
-    tags = [name for name, alias in members if not alias]
-    return tuple(sorted(tags, key=lambda tag: tag != default))
+def read_tags(name: str) -> list[str]:
+    """The members of an architecture's weights enum, torchvision's default first.
+
+    Raises KeyError for a name torchvision does not have.
+    """
+    path, enum = builders()[name]
+    body = path.read_bytes().partition(b"\nclass " + enum + b"(WeightsEnum):\n")[2]
+    members = _MEMBER.findall(re.split(rb"\n(?=\S)", body, maxsplit=1)[0])
+    default = next((alias for member, alias in members if member == b"DEFAULT"), None)
+    tags = [member for member, alias in members if not alias]
+    return [tag.decode() for tag in sorted(tags, key=lambda tag: tag != default)]
