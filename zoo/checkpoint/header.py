@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -116,6 +118,17 @@ def encode_header(placed: Iterable[Entry], metadata: Mapping[str, str] | None = 
     return len(text).to_bytes(8, "little") + text
 
 
+def tied_names(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Alias -> canonical name, as the metadata tells it: zoo's own `tied` table, or safetensors' `alias: canonical`."""
+    plain = {alias: name for alias, name in metadata.items() if alias not in ("zoo", "format")}
+    try:
+        table = json.loads(metadata.get("zoo", "{}")).get("tied")
+    except (ValueError, AttributeError, RecursionError):
+        return plain
+    tied = table if isinstance(table, dict) else {}
+    return plain | {alias: name for alias, name in tied.items() if isinstance(name, str)}
+
+
 def _invalid(path: str | os.PathLike[str], *problems: str) -> InputError:
     more = len(problems) - MAX_PROBLEMS
     rows = [Problem(f"{path} is not a valid safetensors file: {problem}") for problem in problems[:MAX_PROBLEMS]]
@@ -139,9 +152,8 @@ def _decode(text: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in table if names.count(name) > 1)
-            raise _invalid(path, f"the name {twice!r} stands twice in its header")
+            twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+            raise _invalid(path, f"the name {_short(twice)} stands twice in its header")
         return table
 
     try:
@@ -168,27 +180,37 @@ def _metadata(value: Any, path: str | os.PathLike[str]) -> dict[str, str]:
 def _entry(name: str, row: Any, problems: list[str]) -> Entry | None:
     """The entry that `row` describes, or None and a line in `problems`."""
     if not _is_text(name):
-        problems.append(f"the tensor name {name!r} holds a half of a surrogate pair, which is not text")
+        problems.append(f"the tensor name {_short(name)} holds a half of a surrogate pair, which is not text")
         return None
     if not isinstance(row, dict) or not {"dtype", "shape", "data_offsets"} <= row.keys():
-        problems.append(f"tensor {name!r} must have dtype, shape and data_offsets")
+        problems.append(f"tensor {_short(name)} must have dtype, shape and data_offsets")
         return None
     dtype, shape, span = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        hint = did_you_mean(dtype, BITS) if isinstance(dtype, str) else None
-        problems.append(f"tensor {name!r} has the unknown dtype {dtype!r}" + (f" ({hint})" if hint else ""))
-    elif not _are_counts(shape):
-        problems.append(f"tensor {name!r} has the shape {shape!r}, which is not a list of sizes")
+        hint = did_you_mean(dtype[:20], BITS) if isinstance(dtype, str) else None
+        problems.append(f"tensor {_short(name)} has the unknown dtype {_short(dtype)}" + (f" ({hint})" if hint else ""))
+    elif not _are_counts(shape) or (bits := _bits(shape, dtype)) is None:
+        problems.append(f"tensor {_short(name)} has the shape {_short(shape)}, which is not a list of possible sizes")
     elif not _are_counts(span) or len(span) != 2:
-        problems.append(f"tensor {name!r} has the data_offsets {span!r}, which are not [begin, end]")
-    elif math.prod(shape) * BITS[dtype] != (span[1] - span[0]) * 8:
+        problems.append(f"tensor {_short(name)} has the data_offsets {_short(span)}, which are not [begin, end]")
+    elif bits != (span[1] - span[0]) * 8:
         problems.append(
-            f"tensor {name!r} ({dtype}, shape {shape}) takes {math.prod(shape) * BITS[dtype] / 8:,.10g} bytes, "
+            f"tensor {_short(name)} ({dtype}, shape {_short(shape)}) takes {bits / 8:,.10g} bytes, "
             f"but its data_offsets {span} span {span[1] - span[0]:,}"
         )
     else:
         return Entry(name, dtype, tuple(shape), span[0])
     return None
+
+
+def _bits(shape: list[int], dtype: str) -> int | None:
+    """The size of a tensor in bits; None where the product leaves 64 bits, even if a later size is 0 (as upstream)."""
+    bits = BITS[dtype]
+    for size in shape:
+        bits *= size
+        if bits >= 2**64:
+            return None
+    return bits
 
 
 def _check_coverage(entries: list[Entry], data_bytes: int, problems: list[str]) -> None:
@@ -197,8 +219,9 @@ def _check_coverage(entries: list[Entry], data_bytes: int, problems: list[str]) 
     for entry in entries:
         if entry.offset != end:
             verb = "overlaps" if entry.offset < end else f"leaves {entry.offset - end:,} unused bytes behind"
-            problems.append(f"tensor {entry.name!r} at byte {entry.offset:,} {verb} {before}, which ends at {end:,}")
-        end, before = entry.offset + entry.nbytes, f"tensor {entry.name!r}"
+            row = f"tensor {_short(entry.name)} at byte {entry.offset:,} {verb} {before}, which ends at {end:,}"
+            problems.append(row)
+        end, before = entry.offset + entry.nbytes, f"tensor {_short(entry.name)}"
     if end > data_bytes:
         problems.append(f"the tensors should take {end:,} bytes, but only {data_bytes:,} follow: it is cut short")
     elif end < data_bytes:
@@ -206,8 +229,12 @@ def _check_coverage(entries: list[Entry], data_bytes: int, problems: list[str]) 
 
 
 def _are_counts(value: Any) -> bool:
-    # 2**63 bounds what any file can hold; it also keeps the products below from growing without end.
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+
+
+def _short(value: Any) -> str:
+    """How a value from the file is shown: one line of bounded length, whatever it holds."""
+    return repr(value) if isinstance(value, str) and len(value) <= 100 else reprlib.repr(value)
 
 
 def _is_text(word: str) -> bool:

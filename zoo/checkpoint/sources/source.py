@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,12 @@ class Source(AbstractContextManager["Source"]):
         self.wrappers: tuple[str, ...] = ()
         self.notes: list[str] = []
 
+    def tie(self, alias: str, canonical: str) -> None:
+        """Let `alias` be another name of the tensor `canonical`."""
+        self.entries[alias] = replace(self.entries[canonical], name=alias)
+        self.ranges[alias] = self.ranges[canonical]
+        self.aliases[alias] = canonical
+
     def byte_range(self, name: str) -> ByteRange | None:
         """Where the bytes of tensor `name` can be copied from, or None where they must be rearranged first."""
         return self.ranges.get(name)
@@ -84,7 +90,10 @@ class Source(AbstractContextManager["Source"]):
 
         entry, span = self.entries[name], self.ranges[name]
         dtype = np.dtype(numpy_dtype(entry))
-        array = np.fromfile(span.path, dtype, entry.elements, offset=span.offset)
+        try:
+            array = np.fromfile(span.path, dtype, entry.elements, offset=span.offset)
+        except OSError as error:
+            raise InputError(f"cannot read {span.path} any more: {error.strerror or error}") from error
         if array.size != entry.elements:
             raise InputError(f"{span.path} ended in the middle of tensor {name!r}; was it changed while it was read?")
         return array.reshape(entry.shape)

@@ -1,0 +1,72 @@
+"""Opens pickles that need their own code to run. Only for `trust_pickle`: this is the one place that runs them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoint.sources.source import Source
+from zoo.checkpoint.sources.torch_file import open_torch
+from zoo.errors import InputError
+
+log = logging.getLogger("zoo")
+
+
+class _TemporarySource(Source):
+    """The tensors of a pickle that was run, kept in a temporary file of torch.save until `close`."""
+
+    def __init__(self, inner: Source, original: Path) -> None:
+        self.__dict__.update(inner.__dict__)
+        self.inner = inner
+        self.temporary, self.files = inner.files, (original,)
+
+    def array(self, name: str) -> Any:
+        return self.inner.array(name)
+
+    def close(self) -> None:
+        for path in self.temporary:
+            path.unlink(missing_ok=True)
+
+
+def open_trusted(path: Path, location: str, key: str | None) -> Source:
+    """Unpickle `path` with torch, RUNNING THE CODE IT NAMES, and open the tensors found in what comes out."""
+    import torch
+
+    log.warning("running the code that %s holds, with your rights, because you trust it (--trust-pickle)", path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise InputError(
+            f"cannot unpickle {path}: {type(error).__name__}: {error}",
+            suggestion="the classes it was saved with must be importable here, in the versions it was saved with",
+        ) from error
+    handle, name = tempfile.mkstemp(suffix=".pth")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        torch.save(_tensors_only(content), temporary)
+        source = _TemporarySource(open_torch(temporary, location, key), path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    source.kind += ", from a whole pickle that was run"
+    source.notes.append(f"ran the code that {path} holds, as trust_pickle asked for")
+    return source
+
+
+def _tensors_only(value: Any) -> Any:
+    """The tensors in `value`, in plain containers: a module becomes its state dict, what is neither is left out."""
+    import torch
+
+    if isinstance(value, torch.nn.Module):
+        return value.state_dict()
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {name: _tensors_only(item) for name, item in value.items() if isinstance(name, str)}
+    if isinstance(value, list | tuple):
+        return [_tensors_only(item) for item in value]
+    return None
