@@ -1,0 +1,118 @@
+"""`zoo list`: what is installed. It has a fifth of a second: argparse for typer, and nothing imported but names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable
+
+from zoo import registry
+from zoo.errors import InputError, did_you_mean
+from zoo.registry import KINDS, Component
+
+SMALL = 60  # a kind with more components than this is told in counts
+SINGULAR = {kind.removesuffix("s").replace("surgerie", "surgery"): kind for kind in KINDS} | {"weights": "weights"}
+EPILOG = """\
+Examples:
+
+    zoo list                          an overview; one name a line when piped
+    zoo list resnet                   names that contain `resnet`
+    zoo list 'timm/efficientnet*'     names that match a glob
+    zoo list --kind surgeries
+    zoo list --plugin torchvision --kind dataset --json
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Print the components that match, as an overview, names or JSON. Raises InputError for an unknown kind or plugin."""
+    options = parser().parse_args(arguments)
+    rows = chosen(options.pattern, kind=_kind(options.kind), plugin=options.plugin)
+    if options.json:
+        print(json.dumps({"components": [as_dict(row) for row in rows]}, indent=1))
+    elif sys.stdout.isatty() and not (options.pattern or options.kind or options.plugin):
+        from zoo.cli.overview import overview
+
+        print(overview(rows, small=SMALL))
+    else:
+        sys.stdout.writelines(f"{line(row)}\n" for row in rows)
+    if not rows:
+        print(f"nothing matches {options.pattern!r}{_nearest(options.pattern)}", file=sys.stderr)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `zoo list`."""
+    made = argparse.ArgumentParser(
+        "zoo list",
+        usage="zoo list [OPTIONS] [PATTERN]",
+        description="What is installed: every component of every plugin. Nothing is imported to find out but the\n"
+        "name lists of architecture sources; a plugin that is broken is a row that says so.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("pattern", nargs="?", metavar="PATTERN", help="a glob (with * ? [ ]) or a part of the name")
+    made.add_argument("--kind", metavar="KIND", help=f"only one kind: {', '.join(KINDS)}")
+    made.add_argument("--plugin", metavar="NAME", help="only one plugin's")
+    made.add_argument("--json", action="store_true", help="one JSON document")
+    return made
+
+
+def chosen(pattern: str | None, *, kind: str | None = None, plugin: str | None = None) -> list[Component]:
+    """The rows that match, by kind and name. Raises InputError for a plugin that is not installed."""
+    if plugin is not None:
+        plugin = registry.plugin_name(plugin)
+        installed = sorted({row.plugin for row in registry.entries()})
+        if plugin not in installed:
+            hint = did_you_mean(plugin, installed) or f"installed: {', '.join(installed)}"
+            raise InputError(f"no plugin is called {plugin!r}", suggestion=hint)
+    rows = (row for row in registry.components(kind) if plugin in (None, row.plugin))
+    return [row for row in rows if pattern is None or matches(row.name, pattern)]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name, with or without its namespace, fits a glob; or contains a plain pattern. Case does not matter."""
+    name, pattern = name.lower(), pattern.lower()
+    if not any(sign in pattern for sign in "*?["):
+        return pattern in name
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(name, pattern) or fnmatchcase(name.partition("/")[2], pattern)
+
+
+def line(row: Component) -> str:
+    """A row as text: its name, and what is wrong with it."""
+    return row.name if row.status == "ok" else f"{row.name}\t{row.status}: {trouble(row)}"
+
+
+def trouble(row: Component) -> str:
+    """Package, version, import string and cause of a broken row."""
+    return f"{row.distribution} {row.version} ({row.target}): {row.cause}"
+
+
+def as_dict(row: Component) -> dict[str, str | None]:
+    """A row of the JSON document."""
+    keys = ("name", "kind", "plugin", "version", "status", "distribution", "target", "cause")
+    return {key: getattr(row, key) for key in keys}
+
+
+def counts(rows: Iterable[Component]) -> str:
+    """`1,371 architectures, 3 weights`."""
+    found = Counter(row.kind for row in rows)
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.items()))
+
+
+def _kind(given: str | None) -> str | None:
+    """The kind's name for its plural or singular. Raises InputError for neither."""
+    if given is None or given in KINDS:
+        return given
+    if given in SINGULAR:
+        return SINGULAR[given]
+    hint = did_you_mean(given, [*KINDS, *SINGULAR]) or f"the kinds: {', '.join(KINDS)}"
+    raise InputError(f"there is no kind {given!r}", suggestion=hint)
+
+
+def _nearest(pattern: str | None) -> str:
+    hint = did_you_mean(pattern.strip("*"), registry.names()) if pattern else None
+    return f" ({hint})" if hint else ""
