@@ -1,4 +1,4 @@
-"""The words a plan is written in: what is to be filled, one tensor's move, and a name that fits with a shape that does not."""
+"""The words a plan is written in: what is to be filled, the move of one tensor, a name whose shape does not fit."""
 
 from __future__ import annotations
 

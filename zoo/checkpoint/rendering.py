@@ -9,7 +9,8 @@ from zoo.checkpoint.grouping import grouped, pattern, stem_and_leaf, with_leaves
 from zoo.checkpoint.header import BITS
 
 if TYPE_CHECKING:
-    from zoo.checkpoint.plan import Move, Plan
+    from zoo.checkpoint.moves import Move
+    from zoo.checkpoint.plan import Plan
 
 MOST_ROWS = 30  # of moves; of every other list a third
 

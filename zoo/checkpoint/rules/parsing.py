@@ -29,14 +29,16 @@ Locate = Callable[[Path_], Location | None]
 
 
 def parse_rules(value: Any, location: Location | Locate | None = None) -> list[Rule]:
-    """The rules of a YAML value (a list of one-key mappings, or one mapping), or of an inline `OLD=NEW`.
+    r"""The rules of a YAML value (a list of one-key mappings, or one mapping), or of one written inline.
+
+    Inline is `OLD=NEW`, a rename, or a rule as it stands in YAML (`drop: ^fc\.`).
 
     `location` is where the value stands, or a function from a path in it (`(2, "reshape", "to")`) to a place.
     Raises InputError with every mistake at once.
     """
     locate: Locate = location if callable(location) else lambda _: location
     if isinstance(value, str):
-        value = [{"rename": dict([_inline(value, locate(()))])}]
+        value = _inline(value, locate(()))
     if isinstance(value, Mapping):
         value = [{kind: rule} for kind, rule in value.items()]
     if not isinstance(value, Sequence):
@@ -48,13 +50,28 @@ def parse_rules(value: Any, location: Location | Locate | None = None) -> list[R
     return [rule for rule in rules if rule is not None]
 
 
-def _inline(text: str, location: Location | None) -> tuple[str, str]:
+def _inline(text: str, location: Location | None) -> dict[str, Any]:
+    kind, colon, rest = text.partition(":")
+    if colon and kind.strip() in RULES:
+        return {kind.strip(): _yaml(rest.strip(), location)}
     old, equals, new = text.partition("=")
     if not equals or not old:
         raise InputError(
-            f"{text!r} is no rule", location=location, suggestion="write OLD=NEW, OLD a regular expression"
+            f"{text!r} is no rule", location=location, suggestion="write OLD=NEW, or a rule like drop: ^fc"
         )
-    return old, new
+    return {"rename": {old: new}}
+
+
+def _yaml(text: str, location: Location | None) -> Any:
+    """A bare pattern is taken as it is (`^fc\\.`, `[ab]`); only what starts with a brace or a quote is read as YAML."""
+    import yaml
+
+    if text[:1] not in ("{", "'", '"'):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{text!r} is not YAML: {error}", location=location) from error
 
 
 def _rule(item: Any, path: Path_, locate: Locate, problems: list[Problem]) -> Rule | None:
