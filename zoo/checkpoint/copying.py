@@ -1,0 +1,91 @@
+"""Copies and compares ranges of bytes between open files, in the kernel where it can."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from zoo.checkpoint.atomic import write_all
+from zoo.checkpoint.sources import ByteRange
+from zoo.errors import WorkError
+
+CHUNK = 1 << 20
+KERNEL_STEP = 1 << 28
+_UNSUPPORTED = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY}
+
+
+class Readers(ExitStack):
+    """Files open for reading, each opened once; closed together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._descriptors: dict[Path, int] = {}
+
+    def descriptor(self, path: Path) -> int:
+        if path not in self._descriptors:
+            try:
+                descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            except OSError as error:
+                raise WorkError(f"cannot read {path} any more: {error.strerror}") from error
+            self.callback(os.close, descriptor)
+            self._descriptors[path] = descriptor
+        return self._descriptors[path]
+
+    def chunks(self, span: ByteRange) -> Iterator[bytes]:
+        """The bytes of a range, up to `CHUNK` at a time. Raises WorkError where the file has become too short."""
+        descriptor, position, end = self.descriptor(span.path), span.offset, span.offset + span.nbytes
+        while position < end:
+            wanted = min(CHUNK, end - position)
+            block = os.pread(descriptor, wanted, position)
+            while len(block) < wanted:
+                more = os.pread(descriptor, wanted - len(block), position + len(block))
+                if not more:
+                    raise WorkError(f"{span.path} ended at byte {position + len(block):,}; was it changed meanwhile?")
+                block += more
+            yield block
+            position += wanted
+
+    def copy(self, span: ByteRange, destination: int, offset: int) -> None:
+        """The bytes of a range into the file `destination` at `offset`."""
+        done = 0
+        for in_kernel in _KERNEL_COPIES:
+            done += _copy_in_kernel(in_kernel, self.descriptor(span.path), destination, span, offset, done)
+        rest = ByteRange(span.path, span.offset + done, span.nbytes - done)
+        for block in self.chunks(rest):
+            write_all(destination, block, offset + done)
+            done += len(block)
+
+
+def _copy_in_kernel(
+    copy: Callable[[int, int, int, int, int], int],
+    source: int,
+    destination: int,
+    span: ByteRange,
+    offset: int,
+    done: int,
+) -> int:
+    """How many bytes past `done` the kernel copied; it may stop anywhere when the file systems do not support it."""
+    start = done
+    while done < span.nbytes:
+        try:
+            count = copy(source, destination, min(KERNEL_STEP, span.nbytes - done), span.offset + done, offset + done)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            break
+        if not count:
+            break
+        done += count
+    return done - start
+
+
+def _send_file(source: int, destination: int, count: int, source_offset: int, offset: int) -> int:
+    os.lseek(destination, offset, os.SEEK_SET)
+    return os.sendfile(destination, source, source_offset, count)
+
+
+_KERNEL_COPIES = (os.copy_file_range, _send_file) if sys.platform == "linux" else ()
