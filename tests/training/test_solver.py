@@ -1,0 +1,81 @@
+"""The solved heads against scikit-learn's, on real digits."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from zoo.training.solver import logistic_loss, softmax_loss, solve, solve_ridge
+
+
+@pytest.fixture(scope="module")
+def digits():
+    features, targets = load_digits(return_X_y=True)
+    return torch.tensor(features), torch.tensor(targets)
+
+
+@pytest.mark.parametrize("l2", [1e-1, 1e-2, 1e-3])
+def test_softmax_is_scikit_learns_optimum(digits, l2):
+    features, targets = digits
+    solution = solve(features, softmax_loss(targets), 10, l2=l2, tolerance=1e-7, max_iterations=100)
+    theirs = LogisticRegression(C=1 / (l2 * len(features)), max_iter=10_000, tol=1e-9).fit(features, targets)
+    assert solution.converged
+    assert solution.gradient_norm <= 1e-7
+    expected = theirs.decision_function(features.numpy())
+    logits = (features @ solution.weight.T + solution.bias).numpy()
+    logits -= logits.mean(1, keepdims=True)  # softmax leaves a shift of all logits free
+    expected -= expected.mean(1, keepdims=True)
+    assert np.abs(logits - expected).max() < 1e-2
+    assert (logits.argmax(1) == expected.argmax(1)).mean() > 0.999
+
+
+def test_gradient_norm_is_autograds(digits):
+    features, targets = digits
+    solution = solve(features, softmax_loss(targets), 10, l2=1e-2, tolerance=1e-4, max_iterations=3)
+    weight, bias = solution.weight.requires_grad_(), solution.bias.requires_grad_()
+    logits = features @ weight.T + bias
+    objective = torch.nn.functional.cross_entropy(logits, targets) + 0.5e-2 * weight.square().sum()
+    gradient = torch.autograd.grad(objective, (weight, bias))
+    norm = torch.cat([part.flatten() for part in gradient]).norm()
+    assert solution.objective == pytest.approx(objective.item(), rel=1e-9)
+    assert solution.gradient_norm == pytest.approx(float(norm), rel=1e-6)
+    assert not solution.converged
+
+
+def test_large_offsets_and_dead_features_do_not_hurt(digits):
+    features, targets = digits
+    moved = torch.cat([features * 1e-3 + 100, torch.zeros(len(features), 3)], dim=1)
+    solution = solve(moved, softmax_loss(targets), 10, l2=1e-8, tolerance=1e-6, max_iterations=100)
+    assert solution.converged
+    assert ((moved @ solution.weight.T + solution.bias).argmax(1) == targets).double().mean() > 0.99
+
+
+def test_solution_is_deterministic(digits):
+    features, targets = digits
+    first, second = (
+        solve(features.float(), softmax_loss(targets), 10, l2=1e-2, tolerance=1e-5, max_iterations=50) for _ in range(2)
+    )
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_logistic_loss_fits_each_label_alone(digits):
+    features, targets = digits
+    labels = torch.stack([targets % 2 == 0, targets > 4], dim=1).double()
+    solution = solve(features, logistic_loss(labels), 2, l2=1e-3, tolerance=1e-8, max_iterations=100)
+    assert solution.converged
+    for column in range(2):
+        # PyTorch's loss is averaged over the labels too, so one label alone carries twice the penalty
+        theirs = LogisticRegression(C=1 / (2e-3 * len(features)), max_iter=10_000, tol=1e-9)
+        theirs.fit(features, labels[:, column])
+        assert np.abs(theirs.coef_[0] - solution.weight[column].numpy()).max() < 1e-3
+
+
+def test_ridge_is_scikit_learns(digits):
+    features, targets = digits
+    wanted = torch.eye(10, dtype=torch.float64)[targets]
+    solution = solve_ridge(features, wanted, l2=1e-2)
+    theirs = Ridge(alpha=1e-2 * len(features)).fit(features, wanted)
+    assert np.abs(theirs.coef_ - solution.weight.numpy()).max() < 1e-9
+    assert np.abs(theirs.intercept_ - solution.bias.numpy()).max() < 1e-9
+    assert solution.gradient_norm < 1e-9

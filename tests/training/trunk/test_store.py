@@ -1,0 +1,75 @@
+"""Features kept in memory and on disk: what comes out is what went in, and nothing stale or broken comes out."""
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.training.trunk import store
+from zoo.training.trunk.store import FeatureCache
+
+
+@pytest.fixture
+def batches():
+    torch.manual_seed(0)
+    sizes = [7, 7, 7, 4]
+    return [((torch.randn(n, 3, 2).bfloat16(), torch.randn(n, 5)), torch.arange(n)) for n in sizes]
+
+
+def write(cache, batches, budget, key="k"):
+    writer = cache.writer(budget)
+    for tensors, targets in batches:
+        writer.add(tensors, targets)
+    features = writer.finish()
+    cache.keep(key, writer)
+    return features
+
+
+@pytest.mark.parametrize("budget", [10**9, 0], ids=["memory", "disk"])
+@pytest.mark.parametrize("shard_bytes", [10**9, 200], ids=["one shard", "many shards"])
+def test_take_gives_the_rows_that_were_added(tmp_path, monkeypatch, batches, budget, shard_bytes):
+    monkeypatch.setattr(store, "SHARD_BYTES", shard_bytes)
+    features = write(FeatureCache(tmp_path), batches, budget)
+    assert len(features) == 25
+    assert features.on_disk == (budget == 0)
+    assert (len(features.shards) > 1) == (shard_bytes == 200)
+    order = np.random.default_rng(0).permutation(25)
+    (first, second), targets = features.take(order)
+    assert torch.equal(first, torch.cat([tensors[0] for tensors, _ in batches])[order])
+    assert torch.equal(second, torch.cat([tensors[1] for tensors, _ in batches])[order])
+    assert torch.equal(targets, torch.cat([targets for _, targets in batches])[order])
+
+
+def test_later_run_finds_them_under_the_same_key_only(tmp_path, batches):
+    write(FeatureCache(tmp_path), batches, 10**9, key="one")
+    found = FeatureCache(tmp_path).find("one", 10**9)
+    assert found is not None
+    assert torch.equal(found.take(np.array([3]))[0][1][0], batches[0][0][1][3])
+    assert FeatureCache(tmp_path).find("two", 10**9) is None
+
+
+def test_unfinished_or_damaged_features_are_not_found(tmp_path, batches):
+    cache = FeatureCache(tmp_path)
+    writer = cache.writer(10**9)
+    writer.add(*batches[0])
+    assert cache.find("k", 10**9) is None
+    write(cache, batches, 10**9)
+    shard = next((tmp_path / "features" / "k").glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    assert cache.find("k", 10**9) is None
+
+
+def test_cache_forgets_what_was_used_longest_ago(tmp_path, batches, monkeypatch):
+    import os
+
+    cache = FeatureCache(tmp_path)
+    for age, key in [(300, "old"), (200, "middle")]:
+        write(cache, batches, 10**9, key=key)
+        manifest = tmp_path / "features" / key / "manifest.json"
+        stamp = manifest.stat().st_mtime - age
+        os.utime(manifest, (stamp, stamp))
+    size = sum(path.stat().st_size for path in (tmp_path / "features" / "old").iterdir())
+    monkeypatch.setenv("ZOO_CACHE_LIMIT", str(2.5 * size / 1e9))
+    write(cache, batches, 10**9, key="new")
+    assert cache.find("old", 10**9) is None
+    assert cache.find("middle", 10**9) is not None
+    assert cache.find("new", 10**9) is not None

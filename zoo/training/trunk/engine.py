@@ -1,0 +1,139 @@
+"""The trunk as an inference engine: conv and batch norm fused, channels-last, bfloat16 where it is native and close.
+
+The engine owns a copy of the trunk's tensors; the model they came from is not touched. Which of these it uses is
+decided on an example, and stated in `Engine.settings`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+FEATURE_TOLERANCE = 0.02  # relative distance of bfloat16 features from float32's, as a Frobenius norm
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a trunk is run. `error` is the features' relative distance from the plain float32 trunk's."""
+
+    dtype: str = "float32"
+    fused: int = 0
+    channels_last: bool = False
+    error: float = 0.0
+
+    def __str__(self) -> str:
+        parts = [self.dtype, f"{self.fused} batch norms fused" if self.fused else ""]
+        parts += ["channels-last" if self.channels_last else "", f"features within {self.error:.1e} of float32"]
+        return ", ".join(part for part in parts if part)
+
+
+class Engine:
+    """Runs a trunk without autograd: `engine(inputs [n, …]) -> tuple of tensors [n, …]` on the inputs' device."""
+
+    def __init__(self, trunk: nn.Module, settings: EngineSettings) -> None:
+        self.trunk = trunk
+        self.settings = settings
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        with torch.inference_mode(), self._autocast(inputs.device):
+            if self.settings.channels_last and inputs.ndim == 4:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            return tuple(self.trunk(inputs))
+
+    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        if self.settings.dtype != "bfloat16":
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def exact_engine(trunk: nn.Module) -> Engine:
+    """The trunk as it is: the same operations in the same precision as in the whole model."""
+    return Engine(trunk, EngineSettings())
+
+
+def fast_engine(trunk: fx.GraphModule, example: Tensor) -> Engine:
+    """The fastest engine whose features stay within `FEATURE_TOLERANCE` of the plain trunk's on `example`."""
+    fused_trunk, fused = fuse(trunk)
+    channels_last = any(isinstance(module, nn.Conv2d) for module in fused_trunk.modules())
+    if channels_last:
+        fused_trunk = fused_trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    expected = exact_engine(trunk)(example)
+    dtypes = ["bfloat16", "float32"] if native_bfloat16(example.device) else ["float32"]
+    for dtype in dtypes:
+        engine = Engine(fused_trunk, EngineSettings(dtype, fused, channels_last))
+        error = _distance(expected, engine(example))
+        if error <= FEATURE_TOLERANCE:
+            return Engine(fused_trunk, EngineSettings(dtype, fused, channels_last, error))
+    return exact_engine(trunk)
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 by itself rather than by emulation."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def _distance(expected: tuple[Tensor, ...], got: tuple[Tensor, ...]) -> float:
+    """The largest relative Frobenius distance over the boundary's tensors; infinite for NaN."""
+    worst = 0.0
+    for one, other in zip(expected, got, strict=True):
+        norm = one.float().norm().clamp_min(1e-12)
+        distance = float((one.float() - other.float()).norm() / norm)
+        worst = max(worst, distance if distance == distance else float("inf"))
+    return worst
+
+
+def fuse(trunk: fx.GraphModule) -> tuple[fx.GraphModule, int]:
+    """A copy of the trunk, in evaluation mode, with every batch norm behind a convolution or linear layer folded in.
+
+    Works for subclasses too (TensorFlow-style padding, timm's batch norm with activation), whose own forward is kept.
+    Returns the copy and the number of folded batch norms.
+    """
+    result = copy.deepcopy(trunk).eval().requires_grad_(False)
+    fused = 0
+    for node in list(result.graph.nodes):
+        if node.op == "call_module" and _fold(result, node):
+            fused += 1
+    result.recompile()
+    return result, fused
+
+
+def _fold(trunk: fx.GraphModule, node: fx.Node) -> bool:
+    """Fold the batch norm at `node` into what feeds it, where both are used exactly here."""
+    norm = trunk.get_submodule(str(node.target))
+    source = node.args[0] if node.args else None
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or not isinstance(source, fx.Node):
+        return False
+    if source.op != "call_module" or len(source.users) > 1 or norm.running_mean is None:
+        return False
+    if _calls(trunk, str(source.target)) > 1 or _calls(trunk, str(node.target)) > 1:
+        return False
+    layer = trunk.get_submodule(str(source.target))
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        folded: nn.Module = fuse_conv_bn_eval(layer, norm)
+    elif isinstance(layer, nn.Linear) and not isinstance(norm, nn.BatchNorm2d):
+        folded = fuse_linear_bn_eval(layer, norm)
+    else:
+        return False
+    _replace(trunk, str(source.target), folded)
+    after = [module for name in ("drop", "act") if isinstance(module := getattr(norm, name, None), nn.Module)]
+    _replace(trunk, str(node.target), nn.Sequential(*after) if after else nn.Identity())
+    return True
+
+
+def _calls(trunk: fx.GraphModule, target: str) -> int:
+    return sum(node.op == "call_module" and node.target == target for node in trunk.graph.nodes)
+
+
+def _replace(trunk: fx.GraphModule, target: str, module: nn.Module) -> None:
+    parent, _, name = target.rpartition(".")
+    setattr(trunk.get_submodule(parent), name, module)

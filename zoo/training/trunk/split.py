@@ -1,0 +1,207 @@
+"""Cutting a model in two: the trunk, whose output for an input never changes, and the rest, which trains.
+
+`split` traces the model (zoo.training.trunk.graph), finds the values that pass from the fixed part to the rest
+(zoo.training.trunk.boundary), and makes two modules of it that share the model's own submodules and parameters. The
+cut is trusted only after both halves together gave the whole model's output on an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from zoo.training.trunk.boundary import Boundary, Sample, Scaled, UnsplittableError
+from zoo.training.trunk.graph import fixed_nodes, trace
+
+TOLERANCE = 1e-4  # of the largest output; halves of a batch take other kernels than the whole
+
+
+@dataclass
+class Split:
+    """`trunk(inputs [n, …])` gives a tuple of tensors [n, …]; `rest(*those)` gives the model's output.
+
+    `method` is "fx" or "module boundary". `rest` shares parameters and buffers with the model it was cut from.
+    """
+
+    trunk: fx.GraphModule
+    rest: fx.GraphModule
+    method: str
+    boundary: tuple[str, ...]
+
+
+def split(model: nn.Module, example: Tensor, live: Collection[int] | None = None) -> Split:
+    """Cut `model`, in its present mode, in front of the first thing that can change.
+
+    Args:
+        model: the model as it will train (or evaluate): mode and `requires_grad` as they will be.
+        example: a float batch [n, c, h, w] with n >= 2.
+        live: ids of the parameters that may change; by default those that require a gradient.
+
+    Raises:
+        UnsplittableError: with the reason, when no way of tracing gives an equal model or nothing is fixed.
+    """
+    if len(example) < 2:
+        raise UnsplittableError("an example of at least two samples is needed to tell the batch from other dimensions")
+    if live is None:
+        live = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    reasons = []
+    for method in ("fx", "module boundary"):
+        try:
+            graph_module = trace(model, live, whole_frozen=method != "fx")
+            result = _cut(graph_module, example, live, method)
+            _check(model, result, example)
+        except UnsplittableError as error:
+            reasons.append(f"{method}: {error}")
+        except Exception as error:  # fx raises whatever the traced code raises
+            first_line = (str(error).splitlines() or [""])[0]
+            reasons.append(f"{method}: {type(error).__name__}: {first_line}")
+        else:
+            return result
+    raise UnsplittableError("; ".join(dict.fromkeys(reasons)))
+
+
+def _cut(graph_module: fx.GraphModule, example: Tensor, live: Collection[int], method: str) -> Split:
+    fixed = fixed_nodes(graph_module, live)
+    if not any(node.op == "call_module" for node in fixed):
+        raise UnsplittableError("nothing in front of the first trainable parameter is fixed")
+    crossing = [node for node in graph_module.graph.nodes if _crosses(node, fixed)]
+    everything = _front(graph_module, fixed, crossing)
+    sizes = (len(example), len(example) - 1)
+    boundary = Boundary(sizes)
+    with torch.no_grad():
+        runs = [everything(example[:size]) for size in sizes]
+    for position, node in enumerate(crossing):
+        boundary.add(node, runs[0][position], runs[1][position], position)
+    if not boundary.samples:
+        raise UnsplittableError("no tensor passes from the fixed part to the rest")
+    trunk = _select(everything, boundary)
+    return Split(trunk, _rest(graph_module, fixed, boundary), method, tuple(node.name for node in crossing))
+
+
+def _crosses(node: fx.Node, fixed: set[fx.Node]) -> bool:
+    return node in fixed and node.op != "get_attr" and any(user not in fixed for user in node.users)
+
+
+def _front(graph_module: fx.GraphModule, fixed: set[fx.Node], crossing: list[fx.Node]) -> fx.GraphModule:
+    """The fixed nodes as a module that returns the crossing values as a tuple."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in graph_module.graph.nodes:
+        if node in fixed:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(tuple(copies[node] for node in crossing))
+    return fx.GraphModule(graph_module, graph)
+
+
+def _select(everything: fx.GraphModule, boundary: Boundary) -> fx.GraphModule:
+    """`everything` cut down to the per-sample tensors, each with the batch as its dimension 0."""
+    graph = everything.graph
+    output = next(node for node in graph.nodes if node.op == "output")
+    values = output.args[0]
+    chosen = []
+    with graph.inserting_before(output):
+        for rows, path in boundary.samples:
+            value = values[path[0]]  # type: ignore[index]
+            for index in path[1:]:
+                value = graph.call_function(_item, (value, index))
+            if rows != 1:
+                value = graph.call_method("unflatten", (value, 0, (-1, rows)))
+            chosen.append(value)
+    output.args = (tuple(chosen),)
+    everything.recompile()
+    return everything
+
+
+def _item(values: Any, index: int) -> Any:
+    return values[index]
+
+
+def _rest(graph_module: fx.GraphModule, fixed: set[fx.Node], boundary: Boundary) -> fx.GraphModule:
+    """The nodes that are not fixed, with the per-sample tensors as inputs."""
+    graph = fx.Graph()
+    placeholders = [graph.placeholder(f"feature_{index}") for index in range(len(boundary.samples))]
+    constants = {f"_constant_{index}": tensor for index, tensor in enumerate(boundary.constants)}
+    copies: dict[fx.Node, Any] = {}
+    for node in graph_module.graph.nodes:
+        if node in boundary.templates:
+            copies[node] = _rebuild(boundary.templates[node], graph, placeholders, constants)
+        elif node not in fixed or _is_shared_tensor(node, fixed):
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    targets = {**dict(_targets(graph_module, graph)), **constants}
+    return fx.GraphModule(targets, graph)
+
+
+def _is_shared_tensor(node: fx.Node, fixed: set[fx.Node]) -> bool:
+    """A frozen tensor that the rest reads too stays the model's own tensor, not a copy at the boundary."""
+    return node.op == "get_attr" and any(user not in fixed for user in node.users)
+
+
+def _targets(graph_module: fx.GraphModule, graph: fx.Graph) -> Iterator[tuple[str, Any]]:
+    """The submodules and tensors that a graph names, from the module it was cut from."""
+    for node in graph.nodes:
+        name = str(node.target)
+        if node.op == "call_module":
+            yield name, graph_module.get_submodule(name)
+        elif node.op == "get_attr" and not name.startswith("_constant_"):
+            found: Any = graph_module
+            for part in name.split("."):
+                found = getattr(found, part)
+            yield name, found
+
+
+def _rebuild(template: Any, graph: fx.Graph, placeholders: list[fx.Node], constants: dict[str, Tensor]) -> Any:
+    if isinstance(template, Sample):
+        value = placeholders[template.index]
+        return value if template.rows == 1 else graph.call_method("flatten", (value, 0, 1))
+    if isinstance(template, Scaled):
+        size = graph.call_method("size", (placeholders[0], 0))
+        return size if template.factor == 1 else graph.call_function(_times, (size, template.factor))
+    if isinstance(template, Tensor):
+        return graph.get_attr(next(name for name, tensor in constants.items() if tensor is template))
+    if isinstance(template, tuple):
+        return tuple(_rebuild(item, graph, placeholders, constants) for item in template)
+    return template
+
+
+def _times(size: int, factor: int) -> int:
+    return size * factor
+
+
+def _check(model: nn.Module, result: Split, example: Tensor) -> None:
+    """Run both, the trunk on each half of the batch alone. Raises UnsplittableError where the outputs differ."""
+    half = len(example) // 2
+    with torch.no_grad(), _unchanged(model):
+        halves = [result.trunk(example[:half]), result.trunk(example[half:])]
+        features = [torch.cat(parts) for parts in zip(*halves, strict=True)]
+        torch.manual_seed(0)
+        expected = tree_leaves(model(example))
+        torch.manual_seed(0)
+        got = tree_leaves(result.rest(*features))
+    if len(got) != len(expected):
+        raise UnsplittableError("the split model gives another number of outputs")
+    for one, other in zip(expected, got, strict=True):
+        if isinstance(one, Tensor):
+            error = (one - other).abs().max() / one.abs().max().clamp_min(1e-12)
+            if not error <= TOLERANCE:
+                raise UnsplittableError(f"the split model's output differs by {float(error):.1e} of the largest value")
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Give buffers (running statistics) and random generators back as they were."""
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    device_type = next((p.device for p in model.parameters()), torch.device("cpu"))
+    devices = [device_type] if device_type.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in kept:
+                    buffer.copy_(value)

@@ -1,0 +1,165 @@
+"""Keeping a trunk's outputs: in memory up to a budget, past it in memory-mapped safetensors shards, for later runs too.
+
+A set of features lies in a folder named by its key (weights, data, transform, engine) under the cache folder,
+`$ZOO_CACHE` or `~/.cache/zoo`, which is kept below `$ZOO_CACHE_LIMIT` gigabytes by removing what was used longest ago.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SHARD_BYTES = 256 * 2**20
+BUDGET_SHARE = 0.25  # of the memory that is free when features are first kept
+CACHE_LIMIT_GIGABYTES = 10.0
+
+
+@dataclass
+class Features:
+    """Rows of features and their targets, by position. `shards` hold up to `rows` samples each, in order."""
+
+    shards: list[dict[str, Tensor]] = field(default_factory=list)
+    rows: int = 1
+    on_disk: bool = False
+
+    def __len__(self) -> int:
+        return sum(len(shard["targets"]) for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for shard in self.shards for tensor in shard.values())
+
+    def take(self, positions: np.ndarray) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The features and targets at `positions`, copied out, in that order."""
+        if len(self.shards) == 1:
+            chosen = torch.as_tensor(positions)
+            taken = {name: tensor[chosen] for name, tensor in self.shards[0].items()}
+        else:
+            taken = self._gather(positions)
+        return tuple(taken[name] for name in sorted(taken) if name != "targets"), taken["targets"]
+
+    def _gather(self, positions: np.ndarray) -> dict[str, Tensor]:
+        first = self.shards[0]
+        taken = {name: tensor.new_empty(len(positions), *tensor.shape[1:]) for name, tensor in first.items()}
+        owner = positions // self.rows
+        for number in np.unique(owner):
+            wanted = torch.as_tensor(np.flatnonzero(owner == number))
+            local = torch.as_tensor(positions[owner == number] - number * self.rows)
+            for name, tensor in self.shards[number].items():
+                taken[name][wanted] = tensor[local]
+        return taken
+
+
+class FeatureWriter:
+    """Takes batches in order; keeps them as shards, in memory while they fit the budget, else as files in `folder`."""
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self.folder, self.budget = folder, budget
+        self.features = Features()
+        self._pending: list[dict[str, Tensor]] = []
+        self._count = 0
+
+    def add(self, tensors: tuple[Tensor, ...], targets: Tensor) -> None:
+        batch = {f"feature_{index:02d}": tensor.to("cpu") for index, tensor in enumerate(tensors)}
+        batch["targets"] = targets.to("cpu")
+        if not self.features.shards and not self._pending:
+            sample = sum(tensor[0].nbytes for tensor in batch.values())
+            self.features.rows = max(SHARD_BYTES // max(sample, 1), 1)
+        self._pending.append(batch)
+        self._count += len(targets)
+        while self._count >= self.features.rows:
+            self._flush(self.features.rows)
+
+    def finish(self) -> Features:
+        if self._count:
+            self._flush(self._count)
+        return self.features
+
+    def _flush(self, rows: int) -> None:
+        joined = {name: torch.cat([batch[name] for batch in self._pending]) for name in self._pending[0]}
+        shard = {name: tensor[:rows].clone() for name, tensor in joined.items()}
+        left = {name: tensor[rows:] for name, tensor in joined.items()}
+        self._pending = [left] if len(left["targets"]) else []
+        self._count -= rows
+        path = self.folder / f"features-{len(self.features.shards):05d}.safetensors"
+        save_file(shard, path)
+        if self.features.bytes + sum(tensor.nbytes for tensor in shard.values()) > self.budget:
+            shard, self.features.on_disk = load_file(path), True  # mapped, not read
+        self.features.shards.append(shard)
+
+
+class FeatureCache:
+    """Features of earlier runs, by key."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        base = Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
+        self.root = (root or base) / "features"
+
+    def find(self, key: str, budget: int) -> Features | None:
+        """The features kept under `key`, whole and sound, or None."""
+        folder = self.root / key
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            paths = [folder / f"features-{number:05d}.safetensors" for number in range(manifest["shards"])]
+            features = Features([load_file(path) for path in paths], manifest["rows"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            return None
+        if manifest.get("key") != key or len(features) != manifest["samples"]:
+            return None
+        (folder / "manifest.json").touch()  # the cache forgets what was used longest ago
+        features.on_disk = features.bytes > budget
+        if not features.on_disk:
+            features.shards = [{name: t.clone() for name, t in shard.items()} for shard in features.shards]
+        return features
+
+    def writer(self, budget: int) -> FeatureWriter:
+        """A writer into a new folder of its own. Raises OSError where the cache folder cannot be written."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return FeatureWriter(Path(tempfile.mkdtemp(prefix=".partial-", dir=self.root)), budget)
+
+    def keep(self, key: str, writer: FeatureWriter) -> None:
+        """Put a finished writer's folder in place under `key` and make room for it."""
+        features = writer.features
+        manifest = {"key": key, "shards": len(features.shards), "rows": features.rows, "samples": len(features)}
+        (writer.folder / "manifest.json").write_text(json.dumps(manifest))
+        target = self.root / key
+        with suppress(OSError):
+            shutil.rmtree(target)
+        with suppress(OSError):  # another run kept the same features first: they are as good
+            writer.folder.rename(target)
+        self._make_room(target)
+
+    def _make_room(self, newest: Path) -> None:
+        limit = float(os.environ.get("ZOO_CACHE_LIMIT", CACHE_LIMIT_GIGABYTES)) * 1e9
+        folders = sorted(self._folders(), key=lambda folder: _age(folder, newest))
+        used = 0
+        for folder in folders:
+            used += sum(path.stat().st_size for path in folder.iterdir())
+            if used > limit and folder != newest:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _folders(self) -> Iterator[Path]:
+        return (folder for folder in self.root.iterdir() if (folder / "manifest.json").exists())
+
+
+def _age(folder: Path, newest: Path) -> float:
+    return float("-inf") if folder == newest else -(folder / "manifest.json").stat().st_mtime
+
+
+def memory_budget() -> int:
+    """Bytes of features that may stay in memory: a quarter of what is free now."""
+    import psutil
+
+    return int(psutil.virtual_memory().available * BUDGET_SHARE)
