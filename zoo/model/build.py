@@ -32,7 +32,7 @@ def build(
     """The named architecture with fresh parameters.
 
     `architecture` is a full name (`timm/resnet50`) or a bare one while it is unique. On `device="meta"` nothing is
-    allocated, unless the constructor needs real numbers: it is then built on the CPU, moved, and `notes` says so.
+    allocated; a constructor that reads numbers back gets real ones for all but its parameters, and `notes` says so.
 
     Raises InputError for an unknown or broken name and for arguments it does not take (with the nearest valid ones),
     WorkError when the constructor fails by itself.
@@ -88,11 +88,12 @@ def _make(
     except (RuntimeError, NotImplementedError) as error:
         if device.type != "meta":
             raise
-        with contextlib.suppress(Exception):
+        from accelerate import init_empty_weights
+
+        with init_empty_weights():  # its constructor reads numbers back: only parameters go to meta, as they are made
             model = make(**arguments).to(device)
-            notes.append(f"built with real memory first: its constructor fails on meta ({error})")
-            return model
-        raise
+        notes.append(f"built with some real memory: the constructor does not run on meta ({error})")
+        return model
 
 
 def _refuse_weights(name: str, arguments: Mapping[str, Any]) -> None:

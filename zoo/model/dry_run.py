@@ -22,10 +22,10 @@ from torch._subclasses.fake_tensor import (
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
 )
-from torch.func import functional_call
 
 from zoo.api import Preprocessing
 from zoo.errors import InputError, WorkError
+from zoo.model.stand_ins import call_with
 from zoo.model.trace import Shape, Trace, tensors_in
 
 BATCH = 2  # one sample would break batch normalisation in training mode
@@ -75,15 +75,50 @@ def dry_run(model: nn.Module, shape: Shape | Preprocessing) -> DryRun:
     cannot be found out without real numbers.
     """
     size = input_shape(shape) if isinstance(shape, Preprocessing) else tuple(shape)
-    way, trace, output = _first_way(model, size)
-    outputs = named_shapes(output)
+    done = attempt(model, size)
+    if done.error is not None:
+        raise done.error
+    outputs, trace = named_shapes(done.output), done.trace
     if not outputs:
-        raise InputError(f"the model gives {type(output).__name__}, in which there is no tensor")
+        raise InputError(f"the model gives {type(done.output).__name__}, in which there is no tensor")
     main = "logits" if "logits" in outputs else next(iter(outputs))
-    run = DryRun(size, outputs[main], outputs, trace.shapes, trace.unused(), order=trace.order, way=way)
+    run = DryRun(size, outputs[main], outputs, trace.shapes, trace.unused(), order=trace.order, way=done.way)
     if run.uncalled:
         _move_training_only(model, run)
     return run
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass: its trace, and its output or the error that stopped it."""
+
+    trace: Trace
+    way: str
+    output: Any = None
+    error: InputError | UndecidedError | None = None
+
+
+def attempt(model: nn.Module, size: Shape) -> Pass:
+    """A pass by the first way that works, or the last one tried with its error; shapes are known up to there."""
+    on_meta = any(tensor.is_meta for _, tensor in _tensors(model))
+    for way in ("meta", "fake", "real"):
+        trace = Trace(model)
+        try:
+            return Pass(trace, way, _run(model, size, way, trace))
+        except Exception as failure:
+            stopped = Pass(trace, way, error=_explain(failure, size, trace))
+        if way == "fake" and (on_meta or not isinstance(stopped.error, UndecidedError)):
+            break
+    return stopped
+
+
+def _explain(failure: Exception, size: Shape, trace: Trace) -> InputError | UndecidedError:
+    if isinstance(failure, InputError):
+        return failure
+    if isinstance(failure, _NEEDS_VALUES):
+        return UndecidedError(f"forward looks at values, so shapes cannot be found on meta ({trace.where()})")
+    cause = f"{type(failure).__name__}: {failure}".splitlines()[0]
+    return InputError(f"an input {list(size)} does not go through the model: {trace.where()}: {cause}")
 
 
 def named_shapes(output: Any) -> dict[str, Shape]:
@@ -98,29 +133,15 @@ def named_shapes(output: Any) -> dict[str, Shape]:
 
 def _move_training_only(model: nn.Module, run: DryRun) -> None:
     trace = Trace(model)
-    with contextlib.suppress(Exception):  # a model need not run in training mode on such an input
+    try:
         _run(model, run.input_shape, run.way, trace, training=True)
-        dead = set(trace.unused())
-        run.training_only = [path for path in run.uncalled if path not in dead]
-        run.uncalled = [path for path in run.uncalled if path in dead]
-
-
-def _first_way(model: nn.Module, size: Shape) -> tuple[str, Trace, Any]:
-    """The first way that works, its trace and the model's output."""
-    on_meta = any(tensor.is_meta for _, tensor in _tensors(model))
-    trace, failure = Trace(model), Exception()
-    for way in ("meta", "fake", "real"):
-        if way == "real" and (on_meta or not isinstance(failure, _NEEDS_VALUES)):
-            break
-        trace = Trace(model)
-        try:
-            return way, trace, _run(model, size, way, trace)
-        except Exception as error:
-            failure = error
-    if isinstance(failure, _NEEDS_VALUES):
-        raise UndecidedError(f"forward looks at values, so shapes cannot be found on meta ({trace.where()})")
-    cause = f"{type(failure).__name__}: {failure}".splitlines()[0]
-    raise InputError(f"an input {list(size)} does not go through the model: {trace.where()}: {cause}") from failure
+    except InputError:  # a wire that cannot run behind what its parent gives in training mode
+        raise
+    except Exception:  # what training needs beside an input, a dry run does not have
+        return
+    dead = set(trace.unused())
+    run.training_only = [path for path in run.uncalled if path not in dead]
+    run.uncalled = [path for path in run.uncalled if path in dead]
 
 
 def _run(model: nn.Module, size: Shape, way: str, trace: Trace, *, training: bool = False) -> Any:
@@ -133,7 +154,7 @@ def _run(model: nn.Module, size: Shape, way: str, trace: Trace, *, training: boo
         generator = torch.Generator(like.device).manual_seed(0) if way == "real" else None
         value = torch.randn(size, generator=generator, dtype=like.dtype, device=like.device)
         with trace.watching():
-            return functional_call(model, stand_ins, (value,))
+            return call_with(model, trace.stand_ins, value)
 
 
 @contextlib.contextmanager

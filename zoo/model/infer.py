@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,7 @@ from torch import nn
 
 from zoo.errors import InputError, Problem
 from zoo.model.modules import ModuleSpec, constructor, parameters
-
-Shape = tuple[int, ...]
+from zoo.model.trace import Shape
 
 # Where each width stands in the shape of the tensor that arrives, [b, c, …] or [b, …, features].
 _INPUT_AXES = {
@@ -52,17 +51,17 @@ class Place:
     out: int | None = None
 
 
-def fill(spec: ModuleSpec, place: Place | None = None) -> None:
-    """Write every width that can be worked out into `spec`.
+def fill(spec: ModuleSpec, place: Place | None = None, *, skip: Collection[str] = ()) -> None:
+    """Write every width that can be worked out into `spec`, but for the arguments in `skip`.
 
     Raises InputError for a required argument that is left out and cannot be worked out.
     """
     place = place or Place()
-    if spec.parts:
+    if spec.name == "Sequential":
         _fill_chain(spec, place)
         return
     problems: list[Problem] = []
-    for key in blanks(spec):
+    for key in [key for key in blanks(spec) if key not in skip]:
         try:
             spec.arguments[key] = _work_out(spec, key, place)
         except InputError as error:
@@ -83,15 +82,20 @@ def blanks(spec: ModuleSpec) -> list[str]:
 
 def _work_out(spec: ModuleSpec, key: str, place: Place) -> int | list[int]:
     standing = _attribute(place.like, key)
-    if key in _OUTPUTS:
-        if place.out is not None or standing is not None:
-            return place.out if place.out is not None else standing  # type: ignore[return-value]
+    if key in _OUTPUTS and place.out is not None:
+        return place.out
+    if key in _INPUT_AXES:
+        try:
+            return _width(key, place.arriving())
+        except InputError:
+            if standing is None:
+                raise
+    if standing is None:
         raise InputError("it is for you to say")
-    if key not in _INPUT_AXES:
-        raise InputError("it is for you to say")
-    if standing is not None:
-        return standing
-    shape = place.arriving()
+    return standing
+
+
+def _width(key: str, shape: Shape) -> int | list[int]:
     if key == "normalized_shape":
         if len(shape) > 3:
             raise InputError(f"a tensor {list(shape)} arrives, of which any trailing part could be normalised")
@@ -128,7 +132,7 @@ def _fill_chain(spec: ModuleSpec, place: Place) -> None:
 
 
 def _gives_width(spec: ModuleSpec) -> bool:
-    if spec.parts:
+    if spec.name == "Sequential":
         return any(_gives_width(part) for part in spec.parts.values())
     return any(key in _OUTPUTS for key in parameters(constructor(spec.name)))
 

@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zoo import registry
 from zoo.errors import InputError, Problem, did_you_mean
@@ -63,7 +62,7 @@ class ModuleSpec:
             return value
         name, written = _name_and_arguments(value)
         known = parameters(constructor(name))
-        if name == "Sequential" or (_takes_parts(known) and isinstance(written, list)):
+        if name == "Sequential":
             return cls(name, parts=_parse_parts(written))
         if not isinstance(written, Mapping):
             written = _positional(name, written, known)
@@ -79,27 +78,30 @@ class ModuleSpec:
         return spec
 
     def build(
-        self, place: Place | None = None, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self, place: Place | None = None, *, like: Tensor | None = None, given: Mapping[str, nn.Module] | None = None
     ) -> nn.Module:
-        """The module with fresh parameters, on `device` and in `dtype` (floating parameters only).
+        """The module with fresh parameters, on the device and in the dtype of `like` (a floating tensor).
 
         What was left out is worked out from `place` (what stands there, what arrives there) and kept in `arguments`.
+        `given` are existing modules for parameters of the constructor; they are not part of the order form.
         Raises InputError for what cannot be worked out and for values the module does not accept.
         """
         from zoo.model.infer import fill
 
-        fill(self, place)
-        with torch.device(device or "cpu"):
-            module = self.construct()
-        return module.to(dtype) if dtype else module
+        fill(self, place, skip=given or ())
+        if like is None:
+            return self.construct(given)
+        with like.device:
+            return self.construct(given).to(like.dtype)
 
-    def construct(self) -> nn.Module:
+    def construct(self, given: Mapping[str, nn.Module] | None = None) -> nn.Module:
         """The module on the default device from what is written, nothing filled in. Raises InputError."""
         make = constructor(self.name)
         parts = OrderedDict((name, part.construct()) for name, part in self.parts.items())
         arguments = {k: v.construct() if isinstance(v, ModuleSpec) else v for k, v in self.arguments.items()}
+        arguments.update(given or {})
         try:
-            built = make(parts) if self.name == "Sequential" else make(*parts.values(), **arguments)
+            built = make(parts) if self.name == "Sequential" else make(**arguments)
         except InputError:
             raise
         except Exception as error:
@@ -111,7 +113,7 @@ class ModuleSpec:
 
     def as_json(self) -> str | dict[str, Any]:
         """What `parse` reads back to an equal spec, as plain JSON-able data."""
-        if self.parts or self.name == "Sequential":
+        if self.name == "Sequential":
             numbered = list(self.parts) == [str(index) for index in range(len(self.parts))]
             written = {name: part.as_json() for name, part in self.parts.items()}
             return {self.name: list(written.values()) if numbered else written}
@@ -158,15 +160,18 @@ def parameters(make: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
     return {name: value for name, value in signature.parameters.items() if name not in _TENSOR_OPTIONS}
 
 
+def module_parameter(name: str) -> str:
+    """The parameter through which the module called `name` takes another one. Raises InputError when it has none."""
+    taking = [key for key, parameter in parameters(constructor(name)).items() if _is_module(parameter)]
+    if not taking:
+        raise InputError(f"{name} takes no module: none of its parameters is annotated nn.Module")
+    return taking[0]
+
+
 def _is_module(parameter: inspect.Parameter) -> bool:
     """Whether a parameter's annotation is a module, perhaps an optional one."""
     options = typing.get_args(parameter.annotation) or (parameter.annotation,)
     return any(isinstance(option, type) and issubclass(option, nn.Module | ModuleSpec) for option in options)
-
-
-def _takes_parts(known: Mapping[str, inspect.Parameter]) -> bool:
-    """Whether a module is built from any number of modules, as Sequential is."""
-    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in known.values())
 
 
 def _name_and_arguments(value: Any) -> tuple[str, Any]:

@@ -15,6 +15,9 @@ Shape = tuple[int, ...]
 class Trace(TorchFunctionMode):
     """Notes of one forward pass, taken while the body of `watching` runs.
 
+    `shapes` maps a path to the first tensor's shape going in and coming out, `arrived` has those going in even where
+    the pass then stopped, `order` the paths as they were called.
+
     A module counts as used when its forward ran or an operation was given one of its own tensors: attention layers
     read the weights of children they never call. `stand_ins` maps the id of a model's tensor to the tensor that took
     its place in the pass.
@@ -25,6 +28,7 @@ class Trace(TorchFunctionMode):
         self.model = model
         self.paths = {module: path for path, module in model.named_modules()}
         self.shapes: dict[str, tuple[Shape | None, Shape | None]] = {}
+        self.arrived: dict[str, Shape | None] = {}
         self.order: list[str] = []
         self.stand_ins: dict[int, Tensor] = {}
         self._touched: set[int] = set()
@@ -39,7 +43,7 @@ class Trace(TorchFunctionMode):
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Hooks on every module for as long as the body runs."""
-        hooks = [module.register_forward_pre_hook(self._enter) for module in self.paths]
+        hooks = [module.register_forward_pre_hook(self._enter, with_kwargs=True) for module in self.paths]
         hooks += [module.register_forward_hook(self._leave, with_kwargs=True) for module in self.paths]
         try:
             with self:
@@ -69,13 +73,14 @@ class Trace(TorchFunctionMode):
         touched = any(id(self.stand_ins.get(id(tensor), tensor)) in self._touched for tensor in own)
         return touched or self.paths[module] in self.shapes
 
-    def _enter(self, module: nn.Module, args: Any) -> None:
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._running.append(module)
         self.order.append(self.paths[module])
+        self.arrived.setdefault(self.paths[module], _first_shape((args, kwargs)))
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._running.pop()
-        self.shapes.setdefault(self.paths[module], (_first_shape((args, kwargs)), _first_shape(output)))
+        self.shapes.setdefault(self.paths[module], (self.arrived[self.paths[module]], _first_shape(output)))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -1,0 +1,127 @@
+"""Find a model's classifier, whatever it is called, and put another in its place.
+
+The evidence, strongest first: a head that a surgery put there; what timm's `default_cfg["classifier"]` names, also
+where an encoder keeps that place empty; a linear layer or 1x1 convolution that is the last layer with parameters a
+forward pass calls; where no pass is possible, the last one registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from zoo.api import Context
+from zoo.errors import InputError
+from zoo.model.arrivals import Arrivals
+from zoo.model.paths import get_module, set_module
+
+_MARK = "_zoo_head"  # set on a module that took the head's place
+
+
+def find_head(model: nn.Module) -> str:
+    """The path of the classifier; the first one where a model has several. Raises InputError when there is none."""
+    return find_heads(model)[0]
+
+
+def find_heads(model: nn.Module, *, context: Context | None = None, arrivals: Arrivals | None = None) -> list[str]:
+    """The paths of all modules that give class scores: one as a rule, two in distilled transformers, and those of
+    auxiliary heads that only run in training. Raises InputError when there is none."""
+    marked = [path for path, module in model.named_modules() if _MARK in module.__dict__]
+    if marked:
+        return marked
+    if hinted := _hinted(model):
+        return hinted
+    arrivals = arrivals or Arrivals(model, context)
+    runs = arrivals.furthest.error is None
+    found = _called_last(model, arrivals) if runs else _registered_last(model)
+    if not found:
+        raise InputError(
+            f"{type(model).__name__} has no linear layer or 1x1 convolution that could be its head",
+            suggestion="say which module it is: its path",
+        )
+    return found
+
+
+def replace_head(model: nn.Module, factory: Callable[[int], nn.Module]) -> nn.Module:
+    """Put `factory(width)` in the place of the classifier (of each one, where there are several).
+
+    `width` is the number of features that arrive there. The new module goes to the old one's device and dtype and into
+    its mode. Returns the model.
+    """
+    arrivals = Arrivals(model)
+    for path in find_heads(model, arrivals=arrivals):
+        old = get_module(model, path)
+        width = getattr(old, "in_features", getattr(old, "in_channels", None))
+        put_head(model, path, factory(width if isinstance(width, int) else arrivals.at(path)[-1]))
+    return model
+
+
+def put_head(model: nn.Module, path: str, head: nn.Module) -> None:
+    """Put `head` at `path`, in the old one's device, dtype and mode, and mark it as the head."""
+    old = get_module(model, path)
+    like = next((tensor for tensor in old.parameters() if tensor.is_floating_point()), None)
+    if like is not None:
+        head.to(device=like.device, dtype=like.dtype)
+    head.train(old.training)
+    mark_head(head)
+    set_module(model, path, head)
+
+
+def mark_head(module: nn.Module) -> None:
+    """Remember that `module` is the head, which need not look like one (an MLP, a cosine layer)."""
+    module.__dict__[_MARK] = True
+
+
+def classifies(module: nn.Module) -> bool:
+    """Whether a module can be a classifier: a linear layer, or a convolution whose kernel is 1 wide."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return not module.transposed and all(size == 1 for size in module.kernel_size)
+    return isinstance(module, nn.Linear)
+
+
+def _hinted(model: nn.Module) -> list[str]:
+    told: Any = getattr(model, "default_cfg", None)
+    names = (told.get("classifier") or ()) if isinstance(told, dict) else ()
+    modules = dict(model.named_modules())
+    inside = (_last_inside(modules, name) for name in ([names] if isinstance(names, str) else names))
+    return [path for path in inside if path is not None]
+
+
+def _last_inside(modules: dict[str, nn.Module], path: str) -> str | None:
+    """`path`, or the last classifier inside it; an encoder's Identity is the place of one."""
+    if isinstance(modules.get(path), nn.Identity):
+        return path
+    found = [name for name in modules if name == path or name.startswith(f"{path}.")]
+    return _last(modules, found)
+
+
+def _called_last(model: nn.Module, arrivals: Arrivals) -> list[str]:
+    """The last layer that ran, if it is a classifier, and that of each part of the same width that only training runs.
+
+    An encoder that ends in something else (a convolution and its batch norm) has no head.
+    """
+    trace, modules = arrivals.furthest.trace, dict(model.named_modules())
+    layers = [path for path in trace.order if next(modules[path].parameters(recurse=False), None) is not None]
+    if not layers or not classifies(modules[layers[-1]]):
+        return []
+    spare = [_last_inside(modules, path) for path in trace.unused()]
+    width = out_width(modules[layers[-1]])
+    return [layers[-1], *(path for path in spare if path is not None and out_width(modules[path]) == width)]
+
+
+def _registered_last(model: nn.Module) -> list[str]:
+    modules = dict(model.named_modules())
+    last = _last(modules, modules)
+    return [] if last is None else [last]
+
+
+def _last(modules: dict[str, nn.Module], paths: Iterable[str]) -> str | None:
+    return next((path for path in reversed(list(paths)) if classifies(modules[path])), None)
+
+
+def out_width(module: nn.Module) -> int | None:
+    """The number of features or channels a layer gives, None where it does not say."""
+    width = getattr(module, "out_features", getattr(module, "out_channels", None))
+    return width if isinstance(width, int) else None

@@ -1,0 +1,202 @@
+"""The surgeries on a built model that a recipe names: each operates in place and returns the model.
+
+A path that leads nowhere is an InputError with the nearest ones. A new module comes to the model's device, dtype and
+mode, its parameters trainable. `module` may leave out the widths that can be worked out (see zoo.model.infer). Names
+in a Sequential are never renumbered: the state-dict keys of neighbours stay what they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from torch import Tensor, nn
+
+from zoo.api import Context
+from zoo.errors import InputError
+from zoo.model.arrivals import Arrivals
+from zoo.model.head import classifies, find_heads, mark_head
+from zoo.model.infer import Place
+from zoo.model.modules import ModuleSpec, module_parameter
+from zoo.model.paths import canonical, get_module, join, set_module, split
+from zoo.model.swap import swap_head
+from zoo.model.tie import tie, untie
+from zoo.model.wiring import runs_in_order, unwire, wires
+from zoo.model.wiring import wire as lay_wire
+
+__all__ = [
+    "add_module",
+    "append",
+    "prepend",
+    "remove_module",
+    "replace_module",
+    "swap_head",
+    "tie",
+    "untie",
+    "wrap",
+]
+
+
+def add_module(
+    model: nn.Module,
+    *,
+    name: str,
+    module: ModuleSpec,
+    path: str = "",
+    wire: bool = True,
+    context: Context | None = None,
+) -> nn.Module:
+    """Add `module` as the child `name` of the module at `path` (the model itself by default).
+
+    Behind a Sequential's other modules it runs by itself. Elsewhere the parent's forward does not know it: with `wire`
+    the parent's output then goes through it, without it is dead weight until something calls it.
+    """
+    path = canonical(model, path)
+    parent = get_module(model, path)
+    _check_free(parent, path, name)
+    if wire and isinstance(parent, nn.ModuleList | nn.ModuleDict):
+        raise InputError(
+            f"{path!r} is a {type(parent).__name__}, which never runs itself, so nothing can run behind it",
+            suggestion="write wire: false if the code around it calls each of its modules",
+        )
+    arrivals = Arrivals(model, context)
+    new = _build(model, module, Place(arriving=lambda: arrivals.behind(path)))
+    parent.add_module(name, new)
+    if wire and not runs_in_order(parent):
+        lay_wire(parent, name)
+    _note(context, path=path)
+    return model
+
+
+def replace_module(model: nn.Module, *, path: str, module: ModuleSpec, context: Context | None = None) -> nn.Module:
+    """Put `module` in the place of the one at `path`; what it takes and gives follows the one replaced where left out.
+
+    What takes the head's place is the head from then on, whatever it looks like.
+    """
+    path = canonical(model, path)
+    split(model, path)
+    arrivals = Arrivals(model, context)
+    new = _build(model, module, arrivals.replacing(path))
+    if not classifies(new):
+        with contextlib.suppress(InputError):  # a model without a head has none to replace
+            if path in find_heads(model, arrivals=arrivals):
+                mark_head(new)
+    set_module(model, path, new)
+    _note(context, path=path)
+    return model
+
+
+def remove_module(model: nn.Module, *, path: str) -> nn.Module:
+    """Take the module at `path` out.
+
+    A wired module goes with its wire. In a Sequential, and at the end of a ModuleList, it is deleted, and its
+    neighbours keep their names; elsewhere code calls it by name, so an Identity takes its place.
+    """
+    parent, name = split(model, path)
+    at_end = isinstance(parent, nn.ModuleList) and name == list(parent._modules)[-1]
+    if runs_in_order(parent) or at_end or name in wires(parent):
+        unwire(parent, name)
+        delattr(parent, name)
+    else:
+        set_module(model, path, nn.Identity().train(model.training))
+    return model
+
+
+def append(
+    model: nn.Module, *, module: ModuleSpec, path: str = "", name: str | None = None, context: Context | None = None
+) -> nn.Module:
+    """Run `module` behind the last one of the Sequential at `path`; it is called `name`, or the next free number."""
+    path, parent = _sequential(model, path)
+    name = name or str(max([int(key) for key in parent._modules if key.isdecimal()], default=-1) + 1)
+    _check_free(parent, path, name)
+    arrivals = Arrivals(model, context)
+    parent.add_module(name, _build(model, module, Place(arriving=lambda: arrivals.behind(path))))
+    _note(context, path=path, name=name)
+    return model
+
+
+def prepend(
+    model: nn.Module, *, module: ModuleSpec, path: str = "", name: str = "first", context: Context | None = None
+) -> nn.Module:
+    """Run `module` before the first one of the Sequential at `path`; it is called `name`."""
+    path, parent = _sequential(model, path)
+    _check_free(parent, path, name)
+    arrivals = Arrivals(model, context)
+    new = _build(model, module, Place(arriving=lambda: arrivals.at(path)))
+    others = dict(parent._modules)
+    parent._modules.clear()
+    parent._modules.update({name: new, **others})
+    _note(context, path=path)
+    return model
+
+
+def wrap(
+    model: nn.Module,
+    *,
+    path: str,
+    module: ModuleSpec | None = None,
+    name: str = "inner",
+    context: Context | None = None,
+) -> nn.Module:
+    """Put a module around the one at `path`; the empty path wraps the whole model.
+
+    Without `module` that is a Sequential, in which the wrapped one is called `name`; `append` and `prepend` then fill
+    it. A `module` (a plugin's) is handed the wrapped one through its first parameter annotated nn.Module.
+    """
+    path = canonical(model, path)
+    wrapped = get_module(model, path)
+    if module is None:
+        new: nn.Module = nn.Sequential()
+        new.add_module(name, wrapped)
+        new.train(model.training)
+    else:
+        spec = ModuleSpec.parse(module)
+        place = Arrivals(model, context).replacing(path)
+        new = _build(model, spec, place, given={module_parameter(spec.name): wrapped})
+    _note(context, path=path)
+    if not path:
+        return new
+    set_module(model, path, new)
+    return model
+
+
+def _build(model: nn.Module, module: Any, place: Place, **options: Any) -> nn.Module:
+    """The ordered module as the model's own are: device, floating dtype, mode."""
+    like: Tensor | None = next((p for p in model.parameters() if p.is_floating_point()), None)
+    return ModuleSpec.parse(module).build(place, like=like, **options).train(model.training)
+
+
+def _sequential(model: nn.Module, path: str) -> tuple[str, nn.Module]:
+    path = canonical(model, path)
+    parent = get_module(model, path)
+    if not runs_in_order(parent):
+        place = repr(path) if path else "the model"
+        raise InputError(
+            f"{place} is a {type(parent).__name__}, not a Sequential",
+            suggestion="use add_module, which wires a module behind any other; or wrap it first",
+        )
+    return path, parent
+
+
+def _check_free(parent: nn.Module, path: str, name: str) -> None:
+    place = repr(path) if path else "the model"
+    if not name or "." in name:
+        raise InputError(
+            f"a module cannot be called {name!r}: a name is not empty and has no dots",
+            suggestion="give the parent under path",
+        )
+    if name in parent._modules:
+        raise InputError(
+            f"{place} has a module {name!r}", suggestion=f"replace_module: {{path: {join(path, name)}, …}}"
+        )
+    if hasattr(parent, name):
+        raise InputError(f"{name!r} is an attribute of {place} ({type(parent).__name__})", suggestion="choose another")
+    if isinstance(parent, nn.ModuleList) and name != str(len(parent)):
+        raise InputError(
+            f"{place} is a ModuleList: its next module is called {len(parent)}", suggestion=str(len(parent))
+        )
+
+
+def _note(context: Context | None, **resolved: Any) -> None:
+    if context is not None:
+        context.resolved.update(resolved)
