@@ -141,8 +141,6 @@ def _expand(entry: Component) -> tuple[Component, ...]:
 def _members(loaded: Any) -> list[str] | None:
     """The names a source gives, sorted; None for a plain callable. Runs the plugin's code: call it guarded."""
     if not hasattr(loaded, "names"):
-        if not callable(loaded):
-            raise TypeError(f"{type(loaded).__name__} is neither a callable nor a source with names() and build()")
         return None
     if not callable(getattr(loaded, "build", None)):
         raise TypeError("a source with names() needs build(name, **arguments)")
@@ -161,20 +159,25 @@ def _is_name(name: Any) -> bool:
 
 def _is_defined_callable(target: str) -> bool:
     """Whether the module's text says that `target` is a function or a class: then it is listed without an import."""
-    module, _, attribute = target.partition(":")
-    package, *rest = module.split(".")
-    spec = importlib.util.find_spec(package) if package not in sys.modules else sys.modules[package].__spec__
-    folders = (spec.submodule_search_locations or ()) if spec else ()
-    paths = [Path(folder, *rest, "__init__.py") for folder in folders]
-    paths += [Path(folder, *rest).with_suffix(".py") for folder in folders if rest]
-    if spec and spec.origin and not rest:
+    definition = re.compile(rf"^(?:def|class) {re.escape(target.partition(':')[2])}\b", re.M)
+    return any(definition.search(path.read_text("utf-8", "replace")) for path in module_files(target))
+
+
+def module_files(target: str) -> list[Path]:
+    """The Python file of `target`'s module, found without importing anything; empty where only an import could tell."""
+    package, *rest = target.partition(":")[0].split(".")
+    spec = sys.modules[package].__spec__ if package in sys.modules else importlib.util.find_spec(package)
+    if spec is None:
+        return []
+    bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
+    paths = [base / "__init__.py" for base in bases] + [base.with_suffix(".py") for base in bases if rest]
+    if spec.origin and not bases and not rest:
         paths.append(Path(spec.origin))
-    definition = re.compile(rf"^(?:def|class) {re.escape(attribute)}\b", re.M)
-    return any(path.is_file() and definition.search(path.read_text("utf-8", "replace")) for path in paths)
+    return [path for path in paths if path.suffix == ".py" and path.is_file()]
 
 
-def resolve(name: str, kind: str) -> Component:
-    """The component called `name`: in full (`plugin/component`), or bare while that is unique.
+def resolve(name: str, kind: str | None) -> Component:
+    """The component called `name`: in full (`plugin/component`), or bare while that is unique; of any kind if None.
 
     Raises InputError for an unknown name (with the nearest ones), an ambiguous one (with all candidates) and a
     broken one (with its cause).
@@ -183,8 +186,7 @@ def resolve(name: str, kind: str) -> Component:
     exact = [row for row in rows if row.name == name]
     matches = exact or [row for row in rows if row.name.partition("/")[2] == name]
     if len(matches) > 1:
-        listed = ", ".join(f"{row.name} ({row.distribution} {row.version})" for row in matches)
-        raise InputError(f"{name!r} is ambiguous among {kind}: {listed}", suggestion="write the full name")
+        raise _ambiguous(name, matches)
     if not matches:
         raise _unknown(name, kind, rows)
     if matches[0].status != "ok":
@@ -197,13 +199,10 @@ def load(name: str | Component, kind: str | None = None) -> Any:
 
     Raises InputError when the name is unknown or its plugin is broken.
     """
-    component = name if isinstance(name, Component) else resolve(name, kind or "")
-    loaded = load_source(component)
+    component = name if isinstance(name, Component) else resolve(name, kind)
     if component.member is not None:
-        return functools.partial(loaded.build, component.member)
-    if not callable(loaded):
-        raise _broken(component.broken(f"{component.target} is {type(loaded).__name__}, not a callable"))
-    return loaded
+        return functools.partial(load_source(component).build, component.member)
+    return load_source(component)
 
 
 def load_source(component: Component) -> Any:
@@ -217,20 +216,45 @@ def load_source(component: Component) -> Any:
         raise _broken(component.broken(str(failure))) from failure
 
 
+def examine(component: Component) -> Component:
+    """The row, marked broken with its cause when importing it fails."""
+    if component.status == "ok":
+        try:
+            guarded(lambda: _import(component))
+        except PluginError as failure:
+            return component.broken(str(failure))
+    return component
+
+
 def _import(component: Component) -> Any:
+    """Runs the plugin's code: call it guarded."""
     module, _, attribute = component.target.partition(":")
-    return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    loaded = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    if not callable(loaded) and not (component.kind == "architectures" and hasattr(loaded, "build")):
+        raise TypeError(f"{component.target} is {type(loaded).__name__}, which nobody can call")
+    return loaded
 
 
-def _unknown(name: str, kind: str, rows: Iterable[Component]) -> InputError:
+def _ambiguous(name: str, matches: list[Component]) -> InputError:
+    listed = ", ".join(f"{row.name} ({row.kind}, {row.distribution} {row.version})" for row in matches)
+    if len({row.name for row in matches}) == len(matches):
+        hint = "write the full name"
+    elif len({row.kind for row in matches}) == len(matches):
+        hint = "say which kind"
+    else:
+        hint = "two plugins supply the same name: uninstall one"
+    return InputError(f"{name!r} is ambiguous: {listed}", suggestion=hint)
+
+
+def _unknown(name: str, kind: str | None, rows: Iterable[Component]) -> InputError:
     broken = [row for row in rows if row.status != "ok"]
     for row in broken:
         if name.partition("/")[0] in (row.plugin, row.name):
             return _broken(row)
-    hint = did_you_mean(name, [row.name for row in rows]) or f"see: zoo list --kind {kind}"
+    hint = did_you_mean(name, [row.name for row in rows]) or f"see: zoo list{f' --kind {kind}' if kind else ''}"
     if broken:
-        hint += f" (broken plugins: {', '.join(sorted({row.plugin for row in broken}))}; see: zoo doctor)"
-    return InputError(f"no {kind} component is called {name!r}", suggestion=hint)
+        hint += f"; broken plugins: {', '.join(sorted({row.plugin for row in broken}))}, see: zoo doctor"
+    return InputError(f"no {f'{kind} ' if kind else ''}component is called {name!r}", suggestion=hint)
 
 
 def _broken(component: Component) -> InputError:

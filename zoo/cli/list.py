@@ -13,7 +13,7 @@ from zoo.errors import InputError, did_you_mean
 from zoo.registry import KINDS, Component
 
 SMALL = 60  # a kind with more components than this is told in counts
-SINGULAR = {kind.removesuffix("s").replace("surgerie", "surgery"): kind for kind in KINDS} | {"weights": "weights"}
+SINGULAR = {kind.removesuffix("s").replace("surgerie", "surgery"): kind for kind in KINDS}
 EPILOG = """\
 Examples:
 
@@ -26,9 +26,9 @@ Examples:
 
 
 def run(arguments: list[str]) -> None:
-    """Print the components that match, as an overview, names or JSON. Raises InputError for an unknown kind or plugin."""
+    """Print the components that match: an overview, names or JSON. Raises InputError for an unknown kind or plugin."""
     options = parser().parse_args(arguments)
-    rows = chosen(options.pattern, kind=_kind(options.kind), plugin=options.plugin)
+    rows = chosen(options.pattern, kind=kind_called(options.kind), plugin=options.plugin)
     if options.json:
         print(json.dumps({"components": [as_dict(row) for row in rows]}, indent=1))
     elif sys.stdout.isatty() and not (options.pattern or options.kind or options.plugin):
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> None:
     else:
         sys.stdout.writelines(f"{line(row)}\n" for row in rows)
     if not rows:
-        print(f"nothing matches {options.pattern!r}{_nearest(options.pattern)}", file=sys.stderr)
+        print(f"nothing matches{_nearest(options.pattern)}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,10 +100,11 @@ def as_dict(row: Component) -> dict[str, str | None]:
 def counts(rows: Iterable[Component]) -> str:
     """`1,371 architectures, 3 weights`."""
     found = Counter(row.kind for row in rows)
-    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.items()))
+    singular = {kind: one for one, kind in SINGULAR.items()}
+    return ", ".join(f"{count:,} {singular[kind] if count == 1 else kind}" for kind, count in sorted(found.items()))
 
 
-def _kind(given: str | None) -> str | None:
+def kind_called(given: str | None) -> str | None:
     """The kind's name for its plural or singular. Raises InputError for neither."""
     if given is None or given in KINDS:
         return given
@@ -115,4 +116,4 @@ def _kind(given: str | None) -> str | None:
 
 def _nearest(pattern: str | None) -> str:
     hint = did_you_mean(pattern.strip("*"), registry.names()) if pattern else None
-    return f" ({hint})" if hint else ""
+    return f" {pattern!r} ({hint})" if hint else ""

@@ -1,0 +1,130 @@
+"""`zoo show`: everything there is to know about one component, read rather than imported where it can be read."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from zoo import registry
+from zoo.api import CONTRACTS
+from zoo.cli.list import kind_called
+from zoo.definition import describe
+from zoo.registry import Component
+
+Facts = dict[str, Any]
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A full name, or a bare one while it is unique.")],
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="Which kind, where several have the name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show one component: signature, documentation, weights, input size, plugin and version.
+
+    Examples:
+
+        zoo show timm/resnet50            its weights' tags, input size, preprocessing
+        zoo show swap_head                a surgery: what a recipe's step may say
+        zoo show torchvision/CIFAR10      a dataset's arguments
+        zoo show efficientnet-lite/lite0 --json
+    """
+    component = registry.resolve(name, kind_called(kind))
+    facts = about(component)
+    if as_json:
+        print(json.dumps(facts | more_about(component), indent=1))
+        return
+    print(as_text(facts), flush=True)
+    print(details_as_text(more_about(component)), end="")
+
+
+def about(component: Component) -> Facts:
+    """What a component says of itself, mostly without importing it."""
+    described = describe(component)
+    row = {key: getattr(component, key) for key in ("name", "kind", "plugin", "version", "distribution", "target")}
+    return row | {
+        "status": component.status,
+        "signature": described.signature,
+        "documentation": described.documentation,
+        "contract": CONTRACTS[component.kind],
+    }
+
+
+def more_about(component: Component) -> Facts:
+    """What only asking the plugin can tell: weights and preprocessing, where weights lie, a remap's rules."""
+    if component.kind == "architectures":
+        return _architecture(component)
+    if component.kind == "weights":
+        weights = registry.load(component)()
+        facts = {key: getattr(weights, key) for key in ("location", "architecture", "sha256", "license", "source")}
+        facts |= {"remap": weights.remap, "classes": list(weights.classes or ())}
+        return facts | {"preprocessing": weights.preprocessing.as_dict() if weights.preprocessing else None}
+    if component.kind == "remaps":
+        return {"rules": list(registry.load(component)())}
+    return {}
+
+
+def _architecture(component: Component) -> Facts:
+    source, member = registry.load_source(component), component.member
+    offers = {offer: member is not None and hasattr(source, offer) for offer in ("tags", "preprocessing")}
+    return {
+        "tags": source.tags(member) if offers["tags"] else [],
+        "weights": weights_for(component.name),
+        "preprocessing": source.preprocessing(member, None).as_dict() if offers["preprocessing"] else None,
+    }
+
+
+def weights_for(architecture: str) -> list[str]:
+    """The weights components made for an architecture; those of broken plugins are left out."""
+    fitting = []
+    for row in registry.components("weights"):
+        try:
+            if registry.load(row)().architecture == architecture:
+                fitting.append(row.name)
+        except Exception:  # another plugin's trouble is not this component's: zoo doctor tells of it
+            continue
+    return fitting
+
+
+def as_text(facts: Facts) -> str:
+    """The facts that need no asking, for people."""
+    documentation = "".join(f"\n  {line}".rstrip(" ") for line in facts["documentation"].splitlines())
+    plugin = f"{facts['plugin']} {facts['version']} (distribution {facts['distribution']}, {facts['target']})"
+    head = [facts["name"], f"  {facts['signature']}", documentation.removeprefix("\n"), ""]
+    rows = {"kind": facts["kind"], "plugin": plugin, "contract": facts["contract"]}
+    return "\n".join([*head, *_aligned(rows)])
+
+
+def details_as_text(details: Facts) -> str:
+    """The facts the plugin was asked for, for people."""
+    rows: dict[str, str] = {}
+    for key, value in details.items():
+        if key == "preprocessing" and value:
+            rows |= _preprocessing(value)
+        elif key == "tags" and value:
+            rows[key] = f"{value[0]} (default){''.join(f', {tag}' for tag in value[1:])}"
+        elif key == "classes" and value:
+            rows[key] = f"{len(value):,}: {', '.join(value[:3])}, …"
+        elif key == "rules":
+            rows[key] = "".join(f"\n    - {json.dumps(rule)}" for rule in value)
+        elif value:
+            rows[key] = ", ".join(value) if isinstance(value, list) else str(value)
+    return "".join(f"{line}\n" for line in _aligned(rows))
+
+
+def _preprocessing(values: Facts) -> dict[str, str]:
+    height, width = values["size"]
+    return {
+        "input": f"{values['channels']} x {height} x {width}",
+        "mean, std": f"{_numbers(values['mean'])} and {_numbers(values['std'])}",
+        "resize": f"{values['interpolation']}, the centre crop keeps {values['crop_fraction']:.4g}",
+    }
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _aligned(rows: dict[str, str]) -> list[str]:
+    return [f"  {key:14}{value}" for key, value in rows.items()]
