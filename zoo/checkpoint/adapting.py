@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.checkpoint.expression import FLOATING, Expression, Operation, ShapeError
 
@@ -23,7 +23,13 @@ class _Computed(Operation):
     """An operation on one floating-point tensor, worked out in float32 (float64 stays float64)."""
 
     def apply(self, arrays: Sequence[Array], inputs: Sequence[Expression]) -> Array:
-        return _on_torch(arrays[0], inputs[0], self.compute)
+        import torch
+
+        from zoo.checkpoint.tensors import to_array, to_tensor
+
+        tensor = to_tensor(arrays[0], inputs[0].dtype)
+        wide = tensor if tensor.dtype == torch.float64 else tensor.float()
+        return to_array(self.compute(wide).to(tensor.dtype))
 
     @abstractmethod
     def compute(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -32,20 +38,6 @@ class _Computed(Operation):
     def check_floating(self, value: Expression) -> None:
         if value.dtype not in FLOATING:
             raise ShapeError(f"its dtype is {value.dtype}, and only floating-point values can be computed with")
-
-
-def _on_torch(array: Array, value: Expression, compute: Callable[[Any], Any]) -> Array:
-    import torch
-
-    from zoo.checkpoint.sources.source import NUMPY_DTYPES, TORCH_DTYPES
-
-    dtype = getattr(torch, TORCH_DTYPES[value.dtype])
-    tensor = torch.from_numpy(array).view(dtype)
-    wide = tensor if dtype == torch.float64 else tensor.float()
-    result = compute(wide).to(dtype).contiguous()
-    carrier = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[result.element_size()]
-    carried: Array = result.view(carrier).numpy().view(NUMPY_DTYPES[value.dtype])
-    return carried
 
 
 @dataclass(frozen=True)

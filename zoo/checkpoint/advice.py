@@ -125,7 +125,8 @@ def _channels(row: Mismatch) -> str | None:
 
 def _classes(row: Mismatch) -> str | None:
     old, new = row.shape, row.target_shape
-    if len(old) == len(new) and len(old) in (1, 2, 4) and old[1:] == new[1:]:
+    linear = len(old) == 2 or (len(old) == 4 and old[2:] == (1, 1))
+    if linear and len(old) == len(new) and old[1:] == new[1:]:
         parent = row.name.rpartition(".")[0]
         return (
             f"{parent} has {old[0]} outputs in the file and {new[0]} in the target: if it is the classifier, add "

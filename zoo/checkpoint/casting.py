@@ -60,8 +60,6 @@ def _by_torch(array: Array, source: str, target: str) -> Array:
     """The 8-bit floats, which numpy does not know at all."""
     import torch
 
-    tensor = torch.from_numpy(array).view(getattr(torch, TORCH_DTYPES[source]))
-    made = tensor.float().to(getattr(torch, TORCH_DTYPES[target])).contiguous()
-    carrier = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[made.element_size()]
-    carried: Array = made.view(carrier).numpy().view(NUMPY_DTYPES[target])
-    return carried
+    from zoo.checkpoint.tensors import to_array, to_tensor
+
+    return to_array(to_tensor(array, source).float().to(getattr(torch, TORCH_DTYPES[target])))

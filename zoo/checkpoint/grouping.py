@@ -33,7 +33,8 @@ def grouped(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def with_leaves(stem: str, leaves: Iterable[str]) -> str:
+    """The stem with one leaf, with two in braces, or with a star for more."""
     told = [leaf for leaf in leaves if leaf]
     if not told:
         return stem
-    return f"{stem}.{told[0]}" if len(told) == 1 else f"{stem}.{{{','.join(told)}}}"
+    return f"{stem}." + ("*" if len(told) > 2 else told[0] if len(told) == 1 else f"{{{','.join(told)}}}")

@@ -1,0 +1,135 @@
+"""From what a user gives as a remap to rules, and from a source and those to a plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoint.header import Entry
+from zoo.checkpoint.moves import Target
+from zoo.checkpoint.plan import Plan, make_plan
+from zoo.checkpoint.rules import RULES, Rule, load_rules, parse_rules, run
+from zoo.checkpoint.sources import Source
+from zoo.errors import InputError, Location, ZooError
+
+Remap = str | Rule | Mapping[str, Any] | Sequence[Any] | None
+"""A rule file, a plugin's remap, `auto`, an inline rule, a rule, or several of these in order."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, the rules that led to it, and what was decided on the way."""
+
+    plan: Plan
+    rules: tuple[Rule, ...]
+    notes: tuple[str, ...]
+
+
+def plan_source(
+    source: Source, remap: Remap = None, target: Target | None = None, *, location: Location | None = None
+) -> Planned:
+    """Plan what of `source` goes where. Prefixes that every name carries (`module.`) are stripped by a rule where that
+    helps, and `notes` say so.
+
+    Raises InputError for a remap that is none, and for rules that do not fit.
+    """
+    notes = list(source.notes)
+    wrappers = parse_rules([{"strip_prefix": prefix} for prefix in source.wrappers])
+    best: tuple[tuple[float, int, int], Planned] | None = None
+    error: ZooError | None = None
+    for prefix in ([], wrappers) if wrappers else ([],):
+        try:
+            rules, told = resolve(remap, source, target, prefix, location)
+            plan = make_plan(
+                source.entries, rules, target, aliases=source.aliases, source_classes=classes_of(source.metadata)
+            )
+        except ZooError as failure:
+            error = error or failure
+            continue
+        # Without a target only the rules can tell: stripped names are the better guess where none are given.
+        score = (plan.coverage or 0.0, -len(plan.unused), int(bool(prefix) and target is None and not remap))
+        stripped = [f"every name carried the prefix {text!r}: it was stripped" for text in source.wrappers if prefix]
+        if best is None or score > best[0]:
+            best = score, Planned(plan, tuple(rules), (*notes, *stripped, *told))
+    if best is None:
+        assert error is not None
+        raise error
+    return best[1]
+
+
+def resolve(
+    remap: Remap,
+    source: Source,
+    target: Target | None = None,
+    before: Sequence[Rule] = (),
+    location: Location | None = None,
+) -> tuple[list[Rule], list[str]]:
+    """The rules that `remap` stands for, behind those of `before`, and notes about them."""
+    rules, notes = list(before), []
+    for item in _items(remap):
+        if item == "auto":
+            found, told = _auto(rules, source, target)
+            rules += found
+            notes += told
+        else:
+            rules += _rules(item, location)
+    return rules, notes
+
+
+def _items(remap: Remap) -> list[Any]:
+    if remap is None:
+        return []
+    if isinstance(remap, str | Rule | Mapping):
+        return [remap]
+    return list(remap)
+
+
+def _rules(item: Any, location: Location | None) -> list[Rule]:
+    if isinstance(item, Rule):
+        return [item]
+    if not isinstance(item, str):
+        return parse_rules([item] if isinstance(item, Mapping) else item, location)
+    if item.endswith((".yaml", ".yml")) or Path(item).is_file():
+        return load_rules(item)
+    if "=" in item or item.partition(":")[0].strip() in RULES:
+        return parse_rules(item, location)
+    return _installed(item, location)
+
+
+def _installed(name: str, location: Location | None) -> list[Rule]:
+    """The rules of a plugin's remap."""
+    from zoo import registry
+
+    try:
+        rules = registry.load(name, "remaps")
+    except InputError as error:
+        message = f"{name!r} is no remap: neither a file, nor an installed remap, nor OLD=NEW"
+        hint = error.problems[0].suggestion or "see: zoo list --kind remaps"
+        raise InputError(message, location=location, suggestion=hint) from error
+    return parse_rules(rules(), Location(name, 1, 1))
+
+
+def _auto(before: Sequence[Rule], source: Source, target: Target | None) -> tuple[list[Rule], list[str]]:
+    """Rules that the matcher finds for the names as they stand after the rules before."""
+    from zoo.checkpoint.match import match
+
+    if target is None:
+        raise InputError(
+            "--remap auto needs to know what to match against", suggestion="name the architecture: --to ARCHITECTURE"
+        )
+    outcome = run(before, source.entries, source.aliases)
+    entries = {name: Entry(name, value.dtype, value.shape) for name, value in outcome.values.items()}
+    result = match(entries, target.entries)
+    return parse_rules(result.rules), list(result.notes)
+
+
+def classes_of(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The class names a zoo checkpoint's header tells, none for other files."""
+    try:
+        classes = json.loads(metadata.get("zoo", "{}")).get("classes") or ()
+    except (ValueError, AttributeError, RecursionError):
+        return ()
+    return tuple(classes) if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else ()

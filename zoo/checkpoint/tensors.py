@@ -1,0 +1,42 @@
+"""Between torch tensors and numpy arrays that carry their bits; imports torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo.checkpoint.header import Entry
+from zoo.checkpoint.sources.source import NUMPY_DTYPES, TORCH_DTYPES
+from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CODES = {getattr(torch, name): code for code, name in TORCH_DTYPES.items() if hasattr(torch, name)}
+"""safetensors' spelling of each torch dtype."""
+
+_CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def entry(name: str, tensor: torch.Tensor) -> Entry:
+    """Name, dtype and shape of `tensor`. Raises InputError for a dtype that safetensors does not have."""
+    if tensor.dtype not in CODES:
+        raise InputError(f"tensor {name!r} has the dtype {tensor.dtype}, which a safetensors file cannot hold")
+    return Entry(name, CODES[tensor.dtype], tuple(tensor.shape))
+
+
+def to_tensor(array: np.ndarray[Any, Any], dtype: str) -> torch.Tensor:
+    """The tensor of dtype `dtype` (safetensors' spelling) whose bits `array` carries; they share memory."""
+    tensor = torch.from_numpy(array)
+    wanted: torch.dtype = getattr(torch, TORCH_DTYPES[dtype])
+    return tensor if tensor.dtype == wanted else tensor.view(wanted)
+
+
+def to_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The bits of a CPU tensor as an array that numpy can hold (bfloat16 as integers), contiguous."""
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype.is_complex or tensor.dtype == torch.bool:
+        return tensor.numpy()
+    carried: np.ndarray[Any, Any] = tensor.view(_CARRIERS[tensor.element_size()]).numpy()
+    return carried.view(NUMPY_DTYPES[CODES[tensor.dtype]])
