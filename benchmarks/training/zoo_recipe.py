@@ -1,0 +1,45 @@
+"""Contestant (e): zoo, by a recipe and nothing else."""
+
+import tempfile
+from pathlib import Path
+
+import yaml
+from common import LEARNING_RATE, TRAINED, job_from_arguments, model_arguments, report
+
+
+def main() -> None:
+    job = job_from_arguments()
+    freeze = {
+        "probe": [{"freeze": "all_but_head"}],
+        "partial": [{"freeze": {"policy": "pattern", "patterns": [rf"^(?!{'|'.join(TRAINED[job.model])})"]}}],
+        "full": [],
+    }[job.task]
+    recipe = {
+        "name": "benchmark",
+        "seed": 0,
+        "model": {
+            "architecture": f"timm/{job.model}",
+            "arguments": {"num_classes": 10, **model_arguments(job)},
+            "weights": str(job.weights.resolve()),
+        },
+        "data": {"source": "image_folder", "path": str(Path(job.data).resolve()), "image_size": job.size},
+        "steps": [*freeze, {"train": training(job)}],
+    }
+    recipe["data"] |= {"batch_size": job.batch_size, "interpolation": "bilinear"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+        import zoo
+
+        result = zoo.finetune(path, output=Path(folder) / "run")
+    stage = result["stages"][-1]
+    report(job, result["metrics"]["accuracy"], stage["seconds"], stage["images"] // job.epochs)
+
+
+def training(job) -> dict:
+    settings = {"epochs": job.epochs, "lr": LEARNING_RATE[job.task], "optimizer": "Adam", "scheduler": "constant"}
+    return settings | {"weight_decay": 0.0} | ({"trunk": "off", "precision": "float32"} if not job.best else {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Choosing precision and memory layout by timing: no rule fits all networks, so a few steps of each candidate decide.
+
+Candidates are float32 and, where it is native, bfloat16 autocast, each with and without channels-last where the model
+has convolutions. One whose outputs are further than `OUTPUT_TOLERANCE` from float32's is out, however fast. The choice
+is remembered per model, input size, device, processor and torch version under `$ZOO_CACHE`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from zoo.training.trunk.engine import native_bfloat16
+
+OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
+SAMPLES = 16  # of a batch are timed: enough for the ratio, a fraction of the time
+REPEATS = 3
+PATIENCE = 1.5  # a candidate whose first warm step took this many times the best one's is not timed further
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a step is run: `precision` is "float32" or "bfloat16"."""
+
+    precision: str = "float32"
+    channels_last: bool = False
+
+    def __str__(self) -> str:
+        return self.precision + (" channels-last" if self.channels_last else "")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The chosen setting, each candidate's seconds for a step of `SAMPLES` samples, and what the choosing took."""
+
+    setting: Setting
+    timings: dict[str, float]
+    seconds: float
+    remembered: bool = False
+
+    def __str__(self) -> str:
+        if self.remembered:
+            return f"{self.setting} (chosen in an earlier run)"
+        if not self.timings:
+            return str(self.setting)
+        listed = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in self.timings.items())
+        return f"{self.setting} (timed in {self.seconds:.1f} s: {listed})"
+
+
+def candidates(module: nn.Module, device: torch.device, precision: str) -> list[Setting]:
+    """What is tried: all combinations that the device and the requested precision ("auto" or a fixed one) allow."""
+    precisions = ["float32", "bfloat16"] if native_bfloat16(device) else ["float32"]
+    if precision != "auto":
+        precisions = [precision]
+    layouts = [False, True] if any(isinstance(part, nn.Conv2d) for part in module.modules()) else [False]
+    return [Setting(name, layout) for name in precisions for layout in layouts]
+
+
+def calibrate(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    targets: Tensor,
+    loss: Callable[[Any, Tensor], Tensor],
+    *,
+    precision: str = "auto",
+    root: Path | None = None,
+) -> Calibration:
+    """Time forward and backward of each candidate on one batch and choose the fastest that is close enough.
+
+    Parameters, buffers, gradients and random generators are as before afterwards; the module is left in the chosen
+    memory layout. `inputs` are the module's positional arguments, [n, …] each.
+    """
+    started = time.perf_counter()
+    device = inputs[0].device
+    settings = candidates(module, device, precision)
+    if len(settings) == 1:
+        apply_layout(module, settings[0])
+        return Calibration(settings[0], {}, 0.0)
+    memory = _Memory(root, _key(module, inputs, settings))
+    setting = memory.recall(settings)
+    if setting is not None:
+        apply_layout(module, setting)
+        return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
+    part = [value[:SAMPLES] for value in inputs]
+    with _untouched(module, device):
+        timings = _time_all(module, part, targets[:SAMPLES], loss, settings)
+    setting = min(timings, key=timings.__getitem__)
+    apply_layout(module, setting)
+    memory.remember(setting)
+    named = {str(candidate): seconds for candidate, seconds in timings.items()}
+    return Calibration(setting, named, time.perf_counter() - started)
+
+
+def apply_layout(module: nn.Module, setting: Setting) -> None:
+    """Put the module's four-dimensional parameters into the setting's memory layout, in place."""
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    module.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def _time_all(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    targets: Tensor,
+    loss: Callable[[Any, Tensor], Tensor],
+    settings: Sequence[Setting],
+) -> dict[Setting, float]:
+    """Seconds a step of every candidate whose outputs are close enough to the first one's."""
+    timings: dict[Setting, float] = {}
+    expected: list[Tensor] | None = None
+    for setting in settings:
+        apply_layout(module, setting)
+        arranged = [_arranged(value, setting) for value in inputs]
+        outputs = _step(module, arranged, targets, loss, setting)  # warm-up: kernels are chosen and compiled here
+        if expected is None:
+            expected = outputs
+        elif _distance(expected, outputs) > OUTPUT_TOLERANCE:
+            continue
+        timings[setting] = _fastest(lambda: _step(module, arranged, targets, loss, setting), timings.values())  # noqa: B023
+    return timings
+
+
+def _fastest(step: Callable[[], Any], others: Any) -> float:
+    """The least seconds of a few steps; one that is out of the race after the first is not repeated."""
+    best = min(others, default=float("inf"))
+    least = float("inf")
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        step()
+        least = min(least, time.perf_counter() - started)
+        if least > PATIENCE * best:
+            break
+    return least
+
+
+def _step(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    targets: Tensor,
+    loss: Callable[[Any, Tensor], Tensor],
+    setting: Setting,
+) -> list[Tensor]:
+    """Forward and backward, finished on the device too; returns the outputs."""
+    device = inputs[0].device
+    half = setting.precision == "bfloat16"
+    torch.manual_seed(0)  # the same dropout for every candidate
+    with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
+        outputs = module(*inputs)
+        value = loss(outputs, targets)
+    value.backward()  # type: ignore[no-untyped-call]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return [leaf.detach().float() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def _arranged(value: Tensor, setting: Setting) -> Tensor:
+    layout = torch.channels_last if setting.channels_last and value.ndim == 4 else torch.contiguous_format
+    return value.contiguous(memory_format=layout)
+
+
+def _distance(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+    pairs = zip(expected, got, strict=True)
+    distance = max(float((one - other).norm() / one.norm().clamp_min(1e-12)) for one, other in pairs)
+    return distance if distance == distance else float("inf")
+
+
+@contextmanager
+def _untouched(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Running statistics, gradients and random generators come back as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+
+
+def _key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]) -> str:
+    """Everything the fastest setting depends on, as a digest."""
+    device = inputs[0].device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    parts = [
+        *(f"{n} {tuple(p.shape)} {p.requires_grad}" for n, p in module.named_parameters()),
+        *(str(tuple(value.shape[1:])) for value in inputs),
+        *(str(setting) for setting in settings),
+        f"{device.type} {name} {torch.get_num_threads()} {torch.__version__}",
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return platform.processor()
+
+
+class _Memory:
+    """Choices of earlier runs: one small JSON file a key, so that two runs never write over each other."""
+
+    def __init__(self, root: Path | None, key: str) -> None:
+        base = root or Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
+        self.path = base / "calibration" / f"{key}.json"
+
+    def recall(self, allowed: Sequence[Setting]) -> Setting | None:
+        with suppress(OSError, ValueError, TypeError):
+            setting = Setting(**json.loads(self.path.read_text()))
+            return setting if setting in allowed else None
+        return None
+
+    def remember(self, setting: Setting) -> None:
+        with suppress(OSError):  # an unwritable cache costs the next run its seconds, nothing else
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(asdict(setting)))
