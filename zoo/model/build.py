@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from zoo import registry
 from zoo.api import Preprocessing
@@ -55,19 +56,37 @@ def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Ass
     """The assembly a checkpoint's metadata describes: the architecture built and its operations replayed.
 
     `metadata` has an Assembly's `architecture`, `arguments`, `operations`, `preprocessing`, `classes`, `task` and
-    `base_weights`. Parameters are fresh; the caller fills them. On `meta`, tensors that are no part of the state dict
-    (buffers that are not persistent) stay without values: build on the device itself where they are needed.
+    `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the time it takes to build a
+    transformer): the caller fills every one. Buffers and constants are computed; on `meta` those that are no part of
+    the state dict stay without values, so build on the device itself to use the model.
     Raises InputError where metadata names what is not installed or does not fit.
     """
     from zoo.model.operate import replay
 
-    assembly = build(metadata["architecture"], metadata.get("arguments"), device=device)
-    if described := metadata.get("preprocessing"):
-        assembly.preprocessing = Preprocessing.from_dict(described)
-    assembly.classes = tuple(metadata.get("classes") or ())
-    assembly.task = metadata.get("task") or assembly.task
-    assembly.base_weights = metadata.get("base_weights")
-    return replay(assembly, metadata.get("operations") or [])
+    with _Unfilled():
+        assembly = build(metadata["architecture"], metadata.get("arguments"), device=device)
+        if described := metadata.get("preprocessing"):
+            assembly.preprocessing = Preprocessing.from_dict(described)
+        assembly.classes = tuple(metadata.get("classes") or ())
+        assembly.task = metadata.get("task") or assembly.task
+        assembly.base_weights = metadata.get("base_weights")
+        return replay(assembly, metadata.get("operations") or [])
+
+
+class _Unfilled(TorchFunctionMode):
+    """Skips what initialisation does to parameters, element by element; everything else runs."""
+
+    filling = frozenset(
+        getattr(torch.Tensor, name)
+        for name in ("uniform_", "normal_", "erfinv_", "fill_", "zero_", "mul_", "add_", "clamp_")
+    )
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in self.filling and isinstance(args[0], nn.Parameter):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def preprocessing(component: registry.Component) -> Preprocessing:
