@@ -84,9 +84,12 @@ class _Unfilled(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in self.filling and isinstance(args[0], nn.Parameter):
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        options = kwargs or {}
+        if func in self.filling or getattr(func, "__module__", None) == "torch.nn.init":
+            filled = args[0] if args else options.get("tensor")
+            if isinstance(filled, nn.Parameter):
+                return filled
+        return func(*args, **options)
 
 
 def preprocessing(component: registry.Component) -> Preprocessing:
