@@ -111,7 +111,6 @@ def _surgery(document: Document, index: int, action: str) -> Step | None:
     known = _judge(document, path, component, arguments, kind="surgeries")
     if component is None or known is None:
         return None
-    check_argument_names(document, path, known)
     return _made(document, index, action, "surgery", component=component.name, arguments=arguments)
 
 
@@ -127,11 +126,14 @@ def _judge(
         document.add(path, f"{label(path)}: expected a mapping, got {shown(arguments)}", _first(known, arguments))
         return None
     model = model_of(known, extra="allow" if components.accepts_anything(loaded) else "forbid")
-    return known if validate(document, path, model, arguments) else None
+    sound = validate(document, path, model, arguments)
+    check_argument_names(document, path, known)
+    return known if sound else None
 
 
 def _first(known: dict[str, Parameter], arguments: Any) -> str | None:
-    return f"write {{{next(iter(known))}: {shown(arguments)}}}" if known and not isinstance(arguments, list) else None
+    given = "…" if isinstance(arguments, list) else shown(arguments)
+    return f"write {{{next(iter(known))}: {given}}}" if known else None
 
 
 def _made(

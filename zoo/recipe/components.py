@@ -8,6 +8,7 @@ from typing import Any
 from zoo import registry
 from zoo.errors import InputError, Problem, did_you_mean
 from zoo.recipe.document import Document, Path
+from zoo.recipe.named import dotted
 from zoo.recipe.signature import Parameter, is_open, parameters
 
 HANDED_OVER = ("context",)  # what zoo gives to a component that asks for it
@@ -24,7 +25,8 @@ _WORDS = {
 def find(document: Document, path: Path, name: str, kind: str, *, at_key: bool = False) -> registry.Component | None:
     """The component called `name`, or None when there is none, which is then a problem at `path`."""
     if not called(name, kind):
-        hint = did_you_mean(name, written_names(kind, full="/" in name)) or f"see: zoo list --kind {kind}"
+        known = written_names(kind, full="/" in name)
+        hint = dotted(name, known) or did_you_mean(name, known) or f"see: zoo list --kind {kind}"
         document.add(path, f"no {_WORDS[kind]} is called {name!r}", hint, at_key=at_key)
         return None
     try:

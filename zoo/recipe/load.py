@@ -22,20 +22,27 @@ from zoo.recipe.text import read_text
 from zoo.recipe.validate import validate
 from zoo.recipe.words import shown
 
-_START = "begin with model: and steps:, for instance\nmodel: {architecture: …}\nsteps:\n  - train: {epochs: 3}"
+_DEVICE = r"^(auto|cpu|mps|(cuda|xpu|npu|hpu)(:[0-9]+)?)$"
+_START = "write model: ARCHITECTURE and steps: [...]"
 
 
 class Sections(Options):
-    """The top of a recipe. `device` is `auto` or a torch device (`cpu`, `cuda:1`); `seed` decides all that is random;
-    `name` is the file's name unless it is given."""
+    """The top of a recipe."""
 
     name: str | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """What the run is called; the file's name without it."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Decides all that is random: fresh parameters, the split, the order, augmentation."""
     model: dict[str, Any]
+    """What is built and which weights go in."""
     data: dict[str, Any] | None = None
+    """Where samples come from and how they become batches."""
     steps: Annotated[list[Any], Field(min_length=1)]
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?)$")] = "auto"
+    """The chain: what happens to the model, in this order."""
+    device: Annotated[str, Field(pattern=_DEVICE, examples=["auto", "cpu", "cuda", "cuda:1", "mps"])] = "auto"
+    """`auto`, or a torch device: `cpu`, `cuda`, `cuda:1`, `mps`."""
     precision: Precision = "auto"
+    """What trains in: `auto` goes by the device."""
 
 
 def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from zoo import registry
-from zoo.errors import InputError, did_you_mean
+from zoo.errors import InputError, any_of, did_you_mean
 
 Factory = Callable[..., Any]
 Catalogue = dict[str, Callable[[], Factory | None]]  # name -> what loads it; None: the training engine's own word
@@ -24,6 +24,7 @@ SCHEDULERS = {
     "linear": "LinearLR",
     "constant": "ConstantLR",
     "exponential": "ExponentialLR",
+    "polynomial": "PolynomialLR",
 }
 LOSSES = {
     "cross_entropy": "CrossEntropyLoss",
@@ -33,12 +34,20 @@ LOSSES = {
 }
 # parameters the engine supplies: how many by position, and which by name
 SUPPLIED: dict[str, tuple[int, tuple[str, ...]]] = {
-    "optimizers": (1, ("lr", "weight_decay")),
+    "optimizers": (1, ("lr",)),
     "schedulers": (1, ("last_epoch",)),
     "losses": (0, ()),
     "metrics": (0, ()),
     "initializers": (1, ("generator",)),
     "modules": (0, ("device", "dtype")),
+}
+# what the engine works out from the length of the training, when a recipe leaves it out
+FILLED = {
+    "cosine": ("T_max",),
+    "CosineAnnealingLR": ("T_max",),
+    "step": ("step_size",),
+    "one_cycle": ("max_lr",),
+    "OneCycleLR": ("max_lr",),
 }
 # torch.nn classes that are no layer by themselves; schedulers and optimizers that take code or closures
 _NO_LAYERS = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel")
@@ -55,9 +64,18 @@ def find(kind: str, name: str) -> Factory | None:
         if name in catalogue():
             return _loaded(name, catalogue()[name])
     by_case = {known.lower(): known for known in reversed(names(kind))}  # torch's spelling before timm's
-    hint = did_you_mean(name, by_case.values()) or f"for instance {', '.join(names(kind)[:4])}"
+    hint = dotted(name, by_case.values()) or did_you_mean(name, by_case.values())
+    hint = hint or f"for instance {', '.join(names(kind)[:4])}"
     singular = {"losses": "loss"}.get(kind, kind.removesuffix("s"))
     raise InputError(f"no {singular} is called {name!r}", suggestion=hint)
+
+
+def dotted(name: str, known: Iterable[str]) -> str | None:
+    """What to say of `torch.nn.ReLU`, `torchvision.models.resnet18` and the like: a recipe names, it never imports."""
+    if "." not in name or "/" in name:
+        return None
+    ends = [each for each in known if each.rpartition("/")[2] == name.rpartition(".")[2]]
+    return f"write {any_of(ends)}" if ends else "recipes name what is installed, they import nothing"
 
 
 def _loaded(name: str, load: Callable[[], Factory | None]) -> Factory | None:

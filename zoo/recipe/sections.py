@@ -68,7 +68,9 @@ def _gather(document: Document, known: dict[str, Parameter], unjudged: bool) -> 
     own = DataOptions.model_fields
     beside = {key: value for key, value in document.get(DATA).items() if key not in own}
     for key in beside.keys() & under.keys():
-        document.add((*DATA, "arguments", key), f"{key} is given twice", f"remove data.{key}", at_key=True)
+        document.add(
+            (*DATA, "arguments", key), f"{label(DATA)}: {key} is given twice", f"remove data.{key}", at_key=True
+        )
     for key, parameter in known.items():
         if parameter.required and key not in beside and key not in under:
             where = f"{label(DATA)}: {document.get((*DATA, 'source'))}"

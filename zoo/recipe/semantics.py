@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from zoo.errors import Location
-from zoo.recipe.document import Document, Path, walk
+from zoo.recipe.document import Document, Path, label, walk
 from zoo.recipe.recipe import Step
 from zoo.recipe.steps import Evaluate, Init, Save, Train
 
@@ -51,6 +51,8 @@ def _train(document: Document, path: Path, options: Train) -> None:
     if options.warmup > 1 and options.warmup != int(options.warmup):
         place = (*path, "warmup")
         document.add(place, f"train.warmup: {options.warmup} is neither a share below 1 nor a whole number of steps")
+    for pattern in options.lr_scale:
+        _expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
     loss = next(iter(options.loss)) if isinstance(options.loss, dict) else options.loss
     if options.label_smoothing and loss not in _CLASS_LOSSES:
         place = (*path, "label_smoothing")
@@ -75,16 +77,19 @@ def _init(document: Document, path: Path, options: Init) -> None:
         _expression(document, (*path, "match"), options.match)
 
 
-def _expression(document: Document, path: Path, expression: str) -> None:
+def _expression(document: Document, path: Path, expression: str, *, at_key: bool = False) -> None:
     try:
         re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:
-        document.add(path, f"{expression!r} is not a regular expression: {error}")
+        document.add(path, f"{label(path[:4])}: {expression!r} is not a regular expression: {error}", at_key=at_key)
 
 
 def _save(document: Document, path: Path, options: Save) -> None:
     """A checkpoint stays in the run's folder whatever a shared recipe says."""
     name = options.name
+    if options.only == "trainable" and document.get(("model", "weights")) is None:
+        message = "save: only trainable lays over base weights, and model has none"
+        document.add((*path, "only"), message, "write only: all, or give model weights")
     if name != PurePath(name).name or "\\" in name or name.startswith(".") or not name.strip():
         message = f"save.name: {name!r} is not a plain name; checkpoints go into the run's folder"
         plain = re.sub(r"[^\w-]+", "_", name).strip("_")

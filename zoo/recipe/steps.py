@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+NAMES = "x-names"  # the keyword of a JSON Schema that says which names a value has
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,9 @@ class NameOf:
     """Marks a `Named` value with what it names, so that validation knows where to look the name up."""
 
     kind: Literal["optimizers", "schedulers", "losses", "metrics", "initializers", "modules"]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core), NAMES: self.kind}  # `zoo schema` puts the names themselves in its place
 
 
 Named = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
@@ -34,34 +40,52 @@ Positive = Annotated[int, Field(gt=0)]
 class Options(BaseModel):
     """Base of every options model: unknown keys are mistakes, values do not change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ModelOptions(Options):
     """`model:` what is built and which weights go in."""
 
     architecture: str
+    """The network: `timm/resnet50`, or the bare name while it is unique."""
     arguments: dict[str, Any] = {}
+    """What the architecture is built with."""
     weights: str | None = None
+    """A weights component, a tag of the architecture, `hf://ORG/REPO[/FILE]`, or a file (looked for beside the
+    recipe, then in the current directory). Without it parameters are fresh."""
     remap: str | list[Any] | None = None
+    """How the weights' names become the model's: rules, an installed remap, a file of rules, `OLD=NEW`, or `auto`."""
     min_coverage: Fraction = 0.9
+    """The share of the parameters, outside a head that a step replaces, that the weights have to fill."""
 
 
 class DataOptions(Options):
     """`data:` where samples come from and how they become batches. `arguments` are the dataset component's own."""
 
     source: str
+    """The dataset component."""
     arguments: dict[str, Any] = {}
+    """Its own arguments; they may as well stand beside `source`."""
     image_size: Positive | tuple[Positive, Positive] | None = None
+    """Side in pixels, or [height, width]; the weights' own size without it."""
     batch_size: Positive = 32
+    """Samples a step, all processes together."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The share held out where the dataset has no validation part."""
     augmentation: Literal["none", "flip", "crop_flip", "randaugment", "trivial"] = "none"
+    """Random changes to training images."""
     mean: list[float] | None = None
+    """Per channel, of values scaled to 0..1; the weights' own without it."""
     std: list[float] | None = None
+    """Per channel; the weights' own without it."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    """How images are resized; the weights' own way without it."""
     limit: Positive | None = None
+    """At most so many samples in each part, chosen by class."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Threads or processes that decode images."""
     cache: Literal["auto", "off", "memory"] = "auto"
+    """Whether decoded images stay in memory: where they fit, never, or always."""
 
 
 class Train(Options):
@@ -69,26 +93,47 @@ class Train(Options):
     steps (1 or more) or a share of all steps (below 1)."""
 
     epochs: Positive | None = None
+    """Passes over the training data; this or `max_steps`."""
     max_steps: Positive | None = None
+    """Stop after so many optimizer steps."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate at its highest."""
     optimizer: OptimizerName = "AdamW"
+    """A class of torch.optim, or a name that timm gives."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """The optimizer's own without it."""
     scheduler: SchedulerName | None = "cosine"
+    """How the learning rate falls, step by step; null keeps it."""
     warmup: Annotated[float, Field(ge=0)] = 0
+    """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
     loss: LossName = "auto"
+    """A loss of torch.nn; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each target spread over all classes."""
     metrics: list[MetricName] | None = None
+    """Classes of torchmetrics beside the loss; those of the data's task without it."""
     batch_size: Positive | None = None
+    """Goes over `data.batch_size`."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of all gradients together."""
     accumulate: Positive = 1
+    """Batches whose gradients make one optimizer step."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Each layer's learning rate is the next one's times this."""
     lr_scale: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Factors on the learning rate by a regular expression on parameter names."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of a moving average of the weights, which is then what is evaluated and kept."""
     precision: Precision | None = None
+    """Goes over the recipe's `precision`."""
     compile: bool = False
+    """Run the model through torch.compile."""
     trunk: Literal["auto", "off"] = "auto"
+    """Whether what is frozen in front is computed once and kept."""
     views: Annotated[int, Field(ge=0)] = 0
+    """Augmented passes over the trunk that are kept; 0 trains on one plain pass."""
     keep: Literal["last", "best"] = "last"
+    """Which epoch's weights remain."""
 
 
 class Probe(Options):
@@ -96,33 +141,46 @@ class Probe(Options):
     `tolerance` is the largest gradient norm left."""
 
     kind: Literal["softmax", "ridge"] = "softmax"
+    """Logistic regression, or least squares on one-hot targets."""
     l2: Annotated[float, Field(ge=0)] = 1e-3
+    """Weight of 0.5 * |w|^2 beside the mean loss."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-5
+    """Largest gradient norm left."""
     max_iterations: Positive = 1000
+    """Give up after so many."""
 
 
 class Evaluate(Options):
     """`evaluate:` measures on the validation data, or on all data of another source."""
 
     data: str | None = None
+    """Another dataset component, all of it; the recipe's validation data without it."""
     metrics: list[MetricName] | None = None
+    """Classes of torchmetrics; those of the data's task without it."""
 
 
 class Save(Options):
     """`save:` writes a checkpoint in the run's folder. `only: trainable` keeps what the base weights lack."""
 
     name: str = "model"
+    """The file in the run's folder, without its suffix."""
     only: Literal["all", "trainable"] = "all"
+    """`trainable` keeps what the base weights lack."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Floating tensors are cast to it; as they are without it."""
 
 
 class Load(Options):
     """`load:` a warm start from another checkpoint in the middle of a chain."""
 
     weights: str
+    """A weights component, `hf://ORG/REPO[/FILE]`, or a file."""
     remap: str | list[Any] | None = None
+    """As in `model`."""
     min_coverage: Fraction = 0.9
+    """The share of the parameters that the weights have to fill."""
     strict_shapes: bool = True
+    """Whether a tensor of another shape is an error; otherwise it is left out and reported."""
 
 
 class Init(Options):
@@ -130,12 +188,19 @@ class Init(Options):
     `weight` and `bias` are initializers. Or one `parameter` (a path in the state dict), at `index`, becomes `value`."""
 
     match: str | None = None
+    """A regular expression on module paths."""
     type: str | None = None
+    """The name of a module class."""
     weight: InitializerName | None = None
+    """What fills the weights: a function of torch.nn.init or a plugin's."""
     bias: InitializerName | None = None
+    """What fills the biases."""
     parameter: str | None = None
+    """One parameter by its path in the state dict."""
     index: list[int] | None = None
+    """The element of it that is set; all of it without."""
     value: float | None = None
+    """What it is set to."""
 
 
 STEPS: dict[str, type[Options]] = {

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from zoo.errors import did_you_mean, nearest
 from zoo.recipe.document import Document, Path, label
-from zoo.recipe.words import Schema, expected, shown
+from zoo.recipe.steps import NAMES
+from zoo.recipe.words import ANYTHING, Schema, expected, shown
 
+MODULE_FORM = "for instance ReLU or {Linear: {out_features: 10}}"
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -79,6 +81,8 @@ def _descend(schema: Schema, place: Path) -> Schema:
     for part in place:
         if "$ref" in schema:
             schema = definitions[schema["$ref"].rsplit("/", 1)[-1]]
+        kind = "array" if isinstance(part, int) else "object"
+        schema = next((option for option in schema.get("anyOf", ()) if option.get("type") == kind), schema)
         if isinstance(part, int):
             prefix = schema.get("prefixItems", [])
             schema = prefix[part] if part < len(prefix) else schema.get("items", {})
@@ -90,7 +94,9 @@ def _descend(schema: Schema, place: Path) -> Schema:
 
 def _missing(document: Document, path: Path, key: str, schema: Schema) -> None:
     where = f"{label(path)}: " if path else ""
-    document.add(path, f"{where}{key} is missing", f"expected {expected(schema)}", at_key=True)
+    said = expected(schema)
+    hint = f"write {key}: …" if said == ANYTHING else f"expected {said}"
+    document.add(path, f"{where}{key} is missing", hint, at_key=True)
 
 
 def unknown_key(document: Document, path: Path, known: Sequence[str]) -> None:
@@ -112,12 +118,28 @@ def _hint(value: Any, schema: Schema) -> str | None:
     choices = [str(choice) for option in options for choice in option.get("enum", [option.get("const")]) if choice]
     if isinstance(value, float) and value.is_integer() and "integer" in kinds:
         return f"write {int(value)}"
+    if any(option.get(NAMES) == "modules" for option in options):
+        return MODULE_FORM
+    if any(NAMES in option for option in options):
+        return "write NAME, or {NAME: {ARGUMENT: VALUE}}"
+    if isinstance(value, dict) and "array" in kinds:
+        return "begin each entry with '- '"
+    if isinstance(value, int) and 1 < value <= 100 and schema.get("maximum") == 1:
+        return f"write {value / 100:g}"
     if not isinstance(value, str):
         return None
     if "boolean" in kinds and value.lower() in ("yes", "on", "y", "no", "off", "n", "true", "false"):
         return f"write {'true' if value.lower() in ('yes', 'on', 'y', 'true') else 'false'}"
-    if kinds & {"integer", "number"} and re.fullmatch(r"[-+]?\d[\d_,]*(\.\d+)?([eE][-+]?\d+)?", value):
-        return f"write {re.sub('[_,]', '', value)} without quotes"
-    if value.lower() in ("none", "nil") and "null" in kinds:
+    number = _number_in(value)
+    if number and ("number" in kinds or ("integer" in kinds and number.lstrip("+-").isdecimal())):
+        return f"write {number} without quotes"
+    if value.lower() == "none" and "null" in kinds:
         return "write null"
-    return did_you_mean(value, choices)
+    return did_you_mean(value, [*choices, *schema.get("examples", ())])
+
+
+def _number_in(text: str) -> str | None:
+    """The number that a text was meant to be: quoted, with groups of three, or with a decimal comma."""
+    plain = re.sub(r"(?<=\d)[_,](?=\d{3}(\D|$))", "", text.strip())
+    plain = plain.replace(",", ".", 1)
+    return plain if re.fullmatch(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", plain) else None

@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import any_of
+from zoo.recipe.steps import NAMES
 
 Schema = Mapping[str, Any]
 
+_BY_NAME = {
+    "optimizers": "an optimizer",
+    "schedulers": "a scheduler",
+    "losses": "a loss",
+    "metrics": "a metric",
+    "initializers": "an initializer",
+    "modules": "a module",
+}
 _LONGEST = 48  # characters of a value in an error message
+ANYTHING = "anything"
 _NOUNS = {
     "integer": ("an integer", "integers"),
     "number": ("a number", "numbers"),
@@ -30,6 +40,8 @@ def expected(schema: Schema, definitions: Schema | None = None, *, many: bool = 
     definitions = definitions or schema.get("$defs", {})
     if "$ref" in schema:
         return expected(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions, many=many)
+    if NAMES in schema:
+        return _BY_NAME[schema[NAMES]] + " by name" if not many else f"{schema[NAMES]} by name"
     if "anyOf" in schema:
         options = [option for option in schema["anyOf"] if option.get("type") != "null"]
         return any_of(list(dict.fromkeys(expected(option, definitions, many=many) for option in options)))
@@ -37,14 +49,17 @@ def expected(schema: Schema, definitions: Schema | None = None, *, many: bool = 
         return any_of([str(value) for value in schema.get("enum", [schema.get("const")]) if value is not None])
     kind = schema.get("type")
     if not isinstance(kind, str):
-        return "anything"
+        return ANYTHING
     noun = _NOUNS[kind][many]
     if kind == "array":
         return noun + _items(schema, definitions)
-    return noun + _bounds(schema)
+    examples = f" such as {any_of([str(example) for example in schema.get('examples', ())])}"
+    return noun + _bounds(schema) + (examples if "examples" in schema else "")
 
 
 def _items(schema: Schema, definitions: Schema) -> str:
+    if schema.get("minItems") and "prefixItems" not in schema:
+        return " that is not empty"
     if "prefixItems" in schema:
         inner = list(dict.fromkeys(expected(item, definitions, many=True) for item in schema["prefixItems"]))
         return f" of {len(schema['prefixItems'])} {any_of(inner)}"
@@ -56,15 +71,19 @@ def _bounds(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
+        return f" from {_number(low)} to {_number(high)}"
     words = [
-        f"of at least {low:g}" if low is not None else "",
-        f"above {above:g}" if above is not None else "",
-        f"of at most {high:g}" if high is not None else "",
-        f"below {below:g}" if below is not None else "",
+        f"of at least {_number(low)}" if low is not None else "",
+        f"above {_number(above)}" if above is not None else "",
+        f"of at most {_number(high)}" if high is not None else "",
+        f"below {_number(below)}" if below is not None else "",
     ]
     said = " and ".join(word for word in words if word)
     return f" {said}" if said else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if value % 1 else f"{int(value)}"
 
 
 def shown(value: Any) -> str:
