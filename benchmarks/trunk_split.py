@@ -1,4 +1,4 @@
-"""Splits 60 architectures of 60 timm families into trunk and rest, at the head and half way, and prints a Markdown table.
+"""Splits 60 architectures of 60 timm families into trunk and rest, at the head and half way; prints a Markdown table.
 
     python benchmarks/trunk_split.py [NAME ...]
 
