@@ -36,12 +36,12 @@ class EngineSettings:
 class Engine:
     """Runs a trunk without autograd: `engine(inputs [n, …]) -> tuple of tensors [n, …]` on the inputs' device."""
 
-    def __init__(self, trunk: nn.Module, settings: EngineSettings) -> None:
+    def __init__(self, trunk: fx.GraphModule, settings: EngineSettings) -> None:
         self.trunk = trunk
         self.settings = settings
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        with torch.inference_mode(), self._autocast(inputs.device):
+        with torch.no_grad(), self._autocast(inputs.device):
             if self.settings.channels_last and inputs.ndim == 4:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             return tuple(self.trunk(inputs))
@@ -52,7 +52,7 @@ class Engine:
         return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def exact_engine(trunk: nn.Module) -> Engine:
+def exact_engine(trunk: fx.GraphModule) -> Engine:
     """The trunk as it is: the same operations in the same precision as in the whole model."""
     return Engine(trunk, EngineSettings())
 

@@ -87,6 +87,10 @@ class FeatureWriter:
             self._flush(self._count)
         return self.features
 
+    def discard(self) -> None:
+        """Leave nothing of an unfinished pass behind."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _flush(self, rows: int) -> None:
         joined = {name: torch.cat([batch[name] for batch in self._pending]) for name in self._pending[0]}
         shard = {name: tensor[:rows].clone() for name, tensor in joined.items()}

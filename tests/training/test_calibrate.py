@@ -1,0 +1,70 @@
+"""Choosing a setting by timing: nothing is left changed, what is too far off is out, a choice is remembered."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from zoo.training import calibrate as module_under_test
+from zoo.training.calibrate import Setting, calibrate, candidates
+from zoo.training.trunk.engine import native_bfloat16
+
+CPU = torch.device("cpu")
+needs_bfloat16 = pytest.mark.skipif(not native_bfloat16(CPU), reason="this processor has no bfloat16 of its own")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return timm.create_model("test_resnet", num_classes=10).train()
+
+
+def run(model, root, **arguments):
+    inputs = (torch.randn(20, 3, 32, 32),)
+    targets = torch.arange(20) % 10
+    return calibrate(model, inputs, targets, nn.functional.cross_entropy, root=root, **arguments)
+
+
+def test_chooses_the_fastest_timed_setting(model, tmp_path):
+    found = run(model, tmp_path)
+    assert str(found.setting) == min(found.timings, key=found.timings.__getitem__)
+    assert len(found.timings) == len(candidates(model, CPU, "auto"))
+    layout = torch.channels_last if found.setting.channels_last else torch.contiguous_format
+    assert next(p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1).is_contiguous(memory_format=layout)
+
+
+def test_model_and_generator_are_as_before(model, tmp_path):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    inputs = (torch.randn(4, 3, 32, 32),)
+    state = torch.get_rng_state()
+    calibrate(model, inputs, torch.arange(4), nn.functional.cross_entropy, root=tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_choice_is_remembered_for_the_same_model_only(model, tmp_path):
+    first = run(model, tmp_path)
+    again = run(model, tmp_path)
+    assert again.remembered
+    assert again.setting == first.setting
+    assert not run(timm.create_model("test_resnet", num_classes=3).train(), tmp_path).remembered
+
+
+def test_damaged_memory_is_ignored(model, tmp_path):
+    run(model, tmp_path)
+    next((tmp_path / "calibration").iterdir()).write_text('{"precision": 7')
+    assert not run(model, tmp_path).remembered
+
+
+def test_fixed_precision_leaves_only_the_layout_open(model, tmp_path):
+    found = run(model, tmp_path, precision="float32")
+    assert set(found.timings) == {"float32", "float32 channels-last"}
+
+
+@needs_bfloat16
+def test_setting_beyond_the_tolerance_is_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(module_under_test, "OUTPUT_TOLERANCE", 1e-7)
+    found = run(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), tmp_path)
+    assert found.setting == Setting("float32")
+    assert list(found.timings) == ["float32"]

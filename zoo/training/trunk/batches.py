@@ -1,0 +1,130 @@
+"""Batches of a trunk's outputs, in the shape the training loop takes (zoo.data.batches.Batches)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo.data.batches import Batch, ImageBatches, Order
+from zoo.data.samples import Samples
+from zoo.training.trunk.engine import Engine
+from zoo.training.trunk.store import FeatureCache, Features, memory_budget
+
+
+class FeatureBatches:
+    """Batches of kept features: `inputs` is the tuple the rest takes. Epochs take the views in turn."""
+
+    def __init__(self, views: Sequence[Features], order: Order, device: torch.device) -> None:
+        self.views = views
+        self.order = order
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def size(self, index: int) -> int:
+        return self.order.size(index)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        features = self.views[epoch % len(self.views)]
+        for positions in self.order.epoch(epoch, start):
+            tensors, targets = features.take(positions)
+            moved = tuple(self._move(tensor) for tensor in tensors)
+            yield Batch(moved, self._move(targets), torch.as_tensor(positions))
+
+    def _move(self, tensor: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+class StreamedBatches:
+    """Image batches put through the trunk as they come: for random augmentation, which leaves nothing to keep."""
+
+    def __init__(self, batches: ImageBatches, engine: Engine) -> None:
+        self.batches = batches
+        self.engine = engine
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def size(self, index: int) -> int:
+        return self.batches.size(index)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in self.batches.epoch(epoch, start):
+            yield Batch(self.engine(batch.inputs), batch.targets, batch.positions)
+
+
+def collect(
+    engine: Engine,
+    batches: ImageBatches,
+    view: int,
+    *,
+    key: str,
+    cache: FeatureCache,
+    progress: Callable[[int], None] | None = None,
+) -> Features:
+    """The features of one pass over `batches`, taken from an earlier run where its key is the same."""
+    budget = memory_budget()
+    found = cache.find(key, budget)
+    if found is not None:
+        return found
+    writer = cache.writer(budget)
+    try:
+        for batch in batches.epoch(view):
+            writer.add(engine(batch.inputs), batch.targets)
+            if progress is not None:
+                progress(len(batch.targets))
+        features = writer.finish()
+    except BaseException:
+        writer.discard()
+        raise
+    cache.keep(key, writer)
+    return features
+
+
+def features_key(engine: Engine, samples: Samples, batches: ImageBatches, view: int) -> str:
+    """What features depend on, as a digest: the trunk's code and tensors, the engine, each sample and the transform."""
+    digest = hashlib.sha256()
+    for part in (engine.trunk.code, engine.settings.dtype, engine.settings.fused, torch.__version__):
+        digest.update(f"{part}\n".encode())
+    for name, tensor in engine.trunk.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(_bytes(tensor))
+    digest.update(_settings(engine.trunk).encode())
+    order = batches.order
+    digest.update(f"{samples.preprocessing} {samples.task} {order.rank}/{order.world} {order.batch_size}".encode())
+    digest.update(f"{batches.augmentation} {(order.seed, view) if batches.augmentation != 'none' else ''}".encode())
+    for position in range(order.rank, len(samples), order.world):
+        value, target = samples.raw(position)
+        digest.update(_fingerprint(value))
+        digest.update(repr(target).encode())
+    return digest.hexdigest()[:40]
+
+
+def _settings(trunk: nn.Module) -> str:
+    """Each module's class and settings (strides, eps, padding), which its tensors do not tell."""
+    rows = [f"{path} {type(module).__name__} {module.extra_repr()}" for path, module in trunk.named_modules()]
+    return "\n".join(rows)
+
+
+def _fingerprint(value: Any) -> bytes:
+    """An image's identity: a file by its path, size and time of change, pixels by their bytes."""
+    if isinstance(value, str | os.PathLike):
+        status = os.stat(value)
+        return f"{os.path.abspath(value)} {status.st_size} {status.st_mtime_ns}".encode()
+    if isinstance(value, Tensor):
+        return _bytes(value)
+    array = np.asarray(value)
+    return f"{array.shape} {array.dtype}".encode() + array.tobytes()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
