@@ -48,7 +48,7 @@ def test_choice_is_remembered_for_the_same_model_only(model, tmp_path):
     again = run(model, tmp_path)
     assert again.remembered
     assert again.setting == first.setting
-    assert not run(timm.create_model("test_resnet", num_classes=3).train(), tmp_path).remembered
+    assert not run(timm.create_model("test_resnet", num_classes=11).train(), tmp_path).remembered
 
 
 def test_damaged_memory_is_ignored(model, tmp_path):
