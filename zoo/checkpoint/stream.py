@@ -82,7 +82,7 @@ class _CastPiece(_Piece):
 
         for span in self.spans:
             for block in readers.chunks(span):
-                values = np.frombuffer(block, NUMPY_DTYPES[self.source])
+                values = np.frombuffer(bytearray(block), NUMPY_DTYPES[self.source])
                 yield np.ascontiguousarray(cast(values, self.source, self.target)).view("u1").data
 
 

@@ -25,6 +25,10 @@ _NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callback", "loops", "hyp
 _LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "gamma", "beta")
 
 
+class SeveralGroupsError(InputError):
+    """Several groups of tensors stand side by side, and nothing says which is meant."""
+
+
 @dataclass
 class Candidate:
     """A container that directly holds tensors: where it stands, its tensors by name, and what else it holds."""
@@ -112,7 +116,7 @@ def choose(candidates: list[Candidate], key: str | None, file: str) -> tuple[Can
     if not outer.path and outer.elements >= (best.elements if known else _total(candidates) / 2):
         best = outer
     elif len(candidates) > 1 and not known:
-        raise InputError(
+        raise SeveralGroupsError(
             f"{file} holds several groups of tensors, and nothing says which is meant: {_listed(candidates)}",
             suggestion=f"choose one with --key, like --key {ranked[0].name}, or all of them with --key {WHOLE}",
         )

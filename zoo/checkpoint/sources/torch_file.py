@@ -20,7 +20,10 @@ EXPANSION_LIMIT = 1 << 30
 
 
 class UnsafePickleError(InputError):
-    """Opening the file would run code that the file chooses."""
+    """Opening the file would run code that the file chooses: what it is, and the classes it names."""
+
+    kind = "pickle of unknown objects"
+    classes: tuple[str, ...] = ()
 
 
 class TorchSource(Source):
@@ -137,7 +140,10 @@ def refusal(pickled: Pickled) -> UnsafePickleError:
     else:
         what = "holds objects that are neither tensors nor plain data"
         advice = "save the tensors alone, like torch.save(checkpoint['state_dict'], 'weights.pth')"
-    return UnsafePickleError(
+    error = UnsafePickleError(
         f"{pickled.path} {what}. Opening it would run code that the file chooses; it names: {classes}",
         suggestion=f"{advice}. Only if you trust whoever made the file: --trust-pickle runs that code with your rights",
     )
+    error.kind = f"whole pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"
+    error.classes = tuple(names)
+    return error

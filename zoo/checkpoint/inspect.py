@@ -1,0 +1,105 @@
+"""Says what a weight file is and what it holds, from headers and tables alone: no tensor is read, nothing is run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.checkpoint.header import Entry
+from zoo.checkpoint.sources import Source, open_source
+from zoo.checkpoint.sources.contents import WHOLE, SeveralGroupsError
+from zoo.checkpoint.sources.torch_file import UnsafePickleError
+from zoo.checkpoint.tree import by_module, in_order
+
+
+def inspect(location: str | os.PathLike[str], *, key: str | None = None) -> dict[str, Any]:
+    """What is at `location` (a file, a folder, hf://…, https://…), as plain data.
+
+    Returns `{"file", "kind", "bytes_on_disk", "metadata", "zoo", "tensors", "totals", "modules", "aliases",
+    "wrappers", "notes", "refused"}`. `tensors` are `{"name", "dtype", "shape", "bytes"}`, with `alias_of` where the
+    tensor is another's too; `zoo` is the decoded record of a zoo checkpoint, or None; `refused` are the classes that a
+    pickle would call: such a file is described, not opened, and has no tensors here.
+
+    Raises InputError where there is no file, or it is damaged or of no known kind.
+    """
+    text = os.fspath(location)
+    try:
+        with open_source(text, key=key) as source:
+            return _described(source)
+    except SeveralGroupsError as error:
+        with open_source(text, key=WHOLE) as source:
+            source.notes.append(str(error))
+            return _described(source)
+    except UnsafePickleError as error:
+        return _empty(text, error.kind) | {"notes": [str(error)], "refused": list(error.classes)}
+
+
+def _empty(location: str, kind: str) -> dict[str, Any]:
+    return {
+        "file": location,
+        "kind": kind,
+        "bytes_on_disk": os.path.getsize(location) if os.path.exists(location) else None,
+        "metadata": {},
+        "zoo": None,
+        "tensors": [],
+        "totals": {"tensors": 0, "elements": 0, "bytes": 0, "dtypes": {}},
+        "modules": [],
+        "aliases": {},
+        "wrappers": [],
+        "notes": [],
+        "refused": [],
+    }
+
+
+def _described(source: Source) -> dict[str, Any]:
+    own = {name: entry for name, entry in source.entries.items() if name not in source.aliases}
+    return _empty(source.location, source.kind) | {
+        "bytes_on_disk": sum(path.stat().st_size for path in source.files),
+        "metadata": dict(source.metadata),
+        "zoo": _record(source.metadata),
+        "tensors": [_row(entry, source.aliases.get(name)) for name, entry in source.entries.items()],
+        "totals": {
+            "tensors": len(own),
+            "elements": sum(entry.elements for entry in own.values()),
+            "bytes": sum(entry.nbytes for entry in own.values()),
+            "dtypes": dict(Counter(entry.dtype for entry in own.values()).most_common()),
+        },
+        "modules": _modules(own),
+        "aliases": dict(source.aliases),
+        "wrappers": list(source.wrappers),
+        "notes": list(source.notes),
+    }
+
+
+def _row(entry: Entry, alias_of: str | None) -> dict[str, Any]:
+    row = {"name": entry.name, "dtype": entry.dtype, "shape": list(entry.shape), "bytes": entry.nbytes}
+    return row if alias_of is None else row | {"alias_of": alias_of}
+
+
+def _record(metadata: Mapping[str, str]) -> Any:
+    """The JSON under `zoo`, or None; whether it is sound is for loading to say."""
+    try:
+        return json.loads(metadata["zoo"]) if "zoo" in metadata else None
+    except (ValueError, RecursionError):
+        return None
+
+
+@dataclass
+class _Size:
+    tensors: int = 0
+    elements: int = 0
+    bytes: int = 0
+
+
+def _modules(entries: Mapping[str, Entry]) -> list[dict[str, Any]]:
+    def add(size: _Size, name: str) -> None:
+        size.tensors += 1
+        size.elements += entries[name].elements
+        size.bytes += entries[name].nbytes
+
+    sizes = by_module(entries, _Size, add)
+    return [{"path": path, **vars(sizes[path])} for path in in_order(sizes)]
