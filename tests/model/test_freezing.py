@@ -191,6 +191,16 @@ def test_a_head_put_in_after_freezing_all_trains_and_the_rest_stands(net):
     assert all(m.training for m in net.modules())
 
 
+def test_a_model_wrapped_since_is_freed_whole(net):
+    freeze(net, TRUNK)
+    outer = nn.Sequential(net, nn.Linear(3, 2))
+    part = freeze(outer, ["0.first"])
+    assert all(name.startswith("0.first") for name in part.modules)
+    unfreeze(outer)
+    assert all(p.requires_grad for p in outer.parameters())
+    assert all(m.training for m in outer.modules())
+
+
 def test_modules_converted_after_freezing_stand_again(net):
     freeze(net, TRUNK)
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(net)

@@ -94,12 +94,14 @@ def freeze(model: nn.Module, names: Iterable[str]) -> FrozenPart:
 
 def unfreeze(model: nn.Module) -> None:
     """Undo `freeze`: what it stopped trains again, every module is in the mode it would be in without the freeze."""
-    record: _Record | None = model.__dict__.pop(_RECORD, None)
     _let_go(model)
-    stopped = record.stopped if record else ()
-    for name, parameter in model.named_parameters():
-        if name in stopped:
-            parameter.requires_grad_(True)
+    for module in model.modules():  # the record lies deeper where a surgery has wrapped the model since
+        record: _Record | None = module.__dict__.pop(_RECORD, None)
+        if record is None:
+            continue
+        for name, parameter in module.named_parameters():
+            if name in record.stopped:
+                parameter.requires_grad_(True)
 
 
 def frozen_part(model: nn.Module) -> FrozenPart:
