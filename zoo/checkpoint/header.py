@@ -157,7 +157,7 @@ def _decode(text: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
         return table
 
     try:
-        table = json.loads(text.decode(), object_pairs_hook=unique)
+        table = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise _invalid(path, f"its header is not UTF-8 text ({error.reason} at byte {error.start})") from error
     except (ValueError, RecursionError) as error:
@@ -165,6 +165,10 @@ def _decode(text: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise _invalid(path, "its header is not a JSON object")
     return table
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _metadata(value: Any, path: str | os.PathLike[str]) -> dict[str, str]:
