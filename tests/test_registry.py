@@ -88,6 +88,10 @@ class TestSources:
         assert plugins.row("acme/net").status == "ok"
         assert "acme_f" not in sys.modules
 
+    def test_a_function_named_like_its_plugin_keeps_its_namespace(self, plugins):
+        plugins.write("zoo-acme", "[zoo.architectures]\nacme = acme_f:net", acme_f="def net(): ...")
+        assert plugins.row("acme/acme").status == "ok"
+
     def test_a_callable_that_only_an_import_can_tell_is_listed_too(self, plugins):
         plugins.write("zoo-acme", "[zoo.architectures]\nnet = acme_p:net", acme_p="net = dict")
         assert registry.load("acme/net", "architectures")(width=4) == {"width": 4}

@@ -62,15 +62,18 @@ def names(kind: str | None = None) -> list[str]:
 @functools.cache
 def _expand(entry: Component) -> tuple[Component, ...]:
     """The rows of an architecture source, or one row for a plain architecture or a broken plugin."""
-    own = entry if entry.name == entry.plugin else replace(entry, name=f"{entry.plugin}/{entry.name}")
-    if entry.status != "ok" or _is_defined_callable(entry.target):
-        return (own,)
+    plain = replace(entry, name=f"{entry.plugin}/{entry.name}")
+    unsure = entry if entry.name == entry.plugin else plain  # a broken one may have been meant as either
+    if entry.status != "ok":
+        return (unsure,)
+    if _is_defined_callable(entry.target):
+        return (plain,)
     try:
         members = guarded(lambda: _members(_import(entry)), seconds=NAMES_SECONDS)
     except PluginError as failure:
-        return (own.broken(str(failure)),)
+        return (unsure.broken(str(failure)),)
     if members is None:
-        return (own,)
+        return (plain,)
     return tuple(replace(entry, name=f"{entry.name}/{member}", member=member) for member in members)
 
 

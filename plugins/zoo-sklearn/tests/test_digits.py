@@ -33,7 +33,9 @@ def test_the_whole_range_of_a_byte_is_used():
 
 
 def test_each_image_keeps_its_label():
-    labels = {bytes(np.rint(i * (255 / 16)).astype(np.uint8)): int(t) for i, t in zip(*load_digits(return_X_y=True))}
+    images, targets = load_digits(return_X_y=True)
+    scaled = np.rint(images * (255 / 16)).astype(np.uint8)
+    labels = {image.tobytes(): int(target) for image, target in zip(scaled, targets, strict=True)}
     assert all(labels[np.asarray(image).tobytes()] == target for image, target in digits().validation)
 
 

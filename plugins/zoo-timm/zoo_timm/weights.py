@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -34,13 +35,15 @@ def checkpoint_filter(name: str, tag: str) -> Callable[..., StateDict] | None:
 def adapt(name: str, tag: str, state_dict: StateDict, model: nn.Module) -> StateDict:
     """`state_dict` in `model`'s layout: timm's own checkpoint filter, then without the background class some carry.
 
-    Position embeddings come out in `model`'s size where timm's filter resamples them; shapes of the classifier are
-    left alone otherwise.
+    Position embeddings come out in `model`'s size where timm's filter resamples them; the shape of the classifier is
+    left alone otherwise. Files older than torch 0.4.1 lack batch norm's step counters: as in torch, those begin at zero.
     """
     configuration = get_pretrained_cfg(f"{name}.{tag}")
     if (convert := checkpoint_filter(name, tag)) is not None:
-        state_dict = convert(dict(state_dict), model)
-    return without_background(state_dict, configuration)
+        takes_model = len(inspect.signature(convert).parameters) > 1
+        state_dict = convert(dict(state_dict), model) if takes_model else convert(dict(state_dict))
+    counters = (key for key in model.state_dict() if key.endswith("num_batches_tracked"))
+    return {**{key: torch.tensor(0) for key in counters}, **without_background(state_dict, configuration)}
 
 
 def without_background(state_dict: StateDict, configuration: PretrainedCfg) -> StateDict:
