@@ -20,7 +20,8 @@ class Assembly:
     `architecture` is the full name and `arguments` what it was built with. `operations` are the structural steps in
     order, each `{"surgery": full name, "arguments": {…}}`, JSON-able, with every inferred value written out: replaying
     them on a freshly built architecture gives the same structure. `base_weights` names the weights that went in first
-    (`{"name", "sha256", …}`). `notes` are remarks for the person (not kept in a checkpoint).
+    (`{"name", "sha256", …}`). `data` is the recipe's data section and the seed of its split (`{"options", "seed"}`), by
+    which `zoo evaluate` finds the held-out samples again. `notes` are remarks for the person, not kept in a checkpoint.
     """
 
     model: nn.Module
@@ -31,5 +32,6 @@ class Assembly:
     base_weights: dict[str, Any] | None = None
     classes: tuple[str, ...] = ()
     task: str = "classification"
+    data: dict[str, Any] | None = None
     frozen: FrozenPart | None = None
     notes: list[str] = field(default_factory=list)
