@@ -7,23 +7,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.checkpoint.header import Entry
+from zoo.checkpoint.save import DTYPES
 from zoo.checkpoint.sources.source import NUMPY_DTYPES, TORCH_DTYPES
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
-CODES = {getattr(torch, name): code for code, name in TORCH_DTYPES.items() if hasattr(torch, name)}
-"""safetensors' spelling of each torch dtype."""
-
 _CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def entry(name: str, tensor: torch.Tensor) -> Entry:
     """Name, dtype and shape of `tensor`. Raises InputError for a dtype that safetensors does not have."""
-    if tensor.dtype not in CODES:
+    if tensor.dtype not in DTYPES:
         raise InputError(f"tensor {name!r} has the dtype {tensor.dtype}, which a safetensors file cannot hold")
-    return Entry(name, CODES[tensor.dtype], tuple(tensor.shape))
+    return Entry(name, DTYPES[tensor.dtype], tuple(tensor.shape))
 
 
 def to_tensor(array: np.ndarray[Any, Any], dtype: str) -> torch.Tensor:
@@ -39,4 +37,12 @@ def to_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     if tensor.dtype.is_complex or tensor.dtype == torch.bool:
         return tensor.numpy()
     carried: np.ndarray[Any, Any] = tensor.view(_CARRIERS[tensor.element_size()]).numpy()
-    return carried.view(NUMPY_DTYPES[CODES[tensor.dtype]])
+    return carried.view(NUMPY_DTYPES[DTYPES[tensor.dtype]])
+
+
+def same_bits(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:
+    """Whether both hold the same dtype, shape and bits: NaN equals itself, 0 and -0 differ. On any device."""
+    if other is None or (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
+        return False
+    mine, its = (value.detach().contiguous().reshape(-1).view(torch.uint8) for value in (tensor, other))
+    return torch.equal(mine, its.to(mine.device))

@@ -1,0 +1,124 @@
+"""What a zoo checkpoint says about itself: JSON under `zoo` in the safetensors header, read strictly.
+
+Nothing in it is code or a path to code: it names registered components and gives them plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zoo.errors import InputError, Problem
+
+FORMAT = 1
+"""Raised when a file could be misread by an older zoo."""
+
+KEY = "zoo"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Operation(_Part):
+    """One structural step: a surgery by its full name, with every argument written out."""
+
+    surgery: str
+    arguments: dict[str, Any]
+
+
+class Preprocessing(_Part):
+    """As `zoo.api.Preprocessing`."""
+
+    size: Annotated[list[int], Field(min_length=2, max_length=2)]
+    mean: list[float]
+    std: list[float]
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
+    crop_fraction: float
+    channels: int
+
+
+class BaseWeights(_Part):
+    """The weights that went in first. `name` is what the user wrote, `location` what it stood for, `remap` the rules
+    that led into the architecture and `ignore` the module paths that were left as they were."""
+
+    name: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    location: str | None = None
+    remap: list[dict[str, Any]] | None = None
+    ignore: list[str] = []
+    license: str | None = None
+    source: str | None = None
+
+
+class CheckpointMetadata(_Part):
+    """Everything a checkpoint tells. `tied` maps an alias to the name its tensor is stored under; `only` is
+    `trainable` where the file holds just what differs from the base weights. `data` is the data section it was trained
+    on, with the seed of the split."""
+
+    format: int = FORMAT
+    architecture: str
+    arguments: dict[str, Any] = {}
+    operations: list[Operation] = []
+    classes: list[str] = []
+    task: str = "classification"
+    preprocessing: Preprocessing | None = None
+    base_weights: BaseWeights | None = None
+    data: dict[str, Any] | None = None
+    tied: dict[str, str] = {}
+    frozen: list[str] = []
+    only: Literal["all", "trainable"] = "all"
+    metrics: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    converted_from: dict[str, Any] | None = None
+
+
+def encode(metadata: CheckpointMetadata) -> dict[str, str]:
+    """The header's `__metadata__`. Raises InputError where an argument is not a plain value."""
+    try:
+        text = json.dumps(metadata.model_dump(exclude_defaults=True) | {"format": metadata.format}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the checkpoint's metadata cannot be written: {error}") from error
+    return {"format": "pt", KEY: text}
+
+
+def read_metadata(header: Mapping[str, str], path: str | os.PathLike[str]) -> CheckpointMetadata:
+    """The metadata of the file at `path`, from its header's `__metadata__`.
+
+    Raises InputError where there is none (another tool wrote the file), a newer zoo wrote it, or it is not what zoo
+    writes.
+    """
+    if KEY not in header:
+        raise InputError(
+            f"{path} is no zoo checkpoint: it does not say which architecture it belongs to",
+            suggestion="name it in a recipe (model.weights), or make one: zoo convert FILE NEW --to ARCHITECTURE",
+        )
+    try:
+        table = json.loads(header[KEY])
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: its zoo metadata is not JSON ({error})") from error
+    version = table.get("format") if isinstance(table, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise InputError(f"{path}: its zoo metadata names no format version")
+    if version > FORMAT:
+        raise InputError(
+            f"{path} was written by a newer zoo (format {version}; this one reads up to {FORMAT})",
+            suggestion="pip install --upgrade zoo-kit",
+        )
+    try:
+        return CheckpointMetadata.model_validate_json(header[KEY])
+    except ValidationError as error:
+        rows = error.errors(include_url=False)
+        raise InputError(
+            [Problem(f"{path}: zoo metadata: {_place(row['loc'])}: {row['msg']}") for row in rows]
+        ) from error
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """`operations[0].surgery`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".") or "metadata"

@@ -1,0 +1,120 @@
+"""Pretrained weights into an assembly: found by name, checked, loaded through a plan, and remembered as its base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo import registry
+from zoo.api import Weights
+from zoo.checkpoint.load import LoadReport, load_into
+from zoo.checkpoint.remaps import Remap
+from zoo.checkpoint.sources import open_source
+from zoo.errors import InputError, did_you_mean
+from zoo.model.assembly import Assembly
+from zoo.model.head import find_heads
+
+_ADDRESSES = ("hf://", "https://", "http://")
+
+
+def find_weights(name: str, architecture: str) -> Weights:
+    """What `name` stands for: an installed weights component, a tag of `architecture`, an address, or a file.
+
+    Raises InputError for a name that is none of these, with the nearest ones that are.
+    """
+    components = [row.name for row in registry.components("weights") if row.status == "ok"]
+    if name in components or name in [full.partition("/")[2] for full in components]:
+        found: Weights = registry.load(name, "weights")()
+        return found
+    source, member = _source(architecture)
+    tags = list(source.tags(member)) if hasattr(source, "tags") else []
+    if name in tags:
+        tagged: Weights = source.weights(member, name)
+        return tagged
+    if name.startswith(_ADDRESSES) or Path(name).expanduser().exists():
+        location = name if name.startswith(_ADDRESSES) else str(Path(name).expanduser())
+        return Weights(location, architecture)
+    raise InputError(
+        f"no weights are called {name!r}: neither an installed component, nor a tag of {architecture}, nor a file",
+        suggestion=did_you_mean(name, [*components, *tags]) or "see: zoo list --kind weights",
+    )
+
+
+def _source(architecture: str) -> tuple[Any, str | None]:
+    component = registry.resolve(architecture, "architectures")
+    return (registry.load_source(component), component.member) if component.member is not None else (None, None)
+
+
+def load_weights(
+    assembly: Assembly,
+    weights: str | Weights,
+    remap: Remap = None,
+    *,
+    min_coverage: float = 0.9,
+    ignore: Iterable[str] = (),
+    ignore_head: bool = False,
+    trust_pickle: bool = False,
+) -> LoadReport:
+    """Fill `assembly.model` with pretrained weights, and set its `base_weights`, `preprocessing` and `classes`.
+
+    Args:
+        weights: a name (see `find_weights`) or what it stands for.
+        remap: rules behind those of the weights themselves.
+        min_coverage: see `load_into`; 0.9 outside what is ignored.
+        ignore: module paths that need not be filled.
+        ignore_head: ignore the classifier too, as it is about to be swapped.
+
+    Raises InputError where the weights are for another architecture (whose shapes may be the same) or cannot be read,
+    WorkError where less is loaded than asked for, or the file is not the one that was published.
+    """
+    found = find_weights(weights, assembly.architecture) if isinstance(weights, str) else weights
+    _check_architecture(found, assembly)
+    paths = [*ignore, *(find_heads(assembly.model) if ignore_head else [])]
+    report = load_into(
+        assembly.model,
+        found.location,
+        [*_several(found.remap), *_several(remap)],
+        min_coverage=min_coverage,
+        ignore=paths,
+        classes=assembly.classes,
+        trust_pickle=trust_pickle,
+        sha256=found.sha256,
+        convert=found.convert,
+    )
+    assembly.preprocessing = found.preprocessing or assembly.preprocessing
+    assembly.classes = tuple(found.classes or assembly.classes)
+    assembly.base_weights = {
+        "name": weights if isinstance(weights, str) else found.location,
+        "location": found.location,
+        "sha256": digest(found),
+        "remap": [rule.as_mapping() for rule in report.rules],
+        "ignore": paths,
+        "license": found.license,
+        "source": found.source,
+    }
+    return report
+
+
+def _several(remap: Remap) -> Sequence[Any]:
+    if remap is None:
+        return ()
+    return [remap] if isinstance(remap, str | Mapping) else list(remap)  # type: ignore[arg-type]
+
+
+def _check_architecture(weights: Weights, assembly: Assembly) -> None:
+    meant = registry.resolve(weights.architecture, "architectures").name
+    if meant != assembly.architecture:
+        raise InputError(
+            f"the weights {weights.location} are for {meant}, not for {assembly.architecture}; even where every shape "
+            "fits, such a network gives wrong answers",
+            suggestion=f"architecture: {meant}",
+        )
+
+
+def digest(weights: Weights) -> str:
+    """The whole sha256 of the weights' file."""
+    if weights.sha256 is not None and len(weights.sha256) == 64:
+        return weights.sha256.lower()  # compared with the file when it was opened
+    with open_source(weights.location) as source:
+        return source.sha256()

@@ -1,0 +1,88 @@
+"""Checks that a checkpoint just written comes back as the model it was written from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.checkpoint.filling import state_of
+from zoo.checkpoint.tensors import same_bits
+from zoo.errors import WorkError
+from zoo.model.assembly import Assembly
+from zoo.model.hidden import hidden_differences
+from zoo.model.restore import load
+from zoo.model.stand_ins import call_with
+
+
+def verify_reload(
+    assembly: Assembly, path: str | os.PathLike[str], inputs: torch.Tensor | None = None, *, dtype: str | None = None
+) -> None:
+    """Rebuild the model from the file at `path` and compare tensors, and the answers to one batch in eval mode.
+
+    Both answer with the tensors of the file, so that what a smaller `dtype` rounded off does not count; what is left
+    is what the state dict does not hold. `inputs` default to two seeded images as the preprocessing makes them.
+    Raises WorkError where anything differs, naming the tensors that the state dict lacks.
+    """
+    model = assembly.model
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    batch = (_images(assembly) if inputs is None else inputs).to(device)
+    again = load(path, device=device).model
+    mine, its = state_of(model), state_of(again)
+    if odd := [name for name, tensor in mine.items() if not same_bits(_rounded(tensor, dtype), its.get(name))]:
+        raise WorkError(f"{os.fspath(path)} does not come back as it was saved: {', '.join(odd[:5])} differ")
+    with _evaluating(model), torch.no_grad():
+        ours = _tensors(call_with(model, {id(tensor): its[name] for name, tensor in mine.items()}, batch))
+        theirs = _tensors(again(batch))
+    if len(ours) != len(theirs) or not all(map(_alike, ours, theirs)):
+        raise WorkError(_explain(path, model, again), suggestion="register it: self.register_buffer(name, tensor)")
+
+
+def _images(assembly: Assembly) -> torch.Tensor:
+    height, width = assembly.preprocessing.size
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, assembly.preprocessing.channels, height, width, generator=generator)
+
+
+def _rounded(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
+    if dtype is None or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(getattr(torch, dtype)).to(tensor.dtype)
+
+
+def _alike(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Equal on the CPU; a GPU may choose another algorithm for the same convolution."""
+    if first.device.type == "cpu":
+        return same_bits(first, second)
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside. `train()` comes before the old modes, as some modules drop what they cached there."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+        for module, training in modes:
+            module.training = training
+
+
+def _tensors(output: Any) -> list[torch.Tensor]:
+    """All tensors of an output, whatever holds them."""
+    if isinstance(output, torch.Tensor):
+        return [output]
+    items = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
+    return [tensor for item in items for tensor in _tensors(item)]
+
+
+def _explain(path: str | os.PathLike[str], model: nn.Module, again: nn.Module) -> str:
+    hidden = hidden_differences(model, again)
+    told = f": {', '.join(hidden[:5])} changes its answers and is not in the state dict" if hidden else ""
+    return f"the model rebuilt from {os.fspath(path)} answers differently from the one saved{told}"
