@@ -5,8 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from zoo.testing import DatasetContract
 from zoo_sklearn import digits
+
+from zoo.testing import DatasetContract
 
 
 class TestContract(DatasetContract):

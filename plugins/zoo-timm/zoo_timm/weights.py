@@ -36,7 +36,7 @@ def adapt(name: str, tag: str, state_dict: StateDict, model: nn.Module) -> State
     """`state_dict` in `model`'s layout: timm's own checkpoint filter, then without the background class some carry.
 
     Position embeddings come out in `model`'s size where timm's filter resamples them; the shape of the classifier is
-    left alone otherwise. Files older than torch 0.4.1 lack batch norm's step counters: as in torch, those begin at zero.
+    left alone otherwise. Old files lack batch norm's step counters: as in torch, those begin at zero.
     """
     configuration = get_pretrained_cfg(f"{name}.{tag}")
     if (convert := checkpoint_filter(name, tag)) is not None:
