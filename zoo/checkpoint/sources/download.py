@@ -15,7 +15,6 @@ from pathlib import Path
 from zoo.checkpoint.sources.source import CHUNK
 from zoo.errors import InputError, WorkError
 
-SCHEMES = ("https://", "http://", "file://")
 TIMEOUT = 30.0
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
 

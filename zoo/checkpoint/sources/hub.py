@@ -5,18 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from zoo.checkpoint.sources.sharded import check_shard_name, read_weight_map
+from zoo.checkpoint.sources.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
 from zoo.errors import InputError, WorkError
 
 PREFIX = "hf://"
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""What is looked for in a repository (or a folder) when no file is named, in this order."""
-
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from zoo.checkpoint.sources.download import SCHEMES, download
-from zoo.checkpoint.sources.hub import PREFIX, WEIGHT_FILES, fetch_from_hub
 from zoo.checkpoint.sources.numpy_file import open_npy, open_npz
 from zoo.checkpoint.sources.safetensors_file import open_safetensors
-from zoo.checkpoint.sources.sharded import open_sharded
+from zoo.checkpoint.sources.sharded import WEIGHT_FILES, open_sharded
 from zoo.checkpoint.sources.source import Source
 from zoo.checkpoint.sources.torch_file import UnsafePickleError, open_torch
 from zoo.checkpoint.sources.zip_directory import ZipDirectory
@@ -63,9 +61,13 @@ def open_source(
 def locate(location: str | Path, sha256: str | None = None) -> Path:
     """The file on this machine that `location` means, fetched where it must be."""
     text = str(location)
-    if text.startswith(PREFIX):
+    if text.startswith("hf://"):
+        from zoo.checkpoint.sources.hub import fetch_from_hub
+
         return fetch_from_hub(text)
-    if text.startswith(SCHEMES):
+    if text.startswith(("https://", "http://", "file://")):
+        from zoo.checkpoint.sources.download import download
+
         return download(text, sha256)
     path = Path(location)
     if path.is_dir():

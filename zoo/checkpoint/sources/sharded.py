@@ -14,6 +14,14 @@ from zoo.errors import InputError, Problem, did_you_mean
 if TYPE_CHECKING:
     import numpy as np
 
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""What is looked for in a repository (or a folder) when no file is named, in this order."""
+
 MAX_INDEX_BYTES = 100_000_000
 MAX_PROBLEMS = 10
 
