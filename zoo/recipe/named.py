@@ -32,6 +32,11 @@ LOSSES = {
     "mse": "MSELoss",
     "bce": "BCEWithLogitsLoss",
 }
+# the engine's own short names; which torchmetrics class or loss each is depends on the task
+METRICS = (
+    *("accuracy", "top5", "balanced_accuracy", "f1", "precision", "recall", "average_precision", "auroc"),
+    *("mae", "mse", "r2", "pearson"),
+)
 # parameters the engine supplies: how many by position, and which by name
 SUPPLIED: dict[str, tuple[int, tuple[str, ...]]] = {
     "optimizers": (1, ("lr",)),
@@ -131,6 +136,10 @@ def _losses() -> Catalogue:
     return {"auto": lambda: None, **_catalogue(pairs, LOSSES)}
 
 
+def _usual_metrics() -> Catalogue:
+    return {name: lambda: None for name in METRICS}
+
+
 @functools.cache
 def _metrics() -> Catalogue:
     return _catalogue(_classes("torchmetrics", "torchmetrics.Metric", ("Metric",)))
@@ -162,7 +171,7 @@ _SOURCES: dict[str, tuple[Callable[[], Catalogue], ...]] = {
     "optimizers": (_optimizers, _timm_optimizers),
     "schedulers": (_schedulers,),
     "losses": (_losses,),
-    "metrics": (lambda: {"accuracy": lambda: None}, _metrics),
+    "metrics": (_usual_metrics, _losses, _metrics),
     "initializers": (_initializers, lambda: _plugins("initializers")),
     "modules": (_layers, lambda: _plugins("modules")),
 }

@@ -1,8 +1,8 @@
 """Checks what `weights:` and `remap:` name, without opening a file.
 
-`weights` is, in this order: an installed weights component; a tag of the architecture; `hf://org/repo[/file]`; or a
-file, looked for beside the recipe first and then in the current directory. `remap` is a list of rules, an installed
-remap, a file of rules, an inline `OLD=NEW`, or `auto`.
+`weights` is, in this order: an installed weights component; a tag of the architecture; an address,
+`hf://org/repo[/file][@revision]` or https; or a file, looked for beside the recipe first and then in the current
+directory. `remap` is rules, an installed remap, a file of rules, an inline `OLD=NEW`, `auto`, or a list of these.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zoo import registry
 from zoo.errors import did_you_mean
 from zoo.recipe.document import Document, Path, label
 
-_HUB = re.compile(r"hf://[\w.-]+/[\w.-]+(/.+)?")
+_ADDRESS = re.compile(r"hf://[\w.-]+/[\w.-]+(/[^@]+)?(@[\w./-]+)?|https?://[^/\s]+/\S+")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".json")
 
 
@@ -27,7 +27,7 @@ def check_weights(document: Document, path: Path, component: registry.Component 
         return None
     sources = [full for row in registry.components("weights") for full in (row.name, row.name.partition("/")[2])]
     tags = _tags(document, component)
-    if name in sources or name in tags or _HUB.fullmatch(name):
+    if name in sources or name in tags or _ADDRESS.fullmatch(name):
         return name
     if found := find_file(document, name):
         return found
@@ -43,7 +43,9 @@ def check_weights(document: Document, path: Path, component: registry.Component 
 def check_remap(document: Document, path: Path) -> None:
     """Note a remap that is neither a list of rules nor anything that can be found. Rules are read by the plan."""
     remap = document.get(path)
-    if not isinstance(remap, str) or remap == "auto" or "=" in remap or find_file(document, remap):
+    for index in range(len(remap)) if isinstance(remap, list) else ():
+        check_remap(document, (*path, index))
+    if not isinstance(remap, str) or remap == "auto" or re.search("[=:]", remap) or find_file(document, remap):
         return
     known = registry.names("remaps")
     if remap in [name for full in known for name in (full, full.partition("/")[2])]:

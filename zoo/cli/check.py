@@ -1,0 +1,80 @@
+"""`zoo check`: a recipe's mistakes, all at once, and a dry run of what it would do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.training.check import Verdict
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a recipe's YAML file")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="lay a value over the recipe; repeatable")
+    ] = None,
+    tree: Annotated[bool, typer.Option("--tree", help="print the model as the last step leaves it")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+) -> None:
+    """Validate a recipe and dry-run it; nothing is trained.
+
+    The model is built without memory, every step is taken on it, shapes are propagated. Prints what changes in the
+    model and how many parameters train and stand still at each train step.
+
+    Examples:
+
+        zoo check recipes/quickstart.yaml
+        zoo check recipes/quickstart.yaml --tree
+        zoo check recipes/quickstart.yaml --set train.epochs=1 --set data.batch_size=16
+        zoo check recipes/quickstart.yaml --json
+    """
+    from zoo.recipe import load_recipe
+
+    try:
+        loaded = load_recipe(recipe, set_ or ())
+        from zoo.training.check import check
+
+        verdict = check(loaded)
+    except InputError as error:
+        if not as_json:
+            raise
+        print(json.dumps(_refused(error), indent=1))
+        raise SystemExit(error.exit_code) from None
+    for warning in verdict.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(verdict.as_dict(), indent=1))
+        raise SystemExit(0 if verdict.ok else InputError.exit_code)
+    _report(recipe, verdict, tree)
+    verdict.require()
+
+
+def _refused(error: InputError) -> dict[str, object]:
+    """The document for a recipe that could not be read whole."""
+    problems = [problem.as_dict() for problem in error.problems]
+    return {"ok": False, "errors": problems, "warnings": [], "trainable": None, "frozen": None}
+
+
+def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
+    assembly = verdict.assembly
+    if assembly is not None and verdict.input_shape is not None:
+        shapes = [verdict.input_shape[1:], verdict.output_shape[1:] if verdict.output_shape else ()]
+        sides = ["x".join(str(size) for size in shape) or "?" for shape in shapes]
+        print(f"{assembly.architecture}  {sides[0]} -> {sides[1]}")
+    for change in verdict.changes:
+        print(f"  {change}")
+    for stage in verdict.stages:
+        where = f"line {stage.location.line}"
+        print(f"{stage.action:8} {where:9} trains {stage.trainable:>13,}   frozen {stage.frozen:>13,}")
+    if tree and assembly is not None:
+        from zoo.model.tree import tree as draw
+
+        print(draw(assembly.model, assembly.frozen, uncalled=verdict.uncalled))
+    if verdict.ok:
+        print(f"{recipe}: no mistakes")

@@ -1,0 +1,159 @@
+"""The steps of a recipe taken on `meta`, one after the other: structure, shapes and what would train at each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from zoo import registry
+from zoo.errors import InputError, Problem, ZooError
+from zoo.model.assembly import Assembly
+from zoo.model.dry_run import DryRun, UndecidedError, dry_run
+from zoo.model.freezing import freeze
+from zoo.model.head import find_head
+from zoo.model.initializers import initialize
+from zoo.model.operate import operate
+from zoo.recipe import Recipe, Step
+from zoo.recipe.document import Path
+from zoo.recipe.steps import Evaluate, Init, Load, Train
+from zoo.training.check.changes import changes, modules_of
+from zoo.training.check.data import Sample
+from zoo.training.check.places import placed
+from zoo.training.check.verdict import Stage, Verdict
+from zoo.training.check.weights import look_at_load
+from zoo.training.losses import make_loss
+from zoo.training.metrics import make_metrics
+from zoo.training.optimizers import make_optimizer
+from zoo.training.schedulers import Schedule
+
+
+class Rehearsal:
+    """Takes each step on the assembly and notes in the verdict what is wrong with it."""
+
+    def __init__(self, recipe: Recipe, verdict: Verdict, assembly: Assembly, sample: Sample) -> None:
+        self.recipe, self.verdict, self.assembly, self.sample = recipe, verdict, assembly, sample
+        self.misfit = False  # a surgery failed, so that what follows is not the model that was meant
+        self.runs: dict[int, DryRun | None] = {}  # by the number of operations so far
+        self.made: dict[str, Path] = {}  # the step that made a module, by the module's path
+        self.before = modules_of(assembly.model)
+
+    def run(self) -> None:
+        """Take all steps. A step that fails does not keep the next ones from being looked at."""
+        takes: dict[str, Callable[[Step, Path], None]] = {
+            "surgery": self._operate,
+            "freeze": self._freeze,
+            "init": self._initialize,
+            "load": self._load,
+            "train": self._train,
+            "probe": self._probe,
+            "evaluate": self._evaluate,
+        }
+        for step in self.recipe.steps:
+            path: Path = ("steps", step.index, step.action)
+            try:
+                if step.kind in takes:
+                    takes[step.kind](step, path)
+            except ZooError as error:
+                self.verdict.errors += placed(self.recipe, path, error)
+                self.misfit = self.misfit or step.kind == "surgery"
+        self._conclude()
+
+    def _operate(self, step: Step, path: Path) -> None:
+        before = modules_of(self.assembly.model)
+        operate(self.assembly, cast(str, step.component), step.arguments, self.sample.context)
+        for change in changes(before, modules_of(self.assembly.model)):
+            self.made[change.path] = path
+
+    def _freeze(self, step: Step, path: Path) -> None:
+        policy = registry.load(cast(str, step.component), "freezing")
+        try:
+            names = list(policy(self.assembly.model, **step.arguments))
+        except ZooError:
+            raise
+        except Exception as error:  # a plugin's policy may fail in any way
+            raise InputError(f"{step.component} failed: {type(error).__name__}: {error}") from error
+        self.assembly.frozen = freeze(self.assembly.model, names)
+
+    def _initialize(self, step: Step, path: Path) -> None:
+        initialize(self.assembly.model, cast(Init, step.options))
+
+    def _load(self, step: Step, path: Path) -> None:
+        look_at_load(self.recipe, self.verdict, path, self.assembly.model, cast(Load, step.options))
+
+    def _train(self, step: Step, path: Path) -> None:
+        options = cast(Train, step.options)
+        self._count(step)
+        self._fits(path)
+        task, outputs = self.sample.context.task, self.sample.outputs or 2
+        attempts: tuple[Callable[[], object], ...] = (
+            lambda: Schedule(
+                make_optimizer(self.assembly.model, options), options, steps=100, epochs=10, higher_is_better=True
+            ),
+            lambda: make_loss(options.loss, task, label_smoothing=options.label_smoothing),
+            lambda: make_metrics(options.metrics, task, outputs),
+        )
+        for attempt in attempts:
+            try:
+                attempt()
+            except ZooError as error:
+                self.verdict.errors += placed(self.recipe, path, error)
+
+    def _probe(self, step: Step, path: Path) -> None:
+        find_head(self.assembly.model)
+        self._count(step)
+        self._fits(path)
+
+    def _evaluate(self, step: Step, path: Path) -> None:
+        options = cast(Evaluate, step.options)
+        if options.data is None:
+            self._fits(path)
+            make_metrics(options.metrics, self.sample.context.task, self.sample.outputs or 2)
+
+    def _count(self, step: Step) -> None:
+        parameters = list(self.assembly.model.parameters())
+        trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        total = sum(parameter.numel() for parameter in parameters)
+        self.verdict.stages.append(Stage(step.action, step.location, trainable, total - trainable))
+
+    def _fits(self, path: Path) -> None:
+        """Note an output that is not as wide as the data asks for, once a structure."""
+        first = len(self.assembly.operations) not in self.runs
+        run = self._shapes(path)
+        if run is None or not first or self.misfit or self.sample.outputs is None:
+            return
+        wanted, columns = self.sample.outputs, run.output_shape[1:]
+        if columns == (wanted,) or (wanted == 1 and columns == ()):
+            return
+        gives = " x ".join(str(size) for size in columns) or "one"
+        what = "classes" if self.sample.context.task != "regression" else "values a target"
+        message = f"{path[-1]}: the model gives {gives} outputs, the data has {wanted} {what}"
+        hint = "put swap_head: auto in front" if not run.uncalled else f"{run.uncalled[0]} is never called: wire it"
+        self.verdict.errors.append(Problem(message, self.recipe.document.key(path), hint))
+
+    def _shapes(self, path: Path) -> DryRun | None:
+        """A pass through the model as it is now; None, and a note, when it cannot be made."""
+        key = len(self.assembly.operations)
+        if key not in self.runs:
+            self.runs[key] = None
+            try:
+                self.runs[key] = dry_run(self.assembly.model, self.sample.input_shape)
+            except UndecidedError as error:
+                self.verdict.warnings += placed(self.recipe, path, error)
+            except ZooError as error:
+                self.verdict.errors += placed(self.recipe, self._culprit(str(error), path), error)
+        return self.runs[key]
+
+    def _culprit(self, message: str, path: Path) -> Path:
+        """Where the reason for a failed pass is likely written: the step that made the module it names."""
+        named = [step for module, step in self.made.items() if module and f"in {module}" in message]
+        size: Path = ("data", "image_size")
+        return named[0] if named else size if self.recipe.document.get(size) else path
+
+    def _conclude(self) -> None:
+        """What the finished model looks like, and the modules in it that nothing calls."""
+        self.verdict.input_shape = self.sample.input_shape
+        self.verdict.changes = changes(self.before, modules_of(self.assembly.model))
+        run = None if self.misfit else self._shapes(("model", "architecture"))
+        if run is None:
+            return
+        self.verdict.output_shape, self.verdict.uncalled = run.output_shape, tuple(run.uncalled)
