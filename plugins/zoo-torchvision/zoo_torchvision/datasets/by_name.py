@@ -16,6 +16,9 @@ def _by_name(
     return two_splits(first, open_split(name, root, download=download, split=validation, **own), classes=classes)
 
 
+Tenth = Literal[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
 def svhn(root: str = "data", download: bool = False, extra: bool = False) -> Data:
     """SVHN: 73,257 + 26,032 digits of house numbers, 32x32; `extra` trains on the 531,131 easier ones instead."""
     return _by_name("SVHN", root, download, "extra" if extra else "train", "test", classes=digits())
@@ -78,9 +81,9 @@ def flowers102(root: str = "data", download: bool = False, validation: Literal["
 
 
 def dtd(
-    root: str = "data", download: bool = False, validation: Literal["val", "test"] = "val", partition: int = 1
+    root: str = "data", download: bool = False, validation: Literal["val", "test"] = "val", partition: Tenth = 1
 ) -> Data:
-    """Describable Textures: 1,880 + 1,880 photographs of 47 textures; `partition` is 1 to 10."""
+    """Describable Textures: 1,880 + 1,880 photographs of 47 textures; `partition` is one of its ten."""
     return _by_name("DTD", root, download, "train", validation, partition=partition)
 
 

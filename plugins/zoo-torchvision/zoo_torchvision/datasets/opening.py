@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from zoo.api import Data
@@ -43,7 +44,9 @@ def _missing(name: str, root: str, error: Exception, *, fetchable: bool) -> Inpu
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What torchvision says, without its advice to pass `download=True`, which is another word in a recipe."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"\.? You can \w+ download=True to download it\.?$", "", line)
 
 
 def two_splits(train: Any, validation: Any, *, classes: Any = None, task: str = "classification") -> Data:
