@@ -101,5 +101,6 @@ def _location(configuration: PretrainedCfg) -> tuple[str, str | None]:
     if configuration.hf_hub_id:
         file = f"/{configuration.hf_hub_filename}" if configuration.hf_hub_filename else ""
         return f"hf://{configuration.hf_hub_id}{file}", None
-    found = _HASH_IN_NAME.search(configuration.url)
-    return configuration.url, found.group(1) if found else None
+    url = str(configuration.url)
+    found = _HASH_IN_NAME.search(url)
+    return url, found.group(1) if found else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from unittest import mock
 
 import timm
 import torch
-from timm.data import ImageNetInfo, infer_imagenet_subset
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
@@ -38,7 +39,7 @@ def adapt(name: str, tag: str, state_dict: StateDict, model: nn.Module) -> State
     Position embeddings come out in `model`'s size where timm's filter resamples them; the shape of the classifier is
     left alone otherwise. Old files lack batch norm's step counters: as in torch, those begin at zero.
     """
-    configuration = get_pretrained_cfg(f"{name}.{tag}")
+    configuration = get_pretrained_cfg(f"{name}.{tag}") or PretrainedCfg()
     if (convert := checkpoint_filter(name, tag)) is not None:
         takes_model = len(inspect.signature(convert).parameters) > 1
         state_dict = convert(dict(state_dict), model) if takes_model else convert(dict(state_dict))
@@ -61,7 +62,7 @@ def class_names(configuration: PretrainedCfg) -> list[str] | None:
     """English names of the classes by index, for the ImageNet label sets timm knows; None for others."""
     if configuration.label_names:
         return list(configuration.label_names)
-    subset = infer_imagenet_subset(configuration.to_dict())
+    subset = infer_imagenet_subset(dataclasses.asdict(configuration))
     if subset is None:
         return None
     return list(ImageNetInfo(subset).label_descriptions())

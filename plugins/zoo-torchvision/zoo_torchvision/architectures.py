@@ -46,7 +46,8 @@ class Torchvision:
         if name in _INCEPTIONS:
             arguments = {"aux_logits": False, "init_weights": False, **arguments}
         with _regnet_widths_on_cpu():
-            return get_model(name, weights=None, **arguments)
+            model: nn.Module = get_model(name, weights=None, **arguments)
+        return model
 
     def preprocessing(self, name: str, tag: str | None = None) -> Preprocessing:
         """What the weights of `tag` expect (torchvision's default without one). Imports torchvision.
