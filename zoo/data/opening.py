@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,17 @@ class OpenData:
     def context(self) -> Context:
         """What `auto` in a surgery is filled in from."""
         return Context(self.outputs, self.classes, self.preprocessing, self.task)
+
+    def with_classes(self, classes: tuple[str, ...]) -> OpenData:
+        """The same data, its classes counted as in `classes`, which has to hold them all."""
+        places = [classes.index(name) for name in self.classes]
+        parts = {part: samples.renumbered(places, len(classes)) for part, samples in self.parts.items()}
+        return replace(self, classes=classes, outputs=len(classes), parts=parts, _fetchers={})
+
+    def summary(self) -> dict[str, Any]:
+        """What a report says about the data."""
+        sizes = {str(part): len(samples) for part, samples in self.parts.items()}
+        return {"source": self.options.source, "task": self.task, "outputs": self.outputs, **sizes}
 
     def batches(
         self,

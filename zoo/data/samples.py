@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,6 +37,13 @@ class Samples:
         self.preprocessing = preprocessing
         self.task = task
         self.outputs = outputs
+        self.places: Sequence[int] | None = None  # where another numbering has each class
+
+    def renumbered(self, places: Sequence[int], outputs: int) -> Samples:
+        """The same samples, class i counted as class `places[i]` of `outputs`."""
+        other = copy.copy(self)
+        other.places, other.outputs = places, outputs
+        return other
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -58,12 +66,14 @@ class Samples:
     def target(self, value: Any, position: int) -> Tensor:
         """A class index (int64, no dimensions), or float32 [outputs] for the other tasks."""
         if self.task != "classification":
-            return torch.as_tensor(value, dtype=torch.float32).reshape(-1)
-        index = int(value)
-        if not 0 <= index < self.outputs:
-            where = f"sample {self.indices[position]}"
-            raise InputError(f"{where}: class index {index} is not one of 0..{self.outputs - 1}")
-        return torch.tensor(index)
+            values = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+            if self.places is None:
+                return values
+            return torch.zeros(self.outputs).index_copy_(0, torch.tensor(self.places), values)
+        index, known = int(value), self.outputs if self.places is None else len(self.places)
+        if not 0 <= index < known:
+            raise InputError(f"sample {self.indices[position]}: class index {index} is not one of 0..{known - 1}")
+        return torch.tensor(index if self.places is None else self.places[index])
 
     def unreadable(self) -> InputError:
         """Every sample that cannot be read, as one error; called once the first has turned up."""

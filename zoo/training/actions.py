@@ -1,0 +1,255 @@
+"""What each kind of step does, and the run it does it to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+
+from zoo import registry
+from zoo.api import Context, Preprocessing
+from zoo.checkpoint.load import LoadReport, load_into
+from zoo.data.opening import OpenData
+from zoo.errors import WorkError
+from zoo.model.assembly import Assembly
+from zoo.model.freezing import FrozenPart, freeze, hashes, prove
+from zoo.model.initializers import initialize
+from zoo.model.operate import operate
+from zoo.model.pretrained import find_weights
+from zoo.model.save import save_checkpoint
+from zoo.recipe import Recipe, Step
+from zoo.recipe.steps import Evaluate, Init, Load, Precision, Save, Train
+from zoo.training.devices import choose_precision
+from zoo.training.evaluate import HELD_OUT, WHOLE, measure_parts, other_data
+from zoo.training.job import Job
+from zoo.training.listener import Listener
+from zoo.training.loop import Trainer
+from zoo.training.state import Saved, StateFolder
+
+
+@dataclass
+class Run:
+    """A recipe at work: the model and the data as they are now, and the records of the steps that are done.
+
+    `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
+    there is a whole epoch worth keeping.
+    """
+
+    recipe: Recipe
+    folder: Path
+    state: StateFolder
+    listener: Listener
+    assembly: Assembly
+    device: torch.device
+    precision: Precision
+    saved: Saved | None = None
+    data: OpenData | None = None
+    context: Context = field(default_factory=Context)
+    began: float = field(default_factory=time.monotonic)
+    loaded: dict[str, Any] | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    trained: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was measured last."""
+        return next((stage["metrics"] for stage in reversed(self.stages) if "metrics" in stage), {})
+
+    def memory(self) -> dict[str, Any]:
+        """What a resumed run cannot work out again, as plain data."""
+        return {
+            "stages": self.stages,
+            "loaded": self.loaded,
+            "base_weights": self.assembly.base_weights,
+            "preprocessing": self.assembly.preprocessing.as_dict(),
+            "seconds": time.monotonic() - self.began,
+        }
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        self.stages, self.loaded = memory["stages"], memory["loaded"]
+        self.assembly.base_weights = memory["base_weights"]
+        self.assembly.preprocessing = Preprocessing.from_dict(memory["preprocessing"])
+        self.began -= memory["seconds"]
+        self.trained = any(stage["action"] == "train" for stage in self.stages)
+
+    def report(self) -> dict[str, Any]:
+        """The document that `finetune --json` prints and `report.json` holds."""
+        return {
+            "name": self.recipe.name,
+            "checkpoint": str(self.checkpoint),
+            "metrics": self.metrics,
+            "seconds": time.monotonic() - self.began,
+            "stages": self.stages,
+            "architecture": self.assembly.architecture,
+            "weights": self.loaded,
+            "data": self.data.summary() if self.data else None,
+            "device": str(self.device),
+        }
+
+    def example(self) -> Tensor | None:
+        """A small batch of validation inputs, as the model gets them."""
+        if self.data is None:
+            return None
+        batches = self.data.batches("validation", batch_size=2)
+        return next(batches.epoch(0)).inputs
+
+
+def _operate(run: Run, step: Step) -> None:
+    operate(run.assembly, cast(str, step.component), step.arguments, run.context)
+
+
+def _freeze(run: Run, step: Step) -> None:
+    policy = registry.load(cast(str, step.component), "freezing")
+    run.assembly.frozen = freeze(run.assembly.model, policy(run.assembly.model, **step.arguments))
+
+
+def _initialize(run: Run, step: Step) -> None:
+    touched = initialize(run.assembly.model, cast(Init, step.options))
+    run.stages.append({"step": step.index + 1, "action": "init", "parameters": touched})
+
+
+def _load(run: Run, step: Step) -> None:
+    options = cast(Load, step.options)
+    weights = find_weights(options.weights, run.assembly.architecture)
+    report = load_into(
+        run.assembly.model,
+        weights.location,
+        [*_several(weights.remap), *_several(options.remap)],
+        min_coverage=options.min_coverage,
+        strict_shapes=options.strict_shapes,
+        classes=run.context.classes,
+        sha256=weights.sha256,
+        convert=weights.convert,
+    )
+    run.stages.append({"step": step.index + 1, "action": "load", **coverage(options.weights, report)})
+
+
+def _train(run: Run, step: Step) -> None:
+    """Trains, proves that what is frozen did not move, and keeps the record."""
+    assembly, data = run.assembly, cast(OpenData, run.data)
+    assembly.classes, assembly.task = data.classes, data.task
+    frozen = assembly.frozen or FrozenPart()
+    trainer = Trainer(_job(run, step, frozen), run.state, run.listener)
+    if run.saved is not None:
+        saved, run.saved = run.saved, None
+        before = saved.run["frozen"]
+        trainer.restore(saved)
+    else:
+        before = hashes(assembly.model, frozen)
+        trainer.begin(step.index, {**run.memory(), "frozen": before})
+    try:
+        progress = trainer.run()
+    except KeyboardInterrupt:
+        run.trained |= trainer.rewind()
+        _record(run, step, trainer, None)
+        raise
+    proof = prove(before, hashes(assembly.model, frozen))
+    if not proof.holds:
+        raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {', '.join(proof.moved[:5])}")
+    run.trained |= progress.epoch > 0
+    _record(run, step, trainer, proof.as_dict())
+
+
+def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:
+    options = cast(Train, step.options)
+    data, processes = cast(OpenData, run.data), PartialState()
+    share: dict[str, Any] = {
+        "device": run.device,
+        "stage": step.index,
+        "batch_size": options.batch_size,
+        "rank": processes.process_index,
+        "world": processes.num_processes,
+    }
+    trains = [other.index for other in run.recipe.steps if other.kind == "train"]
+    return Job(
+        model=run.assembly.model,
+        train=data.batches("train", **share),
+        validation=data.batches("validation", **share),
+        options=options,
+        task=data.task,
+        outputs=data.outputs,
+        device=run.device,
+        precision=choose_precision(options.precision or run.precision, run.device),
+        frozen=frozen,
+        label="train" if len(trains) == 1 else f"train {trains.index(step.index) + 1}/{len(trains)}",
+    )
+
+
+def _record(run: Run, step: Step, trainer: Trainer, proof: dict[str, Any] | None) -> None:
+    progress, model = trainer.progress, run.assembly.model
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    chosen = progress.best["epoch"] if trainer.best and progress.best else progress.epoch
+    samples = sum(trainer.job.train.size(index) for index in range(len(trainer.job.train)))
+    run.stages.append(
+        {
+            "step": step.index + 1,
+            "action": "train",
+            "metrics": progress.history[chosen - 1]["validation"] if chosen else {},
+            "epochs": progress.history,
+            "best": progress.best,
+            "kept_epoch": chosen,
+            "trainable": trainable,
+            "frozen": total - trainable,
+            "samples": samples,
+            "precision": trainer.job.precision,
+            "freeze_proof": proof,
+            "seconds": progress.seconds,
+        }
+    )
+
+
+def _probe(run: Run, step: Step) -> None:
+    from zoo.training.probe import probe
+
+    probe(run, step)
+
+
+def _evaluate(run: Run, step: Step) -> None:
+    options, model = cast(Evaluate, step.options), run.assembly.model
+    model.to(run.device)
+    own = options.data is None
+    data = cast(OpenData, run.data) if options.data is None else other_data(options.data, run.assembly, run.recipe.seed)
+    metrics, samples = measure_parts(model, data, HELD_OUT if own else WHOLE, run.device, options.metrics)
+    run.stages.append({"step": step.index + 1, "action": "evaluate", "metrics": metrics, "samples": samples})
+    run.listener.note(f"evaluate: {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
+
+
+def _save(run: Run, step: Step) -> None:
+    options = cast(Save, step.options)
+    path = run.folder / f"{options.name.removesuffix('.safetensors')}.safetensors"
+    if PartialState().is_main_process:
+        saved = save_checkpoint(run.assembly, path, metrics=run.metrics, only=options.only, dtype=options.dtype)
+        run.stages.append({"step": step.index + 1, "action": "save", **saved})
+
+
+def coverage(weights: str, report: LoadReport) -> dict[str, Any]:
+    """A load's row of the report."""
+    return {"weights": weights, "coverage": report.coverage, "missing": list(report.missing)}
+
+
+def _several(remap: Any) -> list[Any]:
+    return [] if remap is None else list(remap) if isinstance(remap, list | tuple) else [remap]
+
+
+STRUCTURAL = ("surgery", "freeze")  # done again on resume; what the other steps did is in the state
+ACTIONS: dict[str, Callable[[Run, Step], None]] = {
+    "surgery": _operate,
+    "freeze": _freeze,
+    "init": _initialize,
+    "load": _load,
+    "train": _train,
+    "probe": _probe,
+    "evaluate": _evaluate,
+    "save": _save,
+}

@@ -1,0 +1,58 @@
+"""Where training runs, and at which precision."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import patch_environment
+
+from zoo.errors import InputError
+from zoo.recipe.steps import Precision
+
+MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def choose_device(requested: str = "auto") -> torch.device:
+    """`auto` is the machine's accelerator where there is one. Raises InputError for a device that is not there."""
+    if requested == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(requested)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        raise InputError(
+            f"device {requested!r} cannot be used here", suggestion=f"there is {', '.join(there)}"
+        ) from error
+    return device
+
+
+def choose_precision(requested: Precision, device: torch.device) -> str:
+    """`auto` is bfloat16 where the device computes in it natively, else float32.
+
+    Raises InputError for float16 on a CPU, where gradient scaling has no kernels.
+    """
+    if requested == "float16" and device.type == "cpu":
+        raise InputError("precision float16 needs a GPU", suggestion="use bfloat16 or float32 on the CPU")
+    if requested != "auto":
+        return requested
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "float32"
+
+
+def make_accelerator(device: torch.device, precision: str = "float32") -> Accelerator:
+    """Accelerate's handle on devices, processes and mixed precision; one a train step, since precision may differ.
+
+    Launched by `accelerate launch` or `torchrun`, every process gets its own device and joins the process group.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)  # its singletons refuse a second precision or device
+    with ExitStack() as stack:
+        if device.index is not None and "LOCAL_RANK" not in os.environ:
+            stack.enter_context(patch_environment(accelerate_torch_device=str(device)))
+        return Accelerator(mixed_precision=MIXED[precision], cpu=device.type == "cpu")

@@ -1,0 +1,52 @@
+"""An exponential moving average of what moves in training; what is frozen stays out of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+
+class MovingAverage:
+    """Averages of named tensors. Floating-point ones follow by `decay`, others (counters) are copied.
+
+    Early on, when the average of the first few values would still hold the start, the decay is (1 + n) / (10 + n)
+    after n updates, as in TensorFlow's ExponentialMovingAverage, until that reaches `decay`.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.live = dict(tensors)
+        self.average = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Call after each optimizer step."""
+        rate = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        pairs = [(self.average[name], tensor.detach()) for name, tensor in self.live.items()]
+        floats = [(average, live) for average, live in pairs if average.is_floating_point()]
+        if floats:
+            torch._foreach_lerp_([average for average, _ in floats], [live for _, live in floats], rate)
+        for average, live in pairs:
+            if not average.is_floating_point():
+                average.copy_(live)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The averages stand in the model inside the block, the live values again afterwards."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, live in self.live.items():
+            kept = live.detach().clone()
+            live.copy_(self.average[name])
+            self.average[name].copy_(kept)

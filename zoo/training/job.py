@@ -1,0 +1,61 @@
+"""What a train step works on and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.data.batches import Batches
+from zoo.errors import WorkError
+from zoo.model.freezing import FrozenPart
+from zoo.recipe.steps import Train
+
+
+@dataclass
+class Job:
+    """One train step. `network` is what is called on the inputs: the model itself where it is None, or the part of it
+    behind a trunk whose outputs the batches hold. `label` says which train step it is."""
+
+    model: nn.Module
+    train: Batches
+    validation: Batches
+    options: Train
+    task: str
+    outputs: int
+    device: torch.device
+    precision: str = "float32"
+    memory_format: torch.memory_format = torch.contiguous_format
+    frozen: FrozenPart = field(default_factory=FrozenPart)
+    network: nn.Module | None = None
+    label: str = "train"
+
+
+@dataclass
+class Progress:
+    """Whole epochs, batches of the present one, optimizer steps, seconds, a record an epoch, and the best epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+def moving_tensors(model: nn.Module, frozen: FrozenPart) -> dict[str, Tensor]:
+    """The live tensors of the state dict that may change in training: all but the frozen ones."""
+    still = {*frozen.parameters, *frozen.buffers}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in still}
+
+
+@torch.no_grad()
+def fill(live: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copies values into live tensors of the same names. Raises WorkError for names and shapes that are not there."""
+    for name, value in values.items():
+        if name not in live or live[name].shape != value.shape:
+            raise WorkError(f"training state does not fit the model at {name}", suggestion="run without --resume")
+        live[name].copy_(value)

@@ -1,0 +1,102 @@
+"""Losses by name, with targets brought into the form each one takes."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import InputError
+from zoo.recipe.named import find
+from zoo.recipe.steps import Named
+from zoo.training.optimizers import named
+
+BY_TASK = {"classification": "CrossEntropyLoss", "multilabel": "BCEWithLogitsLoss", "regression": "MSELoss"}
+OF_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)  # take a class index a sample
+
+
+class Loss:
+    """A torch.nn loss over (outputs [b, k], targets as the data gives them).
+
+    Class indices become one-hot rows for losses that compare values (L1, MSE, BCE …), and targets take the outputs'
+    shape: a broadcast of [b] against [b, 1] would train on nonsense without a word.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.summed = getattr(module, "reduction", "mean") == "sum"
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        loss: Tensor = self.module(outputs.float(), self._fitting(targets, outputs))
+        return loss
+
+    def share(self, local: int, whole: int, world: int) -> float:
+        """The factor that makes this process's `local` samples count as part of a step over `whole` samples.
+
+        Gradients are averaged over `world` processes and added up over accumulated batches.
+        """
+        return float(world) if self.summed else local * world / whole
+
+    def total(self, loss: Tensor, samples: int) -> Tensor:
+        """The sum over samples that a batch's value stands for."""
+        return loss if self.summed else loss * samples
+
+    def _fitting(self, targets: Tensor, outputs: Tensor) -> Tensor:
+        if not targets.is_floating_point():
+            if isinstance(self.module, OF_INDICES):
+                return targets
+            if outputs.ndim == 2 and outputs.shape[1] > 1:
+                targets = F.one_hot(targets, outputs.shape[1])
+        targets = targets.to(torch.float32)
+        if targets.shape != outputs.shape and targets.numel() == outputs.numel():
+            targets = targets.view_as(outputs)
+        if targets.shape != outputs.shape:
+            shapes = f"outputs {list(outputs.shape)}, targets {list(targets.shape)}"
+            raise InputError(f"the network's outputs do not fit the data: {shapes}", suggestion="swap_head: auto")
+        return targets
+
+
+def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: torch.device | str = "cpu") -> Loss:
+    """The loss called `value`: `auto` by task, a short name, or any torch.nn loss of one output and one target.
+
+    Raises InputError for unknown names, arguments it does not take, `reduction: none`, and label smoothing where the
+    loss has none.
+    """
+    name, arguments = named(value)
+    if name == "auto":
+        name = BY_TASK[task]
+    factory = find("losses", name)
+    assert factory is not None
+    known = inspect.signature(factory).parameters
+    if label_smoothing:
+        if "label_smoothing" not in known:
+            raise InputError(f"{name} has no label smoothing", suggestion="it goes with CrossEntropyLoss")
+        arguments = {"label_smoothing": label_smoothing} | arguments
+    if arguments.get("reduction") == "none":
+        raise InputError(f"{name}: reduction none leaves no single value to minimise", suggestion="mean or sum")
+    try:
+        module: nn.Module = factory(**{key: _tensor(key, given) for key, given in arguments.items()})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"loss {name}: {error}", suggestion=f"it takes {', '.join(known)}") from error
+    return Loss(module.to(device))
+
+
+def _tensor(name: str, value: Any) -> Any:
+    """Weights per class are tensors in torch and lists in YAML."""
+    return torch.tensor(value, dtype=torch.float32) if name in ("weight", "pos_weight") and value is not None else value
+
+
+def logits(output: Any) -> Tensor:
+    """The prediction among what a network returns: a tensor, the first of several, or what is called logits."""
+    if isinstance(output, Tensor):
+        return output
+    if hasattr(output, "logits"):
+        return logits(output.logits)
+    if isinstance(output, dict) and "logits" in output:
+        return logits(output["logits"])
+    if isinstance(output, tuple | list) and output:
+        return logits(output[0])
+    raise InputError(f"the network returns {type(output).__name__}, in which there are no logits")

@@ -1,0 +1,183 @@
+"""Metrics by name, summed up on the device and over all processes.
+
+What is an average over samples (accuracy, every loss) is counted here; the rest is torchmetrics', imported when it is
+asked for: that import takes longer than torch's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, distributed
+
+from zoo.errors import InputError, did_you_mean
+from zoo.recipe.named import find
+from zoo.recipe.steps import Named
+from zoo.training.losses import make_loss
+from zoo.training.optimizers import named
+
+DEFAULTS = {"classification": ["accuracy"], "multilabel": ["average_precision"], "regression": ["mae"]}
+# short name -> torchmetrics' name behind Multiclass or Multilabel, and what zoo sets otherwise than torchmetrics
+OF_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "accuracy": ("Accuracy", {"average": "micro"}),
+    "top5": ("Accuracy", {"average": "micro", "top_k": 5}),
+    "balanced_accuracy": ("Accuracy", {"average": "macro"}),
+    "f1": ("F1Score", {}),
+    "precision": ("Precision", {}),
+    "recall": ("Recall", {}),
+    "average_precision": ("AveragePrecision", {}),
+    "auroc": ("AUROC", {}),
+}
+OF_VALUES = {"mae": "L1Loss", "mse": "MSELoss", "r2": "R2Score", "pearson": "PearsonCorrCoef"}
+
+
+class Metric(Protocol):
+    higher_is_better: bool
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Adds a batch: logits or values [b, k], targets as the data gives them."""
+        ...
+
+    def compute(self) -> Tensor:
+        """The value over all samples of all processes since the last call; the count starts anew."""
+        ...
+
+
+class Average:
+    """The average over samples of what `total(outputs, targets)` sums over a batch; the sum itself with `summed`."""
+
+    def __init__(
+        self, total: Callable[[Tensor, Tensor], Tensor], *, higher_is_better: bool, summed: bool = False
+    ) -> None:
+        self.total = total
+        self.higher_is_better = higher_is_better
+        self.summed = summed
+        self._parts: list[Tensor] = []
+        self._samples = 0
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        self._parts.append(self.total(outputs, targets).detach())
+        self._samples += len(targets)
+
+    def compute(self) -> Tensor:
+        device = self._parts[0].device if self._parts else torch.device("cpu")
+        total = torch.stack([part.float() for part in self._parts]).sum() if self._parts else torch.zeros(())
+        both = torch.stack([total, torch.tensor(float(self._samples), device=device)])
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(both)
+        self._parts, self._samples = [], 0
+        return both[0] if self.summed else both[0] / both[1]
+
+
+class FromTorchmetrics:
+    """A torchmetrics object, fed probabilities where the task has classes; it reduces over processes by itself."""
+
+    def __init__(self, metric: Any, task: str) -> None:
+        self.metric = metric
+        self.task = task
+        self.higher_is_better = bool(metric.higher_is_better)
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        if self.task == "classification":
+            self.metric.update(outputs.softmax(-1), targets)
+        elif self.task == "multilabel":
+            self.metric.update(outputs.sigmoid(), targets.long())
+        else:
+            self.metric.update(outputs.reshape(targets.shape), targets)
+
+    def compute(self) -> Tensor:
+        value: Tensor = self.metric.compute()
+        self.metric.reset()
+        return value
+
+
+class Metrics:
+    """Several metrics under the names they were asked for; the first one decides which epoch is best."""
+
+    def __init__(self, metrics: dict[str, Metric]) -> None:
+        self.metrics = metrics
+        self.main = next(iter(metrics))
+        self.higher_is_better = metrics[self.main].higher_is_better
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        for metric in self.metrics.values():
+            metric.update(outputs, targets)
+
+    def compute(self) -> dict[str, float]:
+        return {name: float(metric.compute()) for name, metric in self.metrics.items()}
+
+
+def make_metrics(
+    values: Sequence[Named] | None, task: str, outputs: int, device: torch.device | str = "cpu"
+) -> Metrics:
+    """The metrics called `values` for a task with `outputs` classes or values; the task's usual one without.
+
+    A name is a short one, a loss, or a torchmetrics class that gives one number. Raises InputError for names that do
+    not fit the task, and for arguments a metric does not take.
+    """
+    return Metrics({named(value)[0]: _make(*named(value), task, outputs, device) for value in values or DEFAULTS[task]})
+
+
+def _make(name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str) -> Metric:
+    if name == "accuracy" and task == "classification" and not arguments:
+        return Average(_correct, higher_is_better=True)
+    usual = OF_VALUES if task == "regression" else OF_CLASSES
+    if name not in usual and (name in OF_CLASSES or name in OF_VALUES):
+        hint = did_you_mean(name, usual) or f"for instance {', '.join(list(usual)[:3])}"
+        raise InputError(f"metric {name!r} does not fit a {task} task", suggestion=hint)
+    if (full := OF_VALUES.get(name, name)).endswith("Loss"):
+        return _average_loss(full, arguments, task, device)
+    return _from_torchmetrics(name, arguments, task, outputs, device)
+
+
+def _correct(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.argmax(-1) == targets).sum()
+
+
+def _average_loss(name: str, arguments: dict[str, Any], task: str, device: torch.device | str) -> Metric:
+    loss = make_loss({name: arguments}, task, device=device)
+    total = lambda outputs, targets: loss.total(loss(outputs, targets), len(targets))  # noqa: E731
+    return Average(total, higher_is_better=False, summed=loss.summed)
+
+
+def _from_torchmetrics(
+    name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str
+) -> Metric:
+    import torchmetrics
+
+    if name in OF_CLASSES:
+        suffix, defaults = OF_CLASSES[name]
+        defaults = {**defaults, "validate_args": False}  # its checks wait for the device in every step
+        if "top_k" in defaults:
+            defaults["top_k"] = min(defaults["top_k"], outputs)
+        kind = "Multiclass" if task == "classification" else "Multilabel"
+        factory = getattr(torchmetrics.classification, f"{kind}{suffix}")
+    else:
+        factory, defaults = find("metrics", OF_VALUES.get(name, name)), {}
+    assert isinstance(factory, type)
+    known = {**inspect.signature(factory.__new__).parameters, **inspect.signature(factory.__init__).parameters}  # type: ignore[misc]
+    supplied = {**defaults, "num_classes": outputs, "num_labels": outputs}
+    if task != "regression":
+        supplied["task"] = "multiclass" if task == "classification" else "multilabel"
+    try:
+        metric = factory(**{key: value for key, value in supplied.items() if key in known}, **arguments)
+        return _tried(FromTorchmetrics(metric.to(device), task), task, outputs, device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"metric {name} for a {task} task: {error}") from error
+
+
+def _tried(metric: FromTorchmetrics, task: str, outputs: int, device: torch.device | str) -> Metric:
+    """The metric, once it gave one number for an invented batch: found out now, not after the first epoch."""
+    values = torch.linspace(-1, 1, 4 * outputs, device=device).reshape(outputs, 4).T
+    targets = torch.arange(4, device=device) % outputs if task == "classification" else (values > 0).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        metric.update(values, targets)
+        value = metric.compute()
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise ValueError("it gives more than one number")
+    return metric

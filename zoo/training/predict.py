@@ -1,0 +1,96 @@
+"""`predict`: class names and probabilities for images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.data import transforms
+from zoo.data.decode import to_image
+from zoo.data.sources import images_in
+from zoo.errors import InputError
+from zoo.model.assembly import Assembly
+from zoo.model.restore import load
+from zoo.training.devices import choose_device
+from zoo.training.losses import logits
+
+BATCH = 32
+
+
+def predict(
+    checkpoint: str | os.PathLike[str],
+    paths: Iterable[str | os.PathLike[str]],
+    top_k: int = 5,
+    *,
+    device: str = "auto",
+) -> list[dict[str, Any]]:
+    """One row an image: `{"image", "predictions": [{"label", "probability"}, …]}`, the likeliest first.
+
+    `paths` are images or folders, which are searched with all that is below them. A regression's rows have `value` in
+    place of `probability`. An image that cannot be read has `error` in place of `predictions`; the others are done all
+    the same. Raises InputError for a path that does not exist, a folder without images, and a file that is no
+    checkpoint.
+    """
+    images = [image for path in paths for image in _images(Path(path).expanduser())]
+    if not images:
+        raise InputError("no images to predict", suggestion="name image files or folders")
+    assembly = load(checkpoint, device=(where := choose_device(device)))
+    rows = []
+    for first in range(0, len(images), BATCH):
+        rows += _rows(assembly, images[first : first + BATCH], top_k, where)
+    return rows
+
+
+def _images(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = list(images_in(path))
+        if not found:
+            raise InputError(f"the folder {path} holds no images")
+        return found
+    if not path.exists():
+        raise InputError(f"there is no image {path}")
+    return [path]
+
+
+def _rows(assembly: Assembly, images: Sequence[Path], top_k: int, device: torch.device) -> list[dict[str, Any]]:
+    """The rows of one batch, in order."""
+    preprocessing = assembly.preprocessing
+    rows: list[dict[str, Any]] = []
+    readable: list[Tensor] = []
+    for image in images:
+        row: dict[str, Any] = {"image": str(image)}
+        try:
+            readable.append(transforms.fit(to_image(image, preprocessing.channels), preprocessing))
+        except InputError as error:
+            row["error"] = str(error)
+        rows.append(row)
+    if readable:
+        inputs = transforms.normalise(torch.stack(readable).to(device), preprocessing)
+        with torch.inference_mode():
+            outputs = logits(assembly.model(inputs)).float()
+        answers = iter(_answers(assembly, outputs, top_k))
+        for row in rows:
+            if "error" not in row:
+                row["predictions"] = next(answers)
+    return rows
+
+
+def _answers(assembly: Assembly, outputs: Tensor, top_k: int) -> list[list[dict[str, Any]]]:
+    """[b, k] logits or values as lists of labels with a probability or value."""
+    names = assembly.classes or tuple(str(index) for index in range(outputs.shape[-1]))
+    if assembly.task == "regression":
+        return [
+            [{"label": name, "value": value} for name, value in zip(names, row, strict=True)]
+            for row in outputs.tolist()
+        ]
+    scores = outputs.softmax(-1) if assembly.task == "classification" else outputs.sigmoid()
+    best = scores.topk(min(top_k, scores.shape[-1]))
+    return [
+        [{"label": names[index], "probability": value} for value, index in zip(values, indices, strict=True)]
+        for values, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]

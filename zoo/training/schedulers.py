@@ -1,0 +1,113 @@
+"""Learning-rate schedules: torch's schedulers by short or full name, behind a linear warm-up."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from zoo.errors import InputError
+from zoo.recipe.named import find
+from zoo.recipe.steps import Train
+from zoo.training.optimizers import named
+
+# Schedules that move with every optimizer step. The rest move once an epoch, as torch's documentation uses them.
+EVERY_STEP = ("cosine", "one_cycle", "linear", "polynomial", "OneCycleLR", "CyclicLR")
+
+
+class Schedule:
+    """A torch scheduler after a linear warm-up; each group keeps its share of the learning rate throughout.
+
+    `lr` of every group is set for the coming step as soon as the object is made, and again by `step` and `end_epoch`.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, options: Train, *, steps: int, epochs: int, higher_is_better: bool
+    ) -> None:
+        """`steps` are the optimizer steps of the whole train step. Raises InputError for arguments that do not fit."""
+        self.optimizer = optimizer
+        self.warmup = warmup_steps(options.warmup, steps)
+        self.taken = 0
+        self.inner: Any = None
+        self.every_step = True
+        if options.scheduler is not None:
+            name, arguments = named(options.scheduler)
+            self.every_step = name in EVERY_STEP
+            span = max(steps - self.warmup, 1)
+            self.inner = _make(optimizer, name, arguments, options.lr, span, epochs, higher_is_better)
+        self.start = [group["lr"] for group in optimizer.param_groups]  # where the scheduler wants to begin
+        self._warm()
+
+    def step(self) -> None:
+        """Call after each optimizer step."""
+        self.taken += 1
+        if self.taken < self.warmup:
+            self._warm()
+        elif self.taken == self.warmup:
+            self._set(self.start)
+        elif self.inner is not None and self.every_step:
+            self.inner.step()
+
+    def end_epoch(self, value: float) -> None:
+        """Call after each epoch; `value` is what a plateau scheduler watches."""
+        if self.inner is None or self.every_step or self.taken < self.warmup:
+            return
+        if isinstance(self.inner, ReduceLROnPlateau):
+            self.inner.step(value)
+        else:
+            self.inner.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        inner = None if self.inner is None else self.inner.state_dict()
+        return {"taken": self.taken, "start": self.start, "inner": inner}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Also call the optimizer's own: the present learning rates are kept there."""
+        self.taken, self.start = state["taken"], state["start"]
+        if self.inner is not None:
+            self.inner.load_state_dict(state["inner"])
+
+    def _warm(self) -> None:
+        if self.taken < self.warmup:
+            self._set([lr * (self.taken + 1) / (self.warmup + 1) for lr in self.start])
+
+    def _set(self, rates: list[float]) -> None:
+        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
+
+
+def warmup_steps(warmup: float, steps: int) -> int:
+    """A share of all steps below 1, a number of steps from 1 on."""
+    return min(round(warmup * steps) if warmup < 1 else int(warmup), steps)
+
+
+def _make(
+    optimizer: Optimizer, name: str, arguments: dict[str, Any], lr: float, steps: int, epochs: int, higher: bool
+) -> Any:
+    factory = find("schedulers", name)
+    assert factory is not None
+    known = inspect.signature(factory).parameters
+    supplied: dict[str, dict[str, Any]] = {
+        "cosine": {"T_max": steps},
+        "step": {"step_size": max(epochs // 3, 1)},
+        "constant": {"factor": 1.0},
+        "linear": {"start_factor": 1.0, "end_factor": 0.0, "total_iters": steps},
+        "polynomial": {"total_iters": steps},
+        "CosineAnnealingLR": {"T_max": epochs},
+    }
+    values = supplied.get(name, {})
+    if "total_steps" in known:
+        values = {"total_steps": steps, "max_lr": lr}
+    if factory is ReduceLROnPlateau:
+        values = {"mode": "max" if higher else "min"}
+    merged = values | arguments
+    for key in ("max_lr", "base_lr"):  # given for the recipe's lr; each group gets its share
+        if isinstance(merged.get(key), int | float):
+            merged[key] = [merged[key] * group["lr"] / lr for group in optimizer.param_groups]
+    try:
+        return factory(optimizer, **merged)
+    except (TypeError, ValueError) as error:
+        hint = f"it takes {', '.join(key for key in known if key not in ('optimizer', 'last_epoch'))}"
+        raise InputError(f"scheduler {name}: {error}", suggestion=hint) from error
