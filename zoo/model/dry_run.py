@@ -100,7 +100,7 @@ class Pass:
 
 def attempt(model: nn.Module, size: Shape) -> Pass:
     """A pass by the first way that works, or the last one tried with its error; shapes are known up to there."""
-    on_meta = any(tensor.is_meta for _, tensor in _tensors(model))
+    on_meta = any(tensor.is_meta for tensor in _tensors(model))
     for way in ("meta", "fake", "real"):
         trace = Trace(model)
         try:
@@ -147,10 +147,8 @@ def _move_training_only(model: nn.Module, run: DryRun) -> None:
 def _run(model: nn.Module, size: Shape, way: str, trace: Trace, *, training: bool = False) -> Any:
     """One forward pass on stand-ins for the model's tensors."""
     with _untouched(model, training), _setting(way):
-        stand_ins = {name: _stand_in(tensor, way) for name, tensor in _tensors(model)}
-        trace.stand_ins = {id(tensor): stand_ins[name] for name, tensor in _tensors(model)}
-        floating = [t for t in stand_ins.values() if t.is_floating_point()]
-        like = floating[0] if floating else torch.empty(0)
+        trace.stand_ins = {id(tensor): _stand_in(tensor, way) for tensor in _tensors(model)}
+        like = next((t for t in trace.stand_ins.values() if t.is_floating_point()), torch.empty(0))
         generator = torch.Generator(like.device).manual_seed(0) if way == "real" else None
         value = torch.randn(size, generator=generator, dtype=like.dtype, device=like.device)
         with trace.watching():
@@ -183,18 +181,19 @@ def _stand_in(tensor: Tensor, way: str) -> Tensor:
     return torch.empty_like(tensor, device=device)
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
     """Parameters and buffers, shared ones once."""
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 @contextlib.contextmanager
 def _untouched(model: nn.Module, training: bool) -> Iterator[None]:
     """The body runs without autograd in the mode asked for; modes and the random generator are put back."""
     modes = [(module, module.training) for module in model.modules()]
+    devices = {tensor.device for tensor in _tensors(model) if tensor.is_cuda}
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices):
             for module, _ in modes:
                 module.training = training
             yield

@@ -17,7 +17,7 @@ from zoo.errors import InputError
 from zoo.model.arrivals import Arrivals
 from zoo.model.paths import get_module, set_module
 
-_MARK = "_zoo_head"  # set on a module that took the head's place
+_MARK = "_zoo_head"  # on a module that took a head's place: which of them, the main one being 0
 
 
 def find_head(model: nn.Module) -> str:
@@ -28,9 +28,9 @@ def find_head(model: nn.Module) -> str:
 def find_heads(model: nn.Module, *, context: Context | None = None, arrivals: Arrivals | None = None) -> list[str]:
     """The paths of all modules that give class scores: one as a rule, two in distilled transformers, and those of
     auxiliary heads that only run in training. Raises InputError when there is none."""
-    marked = [path for path, module in model.named_modules() if _MARK in module.__dict__]
+    marked = {path: module.__dict__[_MARK] for path, module in model.named_modules() if _MARK in module.__dict__}
     if marked:
-        return marked
+        return sorted(marked, key=lambda path: marked[path])
     if hinted := _hinted(model):
         return hinted
     arrivals = arrivals or Arrivals(model, context)
@@ -51,27 +51,27 @@ def replace_head(model: nn.Module, factory: Callable[[int], nn.Module]) -> nn.Mo
     its mode. Returns the model.
     """
     arrivals = Arrivals(model)
-    for path in find_heads(model, arrivals=arrivals):
+    for rank, path in enumerate(find_heads(model, arrivals=arrivals)):
         old = get_module(model, path)
         width = getattr(old, "in_features", getattr(old, "in_channels", None))
-        put_head(model, path, factory(width if isinstance(width, int) else arrivals.at(path)[-1]))
+        put_head(model, path, factory(width if isinstance(width, int) else arrivals.at(path)[-1]), rank)
     return model
 
 
-def put_head(model: nn.Module, path: str, head: nn.Module) -> None:
-    """Put `head` at `path`, in the old one's device, dtype and mode, and mark it as the head."""
+def put_head(model: nn.Module, path: str, head: nn.Module, rank: int = 0) -> None:
+    """Put `head` at `path`, in the old one's device, dtype and mode, and mark it as the head of that rank."""
     old = get_module(model, path)
     like = next((tensor for tensor in old.parameters() if tensor.is_floating_point()), None)
     if like is not None:
         head.to(device=like.device, dtype=like.dtype)
     head.train(old.training)
-    mark_head(head)
+    mark_head(head, rank)
     set_module(model, path, head)
 
 
-def mark_head(module: nn.Module) -> None:
-    """Remember that `module` is the head, which need not look like one (an MLP, a cosine layer)."""
-    module.__dict__[_MARK] = True
+def mark_head(module: nn.Module, rank: int = 0) -> None:
+    """Remember that `module` is a head, which need not look like one (an MLP, a cosine layer); the main one is 0."""
+    module.__dict__[_MARK] = rank
 
 
 def classifies(module: nn.Module) -> bool:

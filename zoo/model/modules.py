@@ -135,7 +135,8 @@ def constructor(name: str) -> Callable[..., nn.Module]:
     if name in known:
         return known[name]
     if "." in name and "/" not in name:
-        hint = did_you_mean(name.rpartition(".")[2], known) or "see: zoo list --kind modules"
+        last = name.rpartition(".")[2]
+        hint = f"write {last}" if last in known else "see: zoo list --kind modules"
         raise InputError(f"a module is named, not imported: {name!r} is a dotted path", suggestion=hint)
     if name.startswith("Lazy") and name.removeprefix("Lazy") in known:
         hint = f"write {name.removeprefix('Lazy')}: what is left out is worked out"
@@ -143,8 +144,8 @@ def constructor(name: str) -> Callable[..., nn.Module]:
     try:
         loaded: Callable[..., nn.Module] = registry.load(name, "modules")
     except InputError as error:
-        plugins = registry.names("modules")
-        if "/" in name or name in [full.partition("/")[2] for full in plugins]:
+        plugins = [full.partition("/")[2] for full in registry.names("modules")]
+        if "/" in name or name in plugins:
             raise
         hint = did_you_mean(name, [*known, *plugins]) or "torch.nn's classes, or: zoo list --kind modules"
         raise InputError(f"no module is called {name!r}", suggestion=hint) from error

@@ -79,8 +79,8 @@ def replace_module(model: nn.Module, *, path: str, module: ModuleSpec, context: 
     new = _build(model, module, arrivals.replacing(path))
     if not classifies(new):
         with contextlib.suppress(InputError):  # a model without a head has none to replace
-            if path in find_heads(model, arrivals=arrivals):
-                mark_head(new)
+            if path in (heads := find_heads(model, arrivals=arrivals)):
+                mark_head(new, heads.index(path))
     set_module(model, path, new)
     _note(context, path=path)
     return model

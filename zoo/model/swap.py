@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -11,12 +12,9 @@ from zoo.api import Context
 from zoo.errors import InputError
 from zoo.model.arrivals import Arrivals
 from zoo.model.head import find_heads, out_width, put_head
-from zoo.model.infer import Place
 from zoo.model.modules import ModuleSpec
 from zoo.model.paths import canonical, get_module, set_module, split
 from zoo.model.wiring import runs_in_order
-
-Heads = dict[str, ModuleSpec]
 
 
 def swap_head(
@@ -45,17 +43,20 @@ def swap_head(
     if heads is not None:
         chosen = {canonical(model, place): ModuleSpec.parse(spec) for place, spec in heads.items()}
     else:
-        places = [canonical(model, path)] if path is not None else find_heads(model, arrivals=arrivals)
-        chosen = {place: _order(model, place, num_classes, module, dropout, bias) for place in places}
-    columns = None if heads is not None else arrivals.output()
-    places_filled = {place: arrivals.replacing(place) for place in chosen}
+        found = [canonical(model, path)] if path is not None else find_heads(model, arrivals=arrivals)
+        chosen = {place: _order(model, place, num_classes, module, dropout, bias) for place in found}
+    runs = heads is None and arrivals.output() is not None
     old = {place: get_module(model, place) for place in chosen}
-    for place, spec in chosen.items():
-        _swap(model, place, spec, Place(old[place], places_filled[place].arriving, num_classes), dropout)
-    if columns is not None:
+    places = {place: replace(arrivals.replacing(place), out=num_classes) for place in chosen}
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    for rank, (place, spec) in enumerate(chosen.items()):
+        put_head(model, place, spec.build(places[place], like=parameter), rank)
+        if dropout is not None and (standing := _dropout_in_front(model, place)):
+            standing.p = dropout
+    if runs:
         _check_columns(model, num_classes, old, context)
-    for place in chosen:
-        _tell_num_classes(model, place, old[place], num_classes)
+    for place, before in old.items():
+        _tell_num_classes(model, place, before, num_classes)
     if context is not None:
         context.resolved.update(heads=chosen, path=None, module=None)
     return model
@@ -76,13 +77,6 @@ def _order(model: nn.Module, path: str, num_classes: int, module: Any, dropout: 
     return ModuleSpec("Sequential", parts={"0": ModuleSpec("Dropout", {"p": dropout}), "1": spec})
 
 
-def _swap(model: nn.Module, path: str, spec: ModuleSpec, place: Place, dropout: float | None) -> None:
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    put_head(model, path, spec.build(place, like=parameter))
-    if dropout is not None and (standing := _dropout_in_front(model, path)):
-        standing.p = dropout
-
-
 def _dropout_in_front(model: nn.Module, path: str) -> nn.Dropout | None:
     """The dropout that runs right before the module at `path` in a Sequential, if there is one."""
     parent, name = split(model, path)
@@ -98,7 +92,7 @@ def _check_columns(model: nn.Module, num_classes: int, old: dict[str, nn.Module]
     """Run the model without computing; put the old heads back and raise InputError when it gives something else."""
     after = Arrivals(model, context)
     columns = after.output()
-    if columns is not None and columns[1 if len(columns) > 3 else -1] == num_classes:
+    if columns is not None and (columns[1:] == (num_classes,) or (len(columns), num_classes) == (1, 1)):
         return
     found = f"the output is {list(columns)}" if columns else str(after.furthest.error)
     for place, module in old.items():
