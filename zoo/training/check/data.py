@@ -15,7 +15,7 @@ from zoo.training.check.places import placed
 from zoo.training.check.verdict import Verdict
 
 BATCH = 2
-STAND_IN_CLASSES = 10  # where the data is not here to tell
+STAND_IN_CLASSES = 10  # for `auto`, where the data is not here to tell
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sample:
 def look_at_data(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> Sample:
     """Open the data the recipe names. What is wrong with it goes into the verdict; a download is left for later."""
     if recipe.data is None:
-        return _without(preprocessing)
+        return _without(preprocessing, None)
     later = recipe.data.arguments.get("download") is True
     here = {**recipe.data.arguments, "download": False} if later else recipe.data.arguments
     try:
@@ -47,14 +47,14 @@ def look_at_data(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing)
             verdict.warnings.append(Problem(said, place, "finetune downloads it"))
         else:
             verdict.errors += placed(recipe, ("data",), error)
-        return _without(preprocessing)
+        return _without(preprocessing, STAND_IN_CLASSES)
     verdict.outputs = sample.outputs
     return sample
 
 
-def _without(preprocessing: Preprocessing) -> Sample:
-    """What to assume where no data tells: surgeries still want a number for `auto`."""
-    context = Context(STAND_IN_CLASSES, preprocessing=preprocessing)
+def _without(preprocessing: Preprocessing, classes: int | None) -> Sample:
+    """What to assume where no data tells."""
+    context = Context(classes, preprocessing=preprocessing)
     return Sample(context, (BATCH, preprocessing.channels, *preprocessing.size), None)
 
 

@@ -7,25 +7,34 @@ from zoo.recipe import Recipe
 from zoo.recipe.document import Path, walk
 from zoo.recipe.words import shown
 
+_TELLING = 3  # a bare word of no more letters is in a message by chance
 
-def placed(recipe: Recipe, path: Path, error: ZooError) -> list[Problem]:
-    """The problems of `error`, placed at the value below `path` that each one quotes, else where `path` is written.
+
+def placed(recipe: Recipe, path: Path, error: ZooError, *, about: str = "") -> list[Problem]:
+    """The problems of `error`, placed at the value below `path` that each one quotes, else where the key `about` is
+    written there, else where `path` is.
 
     A problem that has a place in the recipe keeps it; one placed in another file (a row of a table) does, too.
     """
     return [
-        Problem(said.message, said.location or _quoted(recipe, path, said.message), said.suggestion)
+        Problem(said.message, said.location or _quoted(recipe, path, said.message, about), said.suggestion)
         for said in error.problems
     ]
 
 
-def _quoted(recipe: Recipe, path: Path, message: str) -> Location:
-    """The longest value or key below `path` that the message quotes."""
-    best: tuple[int, Location] = (0, recipe.document.key(path))
+def _quoted(recipe: Recipe, path: Path, message: str, about: str) -> Location:
+    """The value or key below `path` that the message speaks of: quoted rather than bare, the longest of several."""
+    best: tuple[int, int, Location] = (0, 0, recipe.document.key((*path, about)))
     for inner, value in walk(recipe.document.get(path)):
         place: Path = (*path, *inner)
-        if isinstance(value, str) and shown(value) in message and len(value) > best[0]:
-            best = len(value), recipe.document.value(place)
-        elif inner and isinstance(inner[-1], str) and repr(inner[-1]) in message and len(inner[-1]) > best[0]:
-            best = len(inner[-1]), recipe.document.key(place)
-    return best[1]
+        key = inner[-1] if inner and isinstance(inner[-1], str) else ""
+        if (isinstance(value, str) and shown(value) in message) or f"{key} is {shown(value)}" in message:
+            found = 2, len(shown(value)), recipe.document.value(place)
+        elif key and repr(key) in message:
+            found = 2, len(key), recipe.document.key(place)
+        elif isinstance(value, str) and len(value) > _TELLING and value in message:
+            found = 1, len(value), recipe.document.value(place)
+        else:
+            continue
+        best = max(best, found, key=lambda each: each[:2])
+    return best[2]

@@ -34,6 +34,7 @@ class Rehearsal:
         self.recipe, self.verdict, self.assembly, self.sample = recipe, verdict, assembly, sample
         self.misfit = False  # a surgery failed, so that what follows is not the model that was meant
         self.runs: dict[int, DryRun | None] = {}  # by the number of operations so far
+        self.index = 0  # of the step being taken
         self.made: dict[str, Path] = {}  # the step that made a module, by the module's path
         self.before = modules_of(assembly.model)
 
@@ -49,6 +50,7 @@ class Rehearsal:
             "evaluate": self._evaluate,
         }
         for step in self.recipe.steps:
+            self.index = step.index
             path: Path = ("steps", step.index, step.action)
             try:
                 if step.kind in takes:
@@ -85,18 +87,25 @@ class Rehearsal:
         self._count(step)
         self._fits(path)
         task, outputs = self.sample.context.task, self.sample.outputs or 2
-        attempts: tuple[Callable[[], object], ...] = (
-            lambda: Schedule(
-                make_optimizer(self.assembly.model, options), options, steps=100, epochs=10, higher_is_better=True
-            ),
-            lambda: make_loss(options.loss, task, label_smoothing=options.label_smoothing),
-            lambda: make_metrics(options.metrics, task, outputs),
-        )
-        for attempt in attempts:
+        attempts: dict[str, Callable[[], object]] = {
+            "optimizer": lambda: self._schedule(options),
+            "loss": lambda: make_loss(options.loss, task, label_smoothing=options.label_smoothing),
+            "metrics": lambda: make_metrics(options.metrics, task, outputs),
+        }
+        for about, attempt in attempts.items():
             try:
                 attempt()
             except ZooError as error:
-                self.verdict.errors += placed(self.recipe, path, error)
+                self.verdict.errors += placed(self.recipe, path, error, about=about)
+
+    def _schedule(self, options: Train) -> None:
+        """Build optimizer and schedule as training would; how long it would be does not matter to what fails."""
+        optimizer = make_optimizer(self.assembly.model, options)
+        try:
+            Schedule(optimizer, options, steps=100, epochs=10, higher_is_better=True)
+        except ZooError as error:
+            path: Path = ("steps", self.index, "train")
+            self.verdict.errors += placed(self.recipe, path, error, about="scheduler")
 
     def _probe(self, step: Step, path: Path) -> None:
         find_head(self.assembly.model)

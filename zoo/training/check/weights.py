@@ -42,7 +42,7 @@ def look_at_weights(recipe: Recipe, verdict: Verdict) -> Preprocessing:
         verdict.errors += placed(recipe, ("model", "weights"), error)
         return own
     if assembly is not None:
-        ignored = _replaced_heads(recipe, assembly.model)
+        ignored = replaced_heads(recipe, assembly.model)
         _plan(recipe, verdict, ("model",), assembly.model, found, recipe.model, ignored)
     return found.preprocessing or own
 
@@ -116,7 +116,7 @@ def _check_architecture(found: Weights, architecture: str) -> None:
         raise InputError(message, suggestion=f"write architecture: {meant}")
 
 
-def _replaced_heads(recipe: Recipe, model: nn.Module) -> list[str]:
+def replaced_heads(recipe: Recipe, model: nn.Module) -> list[str]:
     """The classifiers that a step of the recipe puts others in the place of: weights need not fill them."""
     try:
         heads = find_heads(model)
