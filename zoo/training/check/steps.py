@@ -13,6 +13,7 @@ from zoo.model.freezing import freeze
 from zoo.model.head import find_head
 from zoo.model.initializers import initialize
 from zoo.model.operate import operate
+from zoo.model.traps import find_traps
 from zoo.recipe import Recipe, Step
 from zoo.recipe.document import Path
 from zoo.recipe.steps import Evaluate, Init, Load, Train
@@ -86,6 +87,7 @@ class Rehearsal:
         options = cast(Train, step.options)
         self._count(step)
         self._fits(path)
+        self._warn(path, options)
         task, outputs = self.sample.context.task, self.sample.outputs or 2
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: self._schedule(options),
@@ -138,6 +140,25 @@ class Rehearsal:
         message = f"{path[-1]}: the model gives {gives} outputs, the data has {wanted} {what}"
         hint = "put swap_head: auto in front" if not run.uncalled else f"{run.uncalled[0]} is never called: wire it"
         self.verdict.errors.append(Problem(message, self.recipe.document.key(path), hint))
+
+    def _warn(self, path: Path, options: Train) -> None:
+        """Note what would train for nothing: modules that nothing calls, parameters that get no gradient, and so on."""
+        run = self._shapes(path)
+        if run is None:
+            return
+        for module in run.uncalled:
+            said = f"{module} is never called by the model's forward: it is dead weight"
+            hint = "remove it, or let add_module wire it (wire: true)"
+            self._once(Problem(said, self.recipe.document.key(self.made.get(module, path)), hint))
+        for trap in find_traps(self.assembly, self.sample.input_shape, options.loss):
+            made = next((step for module, step in self.made.items() if module and module in trap.where), path)
+            place = (*path, "loss") if trap.kind == "end" and made == path else made
+            self._once(trap.problem(self.recipe.document.key(place)))
+
+    def _once(self, warning: Problem) -> None:
+        """Add a warning that no earlier step has given."""
+        if all(warning.message != known.message for known in self.verdict.warnings):
+            self.verdict.warnings.append(warning)
 
     def _shapes(self, path: Path) -> DryRun | None:
         """A pass through the model as it is now; None, and a note, when it cannot be made."""
