@@ -43,18 +43,18 @@ def target_of(model: nn.Module, *, ignored: Iterable[str] = (), classes: Sequenc
     )
 
 
-def fill(model: nn.Module, plan: Plan, read: Read) -> None:
+def fill(model: nn.Module, plan: Plan, read: Read, *, staged: bool = True) -> None:
     """Give the model the plan's tensors, in its own dtypes and on its own devices.
 
-    Everything is read before the first tensor is written, so a failure leaves the model as it was; on `meta`, where
-    there is nothing to lose, tensors come into being on the CPU one at a time.
+    `staged` reads everything before the first tensor is written, so that a failure leaves the model as it was; without
+    it, and on `meta`, where there is nothing to lose, it goes one tensor at a time. Tensors on `meta` come to the CPU.
     Raises WorkError where the state dict names what is neither parameter nor buffer of a module.
     """
     state = state_of(model)
     made: Iterable[tuple[str, torch.Tensor]] = (
         (move.target, to_tensor(evaluate(move.value, read), move.dtype)) for move in plan.moves
     )
-    if not any(value.is_meta for value in state.values()):
+    if staged and not any(value.is_meta for value in state.values()):
         made = list(made)
     holders = _holders(model)
     with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from zoo.errors import InputError, Location, ZooError
 Remap = str | Rule | Mapping[str, Any] | Sequence[Any] | None
 """A rule file, a plugin's remap, `auto`, an inline rule, a rule, or several of these in order."""
 
+Match = Callable[[Mapping[str, Entry], Mapping[str, Entry]], tuple[Sequence[Mapping[str, Any]], Sequence[str]]]
+"""Finds what `auto` stands for: rules that lead from one set of entries to another, and notes about them."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -29,7 +32,12 @@ class Planned:
 
 
 def plan_source(
-    source: Source, remap: Remap = None, target: Target | None = None, *, location: Location | None = None
+    source: Source,
+    remap: Remap = None,
+    target: Target | None = None,
+    *,
+    location: Location | None = None,
+    match: Match | None = None,
 ) -> Planned:
     """Plan what of `source` goes where. Prefixes that every name carries (`module.`) are stripped by a rule where that
     helps, and `notes` say so.
@@ -42,7 +50,7 @@ def plan_source(
     error: ZooError | None = None
     for prefix in ([], wrappers) if wrappers else ([],):
         try:
-            rules, told = resolve(remap, source, target, prefix, location)
+            rules, told = resolve(remap, source, target, prefix, location, match)
             plan = make_plan(
                 source.entries, rules, target, aliases=source.aliases, source_classes=classes_of(source.metadata)
             )
@@ -66,12 +74,13 @@ def resolve(
     target: Target | None = None,
     before: Sequence[Rule] = (),
     location: Location | None = None,
+    match: Match | None = None,
 ) -> tuple[list[Rule], list[str]]:
     """The rules that `remap` stands for, behind those of `before`, and notes about them."""
     rules, notes = list(before), []
     for item in _items(remap):
         if item == "auto":
-            found, told = _auto(rules, source, target)
+            found, told = _auto(rules, source, target, match or _match)
             rules += found
             notes += told
         else:
@@ -112,18 +121,25 @@ def _installed(name: str, location: Location | None) -> list[Rule]:
     return parse_rules(rules(), Location(name, 1, 1))
 
 
-def _auto(before: Sequence[Rule], source: Source, target: Target | None) -> tuple[list[Rule], list[str]]:
+def _auto(before: Sequence[Rule], source: Source, target: Target | None, match: Match) -> tuple[list[Rule], list[str]]:
     """Rules that the matcher finds for the names as they stand after the rules before."""
+    outcome = run(before, source.entries, source.aliases)
+    entries = {name: Entry(name, value.dtype, value.shape) for name, value in outcome.values.items()}
+    rules, notes = match(entries, {} if target is None else target.entries)
+    return parse_rules(rules), list(notes)
+
+
+def _match(
+    entries: Mapping[str, Entry], target: Mapping[str, Entry]
+) -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
     from zoo.checkpoint.match import match
 
-    if target is None:
+    if not target:
         raise InputError(
             "--remap auto needs to know what to match against", suggestion="name the architecture: --to ARCHITECTURE"
         )
-    outcome = run(before, source.entries, source.aliases)
-    entries = {name: Entry(name, value.dtype, value.shape) for name, value in outcome.values.items()}
-    result = match(entries, target.entries)
-    return parse_rules(result.rules), list(result.notes)
+    result = match(entries, target)
+    return result.rules, result.notes
 
 
 def classes_of(metadata: Mapping[str, str]) -> tuple[str, ...]:

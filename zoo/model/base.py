@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from zoo.api import Weights
 from zoo.checkpoint.filling import state_of
 from zoo.checkpoint.load import load_into
@@ -31,21 +29,20 @@ def with_base(metadata: Mapping[str, Any]) -> tuple[Assembly, frozenset[str]]:
         raise InputError(
             "there are no base weights to build upon", suggestion="save the whole model: save: {only: all}"
         )
-    with torch.random.fork_rng(devices=[]):
-        assembly = rebuild({**metadata, "operations": []}, device="cpu")
-        weights = _published(base, assembly.architecture)
-        report = load_into(
-            assembly.model,
-            weights.location,
-            _remap(base, weights),
-            min_coverage=0.0,
-            strict_shapes=False,
-            ignore=base.get("ignore") or (),
-            convert=weights.convert,
-        )
-        state = state_of(assembly.model)
-        given = {id(state[name]) for name in report.plan.filled}
-        replay(assembly, metadata.get("operations") or [])
+    assembly = rebuild({**metadata, "operations": []}, device="cpu")
+    weights = _published(base, assembly.architecture)
+    report = load_into(
+        assembly.model,
+        weights.location,
+        _remap(base, weights),
+        min_coverage=0.0,
+        strict_shapes=False,
+        ignore=base.get("ignore") or (),
+        convert=weights.convert,
+    )
+    state = state_of(assembly.model)
+    given = {id(state[name]) for name in report.plan.filled}
+    replay(assembly, metadata.get("operations") or [])
     return assembly, frozenset(name for name, value in state_of(assembly.model).items() if id(value) in given)
 
 

@@ -4,27 +4,24 @@ file. Nothing in the file is executed; it can only name installed components."""
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 from torch import nn
 
-from zoo.checkpoint.filling import fill, left_on_meta, target_of
+from zoo.checkpoint.filling import fill, target_of
 from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata
 from zoo.checkpoint.plan import Plan, make_plan
-from zoo.checkpoint.sources import Source, open_source
+from zoo.checkpoint.sources import open_source
 from zoo.errors import InputError, Problem, ZooError
 from zoo.model.assembly import Assembly
 from zoo.model.base import with_base
 from zoo.model.build import Device, rebuild
-from zoo.model.hidden import hidden_tensors
 
 
 def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assembly:
     """The assembly a checkpoint describes, its model in eval mode on `device` (the CPU by default).
 
-    The architecture is built on `meta` and filled, which takes no more memory than the model; where it holds tensors
-    that a state dict does not (index tables, masks), it is built on the CPU first.
+    Tensors that a state dict does not hold (index tables, masks) are those the architecture's constructor makes.
 
     Raises InputError where the file is no zoo checkpoint, is damaged, or needs what is not installed, and WorkError
     where the base weights of a thin checkpoint are missing or others.
@@ -33,17 +30,16 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
         metadata = read_metadata(source.metadata, path)
         described = metadata.model_dump()
         try:
-            if metadata.only == "trainable":
-                assembly, given = with_base(described)
-            else:
-                assembly, given = _built(described, source), frozenset()
+            with torch.random.fork_rng(devices=[]):
+                if metadata.only == "trainable":
+                    assembly, given = with_base(described)
+                else:
+                    assembly, given = rebuild(described, device="cpu"), frozenset()
         except ZooError as error:
             raise type(error)([_placed(problem, path) for problem in error.problems]) from error
         plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
         _check(plan, given, metadata, str(path))
-        fill(assembly.model, plan, source.array)
-    if empty := left_on_meta(assembly.model):
-        raise InputError(f"{path}: {len(empty)} tensors have no values: {', '.join(empty[:5])}")
+        fill(assembly.model, plan, source.array, staged=False)
     assembly.model.to(device or "cpu").eval()
     return assembly
 
@@ -53,16 +49,6 @@ def load_model(path: str | os.PathLike[str], *, device: Device | None = None) ->
     assembly = load(path, device=device)
     assembly.model.__dict__["zoo"] = assembly
     return assembly.model
-
-
-def _built(described: dict[str, Any], source: Source) -> Assembly:
-    """The structure without the file's values: on `meta`, or with real memory where something must be computed."""
-    assembly = rebuild(described, device="meta")
-    absent = [name for name in target_of(assembly.model).entries if name not in source.entries]
-    if absent or any(tensor.is_meta for _, tensor in hidden_tensors(assembly.model)):
-        with torch.random.fork_rng(devices=[]):
-            assembly = rebuild(described, device="cpu")
-    return assembly
 
 
 def _placed(problem: Problem, path: str | os.PathLike[str]) -> Problem:

@@ -83,7 +83,8 @@ def describe(
 
 
 def _base_values(metadata: CheckpointMetadata) -> dict[str, torch.Tensor]:
-    base, given = with_base(metadata.model_dump())
+    with torch.random.fork_rng(devices=[]):
+        base, given = with_base(metadata.model_dump())
     return {name: value for name, value in state_of(base.model).items() if name in given}
 
 

@@ -1,0 +1,189 @@
+"""Converts a checkpoint: source, plan, stream, report. A plan that falls short is not carried out.
+
+Importing this module does not import torch, and neither does a conversion that only renames or casts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoint.advice import advise
+from zoo.checkpoint.atomic import atomic_file, write_all
+from zoo.checkpoint.claims import check_claims
+from zoo.checkpoint.moves import Target
+from zoo.checkpoint.plan import Plan, make_plan
+from zoo.checkpoint.remaps import Match, Planned, Remap, plan_source, resolve
+from zoo.checkpoint.rules import check_inverse, dump_rules, invert, parse_rules
+from zoo.checkpoint.sources import Source, open_source
+from zoo.checkpoint.stream import write
+from zoo.errors import InputError, Problem, WorkError
+
+Describe = Callable[[Source, Plan], Mapping[str, str]]
+Verify = Callable[[Source, Planned], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Towards:
+    """The architecture a conversion leads to: what is to be filled, and what the new file says about itself."""
+
+    target: Target
+    describe: Describe
+
+
+@dataclass
+class Conversion:
+    """What a conversion decided and did. `problems` is empty where the plan was good enough."""
+
+    source: str
+    kind: str
+    destination: str | None
+    planned: Planned
+    problems: list[Problem] = field(default_factory=list)
+    written: Mapping[str, Any] = field(default_factory=dict)
+    verification: Mapping[str, Any] | None = None
+
+    @property
+    def hints(self) -> list[str]:
+        return advise(self.planned.plan)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `zoo convert --json`. `verified` is null where no `--verify` was asked for."""
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "destination": self.destination,
+            "written": bool(self.written),
+            "bytes": self.written.get("bytes"),
+            **self.planned.plan.as_dict(),
+            "rules": [rule.as_mapping() for rule in self.planned.rules],
+            "notes": list(self.planned.notes),
+            "problems": [problem.message for problem in self.problems],
+            "hints": self.hints if self.problems else [],
+            "verified": None if self.verification is None else bool(self.verification.get("equal")),
+            "verification": self.verification,
+        }
+
+    def error(self) -> WorkError:
+        """Why nothing was written, with hints."""
+        head = Problem(f"{self.source} ({self.kind}) was not converted")
+        return WorkError([head, *self.problems, *(Problem(f"hint: {hint}") for hint in self.hints)])
+
+
+def convert(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None,
+    remap: Remap = None,
+    *,
+    towards: Towards | None = None,
+    dtype: str | None = None,
+    min_coverage: float | None = None,
+    invert_rules: bool = False,
+    dry_run: bool = False,
+    write_rules: str | os.PathLike[str] | None = None,
+    match: Match | None = None,
+    verify: Verify | None = None,
+    trust_pickle: bool = False,
+    key: str | None = None,
+    verify_bytes: bool = True,
+) -> Conversion:
+    """Write the safetensors file `destination` that `remap` makes of `source`, whole or not at all.
+
+    Args:
+        remap: rules, rule files, plugins' remaps, `auto`, inline rules, in order.
+        towards: the architecture to fill; the file then rebuilds with `zoo.load`.
+        dtype: cast floating-point tensors at the end.
+        min_coverage: the least coverage (see `Plan.problems`); 1.0 with `towards`, else 0.
+        invert_rules: run the rules backwards.
+        dry_run: plan only.
+        write_rules: save the rules that were used or found as YAML.
+        match: what finds rules for `auto`.
+        verify: compares the networks at both ends before anything is written; returns a report with `equal`.
+        trust_pickle, key: see `open_source`.
+        verify_bytes: read the file back and compare it.
+
+    The caller looks at `problems` of the result: where there are any, nothing was written.
+    Raises InputError for what cannot be read, planned or written to, WorkError where carrying it out fails.
+    """
+    _check_destination(destination, dry_run)
+    floor = min_coverage if min_coverage is not None else (1.0 if towards else 0.0)
+    target = towards.target if towards else None
+    with open_source(os.fspath(source), trust_pickle=trust_pickle, key=key) as opened:
+        planned = _plan(opened, remap, target, invert_rules, match)
+        planned = planned if dtype is None else _cast(planned, opened, target, dtype)
+        where = None if destination is None else os.fspath(destination)
+        made = Conversion(opened.location, opened.kind, where, planned, planned.plan.problems(floor))
+        if write_rules is not None:
+            _write_text(Path(write_rules), dump_rules(planned.rules))
+        if made.problems:
+            return made
+        if verify is not None:
+            made.verification = verify(opened, planned)
+            if not made.verification.get("equal"):
+                made.problems.append(Problem(str(made.verification.get("message") or "the networks differ")))
+        if destination is not None and not dry_run and not made.problems:
+            check_claims(planned.plan, opened.array)
+            header = towards.describe(opened, planned.plan) if towards else _header(opened, planned.plan)
+            made.written = write(planned.plan, opened, destination, metadata=header, verify_bytes=verify_bytes)
+    return made
+
+
+def _check_destination(destination: str | os.PathLike[str] | None, dry_run: bool) -> None:
+    if destination is None and not dry_run:
+        raise InputError("there is no destination", suggestion="name one, or plan only: --dry-run")
+    if destination is not None and Path(destination).suffix in (".pth", ".pt", ".bin", ".ckpt", ".npz"):
+        raise InputError(
+            f"{destination}: zoo writes safetensors only, which every framework reads without running code",
+            suggestion=str(Path(destination).with_suffix(".safetensors")),
+        )
+
+
+def _plan(source: Source, remap: Remap, target: Target | None, backwards: bool, match: Match | None) -> Planned:
+    if not backwards:
+        return plan_source(source, remap, target, match=match)
+    if not remap:
+        raise InputError("there are no rules to run backwards", suggestion="name them: --remap RULES")
+    rules, notes = resolve(remap, source, None, match=_no_match)
+    inverse = invert(rules)
+    plan = make_plan(source.entries, inverse, target, aliases=source.aliases)
+    if not plan.idle:
+        check_inverse(rules, inverse, source.entries, source.aliases)
+    return Planned(plan, tuple(inverse), (*source.notes, *notes))
+
+
+def _no_match(*_: Any) -> Any:
+    raise InputError("what --remap auto finds cannot be inverted before it is found", suggestion="swap SRC and --to")
+
+
+def _cast(planned: Planned, source: Source, target: Target | None, dtype: str) -> Planned:
+    rules = (*planned.rules, *parse_rules([{"cast": dtype}]))
+    plan = make_plan(source.entries, rules, target, aliases=source.aliases)
+    # That a file has no floating-point tensor to cast is no mistake in a rule.
+    return replace(planned, rules=rules, plan=replace(plan, unused=planned.plan.unused, idle=planned.plan.idle))
+
+
+def _header(source: Source, plan: Plan) -> dict[str, str]:
+    """The source's own metadata where it still holds, without zoo's description of a layout that is no more."""
+    renamed = any(
+        move.sources != (move.target,) or move.shape != source.entries[move.target].shape for move in plan.moves
+    )
+    kept = {name: text for name, text in source.metadata.items() if name not in source.aliases}
+    if renamed or plan.dropped:
+        kept.pop("zoo", None)
+    told = {"format": "pt"} if "format" not in kept else {}
+    ties = {} if "zoo" in kept else dict(plan.ties)
+    return {**told, **kept, **ties}
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as descriptor:
+        write_all(descriptor, text.encode(), 0)
+
+
+def origin(source: Source) -> dict[str, str]:
+    """Where a converted checkpoint came from: the address or file name, what it was, and its digest."""
+    name = source.location if "://" in source.location else Path(source.location).name
+    return {"name": name, "kind": source.kind, "sha256": source.sha256()}
