@@ -100,11 +100,9 @@ class Source(AbstractContextManager["Source"]):
 
     def tensor(self, name: str) -> torch.Tensor:
         """Tensor `name` as a fresh torch tensor on the CPU, with its own dtype. Imports torch."""
-        import torch
+        from zoo.checkpoint.tensors import to_tensor
 
-        tensor = torch.from_numpy(self.array(name))
-        dtype = getattr(torch, TORCH_DTYPES[self.entries[name].dtype])
-        return tensor if tensor.dtype == dtype else tensor.view(dtype)
+        return to_tensor(self.array(name), self.entries[name].dtype)
 
     def sha256(self) -> str:
         """The digest of the file as it is (of a sharded checkpoint: of the shards, one after the other)."""

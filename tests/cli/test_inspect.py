@@ -1,0 +1,92 @@
+"""`zoo inspect` from the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from zoo.cli import run
+
+
+@pytest.fixture
+def state():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)).state_dict()
+
+
+def test_people_see_kind_totals_and_tensors(state, tmp_path, capsys):
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    assert run(["inspect", str(tmp_path / "a.pth")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{tmp_path}/a.pth: PyTorch file (zip format): state dict under 'state_dict'\n")
+    assert "tensors     9 (8 F32, 1 I64)" in out
+    assert "F32 4×3×3×3" in out
+    assert "num_batches_tracked  I64 scalar" in out
+    assert not err
+
+
+def test_a_long_file_is_summed_up_until_asked(tmp_path, capsys):
+    save_file({f"blocks.{index}.w": torch.ones(250) for index in range(60)}, tmp_path / "a.safetensors")
+    run(["inspect", str(tmp_path / "a.safetensors")])
+    short = capsys.readouterr().out
+    assert "blocks  60 tensors      60 kB" in short
+    assert "--tree" in short
+    run(["inspect", str(tmp_path / "a.safetensors"), "--tree"])
+    long = capsys.readouterr().out
+    assert long.count("F32 250") == 60
+    assert long.index(" 9  ") < long.index(" 10 ")
+
+
+def test_json_is_one_document(state, tmp_path, capsys):
+    save_file(state, tmp_path / "a.safetensors", {"zoo": '{"architecture": "timm/x"}', "format": "pt"})
+    assert run(["inspect", str(tmp_path / "a.safetensors"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metadata"] == {"zoo": '{"architecture": "timm/x"}', "format": "pt"}
+    assert found["zoo"]["architecture"] == "timm/x"
+    assert {row["name"] for row in found["tensors"]} == set(state)
+    assert {tuple(row) for row in found["tensors"]} == {("name", "dtype", "shape", "bytes")}
+
+
+def test_a_whole_model_is_named_and_not_run(tmp_path, capsys):
+    torch.save(nn.Linear(2, 2), tmp_path / "a.pth")
+    assert run(["inspect", str(tmp_path / "a.pth")]) == 0
+    out = capsys.readouterr().out
+    assert "whole pickled model (torch.nn.modules.linear.Linear)" in out
+    assert "--trust-pickle" in out
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0{broken}", b"PK\x03\x04 cut", b"\x80\x02X"])
+def test_damaged_files_are_an_error_of_one_line(content, tmp_path, capsys):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    assert run(["inspect", str(tmp_path / "a.safetensors"), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_a_missing_file_names_the_nearest(tmp_path, capsys):
+    (tmp_path / "model.safetensors").touch()
+    assert run(["inspect", str(tmp_path / "modell.safetensors")]) == 2
+    assert "did you mean model.safetensors?" in capsys.readouterr().err
+
+
+def test_names_cannot_steer_the_terminal(tmp_path, capsys):
+    save_file({"\x1b[2Jevil\n": torch.ones(1)}, tmp_path / "a.safetensors", {"note\x07": "\x1b[31mred"})
+    run(["inspect", str(tmp_path / "a.safetensors")])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "\\x1b[2Jevil\\n" in out
+
+
+def test_torch_is_not_imported(state, tmp_path):
+    torch.save(state, tmp_path / "a.pth")
+    code = "import sys; from zoo.cli import run; run(['inspect', sys.argv[1]]); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.pth"], check=True, capture_output=True, text=True)
+    assert "state dict" in done.stdout
