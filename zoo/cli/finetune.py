@@ -1,0 +1,52 @@
+"""`zoo finetune`: carry out a recipe."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the recipe; repeatable.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The run's folder; checkpoints/NAME without it.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    device: Annotated[str | None, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"] | None, typer.Option(help="Instead of the recipe's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Carry out a recipe: build, load weights, operate, freeze, train, and leave one checkpoint.
+
+    The whole recipe is checked before anything heavy starts. The run's folder gets model.safetensors, which rebuilds
+    the model anywhere by itself, report.json and recipe.yaml. Ctrl-C keeps the last whole epoch.
+
+    Examples:
+
+        zoo finetune recipes/quickstart.yaml
+        zoo finetune recipes/quickstart.yaml --set train.epochs=1 --set data.batch_size=32
+        zoo finetune recipes/quickstart.yaml --output runs/one --resume
+        torchrun --nproc-per-node 2 -m zoo finetune recipes/quickstart.yaml
+    """
+    from accelerate import PartialState
+
+    from zoo.training.run import finetune
+
+    result = finetune(recipe, overrides=set_ or (), output=output, resume=resume, device=device, precision=precision)
+    if PartialState().is_main_process:
+        print(json.dumps(result, indent=1) if as_json else as_text(result))
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The last lines of a run: what it reached, how long it took, where the checkpoint is and what to type next."""
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
+    lines = [f"{metrics or 'nothing was measured'}, {result['seconds']:.1f} s", f"checkpoint: {result['checkpoint']}"]
+    lines += [f"next: zoo predict {result['checkpoint']} IMAGE…"]
+    return "\n".join(lines)
