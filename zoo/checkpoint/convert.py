@@ -22,7 +22,7 @@ from zoo.checkpoint.sources import Source, open_source
 from zoo.checkpoint.stream import write
 from zoo.errors import InputError, Problem, WorkError
 
-Describe = Callable[[Source, Plan], Mapping[str, str]]
+Describe = Callable[[Source, Planned], Mapping[str, str]]
 Verify = Callable[[Source, Planned], Mapping[str, Any]]
 
 
@@ -126,7 +126,7 @@ def convert(
                 made.problems.append(Problem(str(made.verification.get("message") or "the networks differ")))
         if destination is not None and not dry_run and not made.problems:
             check_claims(planned.plan, opened.array)
-            header = towards.describe(opened, planned.plan) if towards else _header(opened, planned.plan)
+            header = towards.describe(opened, planned) if towards else _header(opened, planned.plan)
             made.written = write(planned.plan, opened, destination, metadata=header, verify_bytes=verify_bytes)
     return made
 

@@ -118,7 +118,8 @@ def _installed(name: str, location: Location | None) -> list[Rule]:
         message = f"{name!r} is no remap: neither a file, nor an installed remap, nor OLD=NEW"
         hint = error.problems[0].suggestion or "see: zoo list --kind remaps"
         raise InputError(message, location=location, suggestion=hint) from error
-    return parse_rules(rules(), Location(name, 1, 1))
+    # A rule's number stands in for its line, as the plugin's code has none that would mean anything.
+    return parse_rules(rules(), lambda path: Location(name, int(path[0]) + 1, 1) if path else None)
 
 
 def _auto(before: Sequence[Rule], source: Source, target: Target | None, match: Match) -> tuple[list[Rule], list[str]]:

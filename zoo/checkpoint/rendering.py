@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from zoo.checkpoint.grouping import grouped, pattern, stem_and_leaf, with_leaves
 from zoo.checkpoint.header import BITS
+from zoo.checkpoint.operations import Cast
 
 if TYPE_CHECKING:
     from zoo.checkpoint.moves import Move
@@ -37,13 +38,18 @@ def _totals(plan: Plan) -> Iterator[str]:
 
 
 def _moves(plan: Plan, verbose: bool) -> Iterator[str]:
-    kept = sum(move.sources == (move.target,) and not move.operations for move in plan.moves)
-    moves = [move for move in plan.moves if verbose or move.sources != (move.target,) or move.operations]
+    same = [move for move in plan.moves if move.sources == (move.target,) and _only_cast(move)]
+    moves = plan.moves if verbose else [move for move in plan.moves if move not in same]
     rows = [_row(move) for move in moves] if verbose else list(_patterns(moves))
-    if kept and not verbose:
-        yield f"  {kept:,} names stay as they are"
+    if same and not verbose:
+        cast = sum(bool(move.operations) for move in same)
+        yield f"  {len(same):,} names stay as they are" + (f", {cast:,} of the tensors are cast" if cast else "")
     yield from _table(rows, len(rows) if verbose else MOST_ROWS)
     yield from (f"  {alias} = {name} (tied)" for alias, name in plan.ties.items())
+
+
+def _only_cast(move: Move) -> bool:
+    return all(isinstance(operation, Cast) for operation in move.operations)
 
 
 def _row(move: Move) -> tuple[str, str, str]:
@@ -92,7 +98,6 @@ def _rest(plan: Plan, verbose: bool) -> Iterator[str]:
             yield f"  … and {len(plan.mismatched) - most} more (--verbose shows all)"
     yield from _list("dropped", plan.dropped, verbose, "tensors of the file")
     yield from (f"initialised {name}: {text}" for name, text in plan.initialised.items())
-    yield from (f"warning: {rule} found nothing for {part!r}" for rule, part in plan.unused)
 
 
 def _list(title: str, names: Iterable[str], verbose: bool, what: str) -> Iterator[str]:

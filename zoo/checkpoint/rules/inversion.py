@@ -39,7 +39,11 @@ def check_inverse(
     _check_one_way(inverse, entries, aliases or {})
     back = run(inverse, entries, aliases)
     there = {name: Entry(name, value.dtype, value.shape) for name, value in back.values.items()}
-    again = run(rules, there, back.ties)
+    try:
+        again = run(rules, there, back.ties)
+    except InputError as error:
+        head = Problem("the rules cannot be run backwards on this file: what that makes, they do not take back")
+        raise InputError([head, *error.problems]) from error
     expected = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
     found = {name: (value.dtype, value.shape) for name, value in again.values.items()}
     found |= {alias: found[name] for alias, name in again.ties.items()}

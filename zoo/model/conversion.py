@@ -1,0 +1,109 @@
+"""`zoo.convert`: the conversion of a checkpoint with the architectures at its ends named.
+
+torch is imported where an architecture is named, and not otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo.checkpoint import convert as files
+from zoo.checkpoint.remaps import Planned, Remap, classes_of
+from zoo.checkpoint.rules.classes import AdaptClassesRule
+from zoo.checkpoint.sources import Source
+from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.model.assembly import Assembly
+
+
+def convert(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None = None,
+    remap: Remap = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Convert `source` to the safetensors file `destination`; the document of `zoo convert --json`.
+
+    `options` are those of `plan_and_convert`. Raises InputError for wrong input and WorkError where the plan, with its
+    likely cause, or the work falls short; nothing is left behind then.
+    """
+    made = plan_and_convert(source, destination, remap, **options)
+    if made.problems:
+        raise made.error()
+    return made.as_dict()
+
+
+def plan_and_convert(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None = None,
+    remap: Remap = None,
+    *,
+    to: str | None = None,
+    from_: str | None = None,
+    to_arguments: Mapping[str, Any] | None = None,
+    from_arguments: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
+    min_coverage: float | None = None,
+    verify: bool = False,
+    dry_run: bool = False,
+    invert: bool = False,
+    write_rules: str | os.PathLike[str] | None = None,
+    trust_pickle: bool = False,
+    key: str | None = None,
+    verify_bytes: bool = True,
+) -> files.Conversion:
+    """Plan the conversion and carry it out where the plan is good enough (see `zoo.checkpoint.convert.convert`).
+
+    Args:
+        to: the architecture that the file shall fill, which it then describes; `to_arguments` are its own.
+        from_: the architecture that the source is of; `--remap auto` and `verify` may run it.
+        verify: run both architectures on one batch and compare them module by module before anything is written.
+    """
+    if verify and (to is None or from_ is None):
+        raise InputError(
+            "--verify compares two networks", suggestion="name both: --from ARCHITECTURE --to ARCHITECTURE"
+        )
+    end = None if to is None else _build(to, to_arguments)
+    start = None if from_ is None else _build(from_, from_arguments)
+    return files.convert(
+        source,
+        destination,
+        remap,
+        towards=None if end is None else _towards(end),
+        dtype=dtype,
+        min_coverage=min_coverage,
+        invert_rules=invert,
+        dry_run=dry_run,
+        write_rules=write_rules,
+        trust_pickle=trust_pickle,
+        key=key,
+        verify_bytes=verify_bytes,
+    )
+
+
+def _build(architecture: str, arguments: Mapping[str, Any] | None) -> Assembly:
+    from zoo.model.build import build
+
+    return build(architecture, arguments, device="meta")
+
+
+def _towards(assembly: Assembly) -> files.Towards:
+    from zoo.checkpoint.filling import target_of
+    from zoo.checkpoint.metadata import encode
+    from zoo.model.save import describe
+
+    def header(source: Source, planned: Planned) -> Mapping[str, str]:
+        assembly.classes = _classes(source, planned)
+        described = describe(assembly, tied=planned.plan.ties)
+        return encode(described.model_copy(update={"converted_from": files.origin(source)}))
+
+    return files.Towards(target_of(assembly.model), header)
+
+
+def _classes(source: Source, planned: Planned) -> tuple[str, ...]:
+    """The class names by row: those that a rule led to, else the source's own."""
+    chosen = [rule.to for rule in planned.rules if isinstance(rule, AdaptClassesRule) and rule.to]
+    return chosen[-1] if chosen else classes_of(source.metadata)
