@@ -37,6 +37,21 @@ def test_exact_engine_is_bit_equal_to_the_trunk(build):
     assert torch.equal(exact_engine(trunk)(inputs)[0], expected)
 
 
+def test_engines_do_not_follow_the_models_mode():
+    """A probe's model need not be frozen: its trunk is cut in evaluation mode, and the model trains later."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10)).eval()
+    inputs = torch.randn(4, 3, 8, 8)
+    live = {id(parameter) for parameter in model[3].parameters()}
+    trunk = split(model, inputs, live).trunk
+    engines = [exact_engine(trunk), fast_engine(trunk, inputs)]
+    expected = model[:3](inputs)
+    model.train()
+    for engine in engines:
+        assert (engine(inputs)[0] - expected).norm() <= FEATURE_TOLERANCE * expected.norm()
+    assert torch.equal(model[1].running_mean, torch.zeros(4))
+
+
 def test_fast_engine_states_its_error_and_keeps_the_tolerance(build):
     model = build("resnet18", "head")
     inputs = torch.randn(8, 3, 64, 64)

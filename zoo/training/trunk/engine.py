@@ -54,7 +54,7 @@ class Engine:
 
 def exact_engine(trunk: fx.GraphModule) -> Engine:
     """The trunk as it is: the same operations in the same precision as in the whole model."""
-    return Engine(trunk, EngineSettings())
+    return Engine(_copied(trunk), EngineSettings())
 
 
 def fast_engine(trunk: fx.GraphModule, example: Tensor) -> Engine:
@@ -98,13 +98,18 @@ def fuse(trunk: fx.GraphModule) -> tuple[fx.GraphModule, int]:
     Works for subclasses too (TensorFlow-style padding, timm's batch norm with activation), whose own forward is kept.
     Returns the copy and the number of folded batch norms.
     """
-    result = copy.deepcopy(trunk).eval().requires_grad_(False)
+    result = _copied(trunk)
     fused = 0
     for node in list(result.graph.nodes):
         if node.op == "call_module" and _fold(result, node):
             fused += 1
     result.recompile()
     return result, fused
+
+
+def _copied(trunk: fx.GraphModule) -> fx.GraphModule:
+    """A copy whose mode nobody else changes: the trunk itself shares its modules with the model it was cut from."""
+    return copy.deepcopy(trunk).eval().requires_grad_(False)
 
 
 def _fold(trunk: fx.GraphModule, node: fx.Node) -> bool:

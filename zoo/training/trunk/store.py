@@ -50,6 +50,10 @@ class Features:
             taken = self._gather(positions)
         return tuple(taken[name] for name in sorted(taken) if name != "targets"), taken["targets"]
 
+    def everything(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        """All features and targets, in order, as one tensor each."""
+        return self.take(np.arange(len(self)))
+
     def _gather(self, positions: np.ndarray) -> dict[str, Tensor]:
         first = self.shards[0]
         taken = {name: tensor.new_empty(len(positions), *tensor.shape[1:]) for name, tensor in first.items()}
