@@ -14,10 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.checkpoint.convert import convert
     from zoo.checkpoint.diff import diff
     from zoo.checkpoint.inspect import inspect
     from zoo.checkpoint.load import load_into
+    from zoo.model.conversion import convert
     from zoo.model.restore import load_model as load
     from zoo.registry import names
     from zoo.training.run import finetune
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _VERBS = {
     "build": "zoo.verbs:build",
-    "convert": "zoo.checkpoint.convert:convert",
+    "convert": "zoo.model.conversion:convert",
     "diff": "zoo.checkpoint.diff:diff",
     "finetune": "zoo.training.run:finetune",
     "inspect": "zoo.checkpoint.inspect:inspect",
