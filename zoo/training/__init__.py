@@ -1,0 +1,1 @@
+"""Training: a recipe's steps run in order, from built model to checkpoint."""

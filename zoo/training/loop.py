@@ -50,6 +50,7 @@ class Trainer:
         self.schedule = Schedule(
             optimizer, options, steps=self.steps, epochs=self.epochs, higher_is_better=self.metrics.higher_is_better
         )
+        self.second_order = getattr(optimizer, "is_second_order", False)  # timm's adahessian and the like
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.network = self.accelerator.prepare_model(job.network or job.model)
         self.forward = torch.compile(self.network) if options.compile else self.network
@@ -60,6 +61,7 @@ class Trainer:
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
         self.rate = 0.0  # samples a second in the present epoch
+        self.lr = 0.0  # the largest of the last optimizer step
         self._looked = self._saved = self._started = time.monotonic()
         self._first = 0
 
@@ -108,7 +110,7 @@ class Trainer:
             inputs = batch.inputs.contiguous(memory_format=self.job.memory_format)
             loss = self.loss(logits(self.forward(inputs)), batch.targets)
             share = self.loss.share(len(batch.targets), whole, self.accelerator.num_processes)
-            self.accelerator.backward(loss * share)
+            self.accelerator.backward(loss * share, create_graph=self.second_order)
         loss = loss.detach()
         self.loss_sum += self.loss.total(loss, len(batch.targets))
         broken = (self.broken_at < 0) & ~loss.isfinite()
@@ -118,6 +120,7 @@ class Trainer:
         if self.job.options.clip_grad_norm:
             trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             self.accelerator.clip_grad_norm_(trained, self.job.options.clip_grad_norm)
+        self.lr = max(group["lr"] for group in self.optimizer.param_groups)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -130,7 +133,7 @@ class Trainer:
         record = {
             "epoch": progress.epoch + 1,
             "steps": progress.steps,
-            "lr": max(group["lr"] for group in self.optimizer.param_groups),
+            "lr": self.lr,
             "loss": self._look(everywhere=True),
         }
         with self.average.applied() if self.average else nullcontext():

@@ -17,6 +17,8 @@ from zoo.training.optimizers import named
 BY_TASK = {"classification": "CrossEntropyLoss", "multilabel": "BCEWithLogitsLoss", "regression": "MSELoss"}
 OF_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)  # take a class index a sample
 
+OF_OTHER_TARGETS = ("MultiLabelMarginLoss",)  # lists of class indices, padded with -1
+
 
 class Loss:
     """A torch.nn loss over (outputs [b, k], targets as the data gives them).
@@ -68,6 +70,8 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
     name, arguments = named(value)
     if name == "auto":
         name = BY_TASK[task]
+    if name in OF_OTHER_TARGETS:
+        raise InputError(f"loss {name} takes targets of a form that zoo's data does not have")
     factory = find("losses", name)
     assert factory is not None
     known = inspect.signature(factory).parameters
@@ -81,6 +85,8 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
         module: nn.Module = factory(**{key: _tensor(key, given) for key, given in arguments.items()})
     except (TypeError, ValueError) as error:
         raise InputError(f"loss {name}: {error}", suggestion=f"it takes {', '.join(known)}") from error
+    if any(True for _ in module.parameters()):
+        raise InputError(f"loss {name} has parameters of its own", suggestion="make its layer a part of the model")
     return Loss(module.to(device))
 
 

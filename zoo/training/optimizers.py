@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -33,6 +34,7 @@ def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
     factory = find("optimizers", name)
     assert factory is not None
     known = inspect.signature(factory).parameters
+    arguments = _timm_defaults(factory) | arguments
     stated = arguments.pop("weight_decay", None)
     chosen = next((value for value in (stated, options.weight_decay) if value is not None), None)
     default = known["weight_decay"].default if "weight_decay" in known else 0.0
@@ -50,6 +52,13 @@ def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
         return _build(factory, groups, options.lr, arguments, known)
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer {name}: {error}", suggestion=f"it takes {', '.join(list(known)[1:])}") from error
+
+
+def _timm_defaults(factory: Any) -> dict[str, Any]:
+    """What timm's own factory gives an optimizer of its list beside lr and weight decay."""
+    bound = isinstance(factory, functools.partial)
+    takes_momentum = "momentum" in inspect.signature(factory).parameters
+    return {"momentum": 0.9} if takes_momentum and (bound or factory.__module__.startswith("timm.")) else {}
 
 
 def _build(factory: Any, groups: list[dict[str, Any]], lr: float, arguments: dict[str, Any], known: Any) -> Optimizer:

@@ -1,0 +1,105 @@
+"""Losses: the tutorials' numbers, targets in the form each loss takes, nothing broadcast by accident."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.errors import InputError
+from zoo.recipe.named import names
+from zoo.training.losses import logits, make_loss
+
+
+def test_the_tutorials_numbers():
+    given, wanted = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [2.0], [5.0]])
+    assert make_loss("l1", "regression")(given, wanted).item() == pytest.approx(0.6667, abs=1e-4)
+    assert make_loss({"L1Loss": {"reduction": "sum"}}, "regression")(given, wanted).item() == 2.0
+    assert make_loss("mse", "regression")(given, wanted).item() == pytest.approx(1.3333, abs=1e-4)
+    scores = torch.tensor([[0.1, 0.2, 0.3]])
+    assert make_loss("auto", "classification")(scores, torch.tensor([1])).item() == pytest.approx(1.1019, abs=1e-4)
+
+
+def test_auto_goes_by_the_task():
+    kinds = {task: type(make_loss("auto", task).module) for task in ("classification", "multilabel", "regression")}
+    assert kinds == {
+        "classification": nn.CrossEntropyLoss,
+        "multilabel": nn.BCEWithLogitsLoss,
+        "regression": nn.MSELoss,
+    }
+
+
+def test_a_column_of_outputs_meets_a_column_of_targets():
+    outputs, targets = torch.randn(6, 1), torch.randn(6)
+    assert make_loss("mse", "regression")(outputs, targets) == F.mse_loss(outputs[:, 0], targets)
+
+
+def test_class_indices_become_one_hot_where_values_are_compared():
+    outputs, targets = torch.randn(5, 4), torch.tensor([0, 3, 1, 2, 2])
+    for name, function in (("l1", F.l1_loss), ("bce", F.binary_cross_entropy_with_logits)):
+        assert make_loss(name, "classification")(outputs, targets) == function(outputs, F.one_hot(targets, 4).float())
+
+
+def test_shapes_that_do_not_fit_are_an_error():
+    with pytest.raises(InputError, match=r"outputs \[6, 2\], targets \[6, 1\]"):
+        make_loss("mse", "regression")(torch.randn(6, 2), torch.randn(6, 1))
+
+
+def test_every_loss_on_offer_gives_a_number_with_a_gradient():
+    for name in names("losses"):
+        if name in ("LinearCrossEntropyLoss", "MultiLabelMarginLoss"):  # refused, see below
+            continue
+        outputs = torch.rand(6, 3, requires_grad=True)
+        loss = make_loss(name, "classification")(outputs, torch.tensor([0, 1, 2, 0, 1, 2]))
+        loss.backward()
+        assert loss.ndim == 0, name
+        assert outputs.grad is not None, name
+
+
+def test_smoothing_and_class_weights():
+    outputs, targets = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
+    assert make_loss("auto", "classification", label_smoothing=0.1)(outputs, targets) == F.cross_entropy(
+        outputs, targets, label_smoothing=0.1
+    )
+    weighted = make_loss({"CrossEntropyLoss": {"weight": [1, 2, 3]}}, "classification")
+    assert weighted(outputs, targets) == F.cross_entropy(outputs, targets, weight=torch.tensor([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize(("given", "summed"), [("mse", False), ({"MSELoss": {"reduction": "sum"}}, True)])
+def test_parts_of_a_step_add_up_to_the_whole(given, summed):
+    outputs, targets = torch.randn(10, 2), torch.randn(10, 2)
+    loss = make_loss(given, "regression")
+    assert loss.summed is summed
+    parts = [(outputs[:7], targets[:7]), (outputs[7:], targets[7:])]
+    once = sum(loss(*part) * loss.share(len(part[0]), 10, 1) for part in parts)
+    assert once.item() == pytest.approx(loss(outputs, targets).item())
+    over_processes = sum(loss(*part) * loss.share(len(part[0]), 10, 2) for part in parts) / 2  # DDP takes the mean
+    assert over_processes.item() == pytest.approx(loss(outputs, targets).item())
+    total = sum(loss.total(loss(*part), len(part[0])) for part in parts)
+    assert total.item() == pytest.approx(loss(outputs, targets).item() * (1 if summed else 10))
+
+
+@pytest.mark.parametrize(
+    ("given", "smoothing", "message"),
+    [
+        ("crossentropy", 0, r"no loss is called 'crossentropy'"),
+        ({"mse": {"reduction": "none"}}, 0, "reduction none leaves no single value"),
+        ({"mse": {"weight": 3}}, 0, "loss mse: .*weight.*it takes"),
+        ({"LinearCrossEntropyLoss": {"in_features": 3, "num_classes": 3}}, 0, "has parameters of its own"),
+        ("MultiLabelMarginLoss", 0, "targets of a form"),
+        ("mse", 0.1, "mse has no label smoothing"),
+    ],
+)
+def test_mistakes_are_explained(given, smoothing, message):
+    with pytest.raises(InputError, match=message):
+        make_loss(given, "classification", label_smoothing=smoothing)
+
+
+def test_logits_among_what_networks_return():
+    tensor = torch.randn(2, 3)
+    named = type("Output", (), {"logits": tensor})()
+    for output in (tensor, (tensor, None), [tensor], {"logits": tensor}, named, (named, 1)):
+        assert logits(output) is tensor
+    with pytest.raises(InputError, match="the network returns str"):
+        logits("nothing")

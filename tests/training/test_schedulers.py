@@ -1,0 +1,126 @@
+"""Schedules: groups keep their shares at every step of every scheduler, warm-up, and state that goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.errors import InputError
+from zoo.recipe.steps import Train
+from zoo.training.optimizers import make_optimizer
+from zoo.training.pack import pack, unpack
+from zoo.training.schedulers import Schedule, warmup_steps
+
+STEPS, EPOCHS, PER_EPOCH = 24, 6, 4
+SCHEDULERS = [
+    None,
+    "cosine",
+    "step",
+    "one_cycle",
+    "plateau",
+    "constant",
+    "linear",
+    "polynomial",
+    {"StepLR": {"step_size": 2, "gamma": 0.5}},
+    {"MultiStepLR": {"milestones": [2, 4], "gamma": 0.1}},
+    {"ExponentialLR": {"gamma": 0.8}},
+    {"LinearLR": {"start_factor": 0.5, "total_iters": 3}},
+    {"PolynomialLR": {"total_iters": 5, "power": 2.0}},
+    {"CosineAnnealingWarmRestarts": {"T_0": 2}},
+    "CosineAnnealingLR",
+    "OneCycleLR",
+    {"CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3, "cycle_momentum": False}},
+    {"ReduceLROnPlateau": {"patience": 1, "factor": 0.3}},
+]
+
+
+def trained(scheduler, *, steps: int = STEPS, stop: int | None = None, state=None, **options) -> list[list[float]]:
+    """The rates of all groups at every step, from the state on where one is given."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 1))
+    chosen = Train(scheduler=scheduler, lr=0.2, lr_scale={r"^0\.": 0.25, r"^1\.": 0.5}, optimizer="SGD", **options)
+    optimizer = make_optimizer(model, chosen)
+    schedule = Schedule(optimizer, chosen, steps=steps, epochs=EPOCHS, higher_is_better=True)
+    first = 0
+    if state is not None:
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(unpack(json.loads(json.dumps(pack(state["schedule"], "", {}))), {}))
+        first = state["step"]
+    rates = []
+    for step in range(first, steps):
+        if step == stop:
+            return {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "step": step}
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % PER_EPOCH == 0:
+            schedule.end_epoch(0.5)
+    return rates
+
+
+@pytest.mark.parametrize("warmup", [0, 5, 0.25])
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=str)
+def test_groups_keep_their_shares_at_every_step(scheduler, warmup):
+    rates = trained(scheduler, warmup=warmup)
+    assert len(rates) == STEPS
+    for quarter, half, whole in rates:
+        assert quarter == pytest.approx(0.25 * whole, rel=1e-9, abs=1e-12)
+        assert half == pytest.approx(0.5 * whole, rel=1e-9, abs=1e-12)
+    assert len({tuple(row) for row in rates}) > 1 or scheduler in (None, "constant", "plateau")
+
+
+def whole(scheduler, **options) -> list[float]:
+    return [row[-1] for row in trained(scheduler, **options)]
+
+
+def test_closed_forms():
+    assert whole("cosine") == pytest.approx([0.1 * (1 + math.cos(math.pi * k / STEPS)) for k in range(STEPS)])
+    assert whole("linear") == pytest.approx([0.2 * (1 - k / STEPS) for k in range(STEPS)])
+    assert whole("constant") == whole(None) == [0.2] * STEPS
+    assert whole("step") == pytest.approx([0.2 * 0.1 ** (k // PER_EPOCH // 2) for k in range(STEPS)])
+    assert whole({"ExponentialLR": {"gamma": 0.5}}) == pytest.approx(
+        [0.2 * 0.5 ** (k // PER_EPOCH) for k in range(STEPS)]
+    )
+    assert max(whole("one_cycle")) == pytest.approx(0.2, rel=0.02)
+    assert whole("plateau") == [0.2] * STEPS  # patience 10
+    best = [0.2] * 12 + [0.06] * 8 + [0.018] * 4  # epochs 2 and 3 bring nothing, and so on
+    assert whole({"plateau": {"patience": 1, "factor": 0.3}}) == pytest.approx(best)
+
+
+def test_warmup_rises_in_a_line_and_hands_over():
+    rates = whole("cosine", warmup=4)
+    assert rates[:4] == pytest.approx([0.2 * k / 5 for k in (1, 2, 3, 4)])
+    assert rates[4:] == pytest.approx([0.1 * (1 + math.cos(math.pi * k / 20)) for k in range(20)])
+    assert whole(None, warmup=STEPS)[-1] == pytest.approx(0.2 * 24 / 25)
+    assert [warmup_steps(value, 100) for value in (0, 0.1, 1, 5, 500)] == [0, 10, 1, 5, 100]
+
+
+@pytest.mark.parametrize("stop", [2, 4, 9, 20])
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=str)
+def test_a_restored_schedule_goes_on_bit_for_bit(scheduler, stop):
+    state = trained(scheduler, stop=stop, warmup=3)
+    assert trained(scheduler, state=state, warmup=3) == trained(scheduler, warmup=3)[stop:]
+
+
+@pytest.mark.parametrize("scheduler", [entry for entry in SCHEDULERS if isinstance(entry, str)])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_runs_of_a_step_or_two(scheduler, steps):
+    assert all(0 <= rate <= 0.2 for row in trained(scheduler, steps=steps) for rate in row)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ("cosin", "no scheduler is called 'cosin' .did you mean cosine"),
+        ({"cosine": {"t_max": 3}}, "scheduler cosine: .*t_max.*it takes T_max, eta_min"),
+        ("LambdaLR", "no scheduler is called 'LambdaLR'"),
+        ("ExponentialLR", "scheduler ExponentialLR: .*missing.*gamma"),
+    ],
+)
+def test_mistakes_are_explained(scheduler, message):
+    with pytest.raises(InputError, match=message):
+        trained(scheduler)
