@@ -82,11 +82,19 @@ def classifies(module: nn.Module) -> bool:
 
 
 def _hinted(model: nn.Module) -> list[str]:
+    """What a timm model says: its configuration names its heads, and `get_classifier` returns them. Some
+    configurations forget the second head of a distilled network."""
     told: Any = getattr(model, "default_cfg", None)
     names = (told.get("classifier") or ()) if isinstance(told, dict) else ()
+    if not names:
+        return []
     modules = dict(model.named_modules())
-    inside = (_last_inside(modules, name) for name in ([names] if isinstance(names, str) else names))
-    return [path for path in inside if path is not None]
+    ask: Any = getattr(model, "get_classifier", tuple)
+    returned = ask()
+    heads = list(returned) if isinstance(returned, tuple | list) else [returned]
+    found = [*([names] if isinstance(names, str) else names), *(path for path in modules if modules[path] in heads)]
+    inside = (_last_inside(modules, path) for path in found)
+    return list(dict.fromkeys(path for path in inside if path is not None))
 
 
 def _last_inside(modules: dict[str, nn.Module], path: str) -> str | None:

@@ -71,7 +71,7 @@ def add_module(
 def replace_module(model: nn.Module, *, path: str, module: ModuleSpec, context: Context | None = None) -> nn.Module:
     """Put `module` in the place of the one at `path`; what it takes and gives follows the one replaced where left out.
 
-    What takes the head's place is the head from then on, whatever it looks like.
+    What takes the place of the head, or of what holds it, is the head from then on, whatever it looks like.
     """
     path = canonical(model, path)
     split(model, path)
@@ -79,8 +79,9 @@ def replace_module(model: nn.Module, *, path: str, module: ModuleSpec, context: 
     new = _build(model, module, arrivals.replacing(path))
     if not classifies(new):
         with contextlib.suppress(InputError):  # a model without a head has none to replace
-            if path in (heads := find_heads(model, arrivals=arrivals)):
-                mark_head(new, heads.index(path))
+            heads = enumerate(find_heads(model, arrivals=arrivals))
+            if ranks := [rank for rank, head in heads if f"{head}.".startswith(f"{path}.")]:
+                mark_head(new, ranks[0])
     set_module(model, path, new)
     _note(context, path=path)
     return model

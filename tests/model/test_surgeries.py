@@ -1,0 +1,354 @@
+"""Adding, replacing, removing, appending, prepending and wrapping modules, on every kind of parent."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.api import Context, Preprocessing
+from zoo.errors import InputError
+from zoo.model.build import build
+from zoo.model.dry_run import dry_run
+from zoo.model.surgeries import add_module, append, prepend, remove_module, replace_module, wrap
+from zoo.model.wiring import unwire, wires
+
+TEN = {"Linear": {"out_features": 10}}
+
+
+class Net(nn.Module):
+    """A forward that knows its children by name, blocks in a ModuleList, and a Sequential."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(4, 8)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])
+        self.tail = nn.Sequential(nn.ReLU(), nn.Linear(8, 5))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.tail(x)
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(3, 4)
+
+
+# add_module: the tutorial's vgg16, three ways
+
+
+def test_at_the_top_level_a_new_module_runs_behind_the_model():
+    model = add_module(build("torchvision/vgg16", device="meta").model, name="add_linear", module=TEN)
+    assert model.add_linear.in_features == 1000
+    run = dry_run(model, (2, 3, 224, 224))
+    assert (run.output_shape, run.uncalled) == ((2, 10), [])
+
+
+def test_without_a_wire_it_is_dead_as_by_hand():
+    model = add_module(build("torchvision/vgg16", device="meta").model, name="add_linear", module=TEN, wire=False)
+    run = dry_run(model, (2, 3, 224, 224))
+    assert (run.output_shape, run.uncalled) == ((2, 1000), ["add_linear"])
+    assert list(model.state_dict())[-1] == "add_linear.bias"
+
+
+def test_inside_a_sequential_it_runs_once_by_itself():
+    model = add_module(
+        build("torchvision/vgg16", device="meta").model, path="classifier", name="add_linear", module=TEN
+    )
+    assert wires(model.classifier) == []
+    run = dry_run(model, (2, 3, 224, 224))
+    assert (run.output_shape, run.order.count("classifier.add_linear")) == ((2, 10), 1)
+
+
+def test_a_wired_module_computes_what_it_should(net, x):
+    before = net(x)
+    add_module(net, name="more", module=TEN)
+    add_module(net, name="most", module="Tanh")
+    assert wires(net) == ["more", "most"]
+    assert torch.equal(net(x), torch.tanh(net.more(before)))
+    net(x).sum().backward()
+    assert net.more.weight.grad.abs().sum() > 0
+
+
+def test_deep_inside_it_runs_behind_its_parent(x):
+    model = nn.Sequential(Net(), nn.Linear(5, 2))
+    before = model[0](x)
+    add_module(model, path="0", name="scale", module={"Linear": {"out_features": 5}})
+    assert torch.equal(model(x), model[1](model[0].scale(before)))
+
+
+def test_a_sequential_with_a_forward_of_its_own_is_wired(x):
+    class Doubling(nn.Sequential):
+        def forward(self, x):
+            return 2 * self[0](x)
+
+    model = add_module(Doubling(nn.Linear(4, 4)), name="1", module=TEN)
+    assert wires(model) == ["1"]
+    assert torch.equal(model(x), model[1](2 * model[0](x)))
+
+
+def test_a_module_list_is_never_wired(net, x):
+    with pytest.raises(InputError, match="'blocks' is a ModuleList, which never runs itself"):
+        add_module(net, path="blocks", name="3", module=TEN)
+    with pytest.raises(InputError, match="its next module is called 3"):
+        add_module(net, path="blocks", name="5", module=TEN, wire=False)
+    add_module(net, path="blocks", name="3", module={"Linear": {"in_features": 8, "out_features": 8}}, wire=False)
+    assert dry_run(net, (2, 4)).uncalled == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "tail"}, "the model has a module 'tail'"),
+        ({"name": "forward"}, "'forward' is an attribute of the model"),
+        ({"name": "a.b"}, "cannot be called 'a.b'"),
+        ({"name": ""}, "cannot be called ''"),
+        ({"name": "new", "path": "tial"}, "no module at 'tial'"),
+        ({"name": "1", "path": "tail"}, "'tail' has a module '1'"),
+    ],
+)
+def test_names_that_do_not_do(net, arguments, message):
+    with pytest.raises(InputError, match=message):
+        add_module(net, module=TEN, **arguments)
+    assert list(dict(net.named_children())) == ["stem", "blocks", "tail"]
+
+
+def test_wires_survive_copying(net, x):
+    add_module(net, name="more", module=TEN)
+    expected, keys = net(x), list(net.state_dict())
+    twin = copy.deepcopy(net)
+    with torch.no_grad():
+        twin.more.weight.zero_()
+    assert torch.equal(net(x), expected)  # the copy's wire leads to the copy's module
+    assert torch.equal(twin(x), twin.more.bias.expand(3, 10))
+    assert list(net.state_dict()) == keys == list(twin.state_dict())
+
+
+def test_wires_survive_pickling_and_hooks_of_another_process(x, monkeypatch):
+    model = add_module(nn.Identity(), name="more", module={"Linear": {"in_features": 4, "out_features": 2}})
+    expected = model(x)
+    thawed = pickle.loads(pickle.dumps(model))
+    monkeypatch.setattr(torch.utils.hooks.RemovableHandle, "next_id", 0)  # as where the pickle is opened
+    handles = [thawed.register_forward_hook(lambda *_: None) for _ in range(50)]
+    assert torch.equal(thawed(x), expected)
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(thawed(x), expected)
+    unwire(thawed, "more")
+    unwire(thawed, "nothing")
+    assert thawed(x) is x
+
+
+def test_a_wired_model_compiles(net, x):
+    add_module(net, name="more", module=TEN)
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(x), net(x))
+
+
+def test_a_wire_behind_something_that_gives_no_tensor_says_so(x):
+    model = nn.Sequential(nn.LSTM(4, 8))
+    add_module(model, path="0", name="more", module={"Linear": {"in_features": 8, "out_features": 2}})
+    with pytest.raises(InputError, match="'more' cannot run behind LSTM, which gives tuple"):
+        model(x)
+
+
+# replace_module
+
+
+def test_replacing_what_the_tutorial_replaces():
+    model = replace_module(build("torchvision/vgg16", device="meta").model, path="classifier.6", module=TEN)
+    assert (model.classifier[6].in_features, model.classifier[6].out_features) == (4096, 10)
+    assert dry_run(model, (2, 3, 224, 224)).output_shape == (2, 10)
+
+
+def test_replacing_deep_inside_and_by_negative_number():
+    model = build("torchvision/resnet18").model
+    replace_module(model, path="layer4.1.conv2", module={"Conv2d": {"kernel_size": 3, "padding": 1, "bias": False}})
+    replace_module(model, path="layer4.-1.bn2", module={"GroupNorm": {"num_groups": 32}})
+    assert model.layer4[1].conv2.weight.shape == (512, 512, 3, 3)
+    assert model.layer4[1].bn2.num_channels == 512
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 1000)
+
+
+def test_a_replaced_wired_module_stays_wired(net, x):
+    add_module(net, name="more", module=TEN)
+    replace_module(net, path="more", module={"Linear": {"out_features": 2}})
+    assert net(x).shape == (3, 2)
+
+
+def test_a_chain_of_replacements_may_fit_only_at_its_end():
+    model = build("torchvision/vgg16", device="meta").model
+    for path, width in [("classifier.0", 64), ("classifier.3", 32), ("classifier.6", 7)]:
+        replace_module(model, path=path, module={"Linear": {"out_features": width}})
+    assert [model.classifier[index].in_features for index in (0, 3, 6)] == [25088, 64, 32]
+    assert dry_run(model, (2, 3, 224, 224)).output_shape == (2, 7)
+
+
+def test_the_context_says_what_arrives():
+    small = Context(preprocessing=Preprocessing(size=(64, 64)))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 32 * 32, 10))
+    replace_module(model, path="2", module=TEN, context=small)
+    assert model[2].in_features == 4 * 64 * 64
+
+
+def test_the_model_itself_cannot_be_replaced(net):
+    with pytest.raises(InputError, match="the model itself"):
+        replace_module(net, path="", module=TEN)
+
+
+# remove_module
+
+
+def test_removing_from_a_sequential_keeps_the_neighbours_names():
+    model = build("torchvision/vgg16", device="meta").model
+    kept = [key for key in model.state_dict() if not key.startswith("classifier.3.")]
+    for path in ("classifier.3", "classifier.4", "classifier.5"):
+        remove_module(model, path=path)
+    assert list(model.state_dict()) == kept
+    assert list(dict(model.classifier.named_children())) == ["0", "1", "2", "6"]
+    assert dry_run(model, (2, 3, 224, 224)).output_shape == (2, 1000)
+
+
+def test_elsewhere_an_identity_takes_the_place(net, x):
+    remove_module(net.eval(), path="blocks.1")
+    assert isinstance(net.blocks[1], nn.Identity)
+    assert not net.blocks[1].training
+    assert net(x).shape == (3, 5)
+    remove_module(net, path="blocks.2")
+    assert len(net.blocks) == 2
+    assert net(x).shape == (3, 5)
+
+
+def test_a_wire_goes_with_its_module(net, x):
+    before = net(x)
+    add_module(net, name="more", module=TEN)
+    remove_module(net, path="more")
+    assert wires(net) == []
+    assert "more.weight" not in net.state_dict()
+    assert torch.equal(net(x), before)
+
+
+# append, prepend
+
+
+def test_append_and_prepend_run_at_the_ends(net, x):
+    append(net, path="tail", module=TEN)
+    append(net, path="tail", module="Tanh", name="last")
+    prepend(net, path="tail", module="BatchNorm1d")
+    assert list(dict(net.tail.named_children())) == ["first", "0", "1", "2", "last"]
+    assert net.tail.first.num_features == 8
+    assert net.tail.get_submodule("2").in_features == 5
+    net.eval()
+    stem = net.blocks[2](net.blocks[1](net.blocks[0](net.stem(x))))
+    by_hand = net.tail.get_submodule("0")(net.tail.first(stem))
+    by_hand = torch.tanh(net.tail.get_submodule("2")(net.tail.get_submodule("1")(by_hand)))
+    assert torch.equal(net(x), by_hand)
+
+
+def test_append_counts_from_the_highest_number():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    remove_module(model, path="0")
+    append(model, module=TEN)
+    assert list(model._modules) == ["1", "2", "3"]
+
+
+def test_appending_to_what_is_no_sequential(net):
+    for path, place in [
+        ("", "the model is a Net"),
+        ("stem", "'stem' is a Linear"),
+        ("blocks", "'blocks' is a ModuleList"),
+    ]:
+        with pytest.raises(InputError, match=f"{place}, not a Sequential"):
+            append(net, path=path, module=TEN)
+
+
+# wrap
+
+WRAPPER = """
+    from torch import nn
+
+    class LowRank(nn.Module):
+        def __init__(self, inner: nn.Linear, in_features: int, rank: int = 2):
+            super().__init__()
+            self.inner = inner
+            self.down = nn.Linear(in_features, rank, bias=False)
+            self.up = nn.Linear(rank, inner.out_features, bias=False)
+            nn.init.zeros_(self.up.weight)
+        def forward(self, x):
+            return self.inner(x) + self.up(self.down(x))
+"""
+
+
+def test_wrap_puts_a_sequential_around(net, x):
+    before, stem = net(x), net.stem
+    wrap(net, path="stem", name="old")
+    assert net.stem.old is stem
+    assert torch.equal(net(x), before)
+    append(net, path="stem", module="ReLU")
+    assert not torch.equal(net(x), before)
+
+
+def test_wrapping_the_model_itself(net, x):
+    outer = wrap(net, path="")
+    assert outer.inner is net
+    prepend(outer, module="Identity")
+    append(outer, module=TEN)
+    assert outer(x).shape == (3, 10)
+
+
+def test_a_plugins_wrapper_is_handed_the_module(plugins, net, x):
+    plugins.write("zoo-acme", '[zoo.modules]\nlow_rank = "acme_rank:LowRank"\n'.replace('"', ""), acme_rank=WRAPPER)
+    before, stem = net(x), net.stem
+    wrap(net, path="stem", module={"acme/low_rank": {"rank": 3}})
+    assert net.stem.inner is stem
+    assert net.stem.down.weight.shape == (3, 4)
+    assert torch.equal(net(x), before)
+    with pytest.raises(InputError, match="Linear takes no module"):
+        wrap(net, path="tail", module="Linear")
+
+
+# what holds for all of them
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("training", [True, False])
+def test_new_modules_come_as_the_model_is(dtype, device, training):
+    model = Net().to(device=device, dtype=dtype).train(training)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    add_module(model, name="more", module=TEN)
+    replace_module(model, path="blocks.0", module="Linear")
+    append(model, path="tail", module={"Sequential": [TEN, "Dropout"]})
+    prepend(model, path="tail", module="BatchNorm1d")
+    wrap(model, path="stem")
+    assert all(module.training is training for module in model.modules())
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {device}
+    assert {tensor.dtype for tensor in model.parameters()} == {dtype}
+    trainable = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trainable == {"more", "blocks.0", "tail.2.0", "tail.first"}
+
+
+def test_a_saved_state_loads_into_the_same_surgeries(net, x):
+    def operated(model):
+        add_module(model, name="more", module=TEN)
+        remove_module(model, path="tail.0")
+        return append(model, path="tail", module={"Linear": {"out_features": 5}})
+
+    first, second = operated(net), operated(Net())
+    buffer = io.BytesIO()
+    torch.save(first.state_dict(), buffer)
+    buffer.seek(0)
+    second.load_state_dict(torch.load(buffer, weights_only=True))
+    assert torch.equal(first(x), second(x))
