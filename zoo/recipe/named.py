@@ -57,7 +57,7 @@ FILLED = {
 # torch.nn classes that are no layer by themselves; schedulers and optimizers that take code or closures
 _NO_LAYERS = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel")
 _NO_SCHEDULERS = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR")
-_NO_OPTIMIZERS = ("Optimizer", "LBFGS")
+_NO_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam")
 
 
 def find(kind: str, name: str) -> Factory | None:
