@@ -57,10 +57,10 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`; its exit code. Failures are printed, never raised."""
-    return exit_code(lambda: _dispatch(list(arguments)))
+    return exit_code(lambda: _dispatch([*arguments]))  # not list(…): that is a command's module here, once imported
 
 
-def _dispatch(arguments: list[str]) -> None:
+def _dispatch(arguments: Sequence[str]) -> None:
     match arguments:
         case [] | ["--help" | "-h" | "help"]:
             print(OVERVIEW.format(commands="\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())), end="")
@@ -74,7 +74,7 @@ def _dispatch(arguments: list[str]) -> None:
             raise InputError(f"zoo has no {kind} {name!r}", suggestion=hint)
 
 
-def _run_command(name: str, arguments: list[str]) -> None:
+def _run_command(name: str, arguments: Sequence[str]) -> None:
     module = importlib.import_module(f"zoo.cli.{name}")
     if hasattr(module, "run"):
         module.run(arguments)
