@@ -1,0 +1,1 @@
+"""What a run looked like: its report.json read back, and put into words."""

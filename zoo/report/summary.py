@@ -1,0 +1,83 @@
+"""A run in a few lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zoo.report.document import Report
+
+COLUMNS = ("step", "action", "epochs", "loss", "metrics", "trainable", "frozen", "images/s", "seconds")
+
+
+def summary(report: Report) -> str:
+    """What the run did step by step, what it proved, what it reached, and where the checkpoint is."""
+    rows = [_ROWS.get(stage["action"], _other)(stage) for stage in report["stages"]]
+    lines = [*_table(rows), *_loaded(report), *_proof(report)]
+    reached = ", ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items())
+    lines.append(f"{reached or 'nothing was measured'} after {report['seconds']:.1f} s on {report['device']}")
+    if report.get("interrupted"):
+        lines.append("interrupted: this is the last whole epoch")
+    lines += [f"checkpoint: {report['checkpoint']}", f"next: zoo predict {report['checkpoint']} IMAGE…"]
+    return "\n".join(lines)
+
+
+def _train(stage: dict[str, Any]) -> dict[str, str]:
+    epochs = stage["epochs"]
+    kept = f" (kept {stage['kept_epoch']})" if stage["kept_epoch"] != len(epochs) else ""
+    rates = sorted(epoch["images_per_second"] for epoch in epochs)
+    return {
+        "epochs": f"{len(epochs)}{kept}",
+        "loss": f"{epochs[-1]['loss']:.4f}" if epochs else "",
+        "trainable": f"{stage['trainable']:,}",
+        "frozen": f"{stage['frozen']:,}",
+        "images/s": f"{rates[len(rates) // 2]:.0f}" if rates else "",
+        **_measured(stage),
+    }
+
+
+def _other(stage: dict[str, Any]) -> dict[str, str]:
+    return _measured(stage)
+
+
+def _load(stage: dict[str, Any]) -> dict[str, str]:
+    return {"metrics": f"{stage['coverage']:.1%} of the parameters"} | _measured({**stage, "metrics": None})
+
+
+def _measured(stage: dict[str, Any]) -> dict[str, str]:
+    cells = {"step": str(stage["step"]), "action": stage["action"]}
+    if stage.get("metrics"):
+        cells["metrics"] = " ".join(f"{name} {value:.4f}" for name, value in stage["metrics"].items() if name != "loss")
+    if "seconds" in stage:
+        cells["seconds"] = f"{stage['seconds']:.1f}"
+    return cells
+
+
+_ROWS: dict[str, Callable[[dict[str, Any]], dict[str, str]]] = {"train": _train, "load": _load}
+
+
+def _table(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Columns that have something in them, numbers to the right."""
+    used = [name for name in COLUMNS if any(row.get(name) for row in rows)]
+    width = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in used}
+    left = ("action", "metrics")
+
+    def line(cells: dict[str, str]) -> str:
+        aligned = (f"{cells.get(name, ''):{'<' if name in left else '>'}{width[name]}}" for name in used)
+        return "  ".join(aligned).rstrip()
+
+    return [line({name: name for name in used}), *map(line, rows)] if rows else []
+
+
+def _loaded(report: Report) -> list[str]:
+    weights = report.get("weights")
+    if not weights:
+        return []
+    left = f"; not in the file: {', '.join(weights['missing'][:4])}" if weights["missing"] else ""
+    return [f"weights: {weights['weights']}, {weights['coverage']:.1%} of the parameters{left}"]
+
+
+def _proof(report: Report) -> list[str]:
+    proofs = [stage["freeze_proof"] for stage in report["stages"] if stage.get("freeze_proof")]
+    tensors = sum(proof["tensors"] for proof in proofs)
+    return [f"frozen: {tensors:,} tensors compared by sha256 before and after training; none moved"] if tensors else []
