@@ -1,0 +1,28 @@
+"""The trap of parameters that are trainable and never learn."""
+
+from __future__ import annotations
+
+from zoo.model.traps.rehearsal import Rehearsal
+from zoo.model.traps.trap import Trap, listed
+
+
+def without_gradient(rehearsal: Rehearsal) -> list[Trap]:
+    """Trainable parameters of modules that run, to which no gradient comes: forward goes through `.data`, `.detach()`
+    or numpy, or leaves their result unused."""
+    lost = tuple(
+        name
+        for name, reached in rehearsal.reached.items()
+        if not reached and name.rpartition(".")[0] in rehearsal.called
+    )
+    if not lost:
+        return []
+    many = len(lost) > 1
+    return [
+        Trap(
+            "no_gradient",
+            lost,
+            f"{listed(lost)} {'are' if many else 'is'} trainable but never {'get' if many else 'gets'} a gradient: "
+            "forward does not use the parameter itself (.data, .detach(), no_grad) or drops what comes of it",
+            "use the parameter itself in forward, or freeze it",
+        )
+    ]

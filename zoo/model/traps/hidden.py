@@ -1,0 +1,121 @@
+"""The trap of state that no state dict holds: a model loaded from its file answers differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.model.assembly import Assembly
+from zoo.model.build import build
+from zoo.model.freezing import freeze
+from zoo.model.operate import replay
+from zoo.model.paths import join
+from zoo.model.trace import tensors_in
+from zoo.model.traps.trap import Trap, listed
+
+_DEPTH = 3  # containers inside containers that are looked into
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def unregistered(model: nn.Module) -> list[Trap]:
+    """Modules and parameters in plain lists or dictionaries: in no state dict, no optimizer and not moved along."""
+    known = {id(item) for item in (*model.modules(), *model.parameters())}
+    lost = tuple(
+        name
+        for name, item in _attributes(model)
+        if isinstance(item, nn.Module | nn.Parameter) and id(item) not in known
+    )
+    if not lost:
+        return []
+    message = f"{listed(lost)}: held in a plain list or attribute, so neither trained nor saved with the model"
+    return [Trap("unregistered", lost, message, "hold modules in nn.ModuleList, parameters in nn.ParameterList")]
+
+
+def hidden_state(assembly: Assembly, shape: tuple[int, ...]) -> list[Trap]:
+    """Plain tensor attributes that make a network answer an input of `shape` differently once it is loaded.
+
+    Constants and what is worked out from parameters are no trap: where a tensor is found, the network is built twice
+    under different seeds, one is filled with the other's state dict, and their answers are compared.
+    """
+    if not any(_loose(item) for _, item in _attributes(assembly.model)):
+        return []
+    return _compare(twin(assembly, 1), twin(assembly, 2), torch.randn(shape))
+
+
+def check_reload(assembly: Assembly, inputs: Tensor) -> list[Trap]:
+    """Whether a network rebuilt from its description and state dict answers `inputs` as this one does.
+
+    What a checkpoint's reader would get is built under another seed. Where the answers differ, the tensors outside the
+    state dict that do, too, are named.
+    """
+    return _compare(assembly.model, twin(assembly, torch.initial_seed() + 1).to(inputs.device), inputs)
+
+
+def _compare(model: nn.Module, other: nn.Module, inputs: Tensor) -> list[Trap]:
+    """Fill `other` with the state dict of `model` and compare their answers in evaluation mode."""
+    other.load_state_dict(model.state_dict())
+    modes = [(module, module.training) for module in model.modules()]
+    with torch.no_grad(), torch.random.fork_rng():
+        answers = [list(tensors_in(network.eval()(inputs.clone()))) for network in (model, other)]
+    for module, mode in modes:
+        module.training = mode
+    if all(torch.allclose(a, b, **CLOSE, equal_nan=True) for a, b in zip(*answers, strict=True)):
+        return []
+    mine, theirs = (dict(_outside(network)) for network in (model, other))
+    names = tuple(name for name, item in mine.items() if _differ(item, theirs.get(name))) or ("the model",)
+    message = (
+        f"{listed(names)}: random numbers outside the state dict, so a model loaded from its file answers differently"
+    )
+    return [Trap("hidden_state", names, message, "register the tensor: self.register_buffer(name, tensor)")]
+
+
+def twin(assembly: Assembly, seed: int = 0) -> nn.Module:
+    """The same network built anew on the CPU under `seed`, its operations replayed and as much frozen."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        built = build(assembly.architecture, assembly.arguments, device="cpu")
+        model = replay(built, assembly.operations).model
+    if assembly.frozen is not None:
+        freeze(model, (*assembly.frozen.parameters, *assembly.frozen.buffers, *assembly.frozen.modules))
+    return model
+
+
+def _outside(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Tensors that the state dict leaves out: plain attributes, and buffers that are not persistent."""
+    yield from _attributes(model)
+    kept = model.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name not in kept)
+
+
+def _attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Tensors and modules among the modules' plain attributes, in containers too, by path."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name not in _OWN:
+                yield from _inside(join(path, name), value, _DEPTH)
+
+
+def _inside(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Tensor | nn.Module):
+        yield name, value
+    elif depth and isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _inside(f"{name}[{index}]", item, depth - 1)
+    elif depth and isinstance(value, dict):
+        for key, item in value.items():
+            yield from _inside(f"{name}[{key!r}]", item, depth - 1)
+
+
+def _loose(item: Any) -> bool:
+    return isinstance(item, Tensor) and not isinstance(item, nn.Parameter)  # recurrent layers list their parameters
+
+
+def _differ(first: Any, second: Any) -> bool:
+    both = _loose(first) and _loose(second)
+    return both and (first.shape != second.shape or not torch.equal(first.cpu(), second.cpu()))
+
+
+_OWN = frozenset(vars(nn.Module()))  # what every module has: its parameters, buffers, children and hooks

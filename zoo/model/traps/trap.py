@@ -1,0 +1,31 @@
+"""What a trap is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zoo.errors import Location, Problem
+
+
+@dataclass(frozen=True)
+class Trap:
+    """Something that does not stop a training but spoils it.
+
+    `kind` is `no_gradient`, `hidden_state`, `unregistered`, `end`, `optimizer` or `scheduler`; `where` are paths in the
+    model (or group numbers of an optimizer).
+    """
+
+    kind: str
+    where: tuple[str, ...]
+    message: str
+    suggestion: str
+
+    def problem(self, location: Location | None = None) -> Problem:
+        """The trap as a warning at a place in a recipe."""
+        return Problem(self.message, location, self.suggestion)
+
+
+def listed(names: tuple[str, ...] | list[str], shown: int = 6) -> str:
+    """The first few names and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
