@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from zoo_tutorial.initializers import shift, uniform_keep_large
 from zoo_tutorial.layers import CenteredLayer, MyLinear, MyLinearDetached, MySequential
 
 from zoo.errors import InputError
+from zoo.testing import ArchitectureSourceContract, InitializerContract, ModuleContract
 
 SHAPES = {
     "net_a": ((2, 3, 32, 32), (2, 10)),
@@ -39,6 +41,34 @@ SHAPES = {
     "my_linear": ((2, 64), (2, 1)),
     "my_linear_detached": ((2, 64), (2, 1)),
 }
+
+
+class TestSource(ArchitectureSourceContract):
+    namespace = "tutorial"
+    sample = ("net_a", "cifar10_quick", "fashion_mlp", "one_convolution")
+
+
+class TestCenteredLayer(ModuleContract):
+    component = "tutorial/CenteredLayer"
+    input_shape = (2, 3)
+
+
+class TestMyLinear(ModuleContract):
+    component = "tutorial/MyLinear"
+    arguments: ClassVar = {"in_features": 4, "out_features": 2}
+    input_shape = (3, 4)
+
+
+class TestMyLinearDetached(TestMyLinear):
+    component = "tutorial/MyLinearDetached"
+
+
+class TestUniformKeepLarge(InitializerContract):
+    component = "tutorial/uniform_keep_large"
+
+
+class TestShift(InitializerContract):
+    component = "tutorial/shift"
 
 
 def test_every_network_is_listed_and_tested():
