@@ -13,7 +13,7 @@ from zoo.model.build import build
 from zoo.model.dry_run import dry_run
 from zoo.model.head import find_head, find_heads, replace_head
 from zoo.model.operate import operate
-from zoo.model.surgeries import add_module, replace_module, swap_head
+from zoo.model.surgeries import add_module, append, replace_module, swap_head, wrap
 
 CLASSES = 7
 
@@ -230,7 +230,7 @@ def test_dropout_is_kept_set_or_put_in_front():
     resnet = swap_head(build("torchvision/resnet18", device="meta").model, num_classes=CLASSES, dropout=0.3)
     assert [type(layer).__name__ for layer in resnet.fc] == ["Dropout", "Linear"]
     assert resnet.fc[0].p == 0.3
-    assert find_heads(resnet) == ["fc"]
+    assert find_heads(resnet) == ["fc.1"]
 
 
 def test_a_head_of_ones_own():
@@ -299,20 +299,49 @@ def test_replace_head_gives_the_factory_the_width():
     assert encoder.head.in_features == 384
 
 
+MLP = {"Sequential": [{"Linear": {"out_features": 16}}, "ReLU", {"Linear": {"out_features": 3}}]}
+
+
+def vgg():
+    return build("torchvision/vgg11", device="meta").model
+
+
 def test_what_takes_the_heads_place_is_the_head():
-    mlp = {"Sequential": [{"Linear": {"out_features": 16}}, "ReLU", {"Linear": {"out_features": 3}}]}
-    model = build("torchvision/vgg11", device="meta").model
-    replace_module(model, path="classifier.6", module=mlp)
+    assert find_heads(replace_module(vgg(), path="classifier.6", module=MLP)) == ["classifier.6"]
+    model = replace_module(vgg(), path="classifier.3", module=MLP)
     assert find_heads(model) == ["classifier.6"]
-    model = build("torchvision/vgg11", device="meta").model
-    replace_module(model, path="classifier.3", module=mlp)
-    assert find_heads(model) == ["classifier.6"]
-    replace_module(model, path="classifier", module=mlp)
-    assert find_heads(model) == ["classifier"]
-    model = add_module(
-        build("torchvision/vgg11", device="meta").model, name="last", module={"Linear": {"out_features": 3}}
-    )
-    assert find_heads(model) == ["last"]
+    assert find_heads(replace_module(model, path="classifier", module=MLP)) == ["classifier"]
+    model = swap_head(vgg(), num_classes=3, module=MLP)
+    assert find_heads(replace_module(model, path="classifier.6", module={"Linear": {"out_features": 3}})) == [
+        "classifier.6"
+    ]
+
+
+def test_of_several_heads_one_may_be_replaced():
+    model = build("timm/deit_tiny_distilled_patch16_224", device="meta").model
+    replace_module(model, path="head_dist", module=MLP)
+    assert find_heads(model) == ["head", "head_dist"]
+
+
+def test_what_runs_behind_the_head_is_the_head():
+    linear = {"Linear": {"out_features": 3}}
+    for name in ("torchvision/vgg11", "timm/vgg11"):
+        model = add_module(build(name, device="meta").model, name="last", module=linear)
+        assert find_heads(model) == ["last"]
+    assert find_heads(append(vgg(), path="classifier", module=linear)) == ["classifier.7"]
+    assert find_heads(append(vgg(), path="features", module={"Conv2d": {"out_channels": 512, "kernel_size": 1}})) == [
+        "classifier.6"
+    ]
+    assert find_heads(append(vgg(), path="classifier", module="Softplus")) == ["classifier.6"]
+    assert find_heads(add_module(vgg(), name="last", module=linear, wire=False)) == ["classifier.6"]
+    both = add_module(swap_head(vgg(), num_classes=5), name="last", module=linear)
+    assert find_heads(both) == ["last", "classifier.6"]  # one as new as the other
+
+
+def test_wrapping_a_head():
+    model = wrap(vgg(), path="classifier.6")
+    assert find_heads(model) == ["classifier.6.inner"]
+    assert find_heads(wrap(swap_head(model, num_classes=3), path="")) == ["inner.classifier.6.inner"]
 
 
 def test_mistakes_in_numbers():

@@ -15,9 +15,8 @@ from torch import nn
 from zoo.api import Context
 from zoo.errors import InputError
 from zoo.model.arrivals import Arrivals
+from zoo.model.headship import mark_head, marked_heads
 from zoo.model.paths import get_module, set_module
-
-_MARK = "_zoo_head"  # on a module that took a head's place: which of them, the main one being 0
 
 
 def find_head(model: nn.Module) -> str:
@@ -28,9 +27,8 @@ def find_head(model: nn.Module) -> str:
 def find_heads(model: nn.Module, *, context: Context | None = None, arrivals: Arrivals | None = None) -> list[str]:
     """The paths of all modules that give class scores: one as a rule, two in distilled transformers, and those of
     auxiliary heads that only run in training. Raises InputError when there is none."""
-    marked = {path: module.__dict__[_MARK] for path, module in model.named_modules() if _MARK in module.__dict__}
-    if marked:
-        return sorted(marked, key=lambda path: marked[path])
+    if marked := marked_heads(model):
+        return marked
     if hinted := _hinted(model):
         return hinted
     arrivals = arrivals or Arrivals(model, context)
@@ -67,11 +65,6 @@ def put_head(model: nn.Module, path: str, head: nn.Module, rank: int = 0) -> Non
     head.train(old.training)
     mark_head(head, rank)
     set_module(model, path, head)
-
-
-def mark_head(module: nn.Module, rank: int = 0) -> None:
-    """Remember that `module` is a head, which need not look like one (an MLP, a cosine layer); the main one is 0."""
-    module.__dict__[_MARK] = rank
 
 
 def classifies(module: nn.Module) -> bool:

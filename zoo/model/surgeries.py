@@ -7,7 +7,6 @@ in a Sequential are never renumbered: the state-dict keys of neighbours stay wha
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from zoo.api import Context
 from zoo.errors import InputError
 from zoo.model.arrivals import Arrivals
-from zoo.model.head import classifies, find_heads, mark_head
+from zoo.model.head import classifies, find_heads
+from zoo.model.headship import come_behind, is_marked, marked_heads, take_over
 from zoo.model.infer import Place
 from zoo.model.modules import ModuleSpec, module_parameter
 from zoo.model.paths import canonical, get_module, join, set_module, split
@@ -61,6 +61,8 @@ def add_module(
         )
     arrivals = Arrivals(model, context)
     new = _build(model, module, Place(arriving=lambda: arrivals.behind(path)))
+    if wire and next(new.parameters(), None) is not None:
+        come_behind(model, _heads(model, arrivals), path, new)
     parent.add_module(name, new)
     if wire and not runs_in_order(parent):
         lay_wire(parent, name)
@@ -77,11 +79,9 @@ def replace_module(model: nn.Module, *, path: str, module: ModuleSpec, context: 
     split(model, path)
     arrivals = Arrivals(model, context)
     new = _build(model, module, arrivals.replacing(path))
-    if not classifies(new):
-        with contextlib.suppress(InputError):  # a model without a head has none to replace
-            heads = enumerate(find_heads(model, arrivals=arrivals))
-            if ranks := [rank for rank, head in heads if f"{head}.".startswith(f"{path}.")]:
-                mark_head(new, ranks[0])
+    inside = get_module(model, path).modules()
+    if any(classifies(old) or is_marked(old) for old in inside) and (marked_heads(model) or not classifies(new)):
+        take_over(model, _heads(model, arrivals), path, new)
     set_module(model, path, new)
     _note(context, path=path)
     return model
@@ -111,7 +111,10 @@ def append(
     name = name or str(max([int(key) for key in parent._modules if key.isdecimal()], default=-1) + 1)
     _check_free(parent, path, name)
     arrivals = Arrivals(model, context)
-    parent.add_module(name, _build(model, module, Place(arriving=lambda: arrivals.behind(path))))
+    new = _build(model, module, Place(arriving=lambda: arrivals.behind(path)))
+    if next(new.parameters(), None) is not None:
+        come_behind(model, _heads(model, arrivals), path, new)
+    parent.add_module(name, new)
     _note(context, path=path, name=name)
     return model
 
@@ -151,9 +154,10 @@ def wrap(
         new.add_module(name, wrapped)
         new.train(model.training)
     else:
-        spec = ModuleSpec.parse(module)
-        place = Arrivals(model, context).replacing(path)
-        new = _build(model, spec, place, given={module_parameter(spec.name): wrapped})
+        spec, arrivals = ModuleSpec.parse(module), Arrivals(model, context)
+        new = _build(model, spec, arrivals.replacing(path), given={module_parameter(spec.name): wrapped})
+        if path in (heads := _heads(model, arrivals)):
+            take_over(model, heads, path, new)
     _note(context, path=path)
     if not path:
         return new
@@ -165,6 +169,14 @@ def _build(model: nn.Module, module: Any, place: Place, **options: Any) -> nn.Mo
     """The ordered module as the model's own are: device, floating dtype, mode."""
     like: Tensor | None = next((p for p in model.parameters() if p.is_floating_point()), None)
     return ModuleSpec.parse(module).build(place, like=like, **options).train(model.training)
+
+
+def _heads(model: nn.Module, arrivals: Arrivals) -> list[str]:
+    """The heads before the surgery; none where the model has none."""
+    try:
+        return find_heads(model, arrivals=arrivals)
+    except InputError:
+        return []
 
 
 def _sequential(model: nn.Module, path: str) -> tuple[str, nn.Module]:
