@@ -15,6 +15,22 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import nn
 
+    from zoo.model.head import find_head, replace_head
+    from zoo.model.paths import get_module, set_module
+
+__all__ = [
+    "CONTRACTS",
+    "ArchitectureSource",
+    "Context",
+    "Data",
+    "Preprocessing",
+    "Weights",
+    "find_head",
+    "get_module",
+    "replace_head",
+    "set_module",
+]
+
 CONTRACTS = {
     "architectures": "a source: names() without torch, build(name, **arguments) -> nn.Module, and optionally "
     "tags(name), weights(name, tag) -> Weights, preprocessing(name, tag) -> Preprocessing; "
