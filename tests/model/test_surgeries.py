@@ -156,6 +156,15 @@ def test_a_wired_model_compiles(net, x):
     assert torch.allclose(compiled(x), net(x))
 
 
+def test_wires_are_part_of_an_exported_and_of_a_traced_model(x):
+    model = nn.Sequential(Net(), nn.Linear(5, 2))
+    add_module(model, path="0", name="more", module={"Linear": {"out_features": 5}})
+    for exported in (torch.export.export(model, (x,)).module(), torch.fx.symbolic_trace(model)):
+        assert torch.allclose(exported(x), model(x))
+    add_module(model[0], name="most", module={"Linear": {"out_features": 3}})
+    assert torch.allclose(torch.export.export(model[0], (x,)).module()(x), model[0](x))
+
+
 def test_a_wire_behind_something_that_gives_no_tensor_says_so(x):
     model = nn.Sequential(nn.LSTM(4, 8))
     add_module(model, path="0", name="more", module={"Linear": {"in_features": 8, "out_features": 2}})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from zoo.errors import InputError
 
@@ -21,7 +22,7 @@ class Wire:
     name: str
 
     def __call__(self, parent: nn.Module, arguments: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor):
+        if not isinstance(output, Tensor | Proxy):
             raise InputError(
                 f"{self.name!r} cannot run behind {type(parent).__name__}, which gives {type(output).__name__}",
                 suggestion="add it deeper inside, or with wire: false",
