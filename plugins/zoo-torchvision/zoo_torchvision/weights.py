@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 StateDict = dict[str, Any]
 
 # what torchvision renamed after the files were published: densenet._load_state_dict, vision_transformer.MLPBlock
-_RENAMED = {
+_RENAMED: dict[str, tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = {
     "densenet": (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"), r"\1\2"),
     "vit": (re.compile(r"(\.mlp)\.linear_([12])\."), lambda found: f"{found[1]}.{3 * (int(found[2]) - 1)}."),
 }
