@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from zoo_tutorial import source
+from zoo_tutorial.datasets import TRAITS, digit_ink, digit_traits, rows
 from zoo_tutorial.initializers import shift, uniform_keep_large
 from zoo_tutorial.layers import CenteredLayer, MyLinear, MyLinearDetached, MySequential
 
 from zoo.errors import InputError
-from zoo.testing import ArchitectureSourceContract, InitializerContract, ModuleContract
+from zoo.testing import ArchitectureSourceContract, DatasetContract, InitializerContract, ModuleContract
 
 SHAPES = {
     "net_a": ((2, 3, 32, 32), (2, 10)),
@@ -69,6 +70,23 @@ class TestUniformKeepLarge(InitializerContract):
 
 class TestShift(InitializerContract):
     component = "tutorial/shift"
+
+
+class TestRows(DatasetContract):
+    component = "tutorial/rows"
+
+
+class TestRowsOfClasses(DatasetContract):
+    component = "tutorial/rows"
+    arguments: ClassVar = {"features": 20, "outputs": 10, "task": "classification"}
+
+
+class TestDigitInk(DatasetContract):
+    component = "tutorial/digit_ink"
+
+
+class TestDigitTraits(DatasetContract):
+    component = "tutorial/digit_traits"
 
 
 def test_every_network_is_listed_and_tested():
@@ -183,6 +201,28 @@ def test_keep_large_leaves_no_small_value():
     assert 0.4 < (tensor == 0).float().mean() < 0.6
     shift(tensor, by=1)
     assert (tensor == 1).any()
+
+
+def test_rows_can_be_learned_and_come_again():
+    first, again, other = rows(seed=1), rows(seed=1), rows(seed=2)
+    inputs, targets = (torch.stack(column) for column in zip(*first.train, strict=True))
+    solution = torch.linalg.lstsq(inputs, targets).solution
+    assert (inputs @ solution - targets).std() < 0.02
+    assert all(
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first.train, again.train, strict=True)
+    )
+    assert not torch.equal(first.train[0][0], other.train[0][0])
+    classes = rows(features=20, outputs=10, task="classification")
+    assert {target for _, target in classes.train} == set(range(10))
+
+
+def test_the_digits_have_ink_and_traits():
+    ink = [target for _, target in digit_ink().train]
+    assert len(ink) == 1797
+    assert 0 < min(ink) < max(ink) < 1
+    traits = digit_traits()
+    assert traits.classes == tuple(TRAITS)
+    assert traits.train[2][1] == [1.0, 1.0, 0.0, 0.0]  # the third image is a 2: even and prime
 
 
 IMAGE = torch.tensor([[1, 2, 0, 3, 1], [0, 1, 2, 3, 1], [1, 2, 1, 0, 0], [5, 2, 3, 1, 1], [2, 1, 0, 1, 1]]).float()

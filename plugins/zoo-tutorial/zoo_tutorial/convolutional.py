@@ -27,7 +27,8 @@ class SmallConvNet(nn.Module):
         features = self.pool(self.conv2(features).relu()).flatten(1)
         for index in range(1, self.depth):
             features = self.get_submodule(f"fc{index}")(features).relu()
-        return self.get_submodule(f"fc{self.depth}")(features)
+        answer: Tensor = self.get_submodule(f"fc{self.depth}")(features)
+        return answer
 
 
 def net_a(num_classes: int = 10) -> nn.Module:

@@ -40,7 +40,8 @@ class MLP(nn.Module):
         self.output = nn.Linear(hidden, outputs)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.output(self.hidden(rows).relu())
+        answer: Tensor = self.output(self.hidden(rows).relu())
+        return answer
 
 
 def mlp(hidden: int = 256, num_classes: int = 10) -> nn.Module:
@@ -67,7 +68,8 @@ class NestedMLP(nn.Module):
         self.linear = nn.Linear(32, 16)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.linear(self.net(rows))
+        answer: Tensor = self.linear(self.net(rows))
+        return answer
 
 
 def nested_mlp() -> nn.Module:
@@ -93,7 +95,7 @@ class FixedHiddenMLP(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         hidden = torch.relu(self.linear(rows) @ self.rand_weight + 1)
-        answer = self.linear(hidden)
+        answer: Tensor = self.linear(hidden)
         while answer.abs().sum() > 1:
             answer = answer / 2
         return answer.sum()
