@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from zoo.checkpoint import copying, stream
+from zoo.checkpoint.header import read_header
 from zoo.checkpoint.plan import make_plan
 from zoo.checkpoint.rules import parse_rules
 from zoo.checkpoint.sources import open_source
@@ -148,6 +149,20 @@ def test_copies_that_follow_each_other_are_one_call(tensors, tmp_path, monkeypat
     assert len(calls) == 1
 
 
+def test_large_files_keep_their_place_within_pages_and_go_back_to_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "ALIGN_FROM", 0)
+    tensors = {f"module.layer.{index}.weight": torch.randn(10, 10) for index in range(20)}
+    save_file(tensors, tmp_path / "a")
+    written(tmp_path / "a", tmp_path / "b", [{"strip_prefix": "module.layer."}])
+    written(tmp_path / "b", tmp_path / "c", [{"add_prefix": "module.layer."}])
+    starts = [read_header(tmp_path / name).data_start for name in "abc"]
+    assert starts[0] % 4096 == starts[1] % 4096
+    assert starts[1] % 8 == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "c").read_bytes()
+    loaded = load_file(tmp_path / "b")
+    assert all(torch.equal(loaded[name.removeprefix("module.layer.")], value) for name, value in tensors.items())
+
+
 @pytest.mark.parametrize("first", [errno.EXDEV, errno.ENOSYS, "stops", "nothing"])
 @pytest.mark.parametrize("second", [errno.EINVAL, "stops", None])
 def test_every_way_of_copying(first, second, tensors, tmp_path, monkeypatch):
@@ -203,13 +218,27 @@ def test_wrong_bytes_are_found_and_removed(tensors, tmp_path, monkeypatch):
     def spoil(self, span, destination, offset):
         block = bytearray(b"".join(self.chunks(span)))
         block[len(block) // 2] ^= 1
-        os.pwrite(destination, block, offset)
+        destination.write(block, offset)
 
     monkeypatch.setattr(copying.Readers, "copy", spoil)
     with pytest.raises(WorkError, match="reads back differently"):
         written(tmp_path / "a.safetensors", tmp_path / "out", [])
     assert sorted(os.listdir(tmp_path)) == ["a.safetensors", "out"]
     assert (tmp_path / "out").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_the_disk_gets_bytes_while_the_rest_is_made(sync, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(copying, "STEP", 100_000)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, offset, length, advice: started.append((offset, length)))
+    save_file({f"{index}": torch.randn(7_000) for index in range(40)}, tmp_path / "a.safetensors")
+    for rules in ([], [{"cast": "float64"}]):
+        started.clear()
+        written(tmp_path / "a.safetensors", tmp_path / "out", rules, sync=sync)
+        ends = [0, *(offset + length for offset, length in started)]
+        assert [offset for offset, _ in started] == ends[:-1]
+        assert (ends[-1] > 1_000_000) is sync
 
 
 def test_a_source_that_shrinks_is_told(tensors, tmp_path):

@@ -1,4 +1,4 @@
-"""Copies and compares ranges of bytes between open files, in the kernel where it can."""
+"""Copies ranges of bytes between open files, in the kernel where it can, and keeps the disk busy meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.checkpoint.sources import ByteRange
 from zoo.errors import WorkError
 
 CHUNK = 1 << 20
-KERNEL_STEP = 1 << 28
+STEP = 1 << 25
 _UNSUPPORTED = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY}
 
 
@@ -49,21 +49,44 @@ class Readers(ExitStack):
             yield block
             position += wanted
 
-    def copy(self, span: ByteRange, destination: int, offset: int) -> None:
-        """The bytes of a range into the file `destination` at `offset`."""
+    def copy(self, span: ByteRange, destination: WriteBehind, offset: int) -> None:
+        """The bytes of a range into the destination at `offset`."""
         done = 0
         for in_kernel in _KERNEL_COPIES:
             done += _copy_in_kernel(in_kernel, self.descriptor(span.path), destination, span, offset, done)
         rest = ByteRange(span.path, span.offset + done, span.nbytes - done)
         for block in self.chunks(rest):
-            write_all(destination, block, offset + done)
+            destination.write(block, offset + done)
             done += len(block)
+
+
+class WriteBehind:
+    """A file written from front to back whose bytes go to the disk while the next ones are made.
+
+    Without that the disk stands still until the file is synced at the end, and everybody waits. `active` is for files
+    that will be synced.
+    """
+
+    def __init__(self, descriptor: int, *, active: bool = True) -> None:
+        self.descriptor = descriptor
+        self.begun = 0 if active and sys.platform == "linux" else None
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        write_all(self.descriptor, data, offset)
+        self.reached(offset + len(data))
+
+    def reached(self, position: int) -> None:
+        """Everything before `position` is written; let the disk have it once there is enough of it."""
+        if self.begun is not None and position - self.begun >= STEP:
+            # On Linux this starts writing dirty pages back and returns; what is still dirty stays in the page cache.
+            os.posix_fadvise(self.descriptor, self.begun, position - self.begun, os.POSIX_FADV_DONTNEED)
+            self.begun = position
 
 
 def _copy_in_kernel(
     copy: Callable[[int, int, int, int, int], int],
     source: int,
-    destination: int,
+    destination: WriteBehind,
     span: ByteRange,
     offset: int,
     done: int,
@@ -72,7 +95,8 @@ def _copy_in_kernel(
     start = done
     while done < span.nbytes:
         try:
-            count = copy(source, destination, min(KERNEL_STEP, span.nbytes - done), span.offset + done, offset + done)
+            count = min(STEP, span.nbytes - done)
+            count = copy(source, destination.descriptor, count, span.offset + done, offset + done)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
@@ -80,6 +104,7 @@ def _copy_in_kernel(
         if not count:
             break
         done += count
+        destination.reached(offset + done)
     return done - start
 
 

@@ -102,17 +102,18 @@ def layout(entries: Iterable[Entry]) -> list[Entry]:
     return placed
 
 
-def encode_header(placed: Iterable[Entry], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The file's first bytes, up to the tensors: length, JSON, padding. `placed` comes from `layout`.
+def encode_header(placed: Iterable[Entry], metadata: Mapping[str, str] | None = None, padding: int = 0) -> bytes:
+    """The file's first bytes, up to the tensors: length, JSON, spaces. `placed` comes from `layout`.
 
-    Metadata keys are sorted (upstream leaves their order to chance). Raises InputError past 100 MB of header.
+    Metadata keys are sorted (upstream leaves their order to chance). `padding` is how many spaces (a multiple of 8)
+    there shall be beyond upstream's. Raises InputError past 100 MB of header.
     """
     table: dict[str, Any] = {METADATA_KEY: dict(sorted(metadata.items()))} if metadata else {}
     for entry in placed:
         span = [entry.offset, entry.offset + entry.nbytes]
         table[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": span}
     text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8 + padding)
     if len(text) > MAX_HEADER_BYTES:
         raise InputError(f"the header would take {len(text):,} bytes; safetensors allows {MAX_HEADER_BYTES:,}")
     return len(text).to_bytes(8, "little") + text

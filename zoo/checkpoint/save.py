@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from zoo.checkpoint.atomic import atomic_file, write_all
+from zoo.checkpoint.atomic import atomic_file
+from zoo.checkpoint.copying import WriteBehind
 from zoo.checkpoint.header import Entry, encode_header, layout, tied_names
 from zoo.checkpoint.sources.source import TORCH_DTYPES
 from zoo.errors import InputError, Problem
@@ -55,10 +56,11 @@ def save_tensors(
     header = encode_header(placed, {**(metadata or {}), **untold})
     digest = hashlib.sha256(header)
     with atomic_file(Path(destination)) as descriptor:
-        write_all(descriptor, header, 0)
+        file = WriteBehind(descriptor)
+        file.write(header, 0)
         for entry in placed:
             data = _bytes(kept[entry.name])
-            write_all(descriptor, data, len(header) + entry.offset)
+            file.write(data, len(header) + entry.offset)
             digest.update(data)
     return digest.hexdigest()
 

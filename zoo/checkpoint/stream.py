@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint.atomic import atomic_file, write_all
-from zoo.checkpoint.copying import CHUNK, Readers
+from zoo.checkpoint.atomic import atomic_file
+from zoo.checkpoint.copying import CHUNK, Readers, WriteBehind
 from zoo.checkpoint.expression import evaluate
 from zoo.checkpoint.header import Entry, encode_header, layout
 from zoo.checkpoint.moves import Move
@@ -24,6 +24,9 @@ from zoo.checkpoint.sources import ByteRange, Source
 from zoo.checkpoint.sources.source import NUMPY_DTYPES
 from zoo.checkpoint.spans import Span
 from zoo.errors import WorkError
+
+PAGE = 4096
+ALIGN_FROM = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class _Piece(ABC):
     def content(self, readers: Readers) -> Iterator[bytes | memoryview]:
         """The bytes, a bounded amount at a time (a transformed tensor: all of it)."""
 
-    def write(self, descriptor: int, readers: Readers) -> None:
+    def write(self, destination: WriteBehind, readers: Readers) -> None:
         position = self.offset
         for block in self.content(readers):
-            write_all(descriptor, block, position)
+            destination.write(block, position)
             position += len(block)
 
     def differs(self, descriptor: int, readers: Readers) -> int | None:
@@ -63,8 +66,8 @@ class _Copy(_Piece):
     def content(self, readers: Readers) -> Iterator[bytes]:
         return readers.chunks(self.span)
 
-    def write(self, descriptor: int, readers: Readers) -> None:
-        readers.copy(self.span, descriptor, self.offset)
+    def write(self, destination: WriteBehind, readers: Readers) -> None:
+        readers.copy(self.span, destination, self.offset)
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,15 @@ def write(
     placed = layout(Entry(move.target, move.dtype, move.shape) for move in plan.moves)
     header = encode_header(placed, metadata)
     pieces = [piece for entry in placed for piece in _pieces(moves[entry.name], entry, source, len(header))]
+    if padding := _padding(pieces):
+        header = encode_header(placed, metadata, padding)
+        pieces = [replace(piece, offset=piece.offset + padding) for piece in pieces]
     size = len(header) + sum(entry.nbytes for entry in placed)
     with Readers() as readers, atomic_file(Path(destination), sources=source.files, sync=sync) as descriptor:
-        write_all(descriptor, header, 0)
+        destination_file = WriteBehind(descriptor, active=sync)
+        destination_file.write(header, 0)
         for run in _joined(pieces):
-            run.write(descriptor, readers)
+            run.write(destination_file, readers)
         if verify_bytes:
             _verify(descriptor, header, pieces, readers, sync)
         if os.fstat(descriptor).st_size != size:
@@ -164,6 +171,20 @@ def _ranges(spans: tuple[Span, ...] | None, source: Source) -> list[ByteRange] |
     return None if spans is None else ranges
 
 
+def _padding(pieces: list[_Piece]) -> int:
+    """Spaces to add to the header so that most bytes keep their place within a page: 0 where little is to be gained.
+
+    The kernel then copies page by page; bytes that move within their pages take a quarter longer. It pays for large
+    files whose tensors stay in their order. Small ones keep the very bytes that safetensors' save_file would write.
+    """
+    shifts: Counter[int] = Counter()
+    for piece in pieces:
+        if isinstance(piece, _Copy):
+            shifts[(piece.span.offset - piece.offset) % PAGE] += piece.span.nbytes
+    shift, nbytes = max(shifts.items(), key=lambda item: item[1], default=(0, 0))
+    return shift if nbytes >= ALIGN_FROM and nbytes * 2 > shifts.total() and shift % 8 == 0 else 0
+
+
 def _joined(pieces: list[_Piece]) -> Iterator[_Piece]:
     """The pieces, with copies that follow each other in both files made one."""
     run: _Piece | None = None
@@ -188,6 +209,8 @@ def _follows(first: _Copy, second: _Copy) -> bool:
 
 def _verify(descriptor: int, header: bytes, pieces: list[_Piece], readers: Readers, sync: bool) -> None:
     """Read back and compare, while the disk is still writing."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(os.fsync, descriptor) if sync else None
         wrong = None if os.pread(descriptor, len(header), 0) == header else 0

@@ -113,6 +113,12 @@ def open_npy(path: Path, location: str) -> Source:
     return source
 
 
+def is_npz(path: Path) -> bool:
+    """Whether the zip file at `path` holds arrays rather than what torch.save puts there."""
+    with ZipDirectory(path) as archive:
+        return any(name.endswith(".npy") for name in archive.entries)
+
+
 def open_npz(path: Path, location: str) -> Source:
     """An archive of arrays; a compressed one is read array by array."""
     archive = ZipDirectory(path)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from zoo.checkpoint.sources.numpy_file import open_npy, open_npz
 from zoo.checkpoint.sources.safetensors_file import open_safetensors
 from zoo.checkpoint.sources.sharded import WEIGHT_FILES, open_sharded
 from zoo.checkpoint.sources.source import Source
-from zoo.checkpoint.sources.torch_file import UnsafePickleError, open_torch
-from zoo.checkpoint.sources.zip_directory import ZipDirectory
 from zoo.errors import InputError, WorkError, did_you_mean
 
 WRAPPERS = ("module.", "_orig_mod.", "_forward_module.", "model.")
@@ -103,12 +100,8 @@ def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -
         raise InputError(f"{location} is {_OLD_TAR}")
     if path.name.endswith(".index.json"):
         return open_sharded(path, location, lambda shard, name: _open_file(shard, name, trust_pickle, key))
-    if start.startswith(b"\x93NUMPY"):
-        return open_npy(path, location)
-    if start.startswith(b"PK\x03\x04") and _is_npz(path):
-        return open_npz(path, location)
-    if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:9] != b"{":
-        return _open_pickle(path, location, trust_pickle, key)
+    if start[8:9] != b"{" and start.startswith((b"PK\x03\x04", b"\x93NUMPY", b"\x80")):
+        return _open_foreign(path, location, start, trust_pickle, key)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return open_safetensors(path, location)
     raise InputError(
@@ -117,7 +110,15 @@ def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -
     )
 
 
-def _open_pickle(path: Path, location: str, trust_pickle: bool, key: str | None) -> Source:
+def _open_foreign(path: Path, location: str, start: bytes, trust_pickle: bool, key: str | None) -> Source:
+    """NumPy's and torch's files; their readers are imported when there is such a file."""
+    from zoo.checkpoint.sources.numpy_file import is_npz, open_npy, open_npz
+    from zoo.checkpoint.sources.torch_file import UnsafePickleError, open_torch
+
+    if start.startswith(b"\x93NUMPY"):
+        return open_npy(path, location)
+    if start.startswith(b"PK\x03\x04") and is_npz(path):
+        return open_npz(path, location)
     try:
         return open_torch(path, location, key)
     except UnsafePickleError:
@@ -126,11 +127,6 @@ def _open_pickle(path: Path, location: str, trust_pickle: bool, key: str | None)
     from zoo.checkpoint.sources.trusted import open_trusted
 
     return open_trusted(path, location, key)
-
-
-def _is_npz(path: Path) -> bool:
-    with ZipDirectory(path) as archive:
-        return any(name.endswith(".npy") for name in archive.entries)
 
 
 def find_wrappers(names: Iterable[str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -106,6 +105,8 @@ class Source(AbstractContextManager["Source"]):
 
     def sha256(self) -> str:
         """The digest of the file as it is (of a sharded checkpoint: of the shards, one after the other)."""
+        import hashlib
+
         digest = hashlib.sha256()
         for path in self.files:
             for block in blocks(path):
