@@ -94,6 +94,8 @@ def _check_chain(document: Document, path: Path, parts: Any) -> None:
 
 
 def _check_arguments(document: Document, path: Path, kind: str, name: str, factory: Factory, given: Any) -> None:
+    if kind != "modules" and not isinstance(given, dict):
+        return None  # the form of the value is the caller's to judge
     first, supplied = SUPPLIED[kind]
     known = parameters(factory, first=first, skip=supplied, auto=kind == "modules")
     arguments = given
@@ -101,7 +103,7 @@ def _check_arguments(document: Document, path: Path, kind: str, name: str, facto
         if not known:
             return document.add(path, f"{name} takes no arguments, got {shown(given)}")
         arguments = {next(iter(known)): given}
-    if kind == "optimizers" and "lr" in (arguments or {}):  # two learning rates would contradict each other
+    if kind == "optimizers" and "lr" in arguments:  # two learning rates would contradict each other
         document.add((*path, "lr"), f"{label(path)}: lr is an option of the step", "write lr beside it", at_key=True)
         known["lr"] = Parameter(Any, required=False)
     if kind in ("modules", "metrics"):  # the model and the data tell the rest

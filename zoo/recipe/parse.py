@@ -17,6 +17,7 @@ from zoo.recipe.document import Document, Path
 
 MAX_NODES = 50_000  # values after aliases are followed; stops alias bombs
 _TAG = "tag:yaml.org,2002:"
+_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _TOO_MUCH = f"more than {MAX_NODES:,} values, counting what aliases repeat"
 
 _HINTS = (  # PyYAML's words -> what to do about it
@@ -136,6 +137,11 @@ class _Reader:
     def _note(self, node: Node, message: str, suggestion: str | None = None) -> None:
         self.document.problems.append(Problem(message, self._at(node), suggestion))
 
+    def _check_text(self, node: Node) -> None:
+        """Escapes can write what no file name or terminal takes: control characters, halves of surrogate pairs."""
+        if _NO_TEXT.search(node.value):
+            self._note(node, "a character that no text holds", "remove its escape sequence")
+
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
         self._standard(node, "map")
         pairs: dict[str, tuple[Node, Node]] = {}
@@ -150,6 +156,7 @@ class _Reader:
                 message = f"{key.value!r} is written twice; the first is in line {first}"
                 self._note(key, message, "remove one of them")
             else:
+                self._check_text(key)
                 pairs[key.value] = (key, value)
         for source in merged:
             self._merge(source, pairs)
@@ -182,6 +189,7 @@ class _Reader:
     def _scalar(self, node: Node) -> Any:
         if not self._standard(node, "str", "null", "bool", "int", "float", "merge"):
             return node.value
+        self._check_text(node)
         try:
             return _convert(node.tag.removeprefix(_TAG), node.value)
         except ValueError:

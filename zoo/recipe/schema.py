@@ -119,6 +119,7 @@ def _named(kind: str) -> Schema:
             continue
         bare.append(name)
         if factory is None:
+            given[name] = {"type": "object"}
             continue
         known = parameters(factory, first=first, skip=supplied, auto=kind == "modules")
         options = _object(model_of(known, optional=True, extra="allow" if is_open(factory) else "forbid"))

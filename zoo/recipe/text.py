@@ -11,6 +11,8 @@ MAX_BYTES = 1_000_000  # a long recipe is 5 kB; a remap with a thousand rules is
 
 def read_text(path: str) -> str:
     """The text of the file at `path`. Raises InputError when it is missing, a folder, too large or not UTF-8."""
+    if not path:
+        raise InputError("the name of the recipe is empty", suggestion="name a YAML file")
     file = Path(path)
     try:
         if file.is_dir():
