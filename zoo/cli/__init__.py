@@ -40,8 +40,9 @@ Commands:
 {commands}
 
 Options:
-  --version  the version of zoo
-  --help     this page; `zoo COMMAND --help` shows a command's options and examples
+  --version           the version of zoo
+  --completion SHELL  a script for bash, zsh or fish: eval "$(zoo --completion bash)"
+  --help              this page; `zoo COMMAND --help` shows a command's options and examples
 
 Examples:
   zoo list 'timm/resnet*'
@@ -66,6 +67,10 @@ def _dispatch(arguments: Sequence[str]) -> None:
             print(OVERVIEW.format(commands="\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())), end="")
         case ["--version" | "-V"]:
             print(f"zoo {_version()}")
+        case ["--completion", ("bash" | "zsh" | "fish") as shell]:
+            print(importlib.import_module("zoo.cli.completion").SCRIPTS[shell], end="")
+        case ["--complete", *words]:
+            print("\n".join(importlib.import_module("zoo.cli.completion").candidates(words, COMMANDS)))
         case [name, *rest] if name in COMMANDS:
             _run_command(name, rest)
         case [name, *_]:
