@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
+from zoo import registry
 from zoo.recipe import Recipe, load_recipe
+
+
+FIRST_PARTY = ("zoo-kit", "zoo-timm", "zoo-torchvision", "zoo-sklearn", "zoo-tutorial", "zoo-efficientnet-lite")
+
+
+@pytest.fixture(autouse=True)
+def _first_party_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suggestions come from what is installed: a stranger's plugin must not change what these tests expect."""
+    rows = tuple(row for row in registry.entries() if row.distribution in FIRST_PARTY)
+    monkeypatch.setattr(registry, "entries", lambda: rows)
 
 
 @pytest.fixture

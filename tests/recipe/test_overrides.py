@@ -77,9 +77,9 @@ def test_a_section_that_was_not_there(load: Callable[..., Recipe]) -> None:
 
 def test_a_mistake_is_placed_at_its_flag_and_as_json(load: Callable[..., Recipe]) -> None:
     with pytest.raises(InputError) as caught:
-        load(RECIPE, "steps.1.train={epochs: 0, lr: 0}", "data.source=sklearn/digit")
+        load(RECIPE, "steps.1.train={epochs: 0, lr: 0}", "data.source=sklearn/digitss")
     assert [str(problem) for problem in caught.value.problems] == [
-        "--set data.source: no dataset is called 'sklearn/digit' (did you mean sklearn/digits?)",
+        "--set data.source: no dataset is called 'sklearn/digitss' (did you mean sklearn/digits?)",
         "--set steps.1.train: train.epochs: expected an integer above 0, got 0",
         "--set steps.1.train: train.lr: expected a number above 0, got 0",
     ]
