@@ -31,13 +31,13 @@ class Trace(TorchFunctionMode):
         self.arrived: dict[str, Shape | None] = {}
         self.order: list[str] = []
         self.stand_ins: dict[int, Tensor] = {}
-        self._touched: set[int] = set()
+        self._touched: dict[int, None] = {}  # in order of first use
         self._running: list[nn.Module] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self._touched.update(id(tensor) for tensor in tensors_in((args, kwargs)))
+        self._touched.update(dict.fromkeys(id(tensor) for tensor in tensors_in((args, kwargs))))
         return func(*args, **(kwargs or {}))
 
     @contextlib.contextmanager
@@ -60,6 +60,11 @@ class Trace(TorchFunctionMode):
             if not inside_dead and _has_state(module) and not any(map(self._used, module.modules())):
                 dead.append(path)
         return dead
+
+    def first_uses(self) -> dict[int, int]:
+        """By id of a model's tensor: the place of its first use among those of all tensors, in order of execution."""
+        places = {touched: place for place, touched in enumerate(self._touched)}
+        return {own: places[id(tensor)] for own, tensor in self.stand_ins.items() if id(tensor) in places}
 
     def where(self) -> str:
         """The innermost module that was running when the pass stopped, in words."""

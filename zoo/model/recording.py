@@ -1,0 +1,107 @@
+"""Record one forward pass: what goes in and comes out of chosen modules, and the operations in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from zoo.model.trace import tensors_in
+
+SHAPING = frozenset(
+    "__get__ __getitem__ __setitem__ view reshape flatten permute transpose contiguous size dim unsqueeze squeeze chunk "
+    "split unbind expand unflatten roll cat stack type_as to clone detach dropout __len__ numel new_zeros".split()
+)
+"""Operations that move values without changing them; two networks may differ in these and compute the same."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A chosen module's first input or output, at `step` in the pass."""
+
+    path: str
+    way: str  # "in" or "out"
+    value: Tensor
+    step: int
+
+
+@dataclass
+class Recording:
+    """One pass. `events` are in order of execution; `operations` pairs a step with an operation, in words."""
+
+    output: Tensor | None = None
+    events: list[Event] = field(default_factory=list)
+    operations: list[tuple[int, str]] = field(default_factory=list)
+
+    def event(self, path: str, way: str) -> Event | None:
+        return next((event for event in self.events if (event.path, event.way) == (path, way)), None)
+
+    def between(self, first: int, last: int) -> list[str]:
+        """The operations after step `first` and before step `last` that change values."""
+        return [words for step, words in self.operations if first < step < last]
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, model: nn.Module, paths: Iterable[str]) -> None:
+        super().__init__()
+        self.recording = Recording()
+        self._chosen = {module: path for path, module in model.named_modules() if path in set(paths)}
+        self._step = 0
+        self._seen: set[tuple[str, str]] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self._step += 1
+        name = getattr(func, "__name__", str(func))
+        if name.rstrip("_") not in SHAPING and not name.startswith("__"):
+            self.recording.operations.append((self._step, _words(name, args, kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+    def note(self, module: nn.Module, way: str, values: Any) -> None:
+        path, tensor = self._chosen[module], next(tensors_in(values), None)
+        if tensor is not None and (path, way) not in self._seen:
+            self._seen.add((path, way))
+            self._step += 1
+            self.recording.events.append(Event(path, way, tensor.detach().clone(), self._step))
+
+
+def _words(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """`gelu(approximate=tanh)`: the operation, with the settings that change what it computes."""
+    told = {key: value for key, value in kwargs.items() if isinstance(value, str | int | float | tuple | list)}
+    if name == "pad" and len(args) > 1:
+        told["pad"] = tuple(args[1])
+    told = {key: value for key, value in told.items() if key not in ("inplace", "training", "dim", "_stacklevel")}
+    settings = ", ".join(f"{key}={value}" for key, value in told.items())
+    return f"{name.rstrip('_')}({settings})" if settings else name.rstrip("_")
+
+
+def record(model: nn.Module, inputs: Tensor, paths: Iterable[str]) -> Recording:
+    """Run `model` on `inputs` in evaluation mode without autograd; modes are put back.
+
+    Raises whatever forward raises.
+    """
+    recorder = _Recorder(model, paths)
+    hooks = [m.register_forward_pre_hook(lambda m, a, k: recorder.note(m, "in", (a, k)), with_kwargs=True)
+             for m in recorder._chosen]  # fmt: skip
+    hooks += [m.register_forward_hook(lambda m, _, out: recorder.note(m, "out", out)) for m in recorder._chosen]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad(), recorder:
+            recorder.recording.output = main_output(model.eval()(inputs))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for hook in hooks:
+            hook.remove()
+    return recorder.recording
+
+
+def main_output(output: Any) -> Tensor:
+    """The logits of an output: the field of that name, else the first tensor."""
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    return found if isinstance(found, Tensor) else next(tensors_in(output))
