@@ -179,7 +179,7 @@ def _describe(data: Data, train: Chosen) -> tuple[tuple[str, ...], int]:
             classes = tuple(str(index) for index in range(int(max(split.targets_of(data.train))) + 1))
         return classes, len(classes)
     dataset, indices = train
-    outputs = int(np.size(dataset[int(indices[0])][1]))
+    outputs = int(np.asarray(dataset[int(indices[0])][1]).size)  # np.size(tensor) is a method
     if classes and len(classes) != outputs:
         raise InputError(f"targets have {outputs} values, but there are {len(classes)} class names")
     return classes, outputs
