@@ -150,7 +150,7 @@ def _plan(source: Source, remap: Remap, target: Target | None, backwards: bool, 
     inverse = invert(rules)
     plan = make_plan(source.entries, inverse, target, aliases=source.aliases)
     if not plan.idle:
-        check_inverse(rules, inverse, source.entries, source.aliases)
+        check_inverse(rules, source.entries, source.aliases)
     return Planned(plan, tuple(inverse), (*source.notes, *notes))
 
 

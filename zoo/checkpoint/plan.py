@@ -18,6 +18,7 @@ from zoo.checkpoint.expression import FLOATING, Expression
 from zoo.checkpoint.header import Entry
 from zoo.checkpoint.moves import Mismatch, Move, Target
 from zoo.checkpoint.rules import Claim, Rule, Surroundings, run
+from zoo.checkpoint.rules.base import one_tensor
 from zoo.errors import Problem
 
 
@@ -33,7 +34,7 @@ class Plan:
         mismatched: right name, wrong shape.
         dropped: name -> the rule that dropped it.
         initialised: name -> what in it is new and comes from no source.
-        claims: pairs of tensors that must hold the same values, since only one of them is kept.
+        claims: pairs of tensors that must hold the same bits, or something is lost.
         unused: rules, with their parts that found nothing to do.
         idle: whether there were rules and not one of them found anything to do.
         target: what was to be filled, or None.
@@ -174,7 +175,7 @@ def make_plan(
         initialised=outcome.initialised,
         claims=outcome.claims,
         unused=outcome.unused,
-        idle=outcome.idle,
+        idle=bool(rules) and len(outcome.idle) == len(rules),
         target=target,
     )
     return plan if target is None else _against(plan, target)
@@ -229,7 +230,7 @@ def _once(
             continue
         moves[name] = fitting[given[0]]
         claims += [
-            Claim(other, fitting[other], given[0], fitting[given[0]])
+            one_tensor(other, fitting[other], given[0], fitting[given[0]])
             for other in given[1:]
             if fitting[other] != fitting[given[0]]
         ]

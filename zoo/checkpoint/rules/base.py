@@ -26,12 +26,22 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Claim:
-    """Two tensors that must hold the same values, or something is lost when only `canonical` is kept."""
+    """Two tensors that must hold the same bits, or something is lost; `message` and `suggestion` say what."""
 
-    alias: str
-    value: Expression
-    canonical: str
-    canonical_value: Expression
+    first: Expression
+    second: Expression
+    message: str
+    suggestion: str
+
+
+def one_tensor(alias: str, value: Expression, canonical: str, other: Expression) -> Claim:
+    """The claim that two names can stand for one tensor."""
+    return Claim(
+        value,
+        other,
+        f"{alias!r} and {canonical!r} are to be one tensor, but the source has two different ones",
+        f"choose: drop the one that is not wanted, for example `drop: ^{alias}$`",
+    )
 
 
 @dataclass

@@ -27,15 +27,13 @@ def invert(rules: Sequence[Rule]) -> list[Rule]:
 
 
 def check_inverse(
-    rules: Sequence[Rule],
-    inverse: Sequence[Rule],
-    entries: Mapping[str, Entry],
-    aliases: Mapping[str, str] | None = None,
+    rules: Sequence[Rule], entries: Mapping[str, Entry], aliases: Mapping[str, str] | None = None
 ) -> None:
-    """Prove on names, dtypes and shapes that `rules` lead from what `inverse` makes of `entries` back to them.
+    """Prove on names, dtypes and shapes that `rules` lead from what their inverse makes of `entries` back to them.
 
     Raises InputError where they do not, and where a name has two ways back.
     """
+    inverse = invert(rules)
     _check_one_way(inverse, entries, aliases or {})
     back = run(inverse, entries, aliases)
     there = {name: Entry(name, value.dtype, value.shape) for name, value in back.values.items()}
@@ -52,6 +50,8 @@ def check_inverse(
             f"the rules do not lead back to this file: {len(odd)} of its tensors, {odd[0]!r} first, would not come out "
             "of them again; is it in the layout that the rules lead to?"
         )
+    if one_sided := [rule for rule in again.idle if not all(step in back.idle for step in rule.inverse())]:
+        raise InputError(f"{one_sided[0]} does something backwards that it does not do forwards: names overlap")
 
 
 def _check_one_way(inverse: Sequence[Rule], entries: Mapping[str, Entry], aliases: Mapping[str, str]) -> None:

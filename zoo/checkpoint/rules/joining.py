@@ -154,7 +154,7 @@ class ConcatRule(_FromMany):
     def join(self, values: Sequence[Expression]) -> Expression:
         whole = make(Concat(self.axis), *values)
         found = tuple(value.shape[self.axis] for value in values)
-        if found != self.shares(whole.shape[self.axis]):
+        if found != (self.sizes or found[:1] * len(found)):
             raise ShapeError(f"its parts have {list(found)} positions in axis {self.axis}; say `sizes: {list(found)}`")
         return whole
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from zoo.checkpoint.expression import FLOATING, Expression, Operation, ShapeError
-from zoo.checkpoint.operations import Cast, Permute, Reshape, Slice, check_axis
+from zoo.checkpoint.operations import Cast, Permute, Reshape, Slice, check_axis, make
 from zoo.checkpoint.rules import reading
-from zoo.checkpoint.rules.base import Rule, State, matching, said
+from zoo.checkpoint.rules.base import Claim, Rule, State, matching, said
 from zoo.checkpoint.rules.patterns import InversionError, Pattern
 from zoo.errors import Location
 
@@ -34,24 +34,31 @@ class _EachMatch(Rule):
 
 @dataclass(frozen=True)
 class CastRule(Rule):
-    """Convert to another dtype: the tensors that match, or all floating-point ones. `source` limits it to a dtype."""
+    """Convert to another dtype: the tensors that match, or all floating-point ones. `source` limits it to a dtype;
+    `exact` makes it an error where a value would be rounded."""
 
     kind: ClassVar[str] = "cast"
     to: str
     match: Pattern | None = None
     source: str | None = None
+    exact: bool = False
 
     @classmethod
     def parse(cls, value: Any, location: Location | None) -> CastRule:
-        parts = reading.options(value, "to", ["to"], ["match", "from"])
+        parts = reading.options(value, "to", ["to"], ["match", "from", "exact"])
         match = reading.pattern(parts["match"], "match") if "match" in parts else None
         source = reading.dtype(parts["from"], "from") if "from" in parts else None
-        return cls(reading.dtype(parts["to"], "to"), match, source, location=location)
+        exact = reading.boolean(parts.get("exact", False), "exact")
+        return cls(reading.dtype(parts["to"], "to"), match, source, exact, location=location)
 
     def apply(self, state: State) -> list[str]:
         chosen = [name for name, value in state.values.items() if self._takes(name, value)]
         for name in chosen:
+            before = state.values[name]
             state.change(name, self, lambda _: Cast(self.to))
+            if self.exact and (after := state.values[name]) != before:
+                message = f"{self} would round values of {name!r}"
+                state.claims.append(Claim(make(Cast(before.dtype), after), before, message, "narrow it with `match`"))
         return [] if chosen else [str(self.match or self.source or self.to)]
 
     def _takes(self, name: str, value: Expression) -> bool:
@@ -63,12 +70,13 @@ class CastRule(Rule):
             raise InversionError("it does not say what the dtype was; say `from: …`")
         if self.to not in _WIDENING.get(self.source, ()):
             raise InversionError(f"{self.to} does not hold every value of {self.source}")
-        return [CastRule(self.source, self.match, self.to)]
+        return [CastRule(self.source, self.match, self.to, exact=True)]
 
     def value(self) -> Any:
         to = reading.dtype_name(self.to)
         source = None if self.source is None else reading.dtype_name(self.source)
-        parts = said(**{"to": to, "match": None if self.match is None else str(self.match), "from": source})
+        match = None if self.match is None else str(self.match)
+        parts = said(**{"to": to, "match": match, "from": source, "exact": self.exact or None})
         return parts if len(parts) > 1 else to
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from zoo.checkpoint.rules import reading
-from zoo.checkpoint.rules.base import Claim, Rule, State, matching
+from zoo.checkpoint.rules.base import Rule, State, matching, one_tensor
 from zoo.checkpoint.rules.patterns import InversionError, Pattern, PatternError, Template
 from zoo.checkpoint.rules.renaming import Renaming, parse_replacement
 from zoo.errors import InputError, Location
@@ -210,7 +210,7 @@ class Tie(_Pairing):
                 location=self.location,
             )
         if own is not None and own != value:
-            state.claims.append(Claim(alias, own, canonical, value))
+            state.claims.append(one_tensor(alias, own, canonical, value))
         state.values[alias] = value
         state.shared.add(alias)
 

@@ -16,12 +16,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any
 
 MAX_PATTERN = 1000  # characters; a longer pattern in a shared file is an accident or an attack
 PLACEHOLDER = re.compile(r"\{([^{}\d,][^{}]*|\d+\*[^{}]*)\}")
 _INTEGER = re.compile(r"(?:(\d+)\*)?([A-Za-z])(?:([+-])(\d+))?")
 _WORD = re.compile(r"([A-Za-z_]\w+)(\*|=[^{}]*)?")
-_REPEATED_REPEAT = re.compile(r"\((?:[^()\\]|\\.)*(?<!\\)[+*](?:[^()\\]|\\.)*\)[+*{]")
+
+_REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
 
 Bindings = Mapping[str, int | str]
 
@@ -163,12 +166,26 @@ def _spell(part: Placeholder) -> str:
 def parse_regex(text: str) -> re.Pattern[str]:
     """The compiled expression. Raises PatternError for a bad one, and for one made to take for ever."""
     _check_length(text)
-    if _REPEATED_REPEAT.search(text):
-        raise PatternError("a repeated group with a repetition in it can take for ever; write it without nesting")
     try:
+        if _explodes(_parser.parse(text), repeated=False):
+            raise PatternError(
+                f"{text!r} repeats a group that holds a repetition or alternatives, which can take for ever; write it "
+                "without nesting"
+            )
         return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise PatternError(f"{text!r} is no regular expression: {error}") from error
+
+
+def _explodes(node: Any, repeated: bool) -> bool:
+    """Whether a repetition has in it another one, or alternatives: what makes matching exponential in the key."""
+    if isinstance(node, tuple) and len(node) == 2 and str(node[0]) in _REPEATS:
+        most, inside = node[1][1], node[1][2]
+        return (repeated and most > 1) or _explodes(inside, repeated or most > 1)
+    if isinstance(node, tuple) and len(node) == 2 and str(node[0]) == "BRANCH" and repeated:
+        return True
+    children = node if isinstance(node, list | tuple | _parser.SubPattern) else ()
+    return any(_explodes(child, repeated) for child in children if not isinstance(child, str | int))
 
 
 def _check_length(text: str) -> None:

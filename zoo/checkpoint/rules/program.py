@@ -15,7 +15,7 @@ class Outcome:
     """What a program makes of a source's names.
 
     `values` are the tensors it leads to, each once; `ties` maps further names of such a tensor to the name it stands
-    under. `unused` pairs a rule with each of its parts that found nothing to do; `idle` says that no rule did anything.
+    under. `unused` pairs a rule with each of its parts that found nothing to do; `idle` rules did nothing at all.
     """
 
     values: dict[str, Expression]
@@ -24,7 +24,7 @@ class Outcome:
     initialised: dict[str, str]
     claims: tuple[Claim, ...]
     unused: tuple[tuple[Rule, str], ...]
-    idle: bool
+    idle: tuple[Rule, ...]
 
 
 def run(
@@ -39,14 +39,15 @@ def run(
     """
     state = start(entries, aliases or {}, surroundings or Surroundings())
     unused: list[tuple[Rule, str]] = []
-    busy = not rules
+    idle: list[Rule] = []
     for rule in rules:
         before = list(state.values.items())
         parts = rule.apply(state)
         unused += [(rule, part) for part in parts]
-        busy |= not parts or before != list(state.values.items())
+        if parts and before == list(state.values.items()):
+            idle.append(rule)
     values, ties = _once(state)
-    return Outcome(values, ties, state.dropped, state.initialised, tuple(state.claims), tuple(unused), idle=not busy)
+    return Outcome(values, ties, state.dropped, state.initialised, tuple(state.claims), tuple(unused), tuple(idle))
 
 
 def start(entries: Mapping[str, Entry], aliases: Mapping[str, str], surroundings: Surroundings) -> State:

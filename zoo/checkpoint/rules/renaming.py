@@ -91,6 +91,8 @@ def _pieces(pattern: str) -> tuple[bool, bool, list[str | tuple[str]]]:
             pieces.append((inside,))
         elif rest[0] == "\\" and len(rest) > 1 and not rest[1].isalnum():
             pieces, rest = [*pieces, rest[1]], rest[2:]
+        elif rest[0] == "." and rest[1:2] not in ("*", "+", "?", "{"):
+            pieces, rest = [*pieces, "."], rest[1:]  # in a key's pattern a bare dot means a dot
         elif rest[0] in _SPECIAL or rest[0] == "\\":
             raise InversionError(
                 f"{rest[0]!r} in {pattern!r} stands for more than one text; write a template with {{i}} instead, "
