@@ -82,6 +82,6 @@ def test_listing_imports_no_framework_at_all():
 
 def test_tags_are_told_without_torch():
     statement = (
-        "from zoo import registry; registry.load_source(registry.resolve('timm/resnet50', None)).tags('resnet50')"
+        "from zoo import registry; from zoo.cli.show import read; assert read(registry.resolve({!r}, None))['tags']"
     )
-    assert heavy_after(statement) == {}
+    assert heavy_after(statement.format("timm/resnet50"), statement.format("torchvision/vit_b_16")) == {}

@@ -31,30 +31,33 @@ def command(
         zoo show efficientnet-lite/lite0 --json
     """
     component = registry.resolve(name, kind_called(kind))
-    facts = about(component)
+    facts = read(component)
     if as_json:
-        print(json.dumps(facts | more_about(component), indent=1))
+        print(json.dumps(facts | ask(component), indent=1))
         return
-    print(as_text(facts), flush=True)
-    print(details_as_text(more_about(component)), end="")
+    print(as_text(facts), flush=True)  # asking may import a framework, which takes seconds
+    print("".join(f"{line}\n" for line in _aligned(_rows(ask(component)))), end="")
 
 
-def about(component: Component) -> Facts:
-    """What a component says of itself, mostly without importing it."""
+def read(component: Component) -> Facts:
+    """What can be read about a component: torch is not imported for it."""
     described = describe(component)
     row = {key: getattr(component, key) for key in ("name", "kind", "plugin", "version", "distribution", "target")}
-    return row | {
+    facts = row | {
         "status": component.status,
         "signature": described.signature,
         "documentation": described.documentation,
         "contract": CONTRACTS[component.kind],
     }
-
-
-def more_about(component: Component) -> Facts:
-    """What only asking the plugin can tell: weights and preprocessing, where weights lie, a remap's rules."""
     if component.kind == "architectures":
-        return _architecture(component)
+        source: Any = registry.load_source(component) if component.member else None
+        facts["tags"] = list(source.tags(component.member)) if hasattr(source, "tags") else []
+        facts["weights"] = weights_for(component.name)
+    return facts
+
+
+def ask(component: Component) -> Facts:
+    """What only the plugin itself can tell: preprocessing, where weights lie, a remap's rules."""
     if component.kind == "weights":
         weights = registry.load(component)()
         facts = {key: getattr(weights, key) for key in ("location", "architecture", "sha256", "license", "source")}
@@ -62,17 +65,9 @@ def more_about(component: Component) -> Facts:
         return facts | {"preprocessing": weights.preprocessing.as_dict() if weights.preprocessing else None}
     if component.kind == "remaps":
         return {"rules": list(registry.load(component)())}
+    if component.member and hasattr(source := registry.load_source(component), "preprocessing"):
+        return {"preprocessing": source.preprocessing(component.member, None).as_dict()}
     return {}
-
-
-def _architecture(component: Component) -> Facts:
-    source, member = registry.load_source(component), component.member
-    offers = {offer: member is not None and hasattr(source, offer) for offer in ("tags", "preprocessing")}
-    return {
-        "tags": source.tags(member) if offers["tags"] else [],
-        "weights": weights_for(component.name),
-        "preprocessing": source.preprocessing(member, None).as_dict() if offers["preprocessing"] else None,
-    }
 
 
 def weights_for(architecture: str) -> list[str]:
@@ -88,29 +83,31 @@ def weights_for(architecture: str) -> list[str]:
 
 
 def as_text(facts: Facts) -> str:
-    """The facts that need no asking, for people."""
+    """What was read, for people."""
     documentation = "".join(f"\n  {line}".rstrip(" ") for line in facts["documentation"].splitlines())
-    plugin = f"{facts['plugin']} {facts['version']} (distribution {facts['distribution']}, {facts['target']})"
     head = [facts["name"], f"  {facts['signature']}", documentation.removeprefix("\n"), ""]
+    plugin = f"{facts['plugin']} {facts['version']} (distribution {facts['distribution']}, {facts['target']})"
     rows = {"kind": facts["kind"], "plugin": plugin, "contract": facts["contract"]}
-    return "\n".join([*head, *_aligned(rows)])
+    return "\n".join([*head, *_aligned(rows | _rows({key: facts.get(key) for key in ("tags", "weights")}))])
 
 
-def details_as_text(details: Facts) -> str:
-    """The facts the plugin was asked for, for people."""
+def _rows(facts: Facts) -> dict[str, str]:
+    """Facts as lines of text, those without content left out."""
     rows: dict[str, str] = {}
-    for key, value in details.items():
-        if key == "preprocessing" and value:
+    for key, value in facts.items():
+        if not value:
+            continue
+        if key == "preprocessing":
             rows |= _preprocessing(value)
-        elif key == "tags" and value:
+        elif key == "tags":
             rows[key] = f"{value[0]} (default){''.join(f', {tag}' for tag in value[1:])}"
-        elif key == "classes" and value:
+        elif key == "classes":
             rows[key] = f"{len(value):,}: {', '.join(value[:3])}, …"
         elif key == "rules":
             rows[key] = "".join(f"\n    - {json.dumps(rule)}" for rule in value)
-        elif value:
+        else:
             rows[key] = ", ".join(value) if isinstance(value, list) else str(value)
-    return "".join(f"{line}\n" for line in _aligned(rows))
+    return rows
 
 
 def _preprocessing(values: Facts) -> dict[str, str]:
