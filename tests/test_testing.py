@@ -17,12 +17,12 @@ from zoo.testing import (
 
 class TestSwapHead(SurgeryContract):
     component = "kit/swap_head"
-    arguments = {"num_classes": 5}  # noqa: RUF012
+    arguments = {"num_classes": 5}
 
 
 class TestAddModule(SurgeryContract):
     component = "kit/add_module"
-    arguments = {"name": "add_linear", "module": {"Linear": {"out_features": 10}}}  # noqa: RUF012
+    arguments = {"name": "add_linear", "module": {"Linear": {"out_features": 10}}}
 
 
 class TestAllButHead(FreezingContract):
@@ -31,7 +31,7 @@ class TestAllButHead(FreezingContract):
 
 class TestBelow(FreezingContract):
     component = "kit/below"
-    arguments = {"module": "features.6"}  # noqa: RUF012
+    arguments = {"module": "features.6"}
 
 
 class TestLite0(WeightsContract):
@@ -44,7 +44,7 @@ class TestLukemelas(RemapContract):
 
 class TestMyLinear(ModuleContract):
     component = "tutorial/MyLinear"
-    arguments = {"in_features": 4, "out_features": 3}  # noqa: RUF012
+    arguments = {"in_features": 4, "out_features": 3}
     input_shape = (2, 4)
 
 

@@ -50,7 +50,7 @@ def fashion(tmp_path):
 
 class TestFakeData(DatasetContract):
     component = "torchvision/FakeData"
-    arguments = {"size": 10, "num_classes": 4, "image_size": 16}  # noqa: RUF012
+    arguments = {"size": 10, "num_classes": 4, "image_size": 16}
 
 
 class TestFashion:
