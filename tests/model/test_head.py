@@ -118,11 +118,12 @@ def test_swap_head_finds_it_whatever_it_is_called(name):
         ("timm/ghostnet_050", 64),
     ],
 )
-@pytest.mark.parametrize("training", [True, False])
-def test_a_real_batch_comes_out_with_a_column_for_each_class(name, size, training):
-    model = swap_head(build(name).model.train(training), num_classes=CLASSES)
-    assert all(module.training is training for module in model.modules())
-    output = model(torch.randn(2, 3, size, size))
+def test_a_real_batch_comes_out_with_a_column_for_each_class(name, size):
+    model = swap_head(build(name).model, num_classes=CLASSES)
+    images = torch.randn(2, 3, size, size)
+    assert all(module.training for module in model.modules())
+    assert model.eval()(images).shape == (2, CLASSES)
+    output = model.train()(images)
     assert output.shape == (2, CLASSES)
     output.sum().backward()
     for head in find_heads(model):
@@ -194,6 +195,14 @@ def test_a_network_on_features_needs_no_image():
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10), nn.ReLU())
     assert find_head(model) == "3"
     assert swap_head(model, num_classes=CLASSES)(torch.randn(2, 1, 28, 28)).shape == (2, CLASSES)
+
+
+def test_a_network_on_small_grey_images():
+    convolutions = [nn.Conv2d(1, 4, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    model = nn.Sequential(nn.Sequential(*convolutions), nn.Linear(4 * 12 * 12, 10), nn.Softmax(1))
+    assert find_head(model) == "1"
+    replace_module(model, path="1", module={"Linear": {"out_features": 3}})
+    assert model(torch.randn(2, 1, 28, 28)).shape == (2, 3)
 
 
 def test_a_trunk_has_no_head():

@@ -332,7 +332,7 @@ OPTIONS = settings(
 )
 
 
-@settings(OPTIONS, max_examples=15)
+@settings(OPTIONS, max_examples=10)
 @given(chains())
 def test_any_chain_replays_to_the_same_structure(chain):
     check_chain(chain)

@@ -15,6 +15,8 @@ from zoo.model.paths import get_module
 from zoo.model.trace import Shape
 from zoo.model.wiring import runs_in_order
 
+_SIDES = (224, 32, 28, 64, 96)  # of images, where nobody says: ImageNet, CIFAR, MNIST, and others in use
+
 
 class Arrivals:
     """Shapes inside `model`, found when first asked for.
@@ -30,7 +32,7 @@ class Arrivals:
     @functools.cached_property
     def furthest(self) -> Pass:
         best: Pass | None = None
-        for size in _likely_inputs(self.model, self.context):
+        for size in dict.fromkeys(_likely_inputs(self.model, self.context)):
             done = attempt(self.model, size)
             if done.error is None:
                 return done
@@ -86,18 +88,16 @@ class Arrivals:
 
 
 def _likely_inputs(model: nn.Module, context: Context | None) -> Iterator[Shape]:
-    size: Shape = (BATCH, 3, 224, 224)
     told = getattr(model, "default_cfg", None)
+    first = next((layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)), None)
+    channels = first.in_channels if isinstance(first, nn.Conv2d) else 3
     if context is not None:
-        size = input_shape(context.preprocessing)
+        yield input_shape(context.preprocessing)
+        yield (BATCH, channels, *context.preprocessing.size)
     elif isinstance(told, dict) and told.get("input_size"):  # timm's models say what they were made for
-        size = (BATCH, *told["input_size"])
-    yield size
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d):
-            if layer.in_channels != size[1]:
-                yield (BATCH, layer.in_channels, *size[2:])
-            return
-        if isinstance(layer, nn.Linear):
-            yield (BATCH, layer.in_features)
-            return
+        yield (BATCH, *told["input_size"])
+    elif not isinstance(first, nn.Linear):
+        yield from ((BATCH, channels, side, side) for side in _SIDES)
+    if isinstance(first, nn.Linear):
+        yield (BATCH, first.in_features)
+        yield (BATCH, channels, _SIDES[0], _SIDES[0])
