@@ -24,6 +24,8 @@ PLUGIN = """
     stack = acme_surgeries:stack
     fails = acme_surgeries:fails
     forgets = acme_surgeries:forgets
+    typed = acme_typed:typed
+    unkept = acme_surgeries:unkept
     [zoo.modules]
     cosine = acme_surgeries:Cosine
 """
@@ -60,12 +62,28 @@ SURGERIES = """
 
     def forgets(model):
         model.forgotten = nn.ReLU()
+
+    def unkept(model, *, context):
+        context.resolved["tensor"] = torch.zeros(1)
+        return model
+"""
+TYPED = """
+    from __future__ import annotations
+    from typing import TYPE_CHECKING
+    if TYPE_CHECKING:
+        from torch import nn
+        from zoo.model.modules import ModuleSpec
+
+    def typed(model: nn.Module, *, module: ModuleSpec | None = None, width: int | str, mode: str = "auto", **more):
+        model.typed = module.build()
+        model.told = (width, mode, more)
+        return model
 """
 
 
 @pytest.fixture
 def acme(plugins):
-    plugins.write("zoo-acme", PLUGIN, acme_surgeries=SURGERIES)
+    plugins.write("zoo-acme", PLUGIN, acme_surgeries=SURGERIES, acme_typed=TYPED)
 
 
 @pytest.fixture
@@ -193,11 +211,21 @@ def test_a_plugins_module_is_a_head(acme, vgg):
     assert_replays(vgg)
 
 
+def test_annotations_that_only_type_checkers_see(acme, vgg):
+    operate(vgg, "typed", {"module": "ReLU", "width": 3, "mode": "auto", "deep": 7}, TEN)
+    assert type(vgg.model.typed).__name__ == "ReLU"
+    assert vgg.model.told == (3, "auto", {"deep": 7})
+    with pytest.raises(InputError, match="width is auto, but the data does not tell it"):
+        operate(vgg, "typed", {"module": "ReLU", "width": "auto"}, TEN)
+
+
 def test_a_surgery_that_fails_says_who_failed(acme, vgg):
     with pytest.raises(WorkError, match="acme/fails failed: KeyError: 'inner'"):
         operate(vgg, "fails", {}, TEN)
     with pytest.raises(WorkError, match="acme/forgets returned NoneType; a surgery returns the model"):
         operate(vgg, "forgets", {}, TEN)
+    with pytest.raises(WorkError, match="acme/unkept leaves a record that no checkpoint can keep"):
+        operate(vgg, "unkept", {}, TEN)
     assert vgg.operations == []
 
 

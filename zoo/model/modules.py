@@ -12,7 +12,6 @@ Never a dotted path: a recipe cannot import code.
 from __future__ import annotations
 
 import inspect
-import typing
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from zoo import registry
 from zoo.errors import InputError, Problem, did_you_mean
+from zoo.model import signatures
 
 if TYPE_CHECKING:
     from zoo.model.infer import Place
@@ -153,12 +153,9 @@ def constructor(name: str) -> Callable[..., nn.Module]:
 
 
 def parameters(make: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
-    """What a module is built from, annotations resolved, without torch's `device` and `dtype`."""
-    try:
-        signature = inspect.signature(make, eval_str=True)
-    except (NameError, TypeError):  # annotations under TYPE_CHECKING cannot be resolved
-        signature = inspect.signature(make)
-    return {name: value for name, value in signature.parameters.items() if name not in _TENSOR_OPTIONS}
+    """What a module is built from, without torch's `device` and `dtype`."""
+    known = signatures.parameters(make, {"nn": nn})
+    return {name: value for name, value in known.items() if name not in _TENSOR_OPTIONS}
 
 
 def module_parameter(name: str) -> str:
@@ -171,7 +168,7 @@ def module_parameter(name: str) -> str:
 
 def _is_module(parameter: inspect.Parameter) -> bool:
     """Whether a parameter's annotation is a module, perhaps an optional one."""
-    options = typing.get_args(parameter.annotation) or (parameter.annotation,)
+    options = signatures.members(parameter.annotation)
     return any(isinstance(option, type) and issubclass(option, nn.Module | ModuleSpec) for option in options)
 
 

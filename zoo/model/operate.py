@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from torch import nn
 from zoo import registry
 from zoo.api import Context
 from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean
+from zoo.model import signatures
 from zoo.model.assembly import Assembly
 from zoo.model.modules import ModuleSpec
 
@@ -32,7 +34,12 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     own = replace(context, resolved={})
     bound = _bind(entry.name, surgery, arguments, own)
     _run(assembly, entry.name, surgery, bound, own)
-    assembly.operations.append({"surgery": entry.name, "arguments": _plain({**bound, **own.resolved})})
+    record = {"surgery": entry.name, "arguments": _plain({**bound, **own.resolved})}
+    try:
+        json.dumps(record)
+    except (TypeError, ValueError) as error:
+        raise WorkError(f"{entry.name} leaves a record that no checkpoint can keep: {error}") from error
+    assembly.operations.append(record)
     return assembly
 
 
@@ -85,8 +92,8 @@ def _hold(assembly: Assembly, before: nn.Module) -> None:
 
 def _bind(name: str, surgery: Callable[..., Any], given: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Every argument by name: given, `auto` filled in, modules parsed, defaults written out. Raises InputError."""
-    signature = inspect.signature(surgery, eval_str=True)
-    known = {key: parameter for key, parameter in signature.parameters.items() if key not in _OWN}
+    parameters = signatures.parameters(surgery, {"ModuleSpec": ModuleSpec})
+    known = {key: parameter for key, parameter in parameters.items() if key not in _OWN}
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     named = {k: v for k, v in known.items() if v.kind not in (v.VAR_KEYWORD, v.VAR_POSITIONAL)}
     problems = [
@@ -111,7 +118,7 @@ def _value(name: str, key: str, parameter: inspect.Parameter, given: Mapping[str
             raise InputError(f"{name} needs {key}")
         return parameter.default
     value = given[key]
-    if isinstance(value, str) and value == "auto" and parameter.annotation is not str:
+    if isinstance(value, str) and value == "auto" and int in signatures.members(parameter.annotation):
         return _from_context(name, key, context)
     return _parsed(value, parameter.annotation, context)
 
@@ -126,17 +133,16 @@ def _from_context(name: str, key: str, context: Context) -> Any:
 
 
 def _parsed(value: Any, annotation: Any, context: Context) -> Any:
-    """`value` with modules read where the annotation says so, on their own, optional, or in a list or mapping."""
-    if annotation is ModuleSpec:
-        return _with_classes(ModuleSpec.parse(value), context)
-    inner = [kind for kind in typing.get_args(annotation) if ModuleSpec in (kind, *typing.get_args(kind))]
-    if not inner or value is None:
-        return value
-    if typing.get_origin(annotation) is dict and isinstance(value, Mapping):
-        return {key: _parsed(item, inner[-1], context) for key, item in value.items()}
-    if typing.get_origin(annotation) is list and isinstance(value, list):
-        return [_parsed(item, inner[-1], context) for item in value]
-    return _parsed(value, inner[-1], context)
+    """`value` with modules read where the annotation says so: by themselves, in a list or in a mapping."""
+    for kind in signatures.members(annotation):
+        origin, inner = typing.get_origin(kind), typing.get_args(kind)
+        if kind is ModuleSpec and value is not None:
+            return _with_classes(ModuleSpec.parse(value), context)
+        if origin is dict and isinstance(value, Mapping):
+            return {key: _parsed(item, inner[1], context) for key, item in value.items()}
+        if origin is list and isinstance(value, list):
+            return [_parsed(item, inner[0], context) for item in value]
+    return value
 
 
 def _with_classes(spec: ModuleSpec, context: Context) -> ModuleSpec:

@@ -151,6 +151,7 @@ def wrap(
     wrapped = get_module(model, path)
     if module is None:
         new: nn.Module = nn.Sequential()
+        _check_free(new, path, name)
         new.add_module(name, wrapped)
         new.train(model.training)
     else:
