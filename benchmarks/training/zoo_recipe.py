@@ -11,7 +11,7 @@ def main() -> None:
     job = job_from_arguments()
     freeze = {
         "probe": [{"freeze": "all_but_head"}],
-        "partial": [{"freeze": {"policy": "pattern", "patterns": [rf"^(?!{'|'.join(TRAINED[job.model])})"]}}],
+        "partial": [{"freeze": {"policy": "below", "module": TRAINED[job.model][0].rstrip(".")}}],
         "full": [],
     }[job.task]
     recipe = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +17,13 @@ from zoo.data.samples import Augmented, Fetcher, Sample, collate
 from zoo.data.split import Indices
 from zoo.errors import InputError
 
+Inputs = Any  # a tensor of images, or the tuple of tensors a trunk made of them
+
 
 class Batch(NamedTuple):
     """`inputs` are normalised and on the device; `positions` are the samples' places in their part of the data."""
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     positions: Tensor
 

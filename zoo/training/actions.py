@@ -16,20 +16,16 @@ from zoo import registry
 from zoo.api import Context, Preprocessing
 from zoo.checkpoint.load import LoadReport, load_into
 from zoo.data.opening import OpenData
-from zoo.errors import WorkError
 from zoo.model.assembly import Assembly
-from zoo.model.freezing import FrozenPart, freeze, hashes, prove
+from zoo.model.freezing import freeze
 from zoo.model.initializers import initialize
 from zoo.model.operate import operate
 from zoo.model.pretrained import find_weights
 from zoo.model.save import save_checkpoint
 from zoo.recipe import Recipe, Step
-from zoo.recipe.steps import Evaluate, Init, Load, Precision, Save, Train
-from zoo.training.devices import choose_precision
+from zoo.recipe.steps import Evaluate, Init, Load, Precision, Save
 from zoo.training.evaluate import HELD_OUT, WHOLE, measure_parts, other_data
-from zoo.training.job import Job
 from zoo.training.listener import Listener
-from zoo.training.loop import Trainer
 from zoo.training.state import Saved, StateFolder
 
 
@@ -38,7 +34,7 @@ class Run:
     """A recipe at work: the model and the data as they are now, and the records of the steps that are done.
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
-    there is a whole epoch worth keeping.
+    there is a whole epoch worth keeping; `settings` are the precision and layout chosen by timing, by step.
     """
 
     recipe: Recipe
@@ -55,6 +51,7 @@ class Run:
     loaded: dict[str, Any] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     trained: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Path:
@@ -72,11 +69,12 @@ class Run:
             "loaded": self.loaded,
             "base_weights": self.assembly.base_weights,
             "preprocessing": self.assembly.preprocessing.as_dict(),
+            "settings": self.settings,
             "seconds": time.monotonic() - self.began,
         }
 
     def remember(self, memory: dict[str, Any]) -> None:
-        self.stages, self.loaded = memory["stages"], memory["loaded"]
+        self.stages, self.loaded, self.settings = memory["stages"], memory["loaded"], memory["settings"]
         self.assembly.base_weights = memory["base_weights"]
         self.assembly.preprocessing = Preprocessing.from_dict(memory["preprocessing"])
         self.began -= memory["seconds"]
@@ -101,7 +99,7 @@ class Run:
         if self.data is None:
             return None
         batches = self.data.batches("validation", batch_size=2)
-        return next(batches.epoch(0)).inputs
+        return cast(Tensor, next(batches.epoch(0)).inputs)
 
 
 def _operate(run: Run, step: Step) -> None:
@@ -135,78 +133,9 @@ def _load(run: Run, step: Step) -> None:
 
 
 def _train(run: Run, step: Step) -> None:
-    """Trains, proves that what is frozen did not move, and keeps the record."""
-    assembly, data = run.assembly, cast(OpenData, run.data)
-    assembly.classes, assembly.task = data.classes, data.task
-    frozen = assembly.frozen or FrozenPart()
-    trainer = Trainer(_job(run, step, frozen), run.state, run.listener)
-    if run.saved is not None:
-        saved, run.saved = run.saved, None
-        before = saved.run["frozen"]
-        trainer.restore(saved)
-    else:
-        before = hashes(assembly.model, frozen)
-        trainer.begin(step.index, {**run.memory(), "frozen": before})
-    try:
-        progress = trainer.run()
-    except KeyboardInterrupt:
-        run.trained |= trainer.rewind()
-        _record(run, step, trainer, None)
-        raise
-    proof = prove(before, hashes(assembly.model, frozen))
-    if not proof.holds:
-        raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {', '.join(proof.moved[:5])}")
-    run.trained |= progress.epoch > 0
-    _record(run, step, trainer, proof.as_dict())
+    from zoo.training.stage import train
 
-
-def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:
-    options = cast(Train, step.options)
-    data, processes = cast(OpenData, run.data), PartialState()
-    share: dict[str, Any] = {
-        "device": run.device,
-        "stage": step.index,
-        "batch_size": options.batch_size,
-        "rank": processes.process_index,
-        "world": processes.num_processes,
-    }
-    trains = [other.index for other in run.recipe.steps if other.kind == "train"]
-    return Job(
-        model=run.assembly.model,
-        train=data.batches("train", **share),
-        validation=data.batches("validation", **share),
-        options=options,
-        task=data.task,
-        outputs=data.outputs,
-        device=run.device,
-        precision=choose_precision(options.precision or run.precision, run.device),
-        frozen=frozen,
-        label="train" if len(trains) == 1 else f"train {trains.index(step.index) + 1}/{len(trains)}",
-    )
-
-
-def _record(run: Run, step: Step, trainer: Trainer, proof: dict[str, Any] | None) -> None:
-    progress, model = trainer.progress, run.assembly.model
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    chosen = progress.best["epoch"] if trainer.best and progress.best else progress.epoch
-    samples = sum(trainer.job.train.size(index) for index in range(len(trainer.job.train)))
-    run.stages.append(
-        {
-            "step": step.index + 1,
-            "action": "train",
-            "metrics": progress.history[chosen - 1]["validation"] if chosen else {},
-            "epochs": progress.history,
-            "best": progress.best,
-            "kept_epoch": chosen,
-            "trainable": trainable,
-            "frozen": total - trainable,
-            "samples": samples,
-            "precision": trainer.job.precision,
-            "freeze_proof": proof,
-            "seconds": progress.seconds,
-        }
-    )
+    train(run, step)
 
 
 def _probe(run: Run, step: Step) -> None:

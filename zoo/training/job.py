@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.data.batches import Batches
+from zoo.data.batches import Batches, Inputs
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart
 from zoo.recipe.steps import Train
@@ -18,7 +18,8 @@ from zoo.recipe.steps import Train
 @dataclass
 class Job:
     """One train step. `network` is what is called on the inputs: the model itself where it is None, or the part of it
-    behind a trunk whose outputs the batches hold. `label` says which train step it is."""
+    behind a trunk whose outputs the batches hold, with `validation_network` in its place for measuring. `trunk` says
+    how that trunk is run, `setting` how precision and layout came about, `label` which train step it is."""
 
     model: nn.Module
     train: Batches
@@ -31,6 +32,9 @@ class Job:
     memory_format: torch.memory_format = torch.contiguous_format
     frozen: FrozenPart = field(default_factory=FrozenPart)
     network: nn.Module | None = None
+    validation_network: nn.Module | None = None
+    trunk: dict[str, Any] = field(default_factory=dict)
+    setting: str = ""
     label: str = "train"
 
 
@@ -44,6 +48,17 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+
+
+def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:
+    """A batch's inputs as the network's arguments, in the job's memory layout.
+
+    A trunk may run in bfloat16; what trains behind it in float32 gets float32.
+    """
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    if job.precision == "float32":
+        tensors = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in tensors)
+    return tuple(t.contiguous(memory_format=job.memory_format) if t.ndim == 4 else t for t in tensors)
 
 
 def moving_tensors(model: nn.Module, frozen: FrozenPart) -> dict[str, Tensor]:

@@ -13,11 +13,11 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from zoo.data.batches import Batch
+from zoo.data.batches import Batch, Inputs
 from zoo.errors import WorkError, ZooError
 from zoo.training.devices import make_accelerator
 from zoo.training.ema import MovingAverage
-from zoo.training.job import Job, Progress, fill, moving_tensors
+from zoo.training.job import Job, Progress, arranged, fill, moving_tensors
 from zoo.training.listener import Listener
 from zoo.training.losses import logits, make_loss
 from zoo.training.measure import explain, measure
@@ -107,8 +107,8 @@ class Trainer:
         first = index - index % accumulate
         whole = self._samples(first, min(first + accumulate, len(self.job.train)))
         with nullcontext() if last else self.accelerator.no_sync(self.network):
-            inputs = batch.inputs.contiguous(memory_format=self.job.memory_format)
-            loss = self.loss(logits(self.forward(inputs)), batch.targets)
+            outputs = self.forward(*arranged(batch.inputs, self.job))
+            loss = self.loss(logits(outputs), batch.targets)
             share = self.loss.share(len(batch.targets), whole, self.accelerator.num_processes)
             self.accelerator.backward(loss * share, create_graph=self.second_order)
         loss = loss.detach()
@@ -130,7 +130,7 @@ class Trainer:
 
     def _end_epoch(self, began: float) -> None:
         progress = self.progress
-        record = {
+        record: dict[str, Any] = {
             "epoch": progress.epoch + 1,
             "steps": progress.steps,
             "lr": self.lr,
@@ -150,9 +150,16 @@ class Trainer:
 
     def _measure(self) -> dict[str, float]:
         forward = self.forward
-        if self.accelerator.num_processes > 1:  # each process has its own number of batches to measure
+        if self.job.validation_network is not None:
+            forward = self.job.validation_network
+        elif self.accelerator.num_processes > 1:  # each process has its own number of batches to measure
             forward = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=True)
-        return measure(self.job.model, forward, self.job.validation.epoch(0), self.loss, self.metrics)
+
+        def measured(inputs: Inputs) -> Any:
+            with self.accelerator.autocast():
+                return forward(*arranged(inputs, self.job))
+
+        return measure(self.job.model, measured, self.job.validation.epoch(0), self.loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
         sign = 1 if self.metrics.higher_is_better else -1

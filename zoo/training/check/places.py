@@ -11,8 +11,7 @@ _TELLING = 3  # a bare word of no more letters is in a message by chance
 
 
 def placed(recipe: Recipe, path: Path, error: ZooError, *, about: str = "") -> list[Problem]:
-    """The problems of `error`, placed at the value below `path` that each one quotes, else where the key `about` is
-    written there, else where `path` is.
+    """The problems of `error`, placed at the value below `path` that each one quotes, else at the key `about` there.
 
     A problem that has a place in the recipe keeps it; one placed in another file (a row of a table) does, too.
     """
@@ -24,8 +23,10 @@ def placed(recipe: Recipe, path: Path, error: ZooError, *, about: str = "") -> l
 
 def _quoted(recipe: Recipe, path: Path, message: str, about: str) -> Location:
     """The value or key below `path` that the message speaks of: quoted rather than bare, the longest of several."""
-    best: tuple[int, int, Location] = (0, 0, recipe.document.key((*path, about)))
-    for inner, value in walk(recipe.document.get(path)):
+    written = recipe.document.get(path)
+    alone = recipe.document.value(path) if not isinstance(written, dict | list) else recipe.document.key((*path, about))
+    best: tuple[int, int, Location] = (0, 0, alone)
+    for inner, value in walk(written):
         place: Path = (*path, *inner)
         key = inner[-1] if inner and isinstance(inner[-1], str) else ""
         if (isinstance(value, str) and shown(value) in message) or f"{key} is {shown(value)}" in message:

@@ -151,7 +151,7 @@ class Rehearsal:
             hint = "remove it, or let add_module wire it (wire: true)"
             self._once(Problem(said, self.recipe.document.key(self.made.get(module, path)), hint))
         for trap in find_traps(self.assembly, self.sample.input_shape, options.loss):
-            made = next((step for module, step in self.made.items() if module and module in trap.where), path)
+            made = next((step for module, step in self.made.items() if _speaks_of(trap.where, module)), path)
             place = (*path, "loss") if trap.kind == "end" and made == path else made
             self._once(trap.problem(self.recipe.document.key(place)))
 
@@ -187,3 +187,8 @@ class Rehearsal:
         if run is None:
             return
         self.verdict.output_shape, self.verdict.uncalled = run.output_shape, tuple(run.uncalled)
+
+
+def _speaks_of(names: tuple[str, ...], module: str) -> bool:
+    """Whether one of the names is the module at a path or something inside it."""
+    return bool(module) and any(f"{name}.".startswith(f"{module}.") for name in names)

@@ -107,7 +107,8 @@ def split_for(model: nn.Module, example: Tensor, *, training: bool, exact: bool,
 def example_batch(data: OpenData, device: torch.device) -> Tensor:
     """A few training inputs as the network gets them."""
     batches = data.batches("train", device=device, batch_size=EXAMPLES, shuffle=False, augment=False)
-    return next(batches.epoch(0)).inputs
+    inputs: Tensor = next(batches.epoch(0)).inputs
+    return inputs
 
 
 def _train_batches(

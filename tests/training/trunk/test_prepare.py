@@ -1,0 +1,113 @@
+"""Training behind a trunk is training: the same losses as the whole model's, whatever is frozen and however it runs."""
+
+import pytest
+import yaml
+
+from zoo.training.listener import Listener
+from zoo.training.run import finetune
+
+LAST_STAGE = {"policy": "below", "module": "layer4"}
+
+
+class Notes(Listener):
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    def finetuned(freeze, train, name="run", listener=None, steps=(), **data):
+        recipe = {
+            "name": name,
+            "model": {"architecture": "timm/test_resnet"},
+            "data": {"source": "sklearn/digits", "image_size": 32, "batch_size": 32, "limit": 120, **data},
+            "steps": [{"swap_head": {"num_classes": "auto"}}, {"freeze": freeze}, *steps, {"train": train}],
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+        return finetune(path, output=tmp_path / name, progress=listener or Listener())
+
+    return finetuned
+
+
+def losses(report):
+    return [(epoch["loss"], epoch["validation"]["loss"]) for epoch in report["stages"][-1]["epochs"]]
+
+
+@pytest.mark.parametrize("freeze", ["all_but_head", LAST_STAGE], ids=["head", "last stage"])
+def test_float32_losses_are_the_whole_models(run, freeze):
+    options = {"epochs": 3, "lr": 0.01, "precision": "float32"}
+    plain = run(freeze, {**options, "trunk": "off"}, "plain")
+    behind = run(freeze, options, "behind")
+    assert behind["stages"][-1]["trunk"]["method"] == "fx"
+    for one, other in zip(losses(plain), losses(behind), strict=True):
+        assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
+
+
+def test_default_precision_stays_close(run):
+    options = {"epochs": 3, "lr": 0.01}
+    plain = run("all_but_head", {**options, "trunk": "off"}, "plain")
+    behind = run("all_but_head", options, "behind")
+    for one, other in zip(losses(plain), losses(behind), strict=True):
+        assert other == pytest.approx(one, rel=0.05)
+
+
+def test_second_run_takes_the_features_of_the_first(run, monkeypatch):
+    from zoo.training.trunk import engine
+
+    options = {"epochs": 1, "lr": 0.01, "precision": "float32"}
+    first = run("all_but_head", options, "first")
+    calls = []
+    original = engine.Engine.__call__
+    monkeypatch.setattr(engine.Engine, "__call__", lambda self, x: calls.append(len(x)) or original(self, x))
+    second = run("all_but_head", {**options, "lr": 0.02}, "second")
+    assert sum(calls) <= 8  # the example that sizes the features, not the data
+    assert losses(first) != losses(second)
+
+
+def test_changed_weights_or_data_are_not_served_stale_features(run):
+    options = {"epochs": 1, "lr": 0.01, "precision": "float32"}
+    run("all_but_head", options, "first")
+    changed = run("all_but_head", options, "other", steps=[{"init": {"match": r"^conv1\.0$", "weight": "ones"}}])
+    plain = run(
+        "all_but_head",
+        {**options, "trunk": "off"},
+        "plain",
+        steps=[{"init": {"match": r"^conv1\.0$", "weight": "ones"}}],
+    )
+    assert losses(changed)[0] == pytest.approx(losses(plain)[0], rel=1e-6)
+    smaller = run("all_but_head", options, "smaller", image_size=48)
+    plain = run("all_but_head", {**options, "trunk": "off"}, "plain2", image_size=48)
+    assert losses(smaller)[0] == pytest.approx(losses(plain)[0], rel=1e-6)
+
+
+def test_random_augmentation_runs_the_trunk_at_every_step_and_says_so(run):
+    notes = Notes()
+    options = {"epochs": 2, "lr": 0.01, "precision": "float32"}
+    behind = run("all_but_head", options, "behind", notes, augmentation="flip")
+    plain = run("all_but_head", {**options, "trunk": "off"}, "plain", augmentation="flip")
+    assert any("views: K" in line for line in notes.lines)
+    for one, other in zip(losses(plain), losses(behind), strict=True):
+        assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
+
+
+def test_views_keep_augmented_passes(run):
+    options = {"epochs": 4, "lr": 0.01, "views": 2}
+    report = run("all_but_head", options, "views", augmentation="flip")
+    assert "2 views" in report["stages"][-1]["trunk"]["features"]
+
+
+def test_what_cannot_be_split_trains_the_plain_way_and_says_why(run):
+    notes = Notes()
+    bias_only = {"policy": "pattern", "patterns": [r"^layer4\."]}  # the stem trains: nothing in front is fixed
+    report = run(bias_only, {"epochs": 1, "lr": 0.01}, "plain", notes)
+    assert report["stages"][-1]["trunk"]["method"] == "plain"
+    assert any("trained the plain way" in line for line in notes.lines)
