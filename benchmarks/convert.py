@@ -7,13 +7,13 @@ does not sync is not charged for the disk, and a way that does is: compare it wi
 size on disk. 2,000 MB takes about a minute a round; 200 MB shows that everything works.
 
 `zoo` is the command as users run it (synced, not read back); `zoo, read back` is its default; `zoo, no sync` leaves the
-bytes to the page cache as `cp` does. Peak memory is the largest resident set; files that are mapped count in it.
+bytes to the page cache as `cp` does. On a busy machine processor seconds (the median; all cores, the kernel's
+included) tell more than wall seconds. Peak memory is the largest resident set; files that are mapped count in it.
 """
 
 from __future__ import annotations
 
 import argparse
-import filecmp
 import os
 import shutil
 import statistics
@@ -79,6 +79,7 @@ class Way:
     command: list[str]
     like: str | None = None
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     megabytes: float = 0.0
 
@@ -117,24 +118,34 @@ def run(way: Way, out: Path) -> None:
     process = subprocess.Popen(way.command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     way.seconds.append(time.perf_counter() - start)
+    way.processor.append(usage.ru_utime + usage.ru_stime)
     way.megabytes = max(way.megabytes, usage.ru_maxrss / 1000)
     if status:
         raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), way.command)
 
 
+def same(one: Path, two: Path) -> bool:
+    """Whether two safetensors files differ in nothing but the spaces after the header."""
+    with open(one, "rb") as first, open(two, "rb") as second:
+        headers = [file.read(int.from_bytes(file.read(8), "little")).rstrip() for file in (first, second)]
+        blocks = iter(lambda: (first.read(1 << 20), second.read(1 << 20)), (b"", b""))
+        return headers[0] == headers[1] and all(mine == theirs for mine, theirs in blocks)
+
+
 def check(table: list[Way], out: Path, folder: Path) -> None:
-    """Every way's output equals that of the way it should be like, byte for byte."""
+    """Every way's output equals that of the way it should be like: the same header and the same bytes behind it."""
     for way in table:
         run(way, out)
         kept = folder / f"kept-{table.index(way)}"
         shutil.copyfile(out, kept)
         if way.like is not None:
             other = folder / f"kept-{next(i for i, each in enumerate(table) if each.name == way.like)}"
-            if not filecmp.cmp(kept, other, shallow=False):
+            if not same(kept, other):
                 raise SystemExit(f"{way.name} and {way.like} gave different bytes")
             kept.unlink() if not any(each.like == way.name for each in table) else None
     for way in table:
         way.seconds.clear()
+        way.processor.clear()
 
 
 def measure(table: list[Way], rounds: int, out: Path, say: Callable[[str], None]) -> None:
@@ -148,12 +159,13 @@ def measure(table: list[Way], rounds: int, out: Path, say: Callable[[str], None]
 
 
 def as_markdown(table: list[Way]) -> str:
-    """The table: wall seconds, the median ratio to `cp` of the same round, and the peak of memory."""
-    rows = ["| way | min s | median s | max s | × cp (paired) | peak MB |", "|---|---|---|---|---|---|"]
+    """The table: wall seconds, the median ratio to `cp` of the same round, processor seconds and the peak of memory."""
+    rows = ["| way | min s | median s | max s | × cp (paired) | processor s | peak MB |", "|---|" + "---|" * 6]
     for way in table:
         low, middle, high = min(way.seconds), statistics.median(way.seconds), max(way.seconds)
-        ratio = statistics.median(way.ratios)
-        rows.append(f"| {way.name} | {low:.2f} | {middle:.2f} | {high:.2f} | {ratio:.2f} | {way.megabytes:.0f} |")
+        ratio, processor = statistics.median(way.ratios), statistics.median(way.processor)
+        times = f"{low:.2f} | {middle:.2f} | {high:.2f} | {ratio:.2f} | {processor:.2f}"
+        rows.append(f"| {way.name} | {times} | {way.megabytes:.0f} |")
     return "\n".join(rows)
 
 
@@ -164,7 +176,7 @@ def main() -> None:
     parser.add_argument("--tensors", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
-    parser.add_argument("--no-check", action="store_true", help="do not compare the outputs byte for byte first")
+    parser.add_argument("--no-check", action="store_true", help="do not compare the outputs first")
     parser.add_argument("--only", help="ways whose name contains this; cp always runs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:

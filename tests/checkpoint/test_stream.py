@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from zoo.checkpoint import copying, stream
+from zoo.checkpoint import copying, pieces, stream
 from zoo.checkpoint.header import read_header
 from zoo.checkpoint.plan import make_plan
 from zoo.checkpoint.rules import parse_rules
@@ -150,7 +150,7 @@ def test_copies_that_follow_each_other_are_one_call(tensors, tmp_path, monkeypat
 
 
 def test_large_files_keep_their_place_within_pages_and_go_back_to_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "ALIGN_FROM", 0)
+    monkeypatch.setattr(pieces, "ALIGN_FROM", 0)
     tensors = {f"module.layer.{index}.weight": torch.randn(10, 10) for index in range(20)}
     save_file(tensors, tmp_path / "a")
     written(tmp_path / "a", tmp_path / "b", [{"strip_prefix": "module.layer."}])

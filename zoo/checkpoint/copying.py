@@ -35,11 +35,11 @@ class Readers(ExitStack):
             self._descriptors[path] = descriptor
         return self._descriptors[path]
 
-    def chunks(self, span: ByteRange) -> Iterator[bytes]:
-        """The bytes of a range, up to `CHUNK` at a time. Raises WorkError where the file has become too short."""
+    def chunks(self, span: ByteRange, size: int = CHUNK) -> Iterator[bytes]:
+        """The bytes of a range, up to `size` at a time. Raises WorkError where the file has become too short."""
         descriptor, position, end = self.descriptor(span.path), span.offset, span.offset + span.nbytes
         while position < end:
-            wanted = min(CHUNK, end - position)
+            wanted = min(size, end - position)
             block = os.pread(descriptor, wanted, position)
             while len(block) < wanted:
                 more = os.pread(descriptor, wanted - len(block), position + len(block))
