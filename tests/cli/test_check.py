@@ -113,7 +113,7 @@ def test_help_shows_examples(zoo):
 
 @pytest.mark.slow
 def test_the_quickstart_is_checked_in_seconds_without_reading_weights():
-    """A process of its own, imports and all: 5 s is the aim; the processor's time is twice that on a crowded machine."""
+    """A process of its own, imports and all: 5 s is the aim; a crowded machine takes twice that of processor time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "zoo", "check", str(QUICKSTART)], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

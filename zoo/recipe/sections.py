@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from zoo import registry
@@ -9,7 +10,7 @@ from zoo.recipe import components
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.signature import Parameter, model_of
 from zoo.recipe.steps import DataOptions, ModelOptions
-from zoo.recipe.validate import validate
+from zoo.recipe.validate import unknown_key, validate
 from zoo.recipe.weights import check_remap, check_weights
 
 MODEL: Path = ("model",)
@@ -52,6 +53,10 @@ def check_data(document: Document) -> DataOptions | None:
     beside = {key: value for key, value in known.items() if key not in DataOptions.model_fields}
     model = model_of(beside, base=DataOptions, optional=True, extra="ignore" if unjudged else "forbid")
     options = validate(document, DATA, model)
+    if component is None:  # what belongs to the dataset cannot be told, but a slip of a common key can
+        for key in document.get(DATA):
+            if key not in DataOptions.model_fields and difflib.get_close_matches(key, DataOptions.model_fields, 1, 0.8):
+                unknown_key(document, (*DATA, key), list(DataOptions.model_fields))
     if component is None or loaded is None or options is None:
         return None
     arguments = _gather(document, known, unjudged)

@@ -158,7 +158,10 @@ def test_a_dead_module_by_the_tutorial_s_own_hand(checked: Check) -> None:
 
 def test_nothing_to_train(checked: Check) -> None:
     verdict = checked(NET + "  - freeze: all\n  - train: 1\n")
-    assert errors(verdict)[0].startswith("recipe.yaml:5:5: nothing to train: every parameter is frozen")
+    assert errors(verdict) == [
+        "recipe.yaml:5:5: train: there is nothing to train: the freeze step in line 4 leaves nothing (freeze less, for "
+        "instance freeze: all_but_head, or put what shall train behind the freeze step)"
+    ]
 
 
 def test_what_a_later_step_puts_in_trains(checked: Check) -> None:

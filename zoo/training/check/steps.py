@@ -85,8 +85,10 @@ class Rehearsal:
 
     def _train(self, step: Step, path: Path) -> None:
         options = cast(Train, step.options)
-        self._count(step)
         self._fits(path)
+        if not self._count(step).trainable:
+            self._nothing_trains(path)
+            return
         self._warn(path, options)
         task, outputs = self.sample.context.task, self.sample.outputs or 2
         attempts: dict[str, Callable[[], object]] = {
@@ -120,11 +122,19 @@ class Rehearsal:
             self._fits(path)
             make_metrics(options.metrics, self.sample.context.task, self.sample.outputs or 2)
 
-    def _count(self, step: Step) -> None:
+    def _nothing_trains(self, path: Path) -> None:
+        lines = [step.location.line for step in self.recipe.steps[: self.index] if step.kind == "freeze"]
+        by = f": the freeze step in line {lines[-1]} leaves nothing" if lines else ""
+        hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
+        location = self.recipe.document.key(path)
+        self.verdict.errors.append(Problem(f"train: there is nothing to train{by}", location, hint))
+
+    def _count(self, step: Step) -> Stage:
         parameters = list(self.assembly.model.parameters())
         trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)
         self.verdict.stages.append(Stage(step.action, step.location, trainable, total - trainable))
+        return self.verdict.stages[-1]
 
     def _fits(self, path: Path) -> None:
         """Note an output that is not as wide as the data asks for, once a structure."""
