@@ -24,6 +24,9 @@ class MyLinear(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         return torch.relu(values @ self.weight + self.bias)
 
+    def extra_repr(self) -> str:
+        return f"in_features={len(self.weight)}, out_features={len(self.bias)}"
+
 
 class MyLinearDetached(MyLinear):
     """The trap: going through `.data` cuts the parameters off from autograd, so they stay as they were drawn."""
