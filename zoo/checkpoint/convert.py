@@ -15,12 +15,18 @@ from zoo.checkpoint.advice import advise
 from zoo.checkpoint.atomic import atomic_file, write_all
 from zoo.checkpoint.claims import check_claims
 from zoo.checkpoint.moves import Target
+from zoo.checkpoint.operations import Cast
 from zoo.checkpoint.plan import Plan, make_plan
 from zoo.checkpoint.remaps import Match, Planned, Remap, plan_source, resolve
 from zoo.checkpoint.rules import check_inverse, dump_rules, invert, parse_rules
 from zoo.checkpoint.sources import Source, open_source
 from zoo.checkpoint.stream import write
 from zoo.errors import InputError, Problem, WorkError
+
+_UNDESCRIBED = (
+    "the source says which architecture it rebuilds, which is not true of the new layout and is left out; name the "
+    "new architecture (--to) to have a file that zoo.load takes"
+)
 
 Describe = Callable[[Source, Planned], Mapping[str, str]]
 Verify = Callable[[Source, Planned], Mapping[str, Any]]
@@ -115,6 +121,8 @@ def convert(
         planned = _plan(opened, remap, target, invert_rules, match)
         planned = planned if dtype is None else _cast(planned, opened, target, dtype)
         where = None if destination is None else os.fspath(destination)
+        if towards is None and "zoo" in opened.metadata and _relaid(planned.plan):
+            planned = replace(planned, notes=(*planned.notes, _UNDESCRIBED))
         made = Conversion(opened.location, opened.kind, where, planned, planned.plan.problems(floor))
         if write_rules is not None:
             _write_text(Path(write_rules), dump_rules(planned.rules))
@@ -166,16 +174,20 @@ def _cast(planned: Planned, source: Source, target: Target | None, dtype: str) -
 
 
 def _header(source: Source, plan: Plan) -> dict[str, str]:
-    """The source's own metadata where it still holds, without zoo's description of a layout that is no more."""
-    renamed = any(
-        move.sources != (move.target,) or move.shape != source.entries[move.target].shape for move in plan.moves
-    )
+    """The source's own metadata, without zoo's description where the layout it speaks of is no more."""
     kept = {name: text for name, text in source.metadata.items() if name not in source.aliases}
-    if renamed or plan.dropped:
+    if _relaid(plan):
         kept.pop("zoo", None)
-    told = {"format": "pt"} if "format" not in kept else {}
-    ties = {} if "zoo" in kept else dict(plan.ties)
-    return {**told, **kept, **ties}
+    ties = {} if "zoo" in kept else plan.ties
+    return {"format": "pt", **kept, **ties}
+
+
+def _relaid(plan: Plan) -> bool:
+    """Whether names or shapes are others than the source's, or fewer."""
+    return bool(plan.dropped) or any(
+        move.sources != (move.target,) or any(not isinstance(step, Cast) for step in move.operations)
+        for move in plan.moves
+    )
 
 
 def _write_text(path: Path, text: str) -> None:
