@@ -29,7 +29,7 @@ def run(tmp_path):
             "name": name,
             "model": {"architecture": "timm/test_resnet"},
             "data": {"source": "sklearn/digits", "image_size": 32, "batch_size": 32, "limit": 120, **data},
-            "steps": [{"swap_head": {"num_classes": "auto"}}, {"freeze": freeze}, *steps, {"train": train}],
+            "steps": [{"swap_head": {"num_classes": "auto"}}, *steps, {"freeze": freeze}, {"train": train}],
         }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False))
