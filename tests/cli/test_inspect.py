@@ -23,7 +23,7 @@ def test_people_see_kind_totals_and_tensors(state, tmp_path, capsys):
     assert run(["inspect", str(tmp_path / "a.pth")]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"{tmp_path}/a.pth: PyTorch file (zip format): state dict under 'state_dict'\n")
-    assert "tensors     9 (8 F32, 1 I64)" in out
+    assert "tensors      9 (8 F32, 1 I64)" in out
     assert "F32 4×3×3×3" in out
     assert "num_batches_tracked  I64 scalar" in out
     assert not err

@@ -44,18 +44,18 @@ def as_text(described: dict[str, Any], *, tree: bool = False) -> Iterator[str]:
     totals = described["totals"]
     yield f"{described['file']}: {described['kind']}"
     if described["bytes_on_disk"] is not None:
-        yield f"  on disk     {size(described['bytes_on_disk'])}"
+        yield f"  on disk      {size(described['bytes_on_disk'])}"
     if totals["tensors"]:
         dtypes = ", ".join(f"{count:,} {dtype}" for dtype, count in totals["dtypes"].items())
-        yield f"  tensors     {totals['tensors']:,} ({dtypes})"
-        yield f"  elements    {totals['elements']:,}, {size(totals['bytes'])}"
+        yield f"  tensors      {totals['tensors']:,} ({dtypes})"
+        yield f"  elements     {totals['elements']:,}, {size(totals['bytes'])}"
     if described["wrappers"]:
-        yield f"  wrappers    every name starts with {''.join(described['wrappers'])}"
+        yield f"  wrappers     every name starts with {''.join(described['wrappers'])}"
     yield from _record(described)
-    yield from (f"  tied        {alias} is {name}" for alias, name in described["aliases"].items())
-    yield from (f"  note        {note}" for note in described["notes"])
+    yield from (f"  tied         {alias} is {name}" for alias, name in described["aliases"].items())
+    yield from (f"  note         {note}" for note in described["notes"])
     if described["refused"]:
-        yield f"  names       {', '.join(described['refused'])}"
+        yield f"  names        {', '.join(described['refused'])}"
     if totals["tensors"]:
         yield ""
         whole = tree or totals["tensors"] <= FEW
@@ -68,33 +68,41 @@ def _record(described: dict[str, Any]) -> Iterator[str]:
     """The metadata: a zoo checkpoint's record field by field, other files' strings as they are."""
     record = described["zoo"] if isinstance(described["zoo"], dict) else {}
     rest = {key: value for key, value in described["metadata"].items() if key != "zoo" or not record}
-    for key, value in [*record.items(), *rest.items()]:
+    told = [(key, value) for key, value in record.items() if key != "format"]  # the record's own version
+    for key, value in [*told, *rest.items()]:
         if value in (None, "", [], {}):
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         cut = text if len(text) <= METADATA_WIDTH else f"{text[:METADATA_WIDTH]}… ({len(text):,} characters)"
-        yield f"  {key:<11} {cut}"
+        yield f"  {key:<13}{cut}"
 
 
 def _tree(described: dict[str, Any], whole: bool) -> Iterator[str]:
-    """Modules indented by depth with what lies below them; with `whole` their tensors too."""
+    """Modules with what lies below them: as deep as a screen holds or, with `whole`, all of them with their tensors."""
     from zoo.checkpoint.tree import ancestors
 
-    rows: list[tuple[str, str, int]] = []
     tensors: dict[str, list[dict[str, Any]]] = {}
     for tensor in described["tensors"]:
         tensors.setdefault(ancestors(tensor["name"])[-1], []).append(tensor)
-    for module in described["modules"]:
-        path = module["path"]
-        depth = path.count(".") + 1 if path else 0
-        if path and (whole or depth == 1):
-            shown = f"{'  ' * depth}{path.rpartition('.')[2] if whole else path}"
-            rows.append((shown, count(module["tensors"], "tensor"), module["bytes"]))
+    modules = [(module["path"], _depth(module["path"]), module) for module in described["modules"]]
+    counts = [sum(level == depth for _, level, _ in modules) for depth in range(len(modules) + 1)]
+    deepest = (
+        len(counts) if whole else max(depth for depth in (1, 2, 3) if depth == 1 or sum(counts[: depth + 1]) <= FEW)
+    )
+    rows: list[tuple[str, str, int]] = []
+    for path, depth, module in modules:
+        if path and depth <= deepest:
+            name = path.rpartition(".")[2]
+            rows.append((f"{'  ' * depth}{name}", count(module["tensors"], "tensor"), module["bytes"]))
         if whole or not path:
             rows += [_leaf(tensor, depth) for tensor in tensors.get(path, ())]
     first, second = max(len(name) for name, _, _ in rows), max(len(what) for _, what, _ in rows)
     for name, what, nbytes in rows:
         yield f"{name:<{first}}  {what:<{second}}  {size(nbytes):>9}"
+
+
+def _depth(path: str) -> int:
+    return path.count(".") + 1 if path else 0
 
 
 def _leaf(tensor: dict[str, Any], depth: int) -> tuple[str, str, int]:
