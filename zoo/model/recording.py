@@ -13,10 +13,25 @@ from torch.overrides import TorchFunctionMode
 from zoo.model.trace import tensors_in
 
 SHAPING = frozenset(
-    "__get__ __getitem__ __setitem__ view reshape flatten permute transpose contiguous size dim unsqueeze squeeze chunk "
-    "split unbind expand unflatten roll cat stack type_as to clone detach dropout __len__ numel new_zeros".split()
+    "view reshape flatten permute transpose contiguous size dim unsqueeze squeeze chunk split unbind expand unflatten "
+    "roll cat stack type_as to clone detach dropout numel new_zeros".split()
 )
 """Operations that move values without changing them; two networks may differ in these and compute the same."""
+
+
+SILENT = frozenset({"inplace", "training", "dim", "_stacklevel", "need_weights", "dtype", "device"})
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {"gelu": {"approximate": "none"}}
+POSITIONS: Mapping[str, Mapping[str, int]] = {
+    "batch_norm": {"eps": 7},
+    "layer_norm": {"eps": 4},
+    "group_norm": {"eps": 4},
+    "conv2d": {"stride": 3, "padding": 4, "dilation": 5, "groups": 6},
+    "pad": {"pad": 1},
+    "leaky_relu": {"negative_slope": 1},
+    "avg_pool2d": {"kernel_size": 1, "stride": 2, "padding": 3},
+    "max_pool2d": {"kernel_size": 1, "stride": 2, "padding": 3},
+}
+"""Settings that are handed over by position, of operations whose settings matter."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class Event:
 class Recording:
     """One pass. `events` are in order of execution; `operations` pairs a step with an operation, in words."""
 
-    output: Tensor | None = None
+    output: Tensor
     events: list[Event] = field(default_factory=list)
     operations: list[tuple[int, str]] = field(default_factory=list)
 
@@ -48,7 +63,7 @@ class Recording:
 class _Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, paths: Iterable[str]) -> None:
         super().__init__()
-        self.recording = Recording()
+        self.recording = Recording(torch.empty(0))
         self._chosen = {module: path for path, module in model.named_modules() if path in set(paths)}
         self._step = 0
         self._seen: set[tuple[str, str]] = set()
@@ -72,12 +87,14 @@ class _Recorder(TorchFunctionMode):
 
 def _words(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """`gelu(approximate=tanh)`: the operation, with the settings that change what it computes."""
-    told = {key: value for key, value in kwargs.items() if isinstance(value, str | int | float | tuple | list)}
-    if name == "pad" and len(args) > 1:
-        told["pad"] = tuple(args[1])
-    told = {key: value for key, value in told.items() if key not in ("inplace", "training", "dim", "_stacklevel")}
-    settings = ", ".join(f"{key}={value}" for key, value in told.items())
-    return f"{name.rstrip('_')}({settings})" if settings else name.rstrip("_")
+    name = name.rstrip("_")
+    told = dict(DEFAULTS.get(name, {}))
+    told |= {key: args[place] for key, place in POSITIONS.get(name, {}).items() if place < len(args)}
+    told |= {key: value for key, value in kwargs.items() if key not in SILENT}
+    settings = ", ".join(
+        f"{key}={value}" for key, value in told.items() if isinstance(value, str | int | float | tuple | list)
+    )
+    return f"{name}({settings})" if settings else name
 
 
 def record(model: nn.Module, inputs: Tensor, paths: Iterable[str]) -> Recording:

@@ -14,12 +14,19 @@ from zoo.checkpoint.match.units import Shape
 RuleMapping = dict[str, Any]
 
 
-def drop_rules(names: Sequence[str]) -> list[RuleMapping]:
-    """Leave out tensors that the network computes itself."""
-    if not names:
+def drop_rules(names: Sequence[str], kept: Iterable[str], *, derived: bool) -> list[RuleMapping]:
+    """Leave tensors out, whole branches at once; `derived` ones the network computes itself."""
+    prefixes = {".".join(name.split(".")[:depth]) for name in kept for depth in range(1, name.count(".") + 1)}
+    branches: dict[str, None] = {}
+    for name in names:
+        components = name.split(".")
+        whole = (".".join(components[:depth]) for depth in range(1, len(components)))
+        branches[next((f"{prefix}.{{rest*}}" for prefix in whole if prefix not in prefixes), name)] = None
+    patterns = [pattern_text(line.texts[0]) for line in lines([(branch, branch) for branch in branches])]
+    if not patterns:
         return []
-    patterns = [pattern_text(line.texts[0]) for line in lines([(name, name) for name in names])]
-    return [{"drop": {"match": patterns if len(patterns) > 1 else patterns[0], "derived": True}}]
+    value: Any = patterns if len(patterns) > 1 else patterns[0]
+    return [{"drop": {"match": value, "derived": True} if derived else value}]
 
 
 def join_rules(links: Iterable[Link]) -> list[RuleMapping]:
@@ -42,7 +49,7 @@ def cut_rules(links: Iterable[Link]) -> list[RuleMapping]:
         for line in lines([row for row in rows if len(row) == count])
     ]
     spare = [name for link in cuts for name in set(_pieces(link)) - set(link.targets)]
-    return rules + [{"drop": pattern_text(line.texts[0])} for line in lines([(name, name) for name in spare])]
+    return rules + drop_rules(spare, [link.target for link in links], derived=False)
 
 
 def _pieces(link: Link) -> list[str]:

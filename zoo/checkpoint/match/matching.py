@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -15,13 +16,14 @@ from zoo.checkpoint.match.order import Execution, Order, is_registration
 from zoo.checkpoint.match.program import write_rules
 from zoo.checkpoint.match.result import Ambiguity, MatchResult, Proof
 from zoo.checkpoint.match.solver import Choice, Side, Solver
-from zoo.checkpoint.match.units import find_units, fuse, squeezed
+from zoo.checkpoint.match.units import find_units, fuse, split_name, squeezed
 
 Prove = Callable[[Sequence[RuleMapping]], Proof]
 Entries = Mapping[str, Entry]
 
 LEAST_COVERAGE = 0.5  # of the target's elements; below it two key sets are not taken for the same network
 MAX_PROOFS = 40
+_COMPUTED = re.compile(r"coords|mask|index|freq|anchor|ids$")  # tables that networks make themselves
 MAX_ITEMS = 4  # of a group whose permutations are tried by running the networks
 
 
@@ -77,35 +79,52 @@ class _Problem:
     def links(self, solver: Solver) -> list[Link]:
         return link(solver.pairs, self.source, self.target)
 
-    def rules(self, solver: Solver) -> list[RuleMapping]:
-        return write_rules(self.links(solver), self.source, self.target, solver.blocks)
+    def rules(self, solver: Solver, proved: bool) -> list[RuleMapping]:
+        """Rules that drop what is known to be of no use: everything without a place where the networks were run."""
+        links = self.links(solver)
+        surplus = self._without(self.source, links, _sources)
+        idle = surplus if proved else [name for name in surplus if self._needless(name, links)]
+        return write_rules(links, self.source, self.target, solver.blocks, idle)
 
     def result(self, solver: Solver) -> MatchResult:
         """The answer as far as evidence goes, without running anything."""
         links = self.links(solver)
-        used, filled = ({n for entry in links for n in names(entry)} for names in (_sources, _targets))
-        missing = tuple(name for name in self.target if name not in filled)
-        surplus = tuple(name for name in self.source if name not in used)
-        groups = (*map(_ambiguity, solver.undecided), *self._alike(missing, surplus))
+        missing, surplus = self._without(self.target, links, _targets), self._without(self.source, links, _sources)
+        groups = (*map(_ambiguity, solver.undecided), *self._alike(links, missing, surplus))
         total = sum(entry.elements for entry in self.target.values())
-        coverage = sum(self.target[name].elements for name in filled) / total if total else 0.0
+        coverage = 1 - sum(self.target[name].elements for name in missing) / total if total else 0.0
         result = MatchResult(
             "ambiguous" if groups else "none" if coverage < LEAST_COVERAGE else "unique",
             [], tuple(links), groups, tuple(solver.decisions), _assumptions(links), missing, surplus, coverage,
         )  # fmt: skip
-        return replace(result, rules=self.rules(solver)) if result.found else result
+        return replace(result, rules=self.rules(solver, proved=False)) if result.found else result
 
-    def _alike(self, missing: Sequence[str], surplus: Sequence[str]) -> list[Ambiguity]:
-        """Tensors without a partner on both sides that are alike in shape: what they are is open."""
-        groups: list[Ambiguity] = []
-        shapes = {name: squeezed(tuple(self.target[name].shape)) for name in missing if _floating(self.target[name])}
-        for shape in dict.fromkeys(shapes.values()):
-            rivals = [
-                n for n in surplus if _floating(self.source[n]) and squeezed(tuple(self.source[n].shape)) == shape
-            ]
-            if rivals:
-                groups.append(Ambiguity(tuple(rivals), tuple(name for name in shapes if shapes[name] == shape)))
-        return groups
+    def _without(self, entries: Entries, links: Sequence[Link], names: Callable[[Link], list[str]]) -> tuple[str, ...]:
+        linked = {name for entry in links for name in names(entry)}
+        return tuple(name for name in entries if name not in linked)
+
+    def _needless(self, name: str, links: Sequence[Link]) -> bool:
+        """Whether a tensor without a place is one that networks compute themselves, or of a branch apart."""
+        branches = {source.partition(".")[0] for entry in links for source in entry.sources}
+        apart = name.partition(".")[0] not in branches
+        return apart or not _floating(self.source[name]) or bool(_COMPUTED.search(name.rpartition(".")[2]))
+
+    def _alike(self, links: Sequence[Link], missing: Sequence[str], surplus: Sequence[str]) -> list[Ambiguity]:
+        """Tensors of modules without a partner, on both sides, that are alike in shape: what they are is open."""
+        known = {split_name(name)[0] for entry in links for name in (*entry.sources, *_targets(entry))}
+        wanting, idle = (
+            {
+                name: squeezed(tuple(entries[name].shape))
+                for name in names
+                if _floating(entries[name]) and split_name(name)[0] not in known
+            }
+            for names, entries in ((missing, self.target), (surplus, self.source))
+        )
+        return [
+            Ambiguity(tuple(n for n in idle if idle[n] == shape), tuple(n for n in wanting if wanting[n] == shape))
+            for shape in dict.fromkeys(wanting.values())
+            if shape in idle.values()
+        ]
 
 
 def _sources(entry: Link) -> list[str]:
@@ -138,27 +157,33 @@ def _proved(problem: _Problem, solved: Solver, prove: Prove, result: MatchResult
         return result
     proof = prove(result.rules)
     if proof.equal:
-        return replace(result, status="proved", proof=proof)
+        return replace(result, status="proved", rules=problem.rules(solved, proved=True), proof=proof)
     return replace(result, status="refuted", rules=[], candidate=result.rules, proof=proof)
 
 
 def _settled(problem: _Problem, solved: Solver, prove: Prove) -> MatchResult:
     """Open groups tried in turn: a choice is kept where the networks agree longer with it than before."""
     choices: dict[Question, Choice] = {}
-    best = prove(problem.rules(solved))
+    best = prove(problem.rules(solved, proved=False))
     proofs, asked = 1, set[Question]()
     while not best.equal and proofs < MAX_PROOFS and (group := _next_open(solved, asked)):
         asked.add(group.question)
         for choice in list(permutations(range(len(group.targets))))[1:]:
             tried = problem.solve({**choices, group.question: choice})
-            proof = prove(problem.rules(tried))
+            proof = prove(problem.rules(tried, proved=False))
             proofs += 1
             if proof.equal or proof.agreeing > best.agreeing:
                 choices, best, solved = {**choices, group.question: choice}, proof, tried
     result = problem.result(solved)
-    if not best.equal:
-        return replace(result, status="ambiguous", rules=[], proof=best)
-    return replace(result, status="proved", groups=(), rules=problem.rules(solved), proof=best)
+    hidden = tuple(_ambiguity(group) for group in solved.undecided if _hidden(group, best.unseen))
+    if not best.equal or hidden:
+        return replace(result, status="ambiguous", rules=[], groups=hidden or result.groups, proof=best)
+    return replace(result, status="proved", groups=(), rules=problem.rules(solved, proved=True), proof=best)
+
+
+def _hidden(group: Group, unseen: Sequence[str]) -> bool:
+    """Whether running the networks showed nothing of the group's tensors."""
+    return all(set(item.names) <= {*unseen} for item in group.targets)
 
 
 def _next_open(solved: Solver, asked: set[Question]) -> Group | None:

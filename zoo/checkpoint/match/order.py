@@ -86,7 +86,5 @@ class Execution:
         return None if one is None or other is None else one < other
 
     def position(self, item: Item) -> int | None:
-        units = item.node.units if item.node else [item.unit] if item.unit else []
-        names = [name for unit in units for part in unit.parts.values() for name in part.names if name]
-        used = [self.positions[name] for name in names if name in self.positions]
+        used = [self.positions[name] for name in item.names if name in self.positions]
         return min(used, default=None)

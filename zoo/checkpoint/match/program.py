@@ -10,21 +10,31 @@ from zoo.checkpoint.match.layout import RuleMapping, cut_rules, drop_rules, join
 from zoo.checkpoint.match.links import Link
 from zoo.checkpoint.match.order import blank
 from zoo.checkpoint.match.renaming import rename_rule
+from zoo.checkpoint.match.units import split_name
 from zoo.checkpoint.rules import parse_rules, run
 from zoo.errors import InputError, WorkError
 
 
 def write_rules(
-    links: Sequence[Link], source: Mapping[str, Entry], target: Mapping[str, Entry], blocks: Sequence[Block]
+    links: Sequence[Link],
+    source: Mapping[str, Entry],
+    target: Mapping[str, Entry],
+    blocks: Sequence[Block],
+    dropped: Sequence[str] = (),
 ) -> list[RuleMapping]:
     """The shortest program found that makes exactly these links of a source with these entries.
 
-    Integer tensors without a link (index tables) are dropped as derived; other tensors without one stay unexpected.
-    Raises WorkError where no program could be written.
+    `dropped` are names that have no place; integer tensors among them (index tables) are called derived. What is
+    neither linked nor dropped stays unexpected. Raises WorkError where no program could be written.
     """
-    linked = {name for link in links for name in link.sources}
-    tables = [name for name, entry in source.items() if name not in linked and entry.dtype.startswith(("I", "U", "B"))]
-    before, behind = [*drop_rules(tables), *join_rules(links)], [*shape_rules(links), *cut_rules(links)]
+    tables = [name for name in dropped if split_name(name)[1] == "value" and source[name].dtype[0] in "IUB"]
+    others = [name for name in dropped if name not in set(tables)]
+    before = [
+        *drop_rules(tables, source.keys() - {*tables}, derived=True),
+        *drop_rules(others, source.keys() - {*dropped}, derived=False),
+        *join_rules(links),
+    ]
+    behind = [*shape_rules(links), *cut_rules(links)]
     best: list[RuleMapping] | None = None
     for renames in _renames({link.source: link.target for link in links}, blocks):
         rules = [*before, *renames, *behind]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from zoo.checkpoint.match.layout import RuleMapping
 from zoo.checkpoint.match.links import Link
 from zoo.checkpoint.match.solver import Decision
+from zoo.errors import Problem, WorkError
 
 Status = Literal["proved", "unique", "ambiguous", "refuted", "none"]
 SHOWN = 6  # names of a group that a message lists
@@ -24,12 +25,14 @@ class Proof:
         error: largest difference of the outputs, relative to their size.
         agreeing: how many modules, in the target's order of execution, agree before the first that does not.
         text: for people: on what, how far, and where they part if they do.
+        unseen: parameters of the target that do not show in the outputs, so that nothing was proved of them.
     """
 
     equal: bool
     error: float
     agreeing: int
     text: str
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,20 @@ class MatchResult:
         """What decided between items that roles and shapes leave open, and how many groups it decided."""
         return dict(Counter(decision.reason for decision in self.decisions))
 
+    def answer(self) -> list[RuleMapping]:
+        """The rules. Raises WorkError that says why there are none, and what would help."""
+        if self.found:
+            return self.rules
+        hint = "name both architectures (--from, --to), so that they can be run"
+        if self.proof:
+            hint = "write the rules yourself (docs/remap.md); the proof says where the networks part"
+        raise WorkError([Problem(f"--remap auto: {self.notes[0]}", None, hint), *map(Problem, self.notes[1:])])
+
     def render(self) -> str:
+        return "\n".join(self.notes)
+
+    @property
+    def notes(self) -> list[str]:
         """The certificate, or the reasons to abstain, as lines for a person."""
         lines = [_VERDICTS[self.status]]
         if self.status != "none":
@@ -118,7 +134,7 @@ class MatchResult:
         lines += [f"cannot be told apart: {group}" for group in self.groups]
         for names, what in ((self.missing, "no source for"), (self.surplus, "no place for")):
             lines += [f"{what}: {_some(names)}"] if names else []
-        return "\n".join(lines)
+        return lines
 
 
 _VERDICTS = {

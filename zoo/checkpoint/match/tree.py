@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from zoo.checkpoint.match.classes import Classes
-from zoo.checkpoint.match.units import Signature, Unit
+from zoo.checkpoint.match.units import STATISTICS, Signature, Unit
 
 Content = frozenset[tuple[Signature, int]]
 
@@ -70,6 +70,13 @@ class Item:
         holder = self.node or self.unit
         assert holder is not None
         return holder.place
+
+    @property
+    def names(self) -> list[str]:
+        """The tensors in it, but for the statistics of norms."""
+        units = self.node.units if self.node else [self.unit] if self.unit else []
+        parts = [part for unit in units for role, part in unit.parts.items() if role not in STATISTICS]
+        return [name for part in parts for name in part.names if name]
 
 
 def common_items(source: Node, target: Node, classes: Classes) -> list[tuple[list[Item], list[Item]]]:

@@ -20,6 +20,7 @@ Signature = tuple[tuple[str, Shape], ...]
 
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 COUNTER = "num_batches_tracked"  # rides along with its module; old checkpoints lack it
+STATISTICS = ("running_mean", "running_var", COUNTER)
 _PROJECTION = re.compile(r"(?:to_|w_|in_)?(q|k|v|query|key|value)(?:_proj|_lin|_linear)?")
 _FUSED = ("qkv", "kv")
 

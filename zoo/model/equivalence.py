@@ -1,0 +1,111 @@
+"""Proves that rules make two networks compute the same: random weights in one, moved to the other, both run.
+
+With every parameter random, two networks whose outputs agree have their tensors at corresponding places, but for what
+never shows in an output. Settings that differ between upstreams and have nothing to do with which tensor is which (a
+norm's eps) are made equal for the proof; `zoo.model.verify` reports them on the real weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.checkpoint.filling import fill, state_of, target_of
+from zoo.checkpoint.match import Proof
+from zoo.checkpoint.plan import make_plan
+from zoo.checkpoint.rules import parse_rules
+from zoo.checkpoint.tensors import entry, to_array
+from zoo.errors import WorkError
+from zoo.model.assembly import Assembly
+from zoo.model.causes import all_settings
+from zoo.model.dry_run import attempt
+from zoo.model.paths import get_module
+from zoo.model.randomise import randomise
+from zoo.model.recording import main_output, record
+from zoo.model.verify import compare_recorded, module_pairs
+
+ODD = 129  # 2**7 + 1: halved with padding it stays odd, so that TensorFlow's and PyTorch's padding are the same
+SEEN = 10  # times the error that a change of a tensor must make in the outputs to count as seen
+
+
+class Prover:
+    """Runs rules: `prover(rules)` is a `Proof`. Both networks lose their weights.
+
+    `names` maps the names that the rules start from to those of the source network.
+    Raises WorkError where no input goes through both networks.
+    """
+
+    def __init__(self, source: Assembly, target: Assembly, names: Mapping[str, str]) -> None:
+        self.source, self.target, self.names = source.model, target.model, names
+        randomise(self.source)
+        state = state_of(self.source)
+        self._state = {name: state[place] for name, place in names.items()}
+        self._entries = {name: entry(name, value) for name, value in self._state.items()}
+        self.inputs = common_input(source, target, odd=True)
+        paths = {place.rpartition(".")[0] for place in names.values()}
+        self._run = record(self.source, self.inputs, paths)
+
+    def __call__(self, rules: Sequence[Mapping[str, Any]]) -> Proof:
+        """Move the source's weights by `rules` and compare."""
+        plan = make_plan(self._entries, parse_rules(list(rules)), target_of(self.target))
+        randomise(self.target, seed=1)  # what no rule fills must not agree by chance
+        fill(self.target, plan, lambda name: to_array(self._state[name]), staged=False)
+        pairs = module_pairs(plan.moves, self.names)
+        with equal_eps(self.source, self.target, pairs):
+            found = compare_recorded(self.source, self._run, self.target, pairs, self.inputs)
+            unseen = _unseen(self.target, self.inputs, found.relative) if found.equal else ()
+        text = f"run with every parameter random and eps made equal: {found.message}"
+        if differing := all_settings(self.source, self.target, pairs):
+            text += f"; the networks differ in settings, which --verify weighs: {'; '.join(differing)}"
+        if unseen:
+            text += f"; {len(unseen)} parameters do not show in the outputs: {', '.join(unseen[:5])}"
+        return Proof(found.equal, found.relative, found.agreeing, text, unseen)
+
+
+def common_input(source: Assembly, target: Assembly, *, odd: bool) -> Tensor:
+    """A seeded image that goes through both networks: of `ODD` pixels where that is asked for, or of their own size.
+
+    Raises WorkError where none does.
+    """
+    told = [assembly.preprocessing for assembly in (target, source)]
+    sizes = [(ODD, ODD)] * odd + [one.size for one in told]
+    for height, width in dict.fromkeys(sizes):
+        size = (1, told[0].channels, height, width)
+        if all(attempt(assembly.model, size).error is None for assembly in (source, target)):
+            return torch.randn(size, generator=torch.Generator().manual_seed(0))
+    raise WorkError(f"no image goes through both {source.architecture} and {target.architecture}")
+
+
+@contextmanager
+def equal_eps(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) -> Iterator[None]:
+    """The target's norms use the source's eps while the body runs."""
+    modules = [(get_module(target, path), get_module(source, other)) for path, other in pairs.items()]
+    norms = [
+        (module, other.eps, module.eps) for module, other in modules if hasattr(module, "eps") and hasattr(other, "eps")
+    ]
+    try:
+        for module, eps, _ in norms:
+            module.eps = eps
+        yield
+    finally:
+        for module, _, eps in norms:
+            module.eps = eps
+
+
+def _unseen(model: nn.Module, inputs: Tensor, error: float) -> tuple[str, ...]:
+    """Parameters of which a change as large as themselves would not show in the outputs above `error`."""
+    parameters = dict(model.named_parameters())
+    with torch.enable_grad():
+        output = main_output(model.eval()(inputs))
+        direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)) / output.numel() ** 0.5
+        found = torch.autograd.grad((output * direction).sum(), list(parameters.values()), allow_unused=True)
+    least = SEEN * max(error, 1e-9) * output.detach().abs().max()
+    effects = [
+        0.0 if g is None else g.norm() * p.detach().std(correction=0)
+        for g, p in zip(found, parameters.values(), strict=True)
+    ]
+    return tuple(name for name, effect in zip(parameters, effects, strict=True) if not effect > least)

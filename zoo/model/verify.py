@@ -1,0 +1,177 @@
+"""Run two networks that should compute the same on one batch, and find the first module where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from zoo.checkpoint.moves import Move
+from zoo.model.causes import all_settings, inside, operations
+from zoo.model.paths import get_module
+from zoo.model.recording import Event, Recording, record
+
+TOLERANCE = 1e-4  # of the outputs, relative to their size; float32 rounding through 200 layers stays below 1e-5
+LOCAL_TOLERANCE = 2e-5  # of one module's input or output
+
+Pairs = Mapping[str, str]  # module path in the target -> module path in the source
+
+
+def module_pairs(moves: Iterable[Move], names: Mapping[str, str]) -> dict[str, str]:
+    """The modules that correspond because one's weight became the other's.
+
+    `names` maps the names in the file to those in the source network, where they are not the same.
+    """
+    pairs: dict[str, str] = {}
+    for move in moves:
+        path, _, leaf = move.target.rpartition(".")
+        other, _, source_leaf = names.get(move.sources[0], move.sources[0]).rpartition(".")
+        if path and leaf == source_leaf == "weight" and len(move.sources) == 1:
+            pairs[path] = other
+    return pairs
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where values differ.
+
+    `where` is "inside" the module or "before" it; `behind` is the target's module that still agreed. `cause` says what
+    differs there, the source's first; `error` by how much, relative to the values.
+    """
+
+    target: str
+    source: str
+    where: str
+    behind: str | None
+    error: float
+    cause: str
+
+    def __str__(self) -> str:
+        before = f"between {self.behind or 'the input'} and {self.target}"
+        place = f"inside {self.target}" if self.where == "inside" else before
+        return f"they part {place} (source: {self.source}), by {self.error:.1e}: {self.cause}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What comparing found.
+
+    `absolute` is the largest difference of the outputs, `relative` that over the source's largest output. `compared`
+    counts modules; `agreeing` their inputs and outputs, in the target's order, before the first that differs.
+    `settings` differ in modules that correspond, whether or not that mattered here.
+    """
+
+    equal: bool
+    absolute: float
+    relative: float
+    input_shape: tuple[int, ...]
+    compared: int
+    agreeing: int
+    first: Divergence | None
+    settings: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        size = "x".join(map(str, self.input_shape))
+        if self.equal:
+            return f"the outputs agree to {self.relative:.1e} on a {size} batch ({self.compared} modules compared)"
+        told = str(self.first) if self.first else "no module that corresponds differs; what follows the last one does"
+        return f"the outputs differ by {self.relative:.1e} on a {size} batch: {told}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "equal": self.equal,
+            "message": self.message,
+            "max_absolute_error": self.absolute,
+            "max_relative_error": self.relative,
+            "input_shape": list(self.input_shape),
+            "modules": self.compared,
+            "agreeing": self.agreeing,
+            "first": None if self.first is None else vars(self.first),
+            "settings": list(self.settings),
+        }
+
+
+def compare(
+    source: nn.Module, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
+) -> Comparison:
+    """Run both on `inputs` in evaluation mode; `pairs` are the modules that correspond."""
+    return compare_recorded(source, record(source, inputs, set(pairs.values())), target, pairs, inputs, tolerance)
+
+
+def compare_recorded(
+    source: nn.Module, run: Recording, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
+) -> Comparison:
+    """The same with the source's run given: whoever tries several weights in the target needs it once only."""
+    both = _Both(source, run, target, record(target, inputs, pairs), pairs)
+    absolute, relative = both.output_error()
+    errors = [both.error(event) for event in both.seen]
+    bad = next((place for place, error in enumerate(errors) if not error <= LOCAL_TOLERANCE), len(errors))
+    first = None if relative <= tolerance or bad == len(errors) else both.divergence(bad, errors[bad])
+    return Comparison(
+        relative <= tolerance, absolute, relative, tuple(inputs.shape), len({event.path for event in both.seen}),
+        bad, first, all_settings(source, target, pairs),
+    )  # fmt: skip
+
+
+class _Both:
+    """The runs of both networks. `seen` are the target's events that have a counterpart, in order."""
+
+    def __init__(
+        self, source: nn.Module, source_run: Recording, target: nn.Module, target_run: Recording, pairs: Pairs
+    ) -> None:
+        self.source, self.source_run, self.target, self.target_run = source, source_run, target, target_run
+        self.pairs = pairs
+        self.seen = [event for event in target_run.events if self._comparable(event)]
+
+    def _comparable(self, event: Event) -> bool:
+        """A norm with an activation inside gives other values than a bare one; only its input can be compared."""
+        modules = get_module(self.target, event.path), get_module(self.source, self.pairs[event.path])
+        whole = event.way == "in" or all(_is_bare(module) for module in modules)
+        return whole and self.source_run.event(self.pairs[event.path], event.way) is not None
+
+    def other(self, event: Event) -> Event:
+        found = self.source_run.event(self.pairs[event.path], event.way)
+        assert found is not None
+        return found
+
+    def error(self, event: Event) -> float:
+        return _difference(self.other(event).value, event.value, ordered=False)[1]
+
+    def output_error(self) -> tuple[float, float]:
+        one, other = self.source_run.output, self.target_run.output
+        return _difference(one, other, ordered=True) if one.shape == other.shape else (float("inf"), float("inf"))
+
+    def divergence(self, bad: int, error: float) -> Divergence:
+        event, before = self.seen[bad], self.seen[bad - 1] if bad else None
+        mine = self.other(event)
+        starts = (self.other(before).step, before.step) if before else (0, 0)
+        ran = self.source_run.between(starts[0], mine.step), self.target_run.between(starts[1], event.step)
+        if before and before.way == "in":  # the culprit is this module, or what follows it
+            modules = get_module(self.source, self.pairs[before.path]), get_module(self.target, before.path)
+            if cause := inside(*modules, *ran):
+                return Divergence(before.path, self.pairs[before.path], "inside", None, error, cause)
+        cause = operations(*ran) or "both run the same operations there; the modules around may be wired differently"
+        behind = before.path if before else None
+        return Divergence(event.path, self.pairs[event.path], "before", behind, error, cause)
+
+
+def _is_bare(module: nn.Module) -> bool:
+    return all(isinstance(child, nn.Identity) for child in module.children())
+
+
+def _difference(one: Tensor, other: Tensor, *, ordered: bool) -> tuple[float, float]:
+    """Largest absolute difference, and that over the largest value of `one`; infinite for what cannot be compared.
+
+    Unless `ordered`, values that stand in another order (channels last, windows) are compared sorted.
+    """
+    one, other = one.double().flatten(), other.double().flatten()
+    if one.numel() != other.numel() or not bool((one - other).isfinite().all()):
+        return float("inf"), float("inf")
+    scale = max(one.abs().max().item(), 1e-12)
+    error = (one - other).abs().max().item()
+    if not ordered and error > LOCAL_TOLERANCE * scale:
+        error = min(error, (one.sort().values - other.sort().values).abs().max().item())
+    return error, error / scale
