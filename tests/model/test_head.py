@@ -164,7 +164,7 @@ def test_swap_head_over_every_model_file_of_timm():
 def test_an_encoder_that_gives_tokens_or_maps_has_no_place_for_a_head(name):
     assembly = build(f"timm/{name}", device="meta")
     before = shapes(assembly.model)
-    with pytest.raises(InputError, match="could be its head|does not give 7 columns"):
+    with pytest.raises(InputError, match=r"could be its head|does not give 7 columns"):
         operate(assembly, "swap_head", {"num_classes": CLASSES}, Context(preprocessing=assembly.preprocessing))
     assert shapes(assembly.model) == before
     assert assembly.operations == []
