@@ -13,7 +13,7 @@ from zoo.recipe.recipe import Kind, Step
 from zoo.recipe.signature import Parameter, model_of
 from zoo.recipe.steps import STEPS, Options
 from zoo.recipe.validate import validate
-from zoo.recipe.weights import check_remap, check_weights
+from zoo.recipe.weights import check_remap, check_weights, is_file
 from zoo.recipe.words import shown
 
 BUILT_IN = [*STEPS, "freeze"]
@@ -63,11 +63,24 @@ def _built_in(document: Document, index: int, action: str) -> Step | None:
         weights = check_weights(document, (*path, "weights"), None)
         check_remap(document, (*path, "remap"))
         options = options and options.model_copy(update={"weights": weights})
-    if action == "evaluate" and isinstance(source := document.get((*path, "data")), str):
-        components.find(document, (*path, "data"), source, "datasets")
+    if action == "evaluate":
+        _check_other_data(document, (*path, "data"))
     if options is None:
         return None
     return _made(document, index, action, cast(Kind, action), options=options)
+
+
+def _check_other_data(document: Document, path: Path) -> None:
+    """Note data to evaluate on that is neither a folder, nor a CSV file, nor a dataset."""
+    name = document.get(path)
+    if not isinstance(name, str) or is_file(name):
+        return
+    if "/" in name and (name.startswith((".", "/", "~")) or name.endswith((".csv", "/"))):
+        document.add(
+            path, f"{label(path)}: there is no folder or file {name}", "paths count from the current directory"
+        )
+    else:
+        components.find(document, path, name, "datasets")
 
 
 def _freeze(document: Document, index: int) -> Step | None:

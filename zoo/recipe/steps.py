@@ -154,7 +154,7 @@ class Evaluate(Options):
     """`evaluate:` measures on the validation data, or on all data of another source."""
 
     data: str | None = None
-    """Another dataset component, all of it; the recipe's validation data without it."""
+    """All of another dataset: a component, a folder of images or a CSV file; the validation data without it."""
     metrics: list[MetricName] | None = None
     """Classes of torchmetrics; those of the data's task without it."""
 

@@ -56,11 +56,17 @@ def check_remap(document: Document, path: Path) -> None:
 
 def find_file(document: Document, name: str) -> str | None:
     """The file or folder called `name` beside the recipe, else in the current directory, else None."""
-    for folder in (FilePath(document.file).parent, FilePath()):
-        with contextlib.suppress(OSError, ValueError, RuntimeError):  # no name for a file, or no such user's home
-            candidate = folder / FilePath(name).expanduser()
-            if candidate.exists():
-                return str(candidate)
+    return next(
+        (found for folder in (FilePath(document.file).parent, FilePath()) if (found := is_file(name, folder))), None
+    )
+
+
+def is_file(name: str, folder: FilePath = FilePath()) -> str | None:
+    """The path of the file or folder called `name` in `folder`, where there is one."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # no name for a file, or no such user's home
+        candidate = folder / FilePath(name).expanduser()
+        if candidate.exists():
+            return str(candidate)
     return None
 
 

@@ -119,8 +119,8 @@ def test_data_that_is_not_there_yet_is_a_warning(checked: Check, tmp_path: Path)
 
 
 def test_data_that_is_not_there_at_all(checked: Check) -> None:
-    verdict = checked("model: tutorial/net_a\ndata: {source: image_folder, path: flowers}\nsteps: [evaluate]")
-    assert errors(verdict) == ["recipe.yaml:2:36: image folder flowers does not exist"]
+    verdict = checked("model: tutorial/net_a\ndata: {source: image_folder, path: roses}\nsteps: [evaluate]")
+    assert errors(verdict) == ["recipe.yaml:2:36: image folder roses does not exist"]
 
 
 def test_rows_of_a_table_keep_their_own_place(checked: Check, tmp_path: Path) -> None:
@@ -142,3 +142,15 @@ def test_without_data_a_recipe_can_still_operate(checked: Check) -> None:
     )
     assert verdict.ok, errors(verdict)
     assert verdict.output_shape == (2, 10)
+
+
+def test_data_to_evaluate_on_has_to_know_the_same_classes(checked: Check, tmp_path: Path) -> None:
+    for name in ("zero", "one"):
+        (tmp_path / "flowers" / name).mkdir(parents=True)
+        (tmp_path / "flowers" / name / "a.png").write_bytes(b"not looked into")
+    text = "model: tutorial/net_a\ndata: sklearn/digits\nsteps: [train: 1, evaluate: {}]"
+    assert errors(checked(text.format("flowers"))) == [
+        "recipe.yaml:3:29: the checkpoint does not know the class 'one'",
+        "recipe.yaml:3:29: the checkpoint does not know the class 'zero'",
+    ]
+    assert checked(text.format("sklearn/digits")).ok

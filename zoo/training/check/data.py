@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo import registry
 from zoo.api import Context, Preprocessing
 from zoo.data import transforms
 from zoo.data.opening import OpenData, open_data
 from zoo.errors import Problem, ZooError
 from zoo.recipe import Recipe
+from zoo.recipe.components import parameters_of
+from zoo.recipe.steps import DataOptions
 from zoo.training.check.places import placed
 from zoo.training.check.verdict import Verdict
 
@@ -34,7 +37,7 @@ def look_at_data(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing)
     """Open the data the recipe names. What is wrong with it goes into the verdict; a download is left for later."""
     if recipe.data is None:
         return _without(preprocessing, None)
-    later = recipe.data.arguments.get("download") is True
+    later = _downloads(recipe.data)
     here = {**recipe.data.arguments, "download": False} if later else recipe.data.arguments
     try:
         preprocessing = transforms.resolve(preprocessing, recipe.data)
@@ -50,6 +53,12 @@ def look_at_data(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing)
         return _without(preprocessing, STAND_IN_CLASSES)
     verdict.outputs = sample.outputs
     return sample
+
+
+def _downloads(options: DataOptions) -> bool:
+    """Whether opening the dataset as the recipe says would fetch it."""
+    known = parameters_of(registry.load(options.source, "datasets"), "datasets")
+    return "download" in known and options.arguments.get("download", known["download"].default) is True
 
 
 def _without(preprocessing: Preprocessing, classes: int | None) -> Sample:

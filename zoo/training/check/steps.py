@@ -33,6 +33,8 @@ class Rehearsal:
 
     def __init__(self, recipe: Recipe, verdict: Verdict, assembly: Assembly, sample: Sample) -> None:
         self.recipe, self.verdict, self.assembly, self.sample = recipe, verdict, assembly, sample
+        assembly.classes, assembly.task = sample.context.classes, sample.context.task
+        assembly.preprocessing = sample.context.preprocessing
         self.misfit = False  # a surgery failed, so that what follows is not the model that was meant
         self.runs: dict[int, DryRun | None] = {}  # by the number of operations so far
         self.index = 0  # of the step being taken
@@ -120,7 +122,14 @@ class Rehearsal:
         options = cast(Evaluate, step.options)
         if options.data is None:
             self._fits(path)
-            make_metrics(options.metrics, self.sample.context.task, self.sample.outputs or 2)
+        else:
+            from zoo.training.evaluate import other_data  # imports accelerate, which no other dry run needs
+
+            try:
+                other_data(options.data, self.assembly, self.recipe.seed)
+            except ZooError as error:
+                self.verdict.errors += placed(self.recipe, (*path, "data"), error)
+        make_metrics(options.metrics, self.assembly.task, self.sample.outputs or 2)
 
     def _nothing_trains(self, path: Path) -> None:
         lines = [step.location.line for step in self.recipe.steps[: self.index] if step.kind == "freeze"]
