@@ -48,7 +48,7 @@ def plan_source(
     wrappers = parse_rules([{"strip_prefix": prefix} for prefix in source.wrappers])
     best: tuple[tuple[float, int, int], Planned] | None = None
     error: ZooError | None = None
-    for prefix in ([], wrappers) if wrappers else ([],):
+    for prefix in _prefixes(wrappers, remap):
         try:
             rules, told = resolve(remap, source, target, prefix, location, match)
             plan = make_plan(
@@ -66,6 +66,13 @@ def plan_source(
         assert error is not None
         raise error
     return best[1]
+
+
+def _prefixes(wrappers: list[Rule], remap: Remap) -> list[list[Rule]]:
+    """Rules to try in front: none, and those that strip wrappers. The matcher is asked once; it needs no wrappers."""
+    if not wrappers:
+        return [[]]
+    return [wrappers] if "auto" in _items(remap) else [[], wrappers]
 
 
 def resolve(
@@ -140,7 +147,7 @@ def _match(
             "--remap auto needs to know what to match against", suggestion="name the architecture: --to ARCHITECTURE"
         )
     result = match(entries, target)
-    return result.rules, result.notes
+    return result.answer(), result.notes
 
 
 def classes_of(metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,0 +1,148 @@
+"""`zoo convert` as the shell runs it: what it prints, its exit codes, what it leaves behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+import zoo as library
+
+KEYS = {"coverage", "moves", "missing", "unexpected", "mismatched", "dropped", "unused_rules", "verified"}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A .pth of timm's smallest transformer, every tensor random."""
+    torch.manual_seed(0)
+    state = {name: torch.randn_like(tensor) for name, tensor in timm.create_model("test_vit").state_dict().items()}
+    torch.save({"state_dict": {f"encoder.{name}": tensor for name, tensor in state.items()}}, tmp_path / "in.pth")
+    return tmp_path / "in.pth"
+
+
+def test_a_conversion_is_told_in_patterns(zoo, source, tmp_path):
+    done = zoo("convert", source, tmp_path / "out.safetensors", "--remap", r"^encoder\.=", "--to", "timm/test_vit")
+    assert done.code == 0, done.err
+    assert "coverage    100% of the parameters" in done.out
+    assert "encoder.blocks.*.attn.qkv.{weight,bias} → blocks.*.attn.qkv.{weight,bias}" in done.out
+    assert f"wrote {tmp_path / 'out.safetensors'}" in done.out
+    assert len(done.out.splitlines()) < 30
+    assert library.load(tmp_path / "out.safetensors").zoo.architecture == "timm/test_vit"
+
+
+def test_verbose_names_every_tensor(zoo, source, tmp_path):
+    done = zoo("convert", source, "--dry-run", "--verbose", "--remap", r"^encoder\.=")
+    assert "encoder.blocks.5.attn.qkv.weight" in done.out
+    assert "nothing was written (--dry-run)" in done.out
+    assert [file.name for file in tmp_path.iterdir()] == ["in.pth"]
+
+
+def test_json_is_one_document(zoo, source, tmp_path):
+    done = zoo(
+        "convert", source, tmp_path / "o.safetensors", "--remap", r"^encoder\.=", "--remap", "drop: ^zzz", "--json"
+    )
+    assert done.code == 0
+    assert done.json.keys() >= KEYS
+    assert done.json["unused_rules"] == [{"rule": "rule `drop: ^zzz`", "part": "^zzz", "location": None}]
+    assert "warning: rule `drop: ^zzz` found nothing for '^zzz'" in done.err
+
+
+def test_below_the_floor_the_code_is_1_and_the_cause_is_told(zoo, source, tmp_path):
+    done = zoo("convert", source, tmp_path / "out.safetensors", "--to", "timm/test_vit")
+    assert done.code == 1
+    assert "only 0% of the target's parameters would be filled; 100% is asked for" in done.err
+    assert r"add --remap '^encoder\.='" in done.err
+    assert not (tmp_path / "out.safetensors").exists()
+    done = zoo("convert", source, tmp_path / "out.safetensors", "--to", "timm/test_vit", "--json")
+    assert done.code == 1
+    assert done.json["written"] is False
+    assert done.json["problems"]
+    assert done.json["hints"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--remap", "nothing"], "'nothing' is no remap"),
+        (["--remap", "none.yaml"], "cannot read the rules none.yaml"),
+        (["--remap", "(=b"], "is no regular expression"),
+        (["--remap", "drpo: x"], "is no remap"),
+        (["--to", "timm/test_vitt"], "did you mean timm/test_vit"),
+        (["--to", "timm/test_vit", "--to-argument", "classes"], "expected KEY=VALUE"),
+        (["--to", "timm/test_vit", "--to-argument", "num_clases=3"], "num_clases"),
+        (["--dtype", "float23"], "did you mean float"),
+        (["--min-coverage", "2"], "2"),
+        (["--invert"], "no rules to run backwards"),
+        (["--verify"], "--verify compares two networks"),
+        (["--remap", "auto"], "name the architecture: --to"),
+        (["--key", "optimizer"], "optimizer"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_input_is_code_2_and_leaves_nothing(zoo, source, tmp_path, arguments, told):
+    done = zoo("convert", source, tmp_path / "out.safetensors", *arguments)
+    assert done.code == 2
+    assert told in done.err
+    assert "Traceback" not in done.err
+    assert [file.name for file in tmp_path.iterdir()] == ["in.pth"]
+
+
+def test_mistakes_in_a_rule_file_come_with_lines(zoo, source, tmp_path):
+    (tmp_path / "rules.yaml").write_text("- strip_prefx: a\n- drop: '('\n")
+    done = zoo("convert", source, tmp_path / "out.safetensors", "--remap", tmp_path / "rules.yaml")
+    assert done.code == 2
+    assert f"{tmp_path / 'rules.yaml'}:1:3: there is no rule 'strip_prefx' (did you mean strip_prefix?)" in done.err
+    assert f"{tmp_path / 'rules.yaml'}:2:3: drop: '(' is no regular expression" in done.err
+
+
+def test_there_and_back(zoo, source, tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("- strip_prefix: encoder.\n- rename: {'blocks.{i}.{rest*}': 'layers.{i}.{rest}'}\n")
+    assert zoo("convert", source, tmp_path / "there.safetensors", "--remap", rules).code == 0
+    assert (
+        zoo("convert", tmp_path / "there.safetensors", tmp_path / "back.safetensors", "--remap", rules, "--invert").code
+        == 0
+    )
+    assert zoo("convert", source, tmp_path / "plain.safetensors").code == 0
+    assert (tmp_path / "back.safetensors").read_bytes() == (tmp_path / "plain.safetensors").read_bytes()
+    assert "layers.0.norm1.weight" in load_file(tmp_path / "there.safetensors")
+
+
+def test_the_destination_may_not_be_the_source(zoo, source, tmp_path):
+    assert zoo("convert", source, tmp_path / "a.safetensors").code == 0
+    before = (tmp_path / "a.safetensors").read_bytes()
+    done = zoo("convert", tmp_path / "a.safetensors", tmp_path / "a.safetensors", "--dtype", "float16")
+    assert done.code == 2
+    assert "is the source itself" in done.err
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+
+
+def test_arguments_of_the_architecture(zoo, tmp_path):
+    torch.save(timm.create_model("test_vit", num_classes=3, in_chans=1).state_dict(), tmp_path / "in.pth")
+    options = ["--to", "timm/test_vit", "--to-argument", "num_classes=3", "--to-argument", "in_chans=1"]
+    done = zoo("convert", tmp_path / "in.pth", tmp_path / "out.safetensors", *options)
+    assert done.code == 0, done.err
+    assert library.load(tmp_path / "out.safetensors").zoo.arguments == {"num_classes": 3, "in_chans": 1}
+
+
+def test_names_cannot_command_the_terminal(zoo, tmp_path):
+    torch.save({"\x1b[31mred": torch.zeros(1)}, tmp_path / "in.pth")
+    done = zoo("convert", tmp_path / "in.pth", "--dry-run", "--verbose")
+    assert done.code == 0
+    assert "\x1b" not in done.out + done.err
+
+
+def test_a_rename_imports_no_torch(source, tmp_path):
+    code = (
+        "import sys; from zoo.cli import run; code = run(sys.argv[1:]);"
+        "sys.exit(code or ('torch' in sys.modules and 3) or ('numpy' in sys.modules and 4))"
+    )
+    arguments = ["convert", source, tmp_path / "out.safetensors", "--remap", r"^encoder\.=vit."]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path(tmp_path / "out.safetensors").exists()
