@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,8 @@ def test_a_conversion_is_told_in_patterns(zoo, source, tmp_path):
     done = zoo("convert", source, tmp_path / "out.safetensors", "--remap", r"^encoder\.=", "--to", "timm/test_vit")
     assert done.code == 0, done.err
     assert "coverage    100% of the parameters" in done.out
-    assert "encoder.blocks.*.attn.qkv.{weight,bias} → blocks.*.attn.qkv.{weight,bias}" in done.out
+    row = r"encoder\.blocks\.\*\.attn\.qkv\.\{weight,bias\} +→ blocks\.\*\.attn\.qkv\.\{weight,bias\} +12×"
+    assert re.search(row, done.out)
     assert f"wrote {tmp_path / 'out.safetensors'}" in done.out
     assert len(done.out.splitlines()) < 30
     assert library.load(tmp_path / "out.safetensors").zoo.architecture == "timm/test_vit"
@@ -43,9 +45,8 @@ def test_verbose_names_every_tensor(zoo, source, tmp_path):
 
 
 def test_json_is_one_document(zoo, source, tmp_path):
-    done = zoo(
-        "convert", source, tmp_path / "o.safetensors", "--remap", r"^encoder\.=", "--remap", "drop: ^zzz", "--json"
-    )
+    rules = ["--remap", r"^encoder\.=", "--remap", "drop: ^zzz"]
+    done = zoo("convert", source, tmp_path / "o.safetensors", *rules, "--json")
     assert done.code == 0
     assert done.json.keys() >= KEYS
     assert done.json["unused_rules"] == [{"rule": "rule `drop: ^zzz`", "part": "^zzz", "location": None}]
@@ -76,7 +77,7 @@ def test_below_the_floor_the_code_is_1_and_the_cause_is_told(zoo, source, tmp_pa
         (["--to", "timm/test_vit", "--to-argument", "classes"], "expected KEY=VALUE"),
         (["--to", "timm/test_vit", "--to-argument", "num_clases=3"], "num_clases"),
         (["--dtype", "float23"], "did you mean float"),
-        (["--min-coverage", "2"], "2"),
+        (["--min-coverage", "2"], "--min-coverage"),
         (["--invert"], "no rules to run backwards"),
         (["--verify"], "--verify compares two networks"),
         (["--remap", "auto"], "name the architecture: --to"),
@@ -103,14 +104,12 @@ def test_mistakes_in_a_rule_file_come_with_lines(zoo, source, tmp_path):
 def test_there_and_back(zoo, source, tmp_path):
     rules = tmp_path / "rules.yaml"
     rules.write_text("- strip_prefix: encoder.\n- rename: {'blocks.{i}.{rest*}': 'layers.{i}.{rest}'}\n")
-    assert zoo("convert", source, tmp_path / "there.safetensors", "--remap", rules).code == 0
-    assert (
-        zoo("convert", tmp_path / "there.safetensors", tmp_path / "back.safetensors", "--remap", rules, "--invert").code
-        == 0
-    )
+    there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
+    assert zoo("convert", source, there, "--remap", rules).code == 0
+    assert zoo("convert", there, back, "--remap", rules, "--invert").code == 0
     assert zoo("convert", source, tmp_path / "plain.safetensors").code == 0
-    assert (tmp_path / "back.safetensors").read_bytes() == (tmp_path / "plain.safetensors").read_bytes()
-    assert "layers.0.norm1.weight" in load_file(tmp_path / "there.safetensors")
+    assert back.read_bytes() == (tmp_path / "plain.safetensors").read_bytes()
+    assert "layers.0.norm1.weight" in load_file(there)
 
 
 def test_the_destination_may_not_be_the_source(zoo, source, tmp_path):

