@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoint import convert as files
-from zoo.checkpoint.remaps import Planned, Remap, classes_of
+from zoo.checkpoint.remaps import Match, Planned, Remap, classes_of
 from zoo.checkpoint.rules.classes import AdaptClassesRule
 from zoo.checkpoint.sources import Source
 from zoo.errors import InputError
@@ -66,13 +67,15 @@ def plan_and_convert(
         raise InputError(
             "--verify compares two networks", suggestion="name both: --from ARCHITECTURE --to ARCHITECTURE"
         )
-    end = None if to is None else _build(to, to_arguments)
-    start = None if from_ is None else _build(from_, from_arguments)
+    end = None if to is None else Network(to, to_arguments or {})
+    start = None if from_ is None else Network(from_, from_arguments or {})
     return files.convert(
         source,
         destination,
         remap,
         towards=None if end is None else _towards(end),
+        match=None if end is None else _matcher(start, end),
+        verify=_verifier(start, end) if verify and start and end else None,
         dtype=dtype,
         min_coverage=min_coverage,
         invert_rules=invert,
@@ -84,16 +87,37 @@ def plan_and_convert(
     )
 
 
-def _build(architecture: str, arguments: Mapping[str, Any] | None) -> Assembly:
-    from zoo.model.build import build
+@dataclass(frozen=True)
+class Network:
+    """An architecture and its arguments; `network()` builds it anew, in memory or on `meta`."""
 
-    return build(architecture, arguments, device="meta")
+    architecture: str
+    arguments: Mapping[str, Any]
+
+    def __call__(self, device: str = "cpu") -> Assembly:
+        from zoo.model.build import build
+
+        return build(self.architecture, self.arguments, device=device)
 
 
-def _towards(assembly: Assembly) -> files.Towards:
+def _matcher(start: Network | None, end: Network) -> Match:
+    from zoo.model.running import matcher
+
+    return matcher(start, end)
+
+
+def _verifier(start: Network, end: Network) -> files.Verify:
+    from zoo.model.running import verifier
+
+    return verifier(start, end)
+
+
+def _towards(network: Network) -> files.Towards:
     from zoo.checkpoint.filling import target_of
     from zoo.checkpoint.metadata import encode
     from zoo.model.save import describe
+
+    assembly = network("meta")
 
     def header(source: Source, planned: Planned) -> Mapping[str, str]:
         assembly.classes = _classes(source, planned)
