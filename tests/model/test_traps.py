@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, ReduceLROnPl
 from zoo.api import Context
 from zoo.model.assembly import Assembly
 from zoo.model.build import build
+from zoo.model.dry_run import UndecidedError, dry_run
 from zoo.model.freezing import freeze, trainable_parameters
 from zoo.model.operate import operate
 from zoo.model.policies import all_but_head
@@ -306,3 +307,10 @@ def test_a_scheduler_of_another_optimizer_and_of_groups_that_stand_still():
         ("optimizer", ("0.weight", "0.bias")),
         ("scheduler", ("0",)),
     ]
+
+
+def test_a_network_on_meta_that_looks_at_values_is_undecided_not_wrong():
+    for name in ("fixed_hidden_mlp", "chimera"):
+        with pytest.raises(UndecidedError, match="looks at values"):
+            dry_run(build(f"tutorial/{name}", device="meta").model, (2, 20))
+    assert dry_run(build("tutorial/chimera").model, (2, 20)).way == "real"

@@ -36,6 +36,8 @@ _NEEDS_VALUES = (
     UnsupportedOperatorException,
 )
 
+_NO_VALUES = ("meta tensors", "meta tensor;", "meta device type")  # item(), tolist(), numpy() on meta
+
 
 class UndecidedError(WorkError):
     """A forward pass that looks at values, on a model that has none (it stands on `meta`)."""
@@ -101,21 +103,24 @@ class Pass:
 def attempt(model: nn.Module, size: Shape) -> Pass:
     """A pass by the first way that works, or the last one tried with its error; shapes are known up to there."""
     on_meta = any(tensor.is_meta for tensor in _tensors(model))
+    undecided: Pass | None = None
     for way in ("meta", "fake", "real"):
         trace = Trace(model)
         try:
             return Pass(trace, way, _run(model, size, way, trace))
         except Exception as failure:
             stopped = Pass(trace, way, error=_explain(failure, size, trace))
+        if on_meta and isinstance(stopped.error, UndecidedError):
+            undecided = undecided or stopped  # plain tensors of such a model stand on meta and fit no fake ones
         if way == "fake" and (on_meta or not isinstance(stopped.error, UndecidedError)):
             break
-    return stopped
+    return undecided or stopped
 
 
 def _explain(failure: Exception, size: Shape, trace: Trace) -> InputError | UndecidedError:
     if isinstance(failure, InputError):
         return failure
-    if isinstance(failure, _NEEDS_VALUES):
+    if isinstance(failure, _NEEDS_VALUES) or any(words in str(failure) for words in _NO_VALUES):
         return UndecidedError(f"forward looks at values, so shapes cannot be found on meta ({trace.where()})")
     cause = f"{type(failure).__name__}: {failure}".splitlines()[0]
     return InputError(f"an input {list(size)} does not go through the model: {trace.where()}: {cause}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zoo.model.assembly import Assembly
+from zoo.model.dry_run import UndecidedError, attempt
 from zoo.model.traps.gradients import without_gradient
 from zoo.model.traps.hidden import check_reload as check_reload
 from zoo.model.traps.hidden import hidden_state, twin, unregistered
@@ -34,6 +35,6 @@ def find_traps(assembly: Assembly, input_shape: Sequence[int], loss: Named = "au
 
 def _rehearsal(assembly: Assembly, shape: tuple[int, ...]) -> Rehearsal | None:
     done = rehearse(assembly.model, shape)
-    if done is None and any(tensor.is_meta for tensor in assembly.model.parameters()):
+    if done is None and isinstance(attempt(assembly.model, shape).error, UndecidedError):
         done = rehearse(twin(assembly), shape)  # forward looks at values, which a model on meta has not
     return done
