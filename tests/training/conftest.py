@@ -37,6 +37,9 @@ class TensorBatches:
             chosen = torch.as_tensor(positions)
             yield Batch(self.inputs[chosen], self.targets[chosen], chosen)
 
+    def close(self) -> None:
+        self.closed = True
+
 
 def net() -> nn.Module:
     """Batch norm and dropout: whatever has a state of its own."""

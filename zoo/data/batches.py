@@ -43,6 +43,10 @@ class Batches(Protocol):
         """This process's share of the batches of `epoch`, from batch `start` on; the same ones for the same seed."""
         ...
 
+    def close(self) -> None:
+        """Let go of worker processes; the next epoch starts them anew."""
+        ...
+
 
 class Order:
     """Which samples stand in which batch. A batch is dealt out to `world` processes; `batch_size` counts them all."""
@@ -115,6 +119,10 @@ class ImageBatches:
             if preprocessing is not None:
                 inputs = transforms.normalise(inputs, preprocessing)
             yield Batch(inputs, targets, places)
+
+    def close(self) -> None:
+        """See `Batches.close`. Left to the garbage collector, workers may be waited for in vain."""
+        self._loader = None
 
     def _move(self, tensor: Tensor) -> Tensor:
         if self.device.type != "cuda":

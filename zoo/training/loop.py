@@ -78,6 +78,7 @@ class Trainer:
                 self._end_epoch(began)
             self.conclude()
         finally:
+            self.job.train.close()
             self.listener.stage_ended(self)
         return self.progress
 

@@ -38,6 +38,9 @@ class FeatureBatches:
             moved = tuple(self._move(tensor) for tensor in tensors)
             yield Batch(moved, self._move(targets), torch.as_tensor(positions))
 
+    def close(self) -> None:
+        """Nothing works ahead here."""
+
     def _move(self, tensor: Tensor) -> Tensor:
         if self.device.type != "cuda":
             return tensor.to(self.device)
@@ -60,6 +63,9 @@ class StreamedBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for batch in self.batches.epoch(epoch, start):
             yield Batch(self.engine(batch.inputs), batch.targets, batch.positions)
+
+    def close(self) -> None:
+        self.batches.close()
 
 
 def collect(
