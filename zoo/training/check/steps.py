@@ -163,9 +163,7 @@ class Rehearsal:
     def _warn(self, path: Path, options: Train) -> None:
         """Note what would train for nothing: modules that nothing calls, parameters that get no gradient, and so on."""
         run = self._shapes(path)
-        if run is None:
-            return
-        for module in run.uncalled:
+        for module in run.uncalled if run else ():
             said = f"{module} is never called by the model's forward: it is dead weight"
             hint = "remove it, or let add_module wire it (wire: true)"
             self._once(Problem(said, self.recipe.document.key(self.made.get(module, path)), hint))
