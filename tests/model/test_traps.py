@@ -15,7 +15,7 @@ from zoo.model.dry_run import UndecidedError, dry_run
 from zoo.model.freezing import freeze, trainable_parameters
 from zoo.model.operate import operate
 from zoo.model.policies import all_but_head
-from zoo.model.traps import check_optimizer, check_reload, find_traps
+from zoo.model.traps import check_optimizer, find_traps
 from zoo.model.traps.hidden import hidden_state, unregistered
 
 
@@ -82,32 +82,6 @@ def test_a_random_plain_attribute_is_hidden_state(name, where, device):
 def test_the_same_matrix_as_a_buffer_is_no_trap(device):
     assembly = build("tutorial/fixed_hidden_mlp_buffer", device=device)
     assert find_traps(assembly, (2, 20), "mse") == []
-
-
-def test_reloading_finds_what_answers_differently():
-    torch.manual_seed(0)
-    rows = torch.randn(3, 20)
-    (trap,) = check_reload(build("tutorial/fixed_hidden_mlp"), rows)
-    assert trap.where == ("rand_weight",)
-    for name in ("fixed_hidden_mlp_buffer", "mlp", "nested_mlp"):
-        assembly = build(f"tutorial/{name}")
-        assert check_reload(assembly, rows) == []
-        assert assembly.model.training
-
-
-def test_a_random_buffer_that_is_not_persistent_is_found_on_reload(monkeypatch):
-    class Noise(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("noise", torch.randn(4), persistent=False)
-
-        def forward(self, x):
-            return x + self.noise
-
-    monkeypatch.setattr("zoo.model.traps.hidden.build", lambda *_, **__: assembled(nn.Sequential(Noise())))
-    torch.manual_seed(0)
-    (trap,) = check_reload(assembled(nn.Sequential(Noise())), torch.randn(2, 4))
-    assert trap.where == ("0.noise",)
 
 
 def test_constants_and_caches_are_no_hidden_state(monkeypatch):

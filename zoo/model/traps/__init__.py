@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from zoo.model.assembly import Assembly
 from zoo.model.dry_run import UndecidedError, attempt
 from zoo.model.traps.gradients import without_gradient
-from zoo.model.traps.hidden import check_reload as check_reload
 from zoo.model.traps.hidden import hidden_state, twin, unregistered
 from zoo.model.traps.optimizers import check_optimizer as check_optimizer
 from zoo.model.traps.outputs import wrong_end

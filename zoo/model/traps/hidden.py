@@ -1,4 +1,7 @@
-"""The trap of state that no state dict holds: a model loaded from its file answers differently."""
+"""The trap of state that no state dict holds: a model loaded from its file answers differently.
+
+zoo.model.reload looks at the file itself once it is saved; here the trap is told before a training is spent on it.
+"""
 
 from __future__ import annotations
 
@@ -42,29 +45,14 @@ def hidden_state(assembly: Assembly, shape: tuple[int, ...]) -> list[Trap]:
     """
     if not any(_loose(item) for _, item in _attributes(assembly.model)):
         return []
-    return _compare(twin(assembly, 1), twin(assembly, 2), torch.randn(shape))
-
-
-def check_reload(assembly: Assembly, inputs: Tensor) -> list[Trap]:
-    """Whether a network rebuilt from its description and state dict answers `inputs` as this one does.
-
-    What a checkpoint's reader would get is built under another seed. Where the answers differ, the tensors outside the
-    state dict that do, too, are named.
-    """
-    return _compare(assembly.model, twin(assembly, torch.initial_seed() + 1).to(inputs.device), inputs)
-
-
-def _compare(model: nn.Module, other: nn.Module, inputs: Tensor) -> list[Trap]:
-    """Fill `other` with the state dict of `model` and compare their answers in evaluation mode."""
+    model, other = twin(assembly, 1), twin(assembly, 2)
     other.load_state_dict(model.state_dict())
-    modes = [(module, module.training) for module in model.modules()]
     with torch.no_grad(), torch.random.fork_rng():
+        inputs = torch.randn(shape)
         answers = [list(tensors_in(network.eval()(inputs.clone()))) for network in (model, other)]
-    for module, mode in modes:
-        module.training = mode
     if all(torch.allclose(a, b, **CLOSE, equal_nan=True) for a, b in zip(*answers, strict=True)):
         return []
-    mine, theirs = (dict(_outside(network)) for network in (model, other))
+    mine, theirs = (dict(_attributes(network)) for network in (model, other))
     names = tuple(name for name, item in mine.items() if _differ(item, theirs.get(name))) or ("the model",)
     message = (
         f"{listed(names)}: random numbers outside the state dict, so a model loaded from its file answers differently"
@@ -81,13 +69,6 @@ def twin(assembly: Assembly, seed: int = 0) -> nn.Module:
     if assembly.frozen is not None:
         freeze(model, (*assembly.frozen.parameters, *assembly.frozen.buffers, *assembly.frozen.modules))
     return model
-
-
-def _outside(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Tensors that the state dict leaves out: plain attributes, and buffers that are not persistent."""
-    yield from _attributes(model)
-    kept = model.state_dict().keys()
-    yield from ((name, buffer) for name, buffer in model.named_buffers() if name not in kept)
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
