@@ -367,7 +367,8 @@ def test_any_chain_replays_to_the_same_structure(chain):
 
 
 @pytest.mark.slow
-@settings(OPTIONS, max_examples=300)
+@pytest.mark.timeout(3600)
+@settings(OPTIONS, max_examples=100)
 @given(chains())
 def test_any_of_many_chains_replays_to_the_same_structure(chain):
     check_chain(chain)
