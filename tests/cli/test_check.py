@@ -79,6 +79,10 @@ class TestJson:
         assert document["stages"] == [{"step": "train", "line": 5, "trainable": 850, "frozen": 61156}]
         assert (document["input_shape"], document["output_shape"]) == ([2, 3, 32, 32], [2, 10])
 
+    def test_the_tree_on_demand(self, zoo, recipe):
+        assert "tree" not in zoo("check", recipe(SOUND), "--json").json
+        assert "SmallConvNet" in zoo("check", recipe(SOUND), "--json", "--tree").json["tree"]
+
     def test_mistakes_in_the_file(self, zoo, recipe):
         outcome = zoo("check", recipe(BROKEN), "--json")
         assert outcome.code == 2

@@ -49,7 +49,8 @@ def command(
     for warning in verdict.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:
-        print(json.dumps(verdict.as_dict(), indent=1))
+        drawn = {"tree": _drawn(verdict)} if tree else {}
+        print(json.dumps(verdict.as_dict() | drawn, indent=1))
         raise SystemExit(0 if verdict.ok else InputError.exit_code)
     _report(recipe, verdict, tree)
     verdict.require()
@@ -73,8 +74,13 @@ def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
         where = f"line {stage.location.line}"
         print(f"{stage.action:8} {where:9} trains {stage.trainable:>13,}   frozen {stage.frozen:>13,}")
     if tree and assembly is not None:
-        from zoo.model.tree import tree as draw
-
-        print(draw(assembly.model, assembly.frozen, uncalled=verdict.uncalled))
+        print(_drawn(verdict))
     if verdict.ok:
         print(f"{recipe}: no mistakes")
+
+
+def _drawn(verdict: Verdict) -> str | None:
+    from zoo.model.tree import tree
+
+    assembly = verdict.assembly
+    return tree(assembly.model, assembly.frozen, uncalled=verdict.uncalled) if assembly is not None else None
