@@ -126,6 +126,15 @@ def test_cached_pixels_are_decoded_once(folder, monkeypatch):
     assert len(count) == 58
 
 
+def test_the_cache_may_be_filled_while_measuring(folder):
+    data = open_data(options(folder, workers=0), SMALL)
+    with torch.inference_mode():
+        next(data.batches("train").epoch(0))
+    inputs = gathered(data.batches("train"))[0]
+    assert not inputs.is_inference()
+    assert len(inputs) == 29
+
+
 def test_the_cache_keeps_to_its_budget(folder, monkeypatch):
     monkeypatch.setattr(opening, "_free_memory", lambda: 4 * 36 * 3 * 16 * 16 - 4)
     data = open_data(options(folder), SMALL)

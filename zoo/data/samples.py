@@ -126,6 +126,7 @@ class Fetcher:
         self._targets: Tensor | None = None
         self._filled = np.zeros(len(samples), dtype=bool)
 
+    @torch.inference_mode(False)  # what is kept is used in training, whoever asked for it first
     def __call__(self, positions: Sequence[int] | Indices) -> Sample:
         """(inputs, targets) of `positions`, stacked. Raises InputError naming every unreadable sample of the set."""
         if not self.remember:

@@ -1,0 +1,60 @@
+"""Two processes on the CPU, launched as a user would: the same checkpoint as one process, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+RECIPE = {
+    "name": "two",
+    "model": {"architecture": "timm/test_vit", "arguments": {"img_size": 32, "num_classes": 10}},
+    "data": {"source": "sklearn/digits", "image_size": 32, "batch_size": 25, "limit": 90, "augmentation": "flip"},
+    "steps": [
+        {"freeze": {"policy": "below", "module": "blocks.1"}},
+        {"train": {"epochs": 2, "lr": 0.01, "accumulate": 2, "optimizer": {"SGD": {"momentum": 0.9}}, "trunk": "off"}},
+        "evaluate",
+    ],
+}
+
+
+def launched(launcher: list[str], recipe: Path, output: Path) -> subprocess.CompletedProcess:
+    command = [*launcher, "-m", "zoo", "finetune", str(recipe), "--output", str(output), "--device", "cpu", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=400)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_two_processes_train_what_one_does(tmp_path, launcher):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE))
+    commands = {
+        "torchrun": ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"],
+        "accelerate": [
+            *("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
+            *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29612"),
+        ],
+    }
+    both = launched([sys.executable, "-m", *commands[launcher]], recipe, tmp_path / "both")
+    assert both.returncode == 0, both.stderr
+    alone = launched([sys.executable], recipe, tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    document, expected = json.loads(both.stdout), json.loads(alone.stdout)  # one document, by one process
+    mine, theirs = load_file(tmp_path / "both/model.safetensors"), load_file(tmp_path / "alone/model.safetensors")
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert torch.allclose(tensor, theirs[name], atol=1e-5), name
+    for stage, other in zip(document["stages"], expected["stages"], strict=True):
+        assert stage["metrics"] == pytest.approx(other["metrics"], abs=1e-4)
+    assert [epoch["loss"] for epoch in document["stages"][0]["epochs"]] == pytest.approx(
+        [epoch["loss"] for epoch in expected["stages"][0]["epochs"]], abs=1e-4
+    )
+    assert both.stderr.count("epoch 1/2") == 1
