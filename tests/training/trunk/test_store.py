@@ -39,6 +39,12 @@ def test_take_gives_the_rows_that_were_added(tmp_path, monkeypatch, batches, bud
     assert torch.equal(targets, torch.cat([targets for _, targets in batches])[order])
 
 
+def test_any_memory_layout_can_be_kept(tmp_path):
+    features = torch.randn(4, 3, 5, 6).contiguous(memory_format=torch.channels_last)
+    kept = write(FeatureCache(tmp_path), [((features,), torch.arange(4))], 0)
+    assert torch.equal(kept.everything()[0][0], features)
+
+
 def test_later_run_finds_them_under_the_same_key_only(tmp_path, batches):
     write(FeatureCache(tmp_path), batches, 10**9, key="one")
     found = FeatureCache(tmp_path).find("one", 10**9)

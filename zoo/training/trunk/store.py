@@ -97,7 +97,7 @@ class FeatureWriter:
 
     def _flush(self, rows: int) -> None:
         joined = {name: torch.cat([batch[name] for batch in self._pending]) for name in self._pending[0]}
-        shard = {name: tensor[:rows].clone() for name, tensor in joined.items()}
+        shard = {name: tensor[:rows].clone(memory_format=torch.contiguous_format) for name, tensor in joined.items()}
         left = {name: tensor[rows:] for name, tensor in joined.items()}
         self._pending = [left] if len(left["targets"]) else []
         self._count -= rows
