@@ -83,6 +83,8 @@ def test_metrics_are_those_the_engine_knows() -> None:
     from zoo.training.metrics import OF_CLASSES, OF_VALUES
 
     assert set(METRICS) == {*OF_CLASSES, *OF_VALUES}
+    assert {"accuracy", "HuberLoss", "F1Score"} <= set(names("metrics"))
+    assert not {"auto", "cross_entropy"} & set(names("metrics")), "words for losses"
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "exponential"])

@@ -137,7 +137,9 @@ def _losses() -> Catalogue:
 
 
 def _usual_metrics() -> Catalogue:
-    return {name: lambda: None for name in METRICS}
+    """The engine's short names, and losses by the names of their classes."""
+    losses = {name: load for name, load in _losses().items() if name.endswith("Loss")}
+    return {**{name: lambda: None for name in METRICS}, **losses}
 
 
 @functools.cache
@@ -171,7 +173,7 @@ _SOURCES: dict[str, tuple[Callable[[], Catalogue], ...]] = {
     "optimizers": (_optimizers, _timm_optimizers),
     "schedulers": (_schedulers,),
     "losses": (_losses,),
-    "metrics": (_usual_metrics, _losses, _metrics),
+    "metrics": (_usual_metrics, _metrics),
     "initializers": (_initializers, lambda: _plugins("initializers")),
     "modules": (_layers, lambda: _plugins("modules")),
 }
