@@ -108,6 +108,14 @@ def test_casting(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
         zoo.convert(write(vit.state_dict()), tmp_path / "out.safetensors", dtype="bfloat61")
 
 
+def test_casting_behind_rules_that_need_the_sources_classes(write: Write, tmp_path: Path) -> None:
+    told = {"zoo": json.dumps({"format": 1, "architecture": "x/y", "classes": ["a", "b"]})}
+    source = write({"fc.bias": torch.tensor([1.0, 2.0])}, metadata=told)
+    rule = {"adapt_classes": {"match": "fc", "to": ["b", "a"]}}
+    zoo.convert(source, tmp_path / "out.safetensors", rule, dtype="float16")
+    assert load_file(tmp_path / "out.safetensors")["fc.bias"].tolist() == [2.0, 1.0]
+
+
 def test_backwards_gives_the_same_file(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
     rules = [
         {"split": {"from": "blocks.{i}.attn.qkv.{leaf=weight|bias}", "into": [f"l.{{i}}.{p}.{{leaf}}" for p in "qkv"]}},

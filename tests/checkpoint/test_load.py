@@ -155,6 +155,20 @@ def test_rules_may_come_from_a_file_a_plugin_and_inline(write: Callable[..., Pat
         load_into(model, write(state), "efficientnet-lite/lukemelas_lit0")
 
 
+def test_rows_of_classes_that_both_know_keep_their_logits(write: Callable[..., Path]) -> None:
+    """M10: a permuted, reduced and extended list of labels."""
+    state = nn.Linear(6, 4).state_dict(prefix="head.")
+    told = {"zoo": json.dumps({"format": 1, "architecture": "x/y", "classes": ["cat", "dog", "eel", "fox"]})}
+    path = write(state, metadata=told)
+    model = nn.ModuleDict({"head": nn.Linear(6, 3)})
+    report = load_into(model, path, r"adapt_classes: ^head\.", classes=["fox", "newt", "cat"])
+    inputs = torch.randn(5, 6)
+    before = inputs @ state["head.weight"].T + state["head.bias"]
+    assert torch.allclose(model["head"](inputs)[:, [0, 2]], before[:, [3, 0]], atol=1e-6)
+    assert report.plan.initialised["head.weight"] == "1 of 3 rows, to mean: newt"
+    assert "initialised head.weight: 1 of 3 rows, to mean: newt" in report.render()
+
+
 def test_the_report_is_plain_data_and_text(write: Callable[..., Path]) -> None:
     report = zoo.load_into(nn.Linear(2, 2), write(nn.Linear(2, 2).state_dict()))
     table = json.loads(json.dumps(report.as_dict()))

@@ -131,6 +131,12 @@ class TestTied:
         assert not plan.claims
         assert plan.ties == {"head": "embed"}
 
+    def test_a_tied_name_that_the_target_lacks_is_no_loss(self, entries: Callable) -> None:
+        plan = make_plan(entries(self.both), (), Target(entries({"embed": (5, 2)})), aliases={"head": "embed"})
+        assert list(plan.unexpected) == ["head"]
+        assert plan.use == 1
+        assert plan.problems(1.0) == []
+
     def test_half_of_an_untied_target_leaves_the_rest_missing(self, entries: Callable) -> None:
         plan = make_plan(entries({"embed": (5, 2)}), (), Target(entries(self.both)))
         assert plan.missing == ("head",)

@@ -17,7 +17,7 @@ from zoo.checkpoint.claims import check_claims
 from zoo.checkpoint.moves import Target
 from zoo.checkpoint.operations import Cast
 from zoo.checkpoint.plan import Plan, make_plan
-from zoo.checkpoint.remaps import Match, Planned, Remap, plan_source, resolve
+from zoo.checkpoint.remaps import Match, Planned, Remap, classes_of, plan_source, resolve
 from zoo.checkpoint.rules import check_inverse, dump_rules, invert, parse_rules
 from zoo.checkpoint.sources import Source, open_source
 from zoo.checkpoint.stream import write
@@ -168,7 +168,8 @@ def _no_match(*_: Any) -> Any:
 
 def _cast(planned: Planned, source: Source, target: Target | None, dtype: str) -> Planned:
     rules = (*planned.rules, *parse_rules([{"cast": dtype}]))
-    plan = make_plan(source.entries, rules, target, aliases=source.aliases)
+    classes = classes_of(source.metadata)
+    plan = make_plan(source.entries, rules, target, aliases=source.aliases, source_classes=classes)
     # That a file has no floating-point tensor to cast is no mistake in a rule.
     return replace(planned, rules=rules, plan=replace(plan, unused=planned.plan.unused, idle=planned.plan.idle))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])|(?<=[._/-])\d+")
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "gamma", "beta")
@@ -12,6 +12,13 @@ LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"
 def pattern(name: str) -> str:
     """`name` with its indices taken out: `layer.3.0.conv` becomes `layer.*.*.conv`."""
     return _NUMBER.sub("*", name)
+
+
+def shared(names: Sequence[str]) -> str:
+    """What names of one pattern have in common: the indices that are the same in all of them stay."""
+    numbers = [_NUMBER.findall(name) for name in names]
+    slots = iter([row[0] if len(set(row)) == 1 else "*" for row in zip(*numbers, strict=True)])
+    return _NUMBER.sub(lambda _: next(slots), names[0])
 
 
 def stem_and_leaf(name: str) -> tuple[str, str]:
@@ -29,7 +36,8 @@ def grouped(names: Iterable[str]) -> dict[str, list[str]]:
         key = pattern(stem)
         stems.setdefault(key, []).append(name)
         leaves.setdefault(key, {})[leaf] = None
-    return {with_leaves(key, leaves[key]): members for key, members in stems.items()}
+    told = {key: shared([stem_and_leaf(name)[0] for name in members]) for key, members in stems.items()}
+    return {with_leaves(told[key], leaves[key]): members for key, members in stems.items()}
 
 
 def with_leaves(stem: str, leaves: Iterable[str]) -> str:

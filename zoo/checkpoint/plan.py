@@ -90,6 +90,7 @@ class Plan:
     def use(self) -> float:
         """The share of the source's floating-point elements that found a place, what a rule dropped set aside."""
         left = {value for name, value in self.unexpected.items() if not (self.target and self.target.ignores(name))}
+        left -= {move.value for move in self.moves}  # a tied tensor whose other name found a place
         unused = sum(value.elements for value in left if value.dtype in FLOATING)
         used = sum(move.value.elements for move in self.moves if move.dtype in FLOATING)
         return used / (used + unused) if used + unused else 1.0

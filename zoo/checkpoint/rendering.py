@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from zoo.checkpoint.grouping import grouped, pattern, stem_and_leaf, with_leaves
+from zoo.checkpoint.grouping import grouped, pattern, shared, stem_and_leaf, with_leaves
 from zoo.checkpoint.header import BITS
 from zoo.checkpoint.operations import Cast
 
@@ -59,20 +59,22 @@ def _row(move: Move) -> tuple[str, str, str]:
 
 def _patterns(moves: Iterable[Move]) -> Iterator[tuple[str, str, str]]:
     """One row for all moves alike but for indices and leaves: from, to, what is done and how often."""
-    groups: dict[tuple[tuple[str, ...], str, str], list[str]] = {}
+    groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    leaves: dict[tuple[str, ...], list[str]] = {}
     for move in moves:
-        stem, leaf = stem_and_leaf(move.target)
-        sources = [stem_and_leaf(name) for name in move.sources]
-        if any(other != leaf for _, other in sources):
-            stem, leaf, sources = move.target, "", [(name, "") for name in move.sources]
+        names = (move.target, *move.sources)
+        stems, found = zip(*(stem_and_leaf(name) for name in names), strict=True)
+        leaf = found[0] if len(set(found)) == 1 else ""
+        stems = stems if leaf else names
         operations = ", ".join(type(operation).__name__.lower() for operation in move.operations)
-        key = tuple(pattern(name) for name, _ in sources), pattern(stem), operations
-        groups.setdefault(key, []).append(leaf)
-    for (sources_key, target, operations), leaves in groups.items():
-        told = dict.fromkeys(leaves)
-        count = f"{len(leaves)}×" if len(leaves) > 1 else ""
-        froms = " + ".join(with_leaves(name, told) for name in sources_key)
-        yield froms, with_leaves(target, told), f"{operations} {count}".strip()
+        key = (operations, *map(pattern, stems))
+        groups.setdefault(key, []).append(stems)
+        leaves.setdefault(key, []).append(leaf)
+    for key, rows in groups.items():
+        told = dict.fromkeys(leaves[key])
+        target, *sources = (with_leaves(shared(column), told) for column in zip(*rows, strict=True))
+        count = f"{len(rows)}×" if len(rows) > 1 else ""
+        yield " + ".join(sources), target, f"{key[0]} {count}".strip()
 
 
 def _table(rows: list[tuple[str, str, str]], most: int) -> Iterator[str]:

@@ -114,6 +114,8 @@ def _tell(made: Conversion, *, verbose: bool, as_json: bool) -> None:
         print()
         return
     lines = [f"{made.source}: {made.kind}", *made.planned.plan.render(verbose=verbose).splitlines()]
+    if made.verification:
+        lines.append(f"verified    {made.verification['message']}")
     if made.written:
         lines.append(f"wrote {made.destination}, {made.written['bytes'] / 1e6:,.1f} MB")
     elif not made.problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,19 +78,26 @@ class State:
         self.shared = {renamed.get(name, name) for name in self.shared}
         self.initialised = {renamed.get(name, name): text for name, text in self.initialised.items()}
 
-    def put(self, made: Mapping[str, Expression], instead_of: Iterable[str], rule: Rule) -> None:
-        """Put new tensors where the first of `instead_of` stood. Raises InputError where a name is taken."""
-        old = list(instead_of)
-        if taken := [name for name in made if name in self.values and name not in old]:
-            raise InputError(f"{rule} makes {taken[0]!r}, but that name is taken", location=rule.location)
+    def put(self, groups: Sequence[tuple[Mapping[str, Expression], Sequence[str]]], rule: Rule) -> None:
+        """For each group of old names put new tensors where the first of them stood.
+
+        Raises InputError where a new name is taken, or an old one belongs to two groups.
+        """
+        instead = {old[0]: made for made, old in groups}
+        gone = Counter(name for _, old in groups for name in old)
+        if twice := [name for name, count in gone.items() if count > 1]:
+            raise InputError(f"{rule} uses {twice[0]!r} twice", location=rule.location)
         values: dict[str, Expression] = {}
         for name, value in self.values.items():
-            if name == old[0]:
-                values.update(made)
-            if name not in old:
-                values[name] = value
+            new = instead.get(name, {}) if name in gone else {name: value}
+            if taken := [made for made in new if made in values or (name in gone and self._stays(made, gone))]:
+                raise InputError(f"{rule} makes {taken[0]!r}, but that name is taken", location=rule.location)
+            values.update(new)
         self.values = values
-        self.shared -= set(old)
+        self.shared -= gone.keys()
+
+    def _stays(self, name: str, gone: Mapping[str, int]) -> bool:
+        return name in self.values and name not in gone
 
     def change(self, name: str, rule: Rule, operation: Callable[[Expression], Operation | None]) -> None:
         """Apply the operation that `operation` gives for the tensor; None leaves it as it is."""

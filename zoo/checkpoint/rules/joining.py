@@ -74,13 +74,14 @@ class _FromOne(_Joining):
 
     def apply(self, state: State) -> list[str]:
         found = [(name, bound) for name in state.values if (bound := self.whole.match(name)) is not None]
+        groups = []
         for name, bound in found:
-            names = [part.fill(bound) for part in self.parts]
-            if None in names or len(set(names)) < len(names):
-                raise InputError(f"{self} does not give {len(names)} names for {name!r}", location=self.location)
-            value = state.values[name]
+            names = [text for part in self.parts if (text := part.fill(bound)) is not None]
+            if len(set(names)) < len(self.parts):
+                raise InputError(f"{self} does not give {len(self.parts)} names for {name!r}", location=self.location)
             with state.typed(name, self):
-                state.put(dict(zip(names, self.cut(value), strict=True)), [name], self)  # type: ignore[arg-type]
+                groups.append((dict(zip(names, self.cut(state.values[name]), strict=True)), [name]))
+        state.put(groups, self)
         return [] if found else [str(self.whole)]
 
     def cut(self, value: Expression) -> Sequence[Expression]:
@@ -91,8 +92,8 @@ class _FromMany(_Joining):
     """The parts are there and the whole is made."""
 
     def apply(self, state: State) -> list[str]:
-        groups = list(self._groups(state))
-        for whole, names in groups:
+        groups = []
+        for whole, names in self._groups(state):
             if absent := [name for name in names if name not in state.values]:
                 raise InputError(
                     f"{self} needs all {len(names)} parts of {whole!r}; not there: {', '.join(map(repr, absent))}",
@@ -100,7 +101,8 @@ class _FromMany(_Joining):
                 )
             values = [state.values[name] for name in names]
             with state.typed(whole, self):
-                state.put({whole: self.join(values)}, names, self)
+                groups.append(({whole: self.join(values)}, names))
+        state.put(groups, self)
         return [] if groups else [str(self.parts[0])]
 
     def _groups(self, state: State) -> Iterator[tuple[str, list[str]]]:
