@@ -85,7 +85,18 @@ def assert_only_the_head_changed(before, after, heads):
     assert outside == []
 
 
-SLOW = ("timm/sequencer2d_s",)  # an LSTM takes seconds on meta
+SLOW = (  # deep, so that even a pass without computing takes a second; an LSTM takes ten
+    "torchvision/densenet121",
+    "timm/caformer_s18",
+    "timm/cait_xxs24_224",
+    "timm/hrnet_w18_small",
+    "timm/inception_v4",
+    "timm/sequencer2d_s",
+    "timm/tnt_s_legacy_patch16_224",
+    "timm/twins_pcpvt_small",
+    "timm/volo_d1_224",
+    "timm/xcit_nano_12_p16_224",
+)
 
 
 @pytest.mark.parametrize(
