@@ -9,7 +9,7 @@ from zoo.errors import Location
 from zoo.recipe.document import Document
 from zoo.recipe.steps import DataOptions, ModelOptions, Options, Precision
 
-Kind = Literal["surgery", "freeze", "init", "load", "train", "probe", "evaluate", "save"]
+Kind = Literal["surgery", "freeze", "init", "load", "train", "probe", "evaluate", "look", "save"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from zoo.errors import Location
 from zoo.recipe.document import Document, Path, label, walk
 from zoo.recipe.recipe import Step
-from zoo.recipe.steps import Evaluate, Init, Save, Train
+from zoo.recipe.steps import Evaluate, Init, Look, Save, Train
 
 _CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")
 
@@ -33,7 +33,7 @@ def check_chain(document: Document, steps: Sequence[Step | None]) -> None:
 
 def _needs_data(document: Document, path: Path, step: Step) -> None:
     own = isinstance(step.options, Evaluate) and step.options.data is not None
-    if step.kind in ("train", "probe", "evaluate") and not own:
+    if step.kind in ("train", "probe", "evaluate", "look") and not own:
         document.add(path, f"{step.action} needs data, and the recipe has no data section", _ADD_DATA, at_key=True)
     for place, value in walk(step.arguments) if step.kind == "surgery" else ():
         if value == "auto" and place[-1:] == ("num_classes",):
@@ -77,6 +77,13 @@ def _init(document: Document, path: Path, options: Init) -> None:
         _expression(document, (*path, "match"), options.match)
 
 
+def _look(document: Document, path: Path, options: Look) -> None:
+    if not (options.modules or options.graph or options.images):
+        document.add(
+            path, "look: there is nothing to look at", "write modules, graph: true or images: true", at_key=True
+        )
+
+
 def _expression(document: Document, path: Path, expression: str, *, at_key: bool = False) -> None:
     try:
         re.compile(expression)
@@ -105,4 +112,9 @@ def _saved_before(document: Document, path: Path, step: Step, saved: dict[str, L
     saved.setdefault(name, step.location)
 
 
-_RULES: dict[str, Callable[[Document, Path, Any], None]] = {"train": _train, "init": _init, "save": _save}
+_RULES: dict[str, Callable[[Document, Path, Any], None]] = {
+    "train": _train,
+    "init": _init,
+    "look": _look,
+    "save": _save,
+}

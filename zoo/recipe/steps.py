@@ -134,6 +134,8 @@ class Train(Options):
     """Augmented passes over the trunk that are kept; 0 trains on one plain pass."""
     keep: Literal["last", "best"] = "last"
     """Which epoch's weights remain."""
+    tensorboard: bool = False
+    """Keep curves of losses, metrics, learning rate and images a second, in `tensorboard/` in the run's folder."""
 
 
 class Probe(Options):
@@ -157,6 +159,19 @@ class Evaluate(Options):
     """All of another dataset: a component, a folder of images or a CSV file; the validation data without it."""
     metrics: list[MetricName] | None = None
     """Classes of torchmetrics; those of the data's task without it."""
+
+
+class Look(Options):
+    """`look:` writes pictures for TensorBoard: the samples, and what chosen modules make of them."""
+
+    modules: str | list[str] = []
+    """Paths of modules whose inputs and outputs are drawn as feature maps."""
+    samples: Positive = 8
+    """So many samples of the validation data."""
+    graph: bool = True
+    """Also the graph of the model's operations."""
+    images: bool = True
+    """Also the samples, as they looked before they were normalised."""
 
 
 class Save(Options):
@@ -207,6 +222,7 @@ STEPS: dict[str, type[Options]] = {
     "train": Train,
     "probe": Probe,
     "evaluate": Evaluate,
+    "look": Look,
     "save": Save,
     "load": Load,
     "init": Init,

@@ -154,6 +154,12 @@ def _evaluate(run: Run, step: Step) -> None:
     run.listener.note(f"evaluate: {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
 
 
+def _look(run: Run, step: Step) -> None:
+    from zoo.training.look import look
+
+    look(run, step)
+
+
 def _save(run: Run, step: Step) -> None:
     options = cast(Save, step.options)
     path = run.folder / f"{options.name.removesuffix('.safetensors')}.safetensors"
@@ -180,5 +186,6 @@ ACTIONS: dict[str, Callable[[Run, Step], None]] = {
     "train": _train,
     "probe": _probe,
     "evaluate": _evaluate,
+    "look": _look,
     "save": _save,
 }

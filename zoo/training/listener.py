@@ -25,3 +25,30 @@ class Listener:
 
     def note(self, text: str) -> None:
         """A remark for the person."""
+
+
+class Listeners(Listener):
+    """Several listeners as one, told in turn."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self.listeners = listeners
+
+    def stage_started(self, trainer: Trainer) -> None:
+        for listener in self.listeners:
+            listener.stage_started(trainer)
+
+    def looked(self, trainer: Trainer, loss: float) -> None:
+        for listener in self.listeners:
+            listener.looked(trainer, loss)
+
+    def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        for listener in self.listeners:
+            listener.epoch_ended(trainer, record)
+
+    def stage_ended(self, trainer: Trainer) -> None:
+        for listener in self.listeners:
+            listener.stage_ended(trainer)
+
+    def note(self, text: str) -> None:
+        for listener in self.listeners:
+            listener.note(text)

@@ -31,6 +31,7 @@ from zoo.training.listener import Listener
 from zoo.training.progress import Display
 from zoo.training.seeding import seed_everything
 from zoo.training.state import StateFolder, write_json
+from zoo.training.tensorboard import FOLDER, clear
 
 
 def finetune(
@@ -82,6 +83,8 @@ def finetune(
                 listener.note(f"{folder} is finished: there is nothing to resume")
                 return report
             listener.note(f"there is no state in {folder} to resume from: starting at the beginning")
+        if saved is None and main:
+            clear(folder / FOLDER)
         seed_everything(recipe.seed)
         assembly = build(recipe.model.architecture, recipe.model.arguments)
         run = Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)

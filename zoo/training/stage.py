@@ -15,8 +15,10 @@ from zoo.recipe.steps import Train
 from zoo.training.calibrate import Calibration, Setting, calibrate
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged, fill
+from zoo.training.listener import Listener, Listeners
 from zoo.training.loop import Trainer
 from zoo.training.losses import logits, make_loss
+from zoo.training.tensorboard import FOLDER, Curves, steps_done
 from zoo.training.trunk.boundary import UnsplittableError
 from zoo.training.trunk.prepare import Share, prepare
 
@@ -35,7 +37,7 @@ def train(run: Run, step: Step) -> None:
     saved, run.saved = run.saved, None
     if saved is not None:
         fill(assembly.model.state_dict(), saved.model)  # the trunk is computed from it
-    trainer = Trainer(_job(run, step, frozen), run.state, run.listener)
+    trainer = Trainer(_job(run, step, frozen), run.state, _listener(run, step, resumed=saved is not None))
     if saved is not None:
         before = saved.run["frozen"]
         trainer.restore(saved)
@@ -53,6 +55,13 @@ def train(run: Run, step: Step) -> None:
         raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {', '.join(proof.moved[:5])}")
     run.trained |= progress.epoch > 0
     _record(run, step, trainer, proof.as_dict())
+
+
+def _listener(run: Run, step: Step, *, resumed: bool) -> Listener:
+    if not cast(Train, step.options).tensorboard:
+        return run.listener
+    curves = Curves(run.folder / FOLDER, first=steps_done(run.stages), resumed=resumed)
+    return Listeners(curves, run.listener)  # a log that cannot be written fails before anything is displayed
 
 
 def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:

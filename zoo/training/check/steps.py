@@ -16,7 +16,7 @@ from zoo.model.operate import operate
 from zoo.model.traps import find_traps
 from zoo.recipe import Recipe, Step
 from zoo.recipe.document import Path
-from zoo.recipe.steps import Evaluate, Init, Load, Train
+from zoo.recipe.steps import Evaluate, Init, Load, Look, Train
 from zoo.training.check.changes import changes, modules_of
 from zoo.training.check.data import Sample
 from zoo.training.check.places import placed
@@ -26,6 +26,7 @@ from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics
 from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule
+from zoo.training.tensorboard import require_tensorboard
 
 
 class Rehearsal:
@@ -51,6 +52,7 @@ class Rehearsal:
             "train": self._train,
             "probe": self._probe,
             "evaluate": self._evaluate,
+            "look": self._look,
         }
         for step in self.recipe.steps:
             self.index = step.index
@@ -98,6 +100,12 @@ class Rehearsal:
             "loss": lambda: make_loss(options.loss, task, label_smoothing=options.label_smoothing),
             "metrics": lambda: make_metrics(options.metrics, task, outputs),
         }
+        if options.tensorboard:
+            attempts["tensorboard"] = require_tensorboard
+        self._attempt(path, attempts)
+
+    def _attempt(self, path: Path, attempts: dict[str, Callable[[], object]]) -> None:
+        """Make each attempt; what fails is placed at the value it quotes, or at the key of the attempt."""
         for about, attempt in attempts.items():
             try:
                 attempt()
@@ -130,6 +138,19 @@ class Rehearsal:
             except ZooError as error:
                 self.verdict.errors += placed(self.recipe, (*path, "data"), error)
         make_metrics(options.metrics, self.assembly.task, self.sample.outputs or 2)
+
+    def _look(self, step: Step, path: Path) -> None:
+        options = cast(Look, step.options)
+        self._attempt(path, {"": require_tensorboard, "modules": lambda: self._find(options.modules, path)})
+
+    def _find(self, modules: str | list[str], path: Path) -> None:
+        """Warn of modules to look at that forward never calls. Raises InputError for those that are not there."""
+        from zoo.training.look import module_names  # imports accelerate, which few dry runs need
+
+        names, run = module_names(self.assembly.model, modules), self._shapes(path)
+        for written in [written for written, name in names.items() if run and name not in run.shapes]:
+            message = f"look: {written} is never called by the model's forward: there is nothing to draw"
+            self._once(placed(self.recipe, path, InputError(message), about="modules")[0])
 
     def _nothing_trains(self, path: Path) -> None:
         lines = [step.location.line for step in self.recipe.steps[: self.index] if step.kind == "freeze"]
