@@ -130,7 +130,7 @@ def _classes(row: Mismatch) -> str | None:
         parent = row.name.rpartition(".")[0]
         return (
             f"{parent} has {old[0]} outputs in the file and {new[0]} in the target: if it is the classifier, add "
-            f"the rule `drop: ^{re.escape(parent)}\\.` to train a new one, or `adapt_classes` to keep rows by class name"
+            f"the rule `drop: ^{re.escape(parent)}\\.` to train a new one, or `adapt_classes` to keep rows by name"
         )
     return None
 

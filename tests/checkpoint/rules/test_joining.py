@@ -47,6 +47,11 @@ def test_what_concat_makes_must_not_be_taken(program: Callable) -> None:
         program("- concat: {into: c, from: [a, b]}", {"a": (2,), "b": (2,), "c": (2,)})
 
 
+def test_a_tensor_cannot_be_two_parts(program: Callable) -> None:
+    with pytest.raises(InputError, match="uses 'a' twice"):
+        program("- concat: {into: c, from: [a, a]}", {"a": (2,)})
+
+
 def test_concat_may_go_into_the_name_of_a_part(program: Callable) -> None:
     assert program("- concat: {into: a, from: [a, b]}", {"a": (2,), "b": (2,)}).values["a"].shape == (4,)
 
