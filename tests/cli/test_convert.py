@@ -129,6 +129,27 @@ def test_arguments_of_the_architecture(zoo, tmp_path):
     assert library.load(tmp_path / "out.safetensors").zoo.arguments == {"num_classes": 3, "in_chans": 1}
 
 
+def test_both_networks_are_run_and_compared(zoo, source, tmp_path):
+    ends = ["--from", "timm/test_vit", "--to", "timm/test_vit", "--remap", r"^encoder\.="]
+    torch.save({k.removeprefix("encoder."): v for k, v in torch.load(source)["state_dict"].items()}, tmp_path / "b.pth")
+    done = zoo("convert", tmp_path / "b.pth", tmp_path / "o.safetensors", *ends[:4], "--verify")
+    assert done.code == 0, done.err
+    assert "verified    the outputs agree" in done.out
+    done = zoo("convert", source, tmp_path / "p.safetensors", *ends)
+    assert "--from timm/test_vit was not needed" in done.err
+
+
+def test_equal_shapes_and_other_padding_do_not_pass(zoo, tmp_path):
+    """timm's two EfficientNet-Lite0 differ in padding alone; nothing is written."""
+    torch.save(timm.create_model("tf_efficientnet_lite0").state_dict(), tmp_path / "in.pth")
+    ends = ["--from", "timm/tf_efficientnet_lite0", "--to", "timm/efficientnet_lite0"]
+    done = zoo("convert", tmp_path / "in.pth", tmp_path / "out.safetensors", *ends, "--verify", "--json")
+    assert done.code == 1
+    assert done.json["verified"] is False
+    assert "padding" in done.json["verification"]["message"]
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 def test_names_cannot_command_the_terminal(zoo, tmp_path):
     torch.save({"\x1b[31mred": torch.zeros(1)}, tmp_path / "in.pth")
     done = zoo("convert", tmp_path / "in.pth", "--dry-run", "--verbose")

@@ -72,7 +72,7 @@ def _prefixes(wrappers: list[Rule], remap: Remap) -> list[list[Rule]]:
     """Rules to try in front: none, and those that strip wrappers. The matcher is asked once; it needs no wrappers."""
     if not wrappers:
         return [[]]
-    return [wrappers] if "auto" in _items(remap) else [[], wrappers]
+    return [wrappers] if "auto" in items(remap) else [[], wrappers]
 
 
 def resolve(
@@ -85,7 +85,7 @@ def resolve(
 ) -> tuple[list[Rule], list[str]]:
     """The rules that `remap` stands for, behind those of `before`, and notes about them."""
     rules, notes = list(before), []
-    for item in _items(remap):
+    for item in items(remap):
         if item == "auto":
             found, told = _auto(rules, source, target, match or _match)
             rules += found
@@ -95,7 +95,8 @@ def resolve(
     return rules, notes
 
 
-def _items(remap: Remap) -> list[Any]:
+def items(remap: Remap) -> list[Any]:
+    """What a user gave, one by one."""
     if remap is None:
         return []
     if isinstance(remap, str | Rule | Mapping):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoint import convert as files
-from zoo.checkpoint.remaps import Match, Planned, Remap, classes_of
+from zoo.checkpoint.remaps import Match, Planned, Remap, classes_of, items
 from zoo.checkpoint.rules.classes import AdaptClassesRule
 from zoo.checkpoint.sources import Source
 from zoo.errors import InputError
@@ -69,7 +69,7 @@ def plan_and_convert(
         )
     end = None if to is None else Network(to, to_arguments or {})
     start = None if from_ is None else Network(from_, from_arguments or {})
-    return files.convert(
+    made = files.convert(
         source,
         destination,
         remap,
@@ -85,6 +85,10 @@ def plan_and_convert(
         key=key,
         verify_bytes=verify_bytes,
     )
+    if start is not None and not verify and "auto" not in items(remap):
+        told = f"--from {from_} was not needed: --remap auto and --verify run it, and neither was asked for"
+        made.planned = replace(made.planned, notes=(*made.planned.notes, told))
+    return made
 
 
 @dataclass(frozen=True)
