@@ -15,7 +15,6 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from zoo.api import Preprocessing
 from zoo.data.opening import open_data
 from zoo.errors import InputError
 from zoo.model.build import build
@@ -23,7 +22,6 @@ from zoo.model.restore import load
 from zoo.recipe import load_recipe
 from zoo.recipe.steps import DataOptions
 from zoo.training.check import check
-from zoo.training.drawing import feature_maps, photographs, scaled
 from zoo.training.listener import Listener
 from zoo.training.look import Album, module_names
 from zoo.training.run import finetune
@@ -219,26 +217,6 @@ def test_tokens_are_heat_maps(run):
     looked = run({"look": {"modules": "blocks.0", "samples": 2}}, architecture=architecture, data=data)
     assert looked.picture("blocks.0/output/1").shape[:2] == (5, 12)
     assert looked.stage["modules"]["blocks.0"]["output"]["shape"] == [2, 5, 12]
-
-
-def test_windows_and_heads_are_tiles():
-    assert [picture.shape for picture in feature_maps(torch.rand(2, 4, 5, 5), 2)] == [(3, 13, 13)] * 2
-    assert [picture.shape for picture in feature_maps(torch.rand(8, 5, 5), 2)] == [(3, 13, 13)] * 2
-    assert [picture.shape for picture in feature_maps(torch.rand(2, 2, 2, 5, 5), 2)] == [(3, 13, 13)] * 2
-    assert feature_maps(torch.rand(5, 3), 2) == feature_maps(torch.tensor(1.0), 2) == []
-
-
-def test_a_map_runs_from_black_to_white():
-    maps = torch.tensor([[[-1.0, 0.0], [1.0, 3.0]], [[2.0, 2.0], [2.0, 2.0]], [[0.0, float("nan")], [1.0, 0.5]]])
-    assert scaled(maps).tolist() == [[[0, 64], [128, 255]], [[0, 0], [0, 0]], [[0, 0], [255, 128]]]
-    assert scaled(torch.tensor([[[True, False]]])).tolist() == [[[255, 0]]]
-
-
-def test_grey_images_with_one_mean():
-    images = torch.tensor([[[[0, 255], [128, 7]]]], dtype=torch.uint8)
-    to = Preprocessing(size=(2, 2), mean=(0.3,), std=(0.2,), channels=1)
-    picture = photographs((images / 255 - 0.3) / 0.2, to)
-    assert torch.equal(picture, images[0].expand(3, 2, 2))
 
 
 def test_a_graph_that_cannot_be_traced_is_a_note(tmp_path, capsys):

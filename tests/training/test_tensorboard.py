@@ -144,6 +144,7 @@ def test_a_missing_package_is_found_before_training(step, tmp_path, monkeypatch)
         finetune(recipe, output=tmp_path / "run", progress=Listener())
 
 
+@pytest.mark.slow
 def test_nothing_needs_tensorboard_at_import():
     code = f"import sys, {tensorboard.__name__}, zoo.training.run; assert 'tensorboard' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
