@@ -259,3 +259,13 @@ def test_compiled_it_trains_the_same(make_trainer):
     for mine, theirs in zip(weights(run(compiled)), weights(run(plain)), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-5)
     assert not any("_orig_mod" in name for name in compiled.job.model.state_dict())
+
+
+def test_an_optimizer_over_frozen_parameters_is_refused(make_trainer, monkeypatch):
+    def careless(model, options):
+        next(model.parameters()).requires_grad_(False)
+        return torch.optim.SGD(model.parameters(), lr=0.1)
+
+    monkeypatch.setattr(loop, "make_optimizer", careless)
+    with pytest.raises(WorkError, match="the optimizer holds frozen parameters"):
+        make_trainer()

@@ -14,7 +14,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from zoo.data.batches import Batch, Inputs
-from zoo.errors import WorkError, ZooError
+from zoo.errors import Problem, WorkError, ZooError
+from zoo.model.traps import check_optimizer
 from zoo.training.devices import make_accelerator
 from zoo.training.ema import MovingAverage
 from zoo.training.job import Job, Progress, arranged, fill, moving_tensors
@@ -50,6 +51,8 @@ class Trainer:
         self.schedule = Schedule(
             optimizer, options, steps=self.steps, epochs=self.epochs, higher_is_better=self.metrics.higher_is_better
         )
+        if traps := check_optimizer(job.model, optimizer, self.schedule.inner):
+            raise WorkError(Problem(trap.message, suggestion=trap.suggestion) for trap in traps)
         self.second_order = getattr(optimizer, "is_second_order", False)  # timm's adahessian and the like
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.network = self.accelerator.prepare_model(job.network or job.model)
