@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,16 +37,9 @@ def command(
     """
     from accelerate import PartialState
 
+    from zoo.report.summary import summary
     from zoo.training.run import finetune
 
     result = finetune(recipe, overrides=set_ or (), output=output, resume=resume, device=device, precision=precision)
     if PartialState().is_main_process:
-        print(json.dumps(result, indent=1) if as_json else as_text(result))
-
-
-def as_text(result: dict[str, Any]) -> str:
-    """The last lines of a run: what it reached, how long it took, where the checkpoint is and what to type next."""
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
-    lines = [f"{metrics or 'nothing was measured'}, {result['seconds']:.1f} s", f"checkpoint: {result['checkpoint']}"]
-    lines += [f"next: zoo predict {result['checkpoint']} IMAGE…"]
-    return "\n".join(lines)
+        print(json.dumps(result, indent=1) if as_json else summary(result))
