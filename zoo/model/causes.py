@@ -53,9 +53,22 @@ def inside(source: nn.Module, target: nn.Module, one: Sequence[str], other: Sequ
     kinds = "" if names[0] == names[1] else f" ({names[0]} against {names[1]})"
     if found := settings(source, target):
         return f"{', '.join(found)}{kinds}"
+    if found := only_one(source, target):
+        return f"{', '.join(found)}{kinds}"
     if found := unequal(source, target):
         return f"its tensors differ: {', '.join(found)}; what was moved there is not what the source has"
     return operations(one, other)
+
+
+def only_one(source: nn.Module, target: nn.Module) -> list[str]:
+    """Tensors that one of the modules has and the other lacks."""
+    mine, its = (
+        {name for name, _ in (*m.named_parameters(recurse=False), *m.named_buffers(recurse=False))}
+        for m in (source, target)
+    )
+    return [f"{name} against none" for name in sorted(mine - its)] + [
+        f"no {name} against one" for name in sorted(its - mine)
+    ]
 
 
 def unequal(source: nn.Module, target: nn.Module) -> list[str]:

@@ -14,7 +14,7 @@ from zoo.model.trace import tensors_in
 
 SHAPING = frozenset(
     "view reshape flatten permute transpose contiguous size dim unsqueeze squeeze chunk split unbind expand unflatten "
-    "roll cat stack type_as to clone detach dropout numel new_zeros".split()
+    "roll cat stack type_as to clone detach dropout numel new_zeros _assert".split()
 )
 """Operations that move values without changing them; two networks may differ in these and compute the same."""
 

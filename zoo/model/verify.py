@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zoo.checkpoint.moves import Move
@@ -107,9 +108,8 @@ def compare_recorded(
     """The same with the source's run given: whoever tries several weights in the target needs it once only."""
     both = _Both(source, run, target, record(target, inputs, pairs), pairs)
     absolute, relative = both.output_error()
-    errors = [both.error(event) for event in both.seen]
-    bad = next((place for place, error in enumerate(errors) if not error <= LOCAL_TOLERANCE), len(errors))
-    first = None if relative <= tolerance or bad == len(errors) else both.divergence(bad, errors[bad])
+    bad, error = both.first_error()
+    first = None if relative <= tolerance or bad == len(both.seen) else both.divergence(bad, error)
     return Comparison(
         relative <= tolerance, absolute, relative, tuple(inputs.shape), len({event.path for event in both.seen}),
         bad, first, all_settings(source, target, pairs),
@@ -137,8 +137,13 @@ class _Both:
         assert found is not None
         return found
 
-    def error(self, event: Event) -> float:
-        return _difference(self.other(event).value, event.value, ordered=False)[1]
+    def first_error(self) -> tuple[int, float]:
+        """The first of `seen` that differs, and by how much; their number where none does."""
+        for place, event in enumerate(self.seen):
+            error = _difference(self.other(event).value, event.value, ordered=False)[1]
+            if error > LOCAL_TOLERANCE:
+                return place, error
+        return len(self.seen), 0.0
 
     def output_error(self) -> tuple[float, float]:
         one, other = self.source_run.output, self.target_run.output
@@ -167,6 +172,8 @@ def _difference(one: Tensor, other: Tensor, *, ordered: bool) -> tuple[float, fl
 
     Unless `ordered`, values that stand in another order (channels last, windows) are compared sorted.
     """
+    if torch.equal(one, other):
+        return 0.0, 0.0
     one, other = one.double().flatten(), other.double().flatten()
     if one.numel() != other.numel() or not bool((one - other).isfinite().all()):
         return float("inf"), float("inf")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import re
+from dataclasses import replace
 
 import pytest
 import timm
@@ -12,27 +12,25 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from zoo_efficientnet_lite import remaps, weights
 
+from zoo.checkpoint.filling import target_of
+from zoo.checkpoint.plan import make_plan
+from zoo.checkpoint.rules import invert, parse_rules
+from zoo.checkpoint.tensors import entry
 from zoo.errors import InputError
+from zoo.model.conversion import plan_and_convert
 
 VARIANTS = ("lite0", "lite1", "lite2")
-
-
-def renamed(rules, names):
-    """What the rules make of each name: renames only, in the order written."""
-    results = []
-    for name in names:
-        for rule in rules:
-            for pattern, replacement in rule["rename"].items():
-                name = re.sub(pattern, replacement, name)
-        results.append(name)
-    return results
 
 
 def converted(variant):
     """The state dict as the package ships it, and the same under timm's names."""
     original = torch.load(getattr(weights, variant)().location, weights_only=True)
-    names = renamed(getattr(remaps, f"lukemelas_{variant}")(), original)
-    return original, dict(zip(names, original.values(), strict=True))
+    plan = make_plan({name: entry(name, value) for name, value in original.items()}, rules_of(f"lukemelas_{variant}"))
+    return original, {move.target: original[move.sources[0]] for move in plan.moves}
+
+
+def rules_of(name):
+    return parse_rules(getattr(remaps, name)())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -42,36 +40,42 @@ def test_logits_equal_the_original_networks(variant):
     network.load_state_dict(original)
     ours = timm.create_model(f"tf_efficientnet_{variant}").eval()
     ours.load_state_dict(state)
-    images = torch.randn(
-        2, 3, *getattr(weights, variant)().preprocessing.size, generator=torch.Generator().manual_seed(0)
-    )
+    size = getattr(weights, variant)().preprocessing.size
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(images)
         torch.testing.assert_close(ours(images), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
 
-def test_symmetric_padding_gives_other_logits():
-    """timm's efficientnet_lite0 takes the same tensors and is not the same network."""
-    original, state = converted("lite0")
-    network = EfficientNet.from_name("efficientnet-lite0").eval()
-    network.load_state_dict(original)
-    lookalike = timm.create_model("efficientnet_lite0").eval()
-    lookalike.load_state_dict(state)
-    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = network(images)
-        assert (lookalike(images) - expected).abs().max() > 0.1 * expected.abs().max()
+def test_zoo_tells_a_lookalike_apart(tmp_path):
+    """timm's efficientnet_lite0 takes the same tensors, pads otherwise and is not the same network."""
+    _, state = converted("lite0")
+    torch.save(state, tmp_path / "timm.pth")
+    target = {"from_": "timm/tf_efficientnet_lite0", "verify": True, "dry_run": True}
+    alike = plan_and_convert(tmp_path / "timm.pth", to="timm/tf_efficientnet_lite0", **target)
+    assert alike.verification["equal"]
+    assert not alike.problems
+    other = plan_and_convert(tmp_path / "timm.pth", to="timm/efficientnet_lite0", **target)
+    assert not other.verification["equal"]
+    assert "conv_stem" in other.problems[0].message
+    assert "padding 0 against 1 (Conv2dSame against Conv2d)" in other.problems[0].message
 
 
 @pytest.mark.parametrize("name", [name for name in dir(remaps) if name.startswith("lukemelas_")])
-def test_every_tensor_of_every_size_finds_its_place(name):
+def test_every_tensor_of_every_size_finds_its_place_and_back(name):
     variant = name.removeprefix("lukemelas_")
     with torch.device("meta"):
         source = EfficientNet.from_name(f"efficientnet-{variant}").state_dict()
-        target = timm.create_model(f"tf_efficientnet_{variant}").state_dict()
-    names = renamed(getattr(remaps, name)(), source)
-    moved = {new: tensor.shape for new, tensor in zip(names, source.values(), strict=True)}
-    assert moved == {name: tensor.shape for name, tensor in target.items()}
+        target = target_of(timm.create_model(f"tf_efficientnet_{variant}"))
+    entries = {key: entry(key, tensor) for key, tensor in source.items()}
+    rules = rules_of(name)
+    plan = make_plan(entries, rules, target)
+    assert (plan.coverage, plan.buffer_coverage, plan.use) == (1, 1, 1)
+    assert not plan.missing
+    assert not plan.unused
+    moved = {move.target: entries[move.sources[0]] for move in plan.moves}
+    back = make_plan({key: replace(value, name=key) for key, value in moved.items()}, invert(rules))
+    assert {move.target: moved[move.sources[0]].name for move in back.moves} == {key: key for key in entries}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

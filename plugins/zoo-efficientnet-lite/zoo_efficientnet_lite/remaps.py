@@ -14,50 +14,47 @@ Rules = list[dict[str, Any]]
 
 REPEATS = (1, 2, 2, 3, 3, 4, 1)  # blocks a stage of EfficientNet-B0 (Tan & Le 2019, table 1)
 
-STEM_AND_HEAD = {
-    r"^_conv_stem\.": "conv_stem.",
-    r"^_bn0\.": "bn1.",
-    r"^_conv_head\.": "conv_head.",
-    r"^_bn1\.": "bn2.",
-    r"^_fc\.": "classifier.",
+OUTSIDE = {
+    "_conv_stem.{leaf}": "conv_stem.{leaf}",
+    "_bn0.{leaf}": "bn1.{leaf}",
+    "_conv_head.{leaf}": "conv_head.{leaf}",
+    "_bn1.{leaf}": "bn2.{leaf}",
+    "_fc.{leaf}": "classifier.{leaf}",
 }
-FIRST_STAGE = {  # depthwise separable: no expansion in front
-    r"^(blocks\.0\.\d+)\._depthwise_conv\.": r"\1.conv_dw.",
-    r"^(blocks\.0\.\d+)\._bn1\.": r"\1.bn1.",
-    r"^(blocks\.0\.\d+)\._project_conv\.": r"\1.conv_pw.",
-    r"^(blocks\.0\.\d+)\._bn2\.": r"\1.bn2.",
-}
+FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}  # no expansion
 OTHER_STAGES = {
-    r"^(blocks\.\d+\.\d+)\._expand_conv\.": r"\1.conv_pw.",
-    r"^(blocks\.\d+\.\d+)\._bn0\.": r"\1.bn1.",
-    r"^(blocks\.\d+\.\d+)\._depthwise_conv\.": r"\1.conv_dw.",
-    r"^(blocks\.\d+\.\d+)\._bn1\.": r"\1.bn2.",
-    r"^(blocks\.\d+\.\d+)\._project_conv\.": r"\1.conv_pwl.",
-    r"^(blocks\.\d+\.\d+)\._bn2\.": r"\1.bn3.",
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
 }
-SQUEEZE = {
-    r"\._se_reduce\.": ".se.conv_reduce.",
-    r"\._se_expand\.": ".se.conv_expand.",
-}
+SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
 
 
 def block_numbers(depth: float, fixed_ends: bool) -> dict[str, str]:
-    """One rename a block: from its running number to (stage, number in the stage).
+    """One line a block: from its running number to (stage, number in the stage).
 
     `depth` is the coefficient that multiplies the repeats; `fixed_ends` keeps the first and last stage unscaled,
     as the Lite family does.
     """
-    names: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for stage, repeats in enumerate(REPEATS):
         scaled = repeats if fixed_ends and stage in (0, len(REPEATS) - 1) else math.ceil(depth * repeats)
-        names |= {rf"^_blocks\.{len(names) + i}\.": f"blocks.{stage}.{i}." for i in range(scaled)}
-    return names
+        lines |= {f"_blocks.{len(lines) + i}.{{rest*}}": f"blocks.{stage}.{i}.{{rest*}}" for i in range(scaled)}
+    return lines
+
+
+def _inside(block: str, names: dict[str, str]) -> dict[str, str]:
+    return {f"{block}.{old}.{{leaf}}": f"{block}.{new}.{{leaf}}" for old, new in names.items()}
 
 
 def _remap(name: str, depth: float, *, lite: bool) -> Callable[[], Rules]:
     def rules() -> Rules:
-        renames = [STEM_AND_HEAD, block_numbers(depth, fixed_ends=lite), FIRST_STAGE, OTHER_STAGES]
-        return [{"rename": dict(rename)} for rename in (renames if lite else [*renames, SQUEEZE])]
+        inside = _inside("blocks.0.{j}", FIRST_STAGE) | _inside("blocks.{i}.{j}", OTHER_STAGES)
+        inside |= {} if lite else _inside("blocks.{i}.{j}", SQUEEZE)
+        return [{"rename": OUTSIDE | block_numbers(depth, fixed_ends=lite)}, {"rename": inside}]
 
     rules.__name__ = f"lukemelas_{name.replace('efficientnet_', '')}"
     rules.__doc__ = f"lukemelas' layout of {name} to timm's `tf_{name}`: names only, every tensor unchanged."

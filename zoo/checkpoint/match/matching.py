@@ -48,9 +48,7 @@ def match(
     problem = _Problem(source, target, *_sides(source, target, source_execution, target_execution))
     solved = problem.solve({})
     result = problem.result(solved)
-    if prove is None or result.status == "none":
-        return result
-    return _settled(problem, solved, prove) if solved.undecided else _proved(problem, solved, prove, result)
+    return result if prove is None or result.status == "none" else _settled(problem, solved, prove)
 
 
 def _sides(
@@ -90,7 +88,7 @@ class _Problem:
         """The answer as far as evidence goes, without running anything."""
         links = self.links(solver)
         missing, surplus = self._without(self.target, links, _targets), self._without(self.source, links, _sources)
-        groups = (*map(_ambiguity, solver.undecided), *self._alike(links, missing, surplus))
+        groups = (*map(_ambiguity, solver.undecided), *self._alike(links, missing, surplus), *_turned(links))
         total = sum(entry.elements for entry in self.target.values())
         coverage = 1 - sum(self.target[name].elements for name in missing) / total if total else 0.0
         result = MatchResult(
@@ -143,26 +141,22 @@ def _ambiguity(group: Group) -> Ambiguity:
     return Ambiguity(tuple(item.path for item in group.sources), tuple(item.path for item in group.targets))
 
 
-def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
-    """What shapes cannot show: the order inside a tensor that the two sides cut or turn differently."""
-    joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
+def _turned(links: Sequence[Link]) -> list[Ambiguity]:
+    """Tables with swapped axes: shapes do not show in which order the values stand."""
     turned = [entry for entry in links if entry.turned]
-    said = [(joined, "holds query, key and value one after the other"), (turned, "is the other's transpose")]
-    return tuple(f"{entries[0].target} (and {len(entries) - 1} like it) {what}" for entries, what in said if entries)
+    sources, targets = (tuple(n for e in turned for n in names(e)) for names in (_sources, _targets))
+    return [Ambiguity(sources, targets, "the order of the values inside is open")] if turned else []
 
 
-def _proved(problem: _Problem, solved: Solver, prove: Prove, result: MatchResult) -> MatchResult:
-    """The one answer, run."""
-    if result.groups:
-        return result
-    proof = prove(result.rules)
-    if proof.equal:
-        return replace(result, status="proved", rules=problem.rules(solved, proved=True), proof=proof)
-    return replace(result, status="refuted", rules=[], candidate=result.rules, proof=proof)
+def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
+    """What shapes cannot show: the order inside a tensor that is whole on one side and in parts on the other."""
+    joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
+    what = "holds query, key and value one after the other"
+    return (f"{joined[0].target} (and {len(joined) - 1} like it) {what}",) if joined else ()
 
 
 def _settled(problem: _Problem, solved: Solver, prove: Prove) -> MatchResult:
-    """Open groups tried in turn: a choice is kept where the networks agree longer with it than before."""
+    """The answer, run; open groups are tried in turn, a choice kept where the networks agree longer than before."""
     choices: dict[Question, Choice] = {}
     best = prove(problem.rules(solved, proved=False))
     proofs, asked = 1, set[Question]()
@@ -174,11 +168,13 @@ def _settled(problem: _Problem, solved: Solver, prove: Prove) -> MatchResult:
             proofs += 1
             if proof.equal or proof.agreeing > best.agreeing:
                 choices, best, solved = {**choices, group.question: choice}, proof, tried
-    result = problem.result(solved)
+    result = replace(problem.result(solved), proof=best)
     hidden = tuple(_ambiguity(group) for group in solved.undecided if _hidden(group, best.unseen))
-    if not best.equal or hidden:
-        return replace(result, status="ambiguous", rules=[], groups=hidden or result.groups, proof=best)
-    return replace(result, status="proved", groups=(), rules=problem.rules(solved, proved=True), proof=best)
+    if best.equal and not hidden:
+        return replace(result, status="proved", groups=(), rules=problem.rules(solved, proved=True))
+    if hidden or solved.undecided:
+        return replace(result, status="ambiguous", rules=[], groups=hidden or result.groups)
+    return replace(result, status="refuted", rules=[], candidate=problem.rules(solved, proved=False))
 
 
 def _hidden(group: Group, unseen: Sequence[str]) -> bool:

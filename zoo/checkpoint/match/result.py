@@ -37,13 +37,14 @@ class Proof:
 
 @dataclass(frozen=True)
 class Ambiguity:
-    """Paths that cannot be told apart: which of the sources is which of the targets is open."""
+    """Paths that correspond in a way that is not certain; `what` is open."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
+    what: str = "which is which is open"
 
     def __str__(self) -> str:
-        return f"{_some(self.sources)}  ->  {_some(self.targets)}"
+        return f"{_some(self.sources)} -> {_some(self.targets)}: {self.what}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -95,7 +96,7 @@ class MatchResult:
             "coverage": self.coverage,
             "evidence": self.evidence,
             "assumptions": list(self.assumptions),
-            "ambiguous": [{"sources": list(group.sources), "targets": list(group.targets)} for group in self.groups],
+            "ambiguous": [vars(group) for group in self.groups],
             "missing": list(self.missing),
             "surplus": list(self.surplus),
             "proof": None if self.proof is None else {"equal": self.proof.equal, "error": self.proof.error},
@@ -131,7 +132,7 @@ class MatchResult:
         if self.proof:
             lines.append(self.proof.text)
         lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status == "unique"]
-        lines += [f"cannot be told apart: {group}" for group in self.groups]
+        lines += [f"not certain: {group}" for group in self.groups]
         for names, what in ((self.missing, "no source for"), (self.surplus, "no place for")):
             lines += [f"{what}: {_some(names)}"] if names else []
         return lines

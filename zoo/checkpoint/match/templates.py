@@ -11,7 +11,7 @@ from zoo.checkpoint.match.order import blank, numbers
 
 Row = tuple[str, ...]  # names that belong together: what is there, then what it becomes
 Column = tuple[int, ...]  # one number of the names, over the rows
-MIN_MULTIPLES = 3  # values it takes to believe that one number is a multiple of another
+MIN_VALUES = 3  # values it takes to believe that numbers hang together, and do not just happen to
 LETTERS = "ijklmnopqrstuvwxyz"
 _DIGITS = re.compile(r"\d+")
 
@@ -67,10 +67,12 @@ def _line(rows: Sequence[Row], given: int, tight: bool) -> Line | None:
     known = columns[: len(_columns(rows[0][:given]))]
     wanted = columns[len(known) :]
     variables: list[Column] = []
+    spent: set[Column] = set()
     for column in filter(_moves, wanted):
-        source = next((other for other in known if _moves(other) and _follows(column, other)), None)
+        source = _source(column, known, spent)
         if source is None:
             return None
+        spent.add(source)
         base = _base(source, column)
         if all(_affine(variable, column) is None for variable in variables):
             variables.append(_from_zero(base) if tight else base)
@@ -78,6 +80,15 @@ def _line(rows: Sequence[Row], given: int, tight: bool) -> Line | None:
     if None in texts or len(variables) > len(LETTERS):
         return None
     return Line(_fill(rows[0], [str(text) for text in texts]), tuple(rows))
+
+
+def _source(column: Column, known: Sequence[Column], spent: set[Column]) -> Column | None:
+    """The number that `column` follows from; one that another follows from already only where that is no accident."""
+    if column in known:
+        return column
+    sure = len(set(column)) >= MIN_VALUES
+    found = (other for other in known if _moves(other) and _follows(column, other) and (sure or other not in spent))
+    return next(found, None)
 
 
 def _moves(column: Column) -> bool:
@@ -106,7 +117,7 @@ def _affine(variable: Column, column: Column) -> tuple[int, int] | None:
     if high == low or (last - first) % (high - low) or last <= first:
         return None
     multiplier = (last - first) // (high - low)
-    if multiplier > 1 and len(set(variable)) < MIN_MULTIPLES:
+    if multiplier > 1 and len(set(variable)) < MIN_VALUES:
         return None
     offset = first - multiplier * low
     fits = all(value == multiplier * known + offset for known, value in zip(variable, column, strict=True))
