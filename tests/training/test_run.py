@@ -223,6 +223,19 @@ def test_resuming_what_is_finished_or_never_began(whole, tmp_path):
     assert "there is no state" in " ".join(quiet.notes)
 
 
+def test_a_new_run_forgets_the_state_of_an_earlier_one(tmp_path, monkeypatch):
+    recipe, run = written(tmp_path), tmp_path / "run"
+    with pytest.raises(Killed):
+        finetune(recipe, output=run, progress=Quiet(Killed(), step=5))
+    monkeypatch.setattr(loop.Trainer, "begin", lambda *arguments: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        finetune(recipe, output=run, progress=Quiet())
+    monkeypatch.undo()
+    quiet = Quiet()
+    finetune(recipe, output=run, resume=True, progress=quiet)
+    assert "starting at the beginning" in " ".join(quiet.notes)
+
+
 def test_resuming_with_a_changed_recipe_names_what_changed(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Killed):
@@ -319,8 +332,9 @@ def test_mistakes_come_before_anything_is_written(tmp_path):
 def test_one_run_a_folder(tmp_path):
     class Second(Listener):
         def stage_started(self, trainer):
-            with pytest.raises(InputError, match="another run is at work"):
-                finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
+            for _ in range(2):  # a refused run must not open the door for the next
+                with pytest.raises(InputError, match="another run is at work"):
+                    finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
             raise Killed
 
     with pytest.raises(Killed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
@@ -84,6 +85,7 @@ def finetune(
                 return report
             listener.note(f"there is no state in {folder} to resume from: starting at the beginning")
         if saved is None and main:
+            state.clear()
             clear(folder / FOLDER)
         seed_everything(recipe.seed)
         assembly = build(recipe.model.architecture, recipe.model.arguments)
@@ -109,7 +111,8 @@ def _open(run: Run) -> None:
         )
         run.loaded = coverage(recipe.model.weights, report)
     if recipe.data is not None:
-        run.data = open_data(recipe.data, assembly.preprocessing, seed=recipe.seed)
+        with PartialState().local_main_process_first():  # one process a machine downloads, the others find it there
+            run.data = open_data(recipe.data, assembly.preprocessing, seed=recipe.seed)
         assembly.preprocessing = run.data.preprocessing
         assembly.data = {"options": recipe.data.model_dump(mode="json", exclude_defaults=True), "seed": recipe.seed}
         run.context = run.data.context
@@ -159,24 +162,21 @@ def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Makes the run's folder and keeps a second run out of it while this one lasts."""
+    """Makes the run's folder and keeps a second run out of it while this one lasts (or until it is killed)."""
+    elsewhere = "name another folder with --output"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        hint = "name another folder with --output"
-        raise InputError(f"cannot write into {folder}: {error.strerror}", suggestion=hint) from error
+        raise InputError(f"cannot write into {folder}: {error.strerror}", suggestion=elsewhere) from error
     try:
-        with contextlib.suppress(ImportError):  # where there are no file locks, runs are on their own
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                hint = "wait for it, or name another folder with --output"
-                raise InputError(f"another run is at work in {folder}", suggestion=hint) from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write into {folder}: it is read-only", suggestion=elsewhere)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            hint = f"wait for it, or {elsewhere}"
+            raise InputError(f"another run is at work in {folder}", suggestion=hint) from error
         yield
     finally:
         os.close(lock)
-        with contextlib.suppress(OSError):
-            (folder / ".lock").unlink()
