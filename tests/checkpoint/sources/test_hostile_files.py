@@ -127,9 +127,9 @@ def test_a_key_that_leads_out_of_the_archive_reads_nothing(path, tmp_path):
 )
 def test_looping_and_deep_pickles_end_quickly(bomb, path):
     archive(path, pickled(dict_of("a", bomb[1]) + text("b") + tensor(6, 0, [6], [1]) + b"s"), {"0": bytes(24)})
-    start = time.perf_counter()
+    start = time.process_time()
     assert list(open_source(path).entries) == ["b"]
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_compressed_entries_are_refused(path):
