@@ -52,7 +52,7 @@ def _inside(block: str, names: dict[str, str]) -> dict[str, str]:
 
 def _remap(name: str, depth: float, *, lite: bool) -> Callable[[], Rules]:
     def rules() -> Rules:
-        inside = _inside("blocks.0.{j}", FIRST_STAGE) | _inside("blocks.{i}.{j}", OTHER_STAGES)
+        inside = _inside("blocks.0.{j}", FIRST_STAGE) | _inside("blocks.{i+1}.{j}", OTHER_STAGES)
         inside |= {} if lite else _inside("blocks.{i}.{j}", SQUEEZE)
         return [{"rename": OUTSIDE | block_numbers(depth, fixed_ends=lite)}, {"rename": inside}]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from zoo.checkpoint.match.templates import Line, Row, lines, literal_lines
 from zoo.checkpoint.rules.patterns import PLACEHOLDER
 from zoo.checkpoint.rules.renaming import Renaming
+
+Rows = dict[str, dict[Row, frozenset[str]]]  # by ending: (prefix, what it becomes), and the names below
 
 MAX_REPAIRS = 50  # lines taken apart before giving up on placeholders
 
@@ -44,25 +46,31 @@ class Rewrite:
 
 
 def rename_rule(wanted: Mapping[str, str]) -> dict[str, str] | None:
-    """The lines that rename as `wanted` says, there and read backwards; None where no lines do.
+    """The lines that rename as `wanted` says; None where no lines do.
 
-    Names that are not in it (tensors that have no place) may get any name that nothing else has.
+    They can be read backwards too, if possible in one way only, so that `zoo convert --invert` takes them. Names that
+    are not in `wanted` (tensors that have no place) may get any name that nothing else has.
     """
     moved = {old: new for old, new in wanted.items() if old != new}
     for covered in (moved, wanted):
-        rows = _rows(covered, wanted)
-        for written in (_in_order(_generalised(rows, wanted), wanted), _literal(rows, wanted)):
-            if written is not None and _exact(written, wanted):
-                return {line.pattern: line.replacement for line in written}
+        exact = [written for written in _ways(_rows(covered, wanted), wanted) if _exact(written, wanted)]
+        best = next((written for written in exact[:2] if _one_way(written)), None) or next(iter(exact), None)
+        if best is not None:
+            return {line.pattern: line.replacement for line in best}
     return None
+
+
+def _ways(rows: Rows, wanted: Mapping[str, str]) -> Iterator[list[Rewrite]]:
+    """Lines with placeholders, the same with tight ones, and one line a prefix."""
+    for tight in (False, True):
+        if (written := _in_order(_generalised(rows, wanted, tight), wanted)) is not None:
+            yield written
+    yield _literal(rows, wanted)
 
 
 def pattern_text(text: str) -> str:
     """A template as it is; a plain name as the regular expression for it, since that is how it would be read."""
     return text if PLACEHOLDER.search(text) else f"^{re.escape(text)}$"
-
-
-Rows = dict[str, dict[Row, frozenset[str]]]  # by ending: (prefix, what it becomes), and the names below
 
 
 def _rows(renamed: Mapping[str, str], wanted: Mapping[str, str]) -> Rows:
@@ -110,10 +118,14 @@ def _common(before: str, names: Sequence[str], wanted: Mapping[str, str]) -> tup
     return after, ".{rest*}" if deep else ".{leaf}"
 
 
-def _generalised(rows: Rows, wanted: Mapping[str, str]) -> list[Rewrite]:
+def _generalised(rows: Rows, wanted: Mapping[str, str], tight: bool) -> list[Rewrite]:
     """Lines with placeholders, in the order of the names they are for."""
     places = {name: place for place, name in enumerate(wanted)}
-    made = [_write(line, ending, same, wanted) for ending, same in rows.items() for line in lines(list(same))]
+    made = [
+        _write(line, ending, same, wanted, tight)
+        for ending, same in rows.items()
+        for line in lines(list(same), tight=tight)
+    ]
     return sorted(made, key=lambda line: min(places[name] for name in line.names))
 
 
@@ -193,3 +205,9 @@ def _exact(written: Iterable[Rewrite], wanted: Mapping[str, str]) -> bool:
         there |= line.there
         back |= line.back
     return all(there.get(old, old) == new and back.get(new, new) == old for old, new in wanted.items())
+
+
+def _one_way(written: Iterable[Rewrite]) -> bool:
+    """Whether no new name is matched by two lines read backwards that make different names of it."""
+    back: dict[str, str] = {}
+    return all(back.setdefault(new, old) == old for line in written for new, old in line.back.items())

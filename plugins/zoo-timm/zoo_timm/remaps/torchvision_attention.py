@@ -56,7 +56,7 @@ def _swin_stages() -> dict[str, str]:
         "features.0.0.{leaf}": "patch_embed.proj.{leaf}",
         "features.0.2.{leaf}": "patch_embed.norm.{leaf}",
         "features.{2*i+1}.{rest*}": "layers.{i}.blocks.{rest*}",
-        "features.{2*i}.{rest*}": "layers.{i}.downsample.{rest*}",
+        "features.{2*i+2}.{rest*}": "layers.{i+1}.downsample.{rest*}",
         "head.{leaf}": "head.fc.{leaf}",
     }
 

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from zoo_timm.remaps import Rules
 
+INVERTED_BOTTLENECK = {
+    "0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2",
+    "2.fc1": "se.conv_reduce", "2.fc2": "se.conv_expand", "3.0": "conv_pwl", "3.1": "bn3",
+}  # fmt: skip
+"""Expand, depthwise, squeeze and excite, project: torchvision numbers them, timm names them."""
 TO_CONVOLUTION = {"from": [0, 0], "to": [0, 0, 1, 1]}  # a linear layer and the 1x1 convolution that does the same
 
 
@@ -42,19 +47,15 @@ def mobilenet_v2() -> Rules:
         "features.{i+2}.conv.{rest*}": "blocks.1.{i}.{rest*}",
         "classifier.1.{leaf}": "classifier.{leaf}",
     }
-    inside = {
-        "blocks.0.0.0.0.{leaf}": "blocks.0.0.conv_dw.{leaf}",
-        "blocks.0.0.0.1.{leaf}": "blocks.0.0.bn1.{leaf}",
-        "blocks.0.0.1.{leaf}": "blocks.0.0.conv_pw.{leaf}",
-        "blocks.0.0.2.{leaf}": "blocks.0.0.bn2.{leaf}",
-        "blocks.{i}.{j}.0.0.{leaf}": "blocks.{i}.{j}.conv_pw.{leaf}",
-        "blocks.{i}.{j}.0.1.{leaf}": "blocks.{i}.{j}.bn1.{leaf}",
-        "blocks.{i}.{j}.1.0.{leaf}": "blocks.{i}.{j}.conv_dw.{leaf}",
-        "blocks.{i}.{j}.1.1.{leaf}": "blocks.{i}.{j}.bn2.{leaf}",
-        "blocks.{i}.{j}.2.{leaf}": "blocks.{i}.{j}.conv_pwl.{leaf}",
-        "blocks.{i}.{j}.3.{leaf}": "blocks.{i}.{j}.bn3.{leaf}",
-    }
+    first = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
+    other = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl", "3": "bn3"}
+    inside = renamed("blocks.0.{j}", first) | renamed("blocks.{i+1}.{j}", other)
     return [{"rename": stages}, {"rename": inside}]
+
+
+def renamed(block: str, names: dict[str, str], new_block: str | None = None) -> dict[str, str]:
+    """Lines that rename the modules inside a block."""
+    return {f"{block}.{old}.{{leaf}}": f"{new_block or block}.{new}.{{leaf}}" for old, new in names.items()}
 
 
 def mobilenet_v3_large() -> Rules:
@@ -68,13 +69,8 @@ def mobilenet_v3_large() -> Rules:
         "features.{i+4}.block.{rest*}": "blocks.2.{i}.{rest*}",
         "features.{i+2}.block.{rest*}": "blocks.1.{i}.{rest*}",
     }
-    first = {
-        "blocks.0.0.0.0.{leaf}": "blocks.0.0.conv_dw.{leaf}",
-        "blocks.0.0.0.1.{leaf}": "blocks.0.0.bn1.{leaf}",
-        "blocks.0.0.1.0.{leaf}": "blocks.0.0.conv_pw.{leaf}",
-        "blocks.0.0.1.1.{leaf}": "blocks.0.0.bn2.{leaf}",
-    }
-    return _mobilenet_v3(stages, first, last=6, plain=(1, 3))
+    first = {"0.0": "conv_dw", "0.1": "bn1", "1.0": "conv_pw", "1.1": "bn2"}
+    return _mobilenet_v3(stages, first, excited="2|4|5", plain="1|3", last=6)
 
 
 def mobilenet_v3_small() -> Rules:
@@ -88,45 +84,29 @@ def mobilenet_v3_small() -> Rules:
         "features.{i+2}.block.{rest*}": "blocks.1.{i}.{rest*}",
     }
     first = {
-        "blocks.0.0.0.0.{leaf}": "blocks.0.0.conv_dw.{leaf}",
-        "blocks.0.0.0.1.{leaf}": "blocks.0.0.bn1.{leaf}",
-        "blocks.0.0.1.fc1.{leaf}": "blocks.0.0.se.conv_reduce.{leaf}",
-        "blocks.0.0.1.fc2.{leaf}": "blocks.0.0.se.conv_expand.{leaf}",
-        "blocks.0.0.2.0.{leaf}": "blocks.0.0.conv_pw.{leaf}",
-        "blocks.0.0.2.1.{leaf}": "blocks.0.0.bn2.{leaf}",
-    }
-    return _mobilenet_v3(stages, first, last=5, plain=(1,))
+        "0.0": "conv_dw", "0.1": "bn1", "1.fc1": "se.conv_reduce", "1.fc2": "se.conv_expand",
+        "2.0": "conv_pw", "2.1": "bn2",
+    }  # fmt: skip
+    return _mobilenet_v3(stages, first, excited="2|3|4", plain="1", last=5)
 
 
-def _mobilenet_v3(stages: dict[str, str], first: dict[str, str], last: int, plain: tuple[int, ...]) -> Rules:
-    """`last` is the stage of the final convolution, `plain` are stages without squeeze and excitation."""
+def _mobilenet_v3(stages: dict[str, str], first: dict[str, str], excited: str, plain: str, last: int) -> Rules:
+    """`excited` stages squeeze and excite between the depthwise convolution and the projection, `plain` ones do not."""
     outside = {
         "features.0.0.{leaf}": "conv_stem.{leaf}",
         "features.0.1.{leaf}": "bn1.{leaf}",
         "classifier.0.{leaf}": "conv_head.{leaf}",
         "classifier.3.{leaf}": "classifier.{leaf}",
     }
-    inside = {
-        f"blocks.{last}.0.0.{{leaf}}": f"blocks.{last}.0.conv.{{leaf}}",
-        f"blocks.{last}.0.1.{{leaf}}": f"blocks.{last}.0.bn1.{{leaf}}",
-    }
-    for stage in plain:
-        inside[f"blocks.{stage}.{{j}}.2.0.{{leaf}}"] = f"blocks.{stage}.{{j}}.conv_pwl.{{leaf}}"
-        inside[f"blocks.{stage}.{{j}}.2.1.{{leaf}}"] = f"blocks.{stage}.{{j}}.bn3.{{leaf}}"
+    without = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2.0": "conv_pwl", "2.1": "bn3"}
+    inside = renamed("blocks.0.{j}", first)
+    for kind, names in ((excited, INVERTED_BOTTLENECK), (plain, without)):
+        inside |= renamed(f"blocks.{{stage={kind}}}.{{j}}", names, "blocks.{stage}.{j}")
     return [
         {"rename": {**outside, **stages}},
-        {"rename": {**first, **inside, **inverted_bottleneck("blocks.{i}.{j}", "blocks.{i}.{j}")}},
+        {"rename": inside | renamed(f"blocks.{last}.0", {"0": "conv", "1": "bn1"})},
         {"reshape": {"match": r"^conv_head\.weight$", **TO_CONVOLUTION}},
     ]
-
-
-def inverted_bottleneck(old: str, new: str) -> dict[str, str]:
-    """Expand, depthwise, squeeze and excite, project: torchvision numbers them, timm names them."""
-    names = {
-        "0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2",
-        "2.fc1": "se.conv_reduce", "2.fc2": "se.conv_expand", "3.0": "conv_pwl", "3.1": "bn3",
-    }  # fmt: skip
-    return {f"{old}.{number}.{{leaf}}": f"{new}.{name}.{{leaf}}" for number, name in names.items()}
 
 
 def mnasnet() -> Rules:
@@ -138,7 +118,7 @@ def mnasnet() -> Rules:
     inside = {0: "conv_pw", 1: "bn1", 3: "conv_dw", 4: "bn2", 6: "conv_pwl", 7: "bn3"}
     lines = {f"layers.{number}.{{leaf}}": f"{name}.{{leaf}}" for number, name in outside.items()}
     for number, name in inside.items():
-        lines[f"layers.{{i+7}}.{{j}}.layers.{number}.{{leaf}}"] = f"blocks.{{i}}.{{j}}.{name}.{{leaf}}"
+        lines[f"layers.{{i+8}}.{{j}}.layers.{number}.{{leaf}}"] = f"blocks.{{i+1}}.{{j}}.{name}.{{leaf}}"
     return [{"rename": {**lines, "classifier.1.{leaf}": "classifier.{leaf}"}}]
 
 
@@ -146,7 +126,7 @@ def regnet() -> Rules:
     """regnet_x_* and regnet_y_* to `regnetx_*` and `regnety_*`; the shortcut comes first there and last here."""
     branches = {"proj": "downsample", "a": "conv1", "b": "conv2", "c": "conv3"}
     lines = {"stem.0.{leaf}": "stem.conv.{leaf}", "stem.1.{leaf}": "stem.bn.{leaf}", "fc.{leaf}": "head.fc.{leaf}"}
-    lines["trunk_output.block{i}.block{i}-{j}.f.{rest*}"] = "s{i}.b{j+1}.{rest*}"
+    lines["trunk_output.block{i}.block{i}-{j}.f.{branch=a|b|c|se}.{rest*}"] = "s{i}.b{j+1}.{branch}.{rest*}"
     lines["trunk_output.block{i}.block{i}-{j}.proj.{rest*}"] = "s{i}.b{j+1}.proj.{rest*}"
     inside = {
         f"s{{i}}.b{{j}}.{old}.{number}.{{leaf}}": f"s{{i}}.b{{j}}.{new}.{kind}.{{leaf}}"
@@ -165,7 +145,7 @@ def convnext() -> Rules:
         "features.{2*i+1}.{j}.block.2.{leaf}": "stages.{i}.blocks.{j}.norm.{leaf}",
         "features.{2*i+1}.{j}.block.3.{leaf}": "stages.{i}.blocks.{j}.mlp.fc1.{leaf}",
         "features.{2*i+1}.{j}.block.5.{leaf}": "stages.{i}.blocks.{j}.mlp.fc2.{leaf}",
-        "features.{2*i}.{rest*}": "stages.{i}.downsample.{rest*}",
+        "features.{2*i+2}.{rest*}": "stages.{i+1}.downsample.{rest*}",
         "classifier.0.{leaf}": "head.norm.{leaf}",
         "classifier.2.{leaf}": "head.fc.{leaf}",
     }

@@ -7,9 +7,7 @@ torchvision's norms have eps 1e-5 in efficientnet_b0 to b4, and 1e-3 in b5 to b7
 from __future__ import annotations
 
 from zoo_timm.remaps import Rules
-from zoo_timm.remaps.torchvision_cnn import inverted_bottleneck
-
-BLOCK, NEW_BLOCK = "features.{i+1}.{j}.block", "blocks.{i}.{j}"
+from zoo_timm.remaps.torchvision_cnn import INVERTED_BOTTLENECK, renamed
 
 
 def efficientnet() -> Rules:
@@ -18,18 +16,29 @@ def efficientnet() -> Rules:
         "0.0": "conv_dw", "0.1": "bn1", "1.fc1": "se.conv_reduce", "1.fc2": "se.conv_expand",
         "2.0": "conv_pw", "2.1": "bn2",
     }  # fmt: skip
-    first = {f"features.1.{{j}}.block.{old}.{{leaf}}": f"blocks.0.{{j}}.{new}.{{leaf}}" for old, new in names.items()}
-    return [{"rename": {**_outside(head=8), **first, **inverted_bottleneck(BLOCK, NEW_BLOCK)}}]
+    lines = renamed("features.1.{j}.block", names, "blocks.0.{j}")
+    lines |= renamed("features.{i+2}.{j}.block", INVERTED_BOTTLENECK, "blocks.{i+1}.{j}")
+    return [{"rename": _outside(head=8) | lines}]
 
 
 def efficientnet_v2_s() -> Rules:
     """efficientnet_v2_s, which has six stages."""
-    return [{"rename": {**_outside(head=7), **_fused(), **inverted_bottleneck(BLOCK, NEW_BLOCK)}}]
+    return _efficientnet_v2(head=7)
 
 
 def efficientnet_v2() -> Rules:
     """efficientnet_v2_m and efficientnet_v2_l, which have seven stages."""
-    return [{"rename": {**_outside(head=8), **_fused(), **inverted_bottleneck(BLOCK, NEW_BLOCK)}}]
+    return _efficientnet_v2(head=8)
+
+
+def _efficientnet_v2(head: int) -> Rules:
+    """Stage 0 is one convolution a block; stages 1 and 2 expand and convolve in one."""
+    lines = renamed("features.1.{j}.block", {"0.0": "conv", "0.1": "bn1"}, "blocks.0.{j}")
+    names = {"0.0": "conv_exp", "0.1": "bn1", "1.0": "conv_pwl", "1.1": "bn2"}
+    for stage in (1, 2):
+        lines |= renamed(f"features.{stage + 1}.{{j}}.block", names, f"blocks.{stage}.{{j}}")
+    lines |= renamed("features.{i+4}.{j}.block", INVERTED_BOTTLENECK, "blocks.{i+3}.{j}")
+    return [{"rename": _outside(head) | lines}]
 
 
 def _outside(head: int) -> dict[str, str]:
@@ -40,16 +49,3 @@ def _outside(head: int) -> dict[str, str]:
         f"features.{head}.1.{{leaf}}": "bn2.{leaf}",
         "classifier.1.{leaf}": "classifier.{leaf}",
     }
-
-
-def _fused() -> dict[str, str]:
-    """Stage 0 is one convolution a block; stages 1 and 2 expand and convolve in one."""
-    lines = {
-        "features.1.{j}.block.0.0.{leaf}": "blocks.0.{j}.conv.{leaf}",
-        "features.1.{j}.block.0.1.{leaf}": "blocks.0.{j}.bn1.{leaf}",
-    }
-    names = {"0.0": "conv_exp", "0.1": "bn1", "1.0": "conv_pwl", "1.1": "bn2"}
-    for stage in (1, 2):
-        for old, new in names.items():
-            lines[f"features.{stage + 1}.{{j}}.block.{old}.{{leaf}}"] = f"blocks.{stage}.{{j}}.{new}.{{leaf}}"
-    return lines
