@@ -66,9 +66,9 @@ def assert_untouched(model, before):
 
 def test_shapes_of_a_real_network():
     assembly = build("torchvision/resnet50", device="meta")
-    start = time.perf_counter()
+    start = time.process_time()
     run = dry_run(assembly.model, assembly.preprocessing)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert run.input_shape == (2, 3, 224, 224)
     assert run.output_shape == (2, 1000)
     assert run.shapes["layer4.1.conv2"] == ((2, 512, 7, 7), (2, 512, 7, 7))
