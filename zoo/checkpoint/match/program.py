@@ -14,6 +14,8 @@ from zoo.checkpoint.match.units import split_name
 from zoo.checkpoint.rules import parse_rules, run
 from zoo.errors import InputError, WorkError
 
+FEW = 16  # lines of a program short enough to look no further
+
 
 def write_rules(
     links: Sequence[Link],
@@ -22,7 +24,7 @@ def write_rules(
     blocks: Sequence[Block],
     dropped: Sequence[str] = (),
 ) -> list[RuleMapping]:
-    """The shortest program found that makes exactly these links of a source with these entries.
+    """A short program that makes exactly these links of a source with these entries.
 
     `dropped` are names that have no place; integer tensors among them (index tables) are called derived. What is
     neither linked nor dropped stays unexpected. Raises WorkError where no program could be written.
@@ -40,6 +42,8 @@ def write_rules(
         rules = [*before, *renames, *behind]
         if (best is None or _size(rules) < _size(best)) and _makes(rules, links, source, target):
             best = rules
+        if best is not None and _size(best) <= FEW:
+            break
     if best is None:
         raise WorkError(f"the {len(links)} links that were found could not be written as rules")
     return best
