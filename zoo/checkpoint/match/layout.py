@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from zoo.checkpoint.match.links import Link
 from zoo.checkpoint.match.order import blank
-from zoo.checkpoint.match.renaming import pattern_text
+from zoo.checkpoint.match.selecting import select
 from zoo.checkpoint.match.templates import lines
 from zoo.checkpoint.match.units import Shape
 
 RuleMapping = dict[str, Any]
 
 
-def drop_rules(names: Sequence[str], kept: Iterable[str], *, derived: bool) -> list[RuleMapping]:
+def drop_rules(names: Sequence[str], kept: Collection[str], *, derived: bool) -> list[RuleMapping]:
     """Leave tensors out, whole branches at once; `derived` ones the network computes itself."""
     prefixes = {".".join(name.split(".")[:depth]) for name in kept for depth in range(1, name.count(".") + 1)}
     branches: dict[str, None] = {}
@@ -22,9 +22,9 @@ def drop_rules(names: Sequence[str], kept: Iterable[str], *, derived: bool) -> l
         components = name.split(".")
         whole = (".".join(components[:depth]) for depth in range(1, len(components)))
         branches[next((f"{prefix}.{{rest*}}" for prefix in whole if prefix not in prefixes), name)] = None
-    patterns = [pattern_text(line.texts[0]) for line in lines([(branch, branch) for branch in branches])]
-    if not patterns:
+    if not branches:
         return []
+    patterns = select(list(branches), set(kept))
     value: Any = patterns if len(patterns) > 1 else patterns[0]
     return [{"drop": {"match": value, "derived": True} if derived else value}]
 
@@ -60,30 +60,31 @@ def _pieces(link: Link) -> list[str]:
     return [target or spare for target in link.targets]
 
 
-def shape_rules(links: Iterable[Link]) -> list[RuleMapping]:
+def shape_rules(links: Collection[Link]) -> list[RuleMapping]:
     """Rules that stand behind the renames: names are the target's."""
+    names = {link.target for link in links}
     kinds: dict[tuple[Any, ...], list[Link]] = {}
     for link in links:
         if link.old_shape != link.shape:
             kind = (blank(link.target), link.turned, len(link.old_shape), len(link.shape))
             kinds.setdefault(kind, []).append(link)
-    return [rule for same in kinds.values() for rule in _reshaped(same)]
+    return [rule for same in kinds.values() for rule in _reshaped(same, names)]
 
 
-def _reshaped(links: Sequence[Link]) -> Iterator[RuleMapping]:
+def _reshaped(links: Sequence[Link], names: set[str]) -> Iterator[RuleMapping]:
     old = [link.old_shape[::-1] if link.turned else link.old_shape for link in links]
     new = [link.shape for link in links]
     before, after = _form(old, new), _form(new, old)
     if before.count(-1) > 1 or after.count(-1) > 1:
         for link in links:
-            yield from _reshaped([link])
+            yield from _reshaped([link], names)
         return
-    for line in lines([(link.target, link.target) for link in links]):
-        match = pattern_text(line.texts[0])
+    chosen = [link.target for link in links]
+    for match in select(chosen, names - {*chosen}):
         if links[0].turned:
             yield {"permute": {"match": match, "axes": [1, 0]}}
         if old != new:
-            yield {"reshape": {"match": match, "from": before, "to": after}}
+            yield {"reshape": {"match": match, "from": [*before], "to": [*after]}}
 
 
 def _form(shapes: Sequence[Shape], others: Sequence[Shape]) -> list[int]:
