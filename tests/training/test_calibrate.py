@@ -68,3 +68,22 @@ def test_setting_beyond_the_tolerance_is_out(tmp_path, monkeypatch):
     found = run(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), tmp_path)
     assert found.setting == Setting("float32")
     assert list(found.timings) == ["float32"]
+
+
+@needs_bfloat16
+def test_a_busy_moment_does_not_decide(model, tmp_path, monkeypatch):
+    """Every candidate is slowed for one round or less: the one that is fastest when left alone wins."""
+    seconds = {"float32": 4.0, "float32 channels-last": 3.0, "bfloat16": 2.0, "bfloat16 channels-last": 1.0}
+    slowed, steps = {7, 8, 12}, []  # counted over warm-up steps 0-3, then rounds 4-7, 8-11, 12-15
+    step = module_under_test._step
+
+    def timed(module, inputs, targets, loss, setting):
+        steps.append(setting)
+        return step(module, inputs, targets, loss, setting)[0], seconds[str(setting)] * (
+            2.5 if len(steps) - 1 in slowed else 1
+        )
+
+    monkeypatch.setattr(module_under_test, "_step", timed)
+    found = run(model, tmp_path)
+    assert str(found.setting) == "bfloat16 channels-last"
+    assert found.timings["bfloat16 channels-last"] == 1.0

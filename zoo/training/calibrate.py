@@ -26,8 +26,8 @@ from zoo.training.trunk.engine import native_bfloat16
 
 OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
 SAMPLES = 16  # of a batch are timed: enough for the ratio, a fraction of the time
-REPEATS = 3
-PATIENCE = 1.5  # a candidate whose first warm step took this many times the best one's is not timed further
+ROUNDS = 3
+PATIENCE = 3.0  # a candidate that took this many times the best one's seconds is not timed further
 
 
 @dataclass(frozen=True)
@@ -119,29 +119,17 @@ def _time_all(
     """Seconds a step of every candidate whose outputs are close enough to the first one's."""
     timings: dict[Setting, float] = {}
     expected: list[Tensor] | None = None
-    for setting in settings:
-        apply_layout(module, setting)
-        arranged = [_arranged(value, setting) for value in inputs]
-        outputs = _step(module, arranged, targets, loss, setting)  # warm-up: kernels are chosen and compiled here
-        if expected is None:
-            expected = outputs
-        elif _distance(expected, outputs) > OUTPUT_TOLERANCE:
-            continue
-        timings[setting] = _fastest(lambda: _step(module, arranged, targets, loss, setting), timings.values())  # noqa: B023
+    for setting in settings:  # a first step without the clock: kernels are chosen and compiled here
+        outputs, _ = _step(module, inputs, targets, loss, setting)
+        expected = expected or outputs
+        if _distance(expected, outputs) <= OUTPUT_TOLERANCE:
+            timings[setting] = float("inf")
+    for _ in range(ROUNDS):  # in turn, so that a machine that is busy for a moment slows no candidate alone
+        least = min(timings.values())
+        for setting in [setting for setting, seconds in timings.items() if seconds <= PATIENCE * least]:
+            _, seconds = _step(module, inputs, targets, loss, setting)
+            timings[setting] = min(timings[setting], seconds)
     return timings
-
-
-def _fastest(step: Callable[[], Any], others: Any) -> float:
-    """The least seconds of a few steps; one that is out of the race after the first is not repeated."""
-    best = min(others, default=float("inf"))
-    least = float("inf")
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        step()
-        least = min(least, time.perf_counter() - started)
-        if least > PATIENCE * best:
-            break
-    return least
 
 
 def _step(
@@ -150,18 +138,23 @@ def _step(
     targets: Tensor,
     loss: Callable[[Any, Tensor], Tensor],
     setting: Setting,
-) -> list[Tensor]:
-    """Forward and backward, finished on the device too; returns the outputs."""
+) -> tuple[list[Tensor], float]:
+    """Forward and backward, finished on the device too; returns the outputs and the seconds."""
     device = inputs[0].device
     half = setting.precision == "bfloat16"
+    apply_layout(module, setting)
+    module.zero_grad()  # gradients take their parameters' layout when they are new
     torch.manual_seed(0)  # the same dropout for every candidate
+    started = time.perf_counter()
+    inputs = [_arranged(value, setting) for value in inputs]
     with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
         outputs = module(*inputs)
         value = loss(outputs, targets)
     value.backward()  # type: ignore[no-untyped-call]
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return [leaf.detach().float() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    seconds = time.perf_counter() - started
+    return [leaf.detach().float() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)], seconds
 
 
 def _arranged(value: Tensor, setting: Setting) -> Tensor:
