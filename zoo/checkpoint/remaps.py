@@ -141,6 +141,7 @@ def _auto(before: Sequence[Rule], source: Source, target: Target | None, match: 
 def _match(
     entries: Mapping[str, Entry], target: Mapping[str, Entry]
 ) -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
+    from zoo.checkpoint.fitting import fitting_remaps
     from zoo.checkpoint.match import match
 
     if not target:
@@ -148,7 +149,7 @@ def _match(
             "--remap auto needs to know what to match against", suggestion="name the architecture: --to ARCHITECTURE"
         )
     result = match(entries, target)
-    return result.answer(), result.notes
+    return result.answer(lambda: fitting_remaps(entries, target)), result.notes
 
 
 def classes_of(metadata: Mapping[str, str]) -> tuple[str, ...]:

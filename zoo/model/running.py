@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.checkpoint.convert import Verify
 from zoo.checkpoint.filling import fill, target_of
+from zoo.checkpoint.fitting import fitting_remaps
 from zoo.checkpoint.header import Entry
 from zoo.checkpoint.match import match
 from zoo.checkpoint.moves import Move
@@ -35,7 +36,7 @@ def matcher(start: Build | None, end: Build) -> Match:
     def find(source: Entries, target: Entries) -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
         if start is None:
             result = match(source, target)
-            return result.answer(), result.notes
+            return result.answer(lambda: fitting_remaps(source, target)), result.notes
         first, last = start(), end()
         names = _places(make_plan(source, (), target_of(first.model)), first)
         order = execution_order(first.model)
@@ -46,7 +47,7 @@ def matcher(start: Build | None, end: Build) -> Match:
             target_execution=execution_order(last.model),
             prove=Prover(first, last, names),
         )
-        return result.answer(), result.notes
+        return result.answer(lambda: fitting_remaps(source, target)), result.notes
 
     return find
 

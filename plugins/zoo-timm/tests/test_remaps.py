@@ -12,8 +12,10 @@ from zoo_timm.remaps import torchvision_attention, torchvision_cnn, torchvision_
 from zoo.checkpoint.expression import evaluate
 from zoo.checkpoint.filling import fill, state_of, target_of
 from zoo.checkpoint.load import load_into
+from zoo.checkpoint.match import match
 from zoo.checkpoint.plan import make_plan
 from zoo.checkpoint.rules import check_inverse, invert, parse_rules, run
+from zoo.checkpoint.sources import open_source
 from zoo.checkpoint.tensors import entry, to_array
 from zoo.model.randomise import randomise
 
@@ -204,6 +206,25 @@ def test_transformers_resnet(hub, tmp_path, kind, name, factor):
     report = load_into(target, saved(source, tmp_path), "timm/from_transformers_resnet")
     assert report.coverage == 1
     assert_same(source, target, 64)
+
+
+@pytest.mark.parametrize(("kind", "remap"), [("convnext", transformers.convnext), ("resnet", transformers.resnet)])
+def test_the_matcher_finds_the_same_in_transformers_files(hub, tmp_path, kind, remap):
+    source, target = {
+        "convnext": lambda: (
+            hub.ConvNextForImageClassification(hub.ConvNextConfig(depths=[2, 2, 3, 1], hidden_sizes=[8, 16, 24, 32])),
+            timm.create_model("convnext_tiny", depths=(2, 2, 3, 1), dims=(8, 16, 24, 32), num_classes=2),
+        ),
+        "resnet": lambda: (
+            hub.ResNetForImageClassification(hub.ResNetConfig(depths=[2, 2, 2, 2], num_labels=2)),
+            timm.create_model("resnet50", layers=(2, 2, 2, 2), num_classes=2),
+        ),
+    }[kind]()
+    with open_source(saved(source, tmp_path)) as file:
+        result = match(file.entries, target_of(target).entries)
+        named = run(parse_rules(remap()), file.entries).values
+    assert result.status == "unique"
+    assert result.mapping == {name: value.sources for name, value in named.items()}
 
 
 @pytest.mark.parametrize("remap", [transformers.vit, transformers.deit, transformers.convnext, transformers.resnet])

@@ -22,9 +22,9 @@ Prove = Callable[[Sequence[RuleMapping]], Proof]
 Entries = Mapping[str, Entry]
 
 LEAST_COVERAGE = 0.5  # of the target's elements; below it two key sets are not taken for the same network
-MAX_PROOFS = 40
+MAX_PROOFS = 24
 _COMPUTED = re.compile(r"coords|mask|index|freq|anchor|ids$")  # tables that networks make themselves
-MAX_ITEMS = 4  # of a group whose permutations are tried by running the networks
+MAX_ITEMS = 3  # of a group whose permutations are tried by running the networks
 
 
 def match(

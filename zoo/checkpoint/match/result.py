@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from zoo.checkpoint.match.layout import RuleMapping
 from zoo.checkpoint.match.links import Link
+from zoo.checkpoint.match.order import blank
 from zoo.checkpoint.match.solver import Decision
-from zoo.errors import Problem, WorkError
+from zoo.errors import Problem, WorkError, any_of
 
 Status = Literal["proved", "unique", "ambiguous", "refuted", "none"]
 SHOWN = 6  # names of a group that a message lists
@@ -107,12 +108,17 @@ class MatchResult:
         """What decided between items that roles and shapes leave open, and how many groups it decided."""
         return dict(Counter(decision.reason for decision in self.decisions))
 
-    def answer(self) -> list[RuleMapping]:
-        """The rules. Raises WorkError that says why there are none, and what would help."""
+    def answer(self, fitting: Callable[[], Sequence[str]] = tuple) -> list[RuleMapping]:
+        """The rules. Raises WorkError that says why there are none, and what would help.
+
+        `fitting` finds the names of remaps that would do.
+        """
         if self.found:
             return self.rules
         hint = "name both architectures (--from, --to), so that they can be run"
-        if self.proof:
+        if remaps := fitting():
+            hint = f"an installed remap fits: --remap {any_of(remaps)}"
+        elif self.proof:
             hint = "write the rules yourself (docs/remap.md); the proof says where the networks part"
         raise WorkError([Problem(f"--remap auto: {self.notes[0]}", None, hint), *map(Problem, self.notes[1:])])
 
@@ -132,10 +138,17 @@ class MatchResult:
         if self.proof:
             lines.append(self.proof.text)
         lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status == "unique"]
-        lines += [f"not certain: {group}" for group in self.groups]
+        lines += [f"not certain: {group}{more}" for group, more in self._questions()]
         for names, what in ((self.missing, "no source for"), (self.surplus, "no place for")):
             lines += [f"{what}: {_some(names)}"] if names else []
         return lines
+
+    def _questions(self) -> list[tuple[Ambiguity, str]]:
+        """The groups, those that ask the same in several blocks once, with how many more there are."""
+        alike: dict[tuple[str, ...], list[Ambiguity]] = {}
+        for group in self.groups:
+            alike.setdefault(tuple(map(blank, (*group.sources, *group.targets))), []).append(group)
+        return [(same[0], f" (and {len(same) - 1} like it)" * (len(same) > 1)) for same in alike.values()]
 
 
 _VERDICTS = {
