@@ -71,6 +71,28 @@ def test_the_matcher_settles_twins_by_running():
     assert result.mapping["starboard.weight"] == ("left.weight",)
 
 
+class Siblings(Twins):
+    """Two branches that can change places."""
+
+    def forward(self, images):
+        x = self.first(images)
+        one, other = (getattr(self, name) for name in self.names)
+        return self.head(self.norm(one(x).relu() + other(x).relu()).mean((2, 3)))
+
+
+def test_what_can_change_places_is_not_settled_by_running():
+    source, target = Siblings(["left", "right"]), Siblings(["port", "starboard"])
+    prove = prover(source, target)
+    assert prove([{"rename": RENAME}]).equal
+    assert prove([{"rename": CROSSED}]).equal
+    result = match(target_of(source).entries, target_of(target).entries, prove=prove)
+    assert result.status == "ambiguous"
+    assert result.rules == []
+    assert [str(group) for group in result.groups] == [
+        "{left, right} -> {port, starboard}: the outputs are the same either way"
+    ]
+
+
 def test_order_of_execution_decides_what_names_do_not():
     """With what runs between the twins matched, the one that runs first is known on both sides."""
 

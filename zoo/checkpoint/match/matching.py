@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import combinations, islice, permutations
 
 from zoo.checkpoint.header import Entry
 from zoo.checkpoint.match.classes import classes
@@ -25,6 +25,7 @@ LEAST_COVERAGE = 0.5  # of the target's elements; below it two key sets are not 
 MAX_PROOFS = 24
 _COMPUTED = re.compile(r"coords|mask|index|freq|anchor|ids$")  # tables that networks make themselves
 MAX_ITEMS = 3  # of a group whose permutations are tried by running the networks
+_EITHER_WAY = "the outputs are the same either way"
 
 
 def match(
@@ -169,17 +170,26 @@ def _settled(problem: _Problem, solved: Solver, prove: Prove) -> MatchResult:
             if proof.equal or proof.agreeing > best.agreeing:
                 choices, best, solved = {**choices, group.question: choice}, proof, tried
     result = replace(problem.result(solved), proof=best)
-    hidden = tuple(_ambiguity(group) for group in solved.undecided if _hidden(group, best.unseen))
-    if best.equal and not hidden:
+    alike = [g for g in solved.undecided if best.equal and _interchangeable(problem, choices, g, prove)]
+    if best.equal and not alike:
         return replace(result, status="proved", groups=(), rules=problem.rules(solved, proved=True))
-    if hidden or solved.undecided:
-        return replace(result, status="ambiguous", rules=[], groups=hidden or result.groups)
+    if alike or solved.undecided:
+        groups = tuple(replace(_ambiguity(group), what=_EITHER_WAY) for group in alike) or result.groups
+        return replace(result, status="ambiguous", rules=[], groups=groups)
     return replace(result, status="refuted", rules=[], candidate=problem.rules(solved, proved=False))
 
 
-def _hidden(group: Group, unseen: Sequence[str]) -> bool:
-    """Whether running the networks showed nothing of the group's tensors."""
-    return all(set(item.names) <= {*unseen} for item in group.targets)
+def _interchangeable(problem: _Problem, choices: Mapping[Question, Choice], group: Group, prove: Prove) -> bool:
+    """Whether the networks agree as well when two of the group's items change places: outputs tell nothing of them."""
+    if not group.even:  # left out, and not missed
+        return True
+    present = choices.get(group.question, tuple(range(len(group.targets))))
+    for one, other in islice(combinations(range(len(present)), 2), MAX_PROOFS):
+        places = {one: present[other], other: present[one]}
+        choice = tuple(places.get(index, place) for index, place in enumerate(present))
+        if prove(problem.rules(problem.solve({**choices, group.question: choice}), proved=False)).equal:
+            return True
+    return False
 
 
 def _next_open(solved: Solver, asked: set[Question]) -> Group | None:
