@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 import zoo_tutorial.convolutional
 import zoo_tutorial.perceptrons
+from PIL import Image
 from safetensors.torch import save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 import zoo
 from zoo.data.opening import open_data
@@ -56,7 +62,7 @@ def of_kind(*kinds: str):
 
 def by_hand(pair: Pair, **names) -> dict:
     """What the block leaves behind when it runs after the imports that every such script begins with."""
-    scope = {"torch": torch, "nn": nn, "torchvision": torchvision}
+    scope = {"torch": torch, "nn": nn, "torchvision": torchvision, "math": math, "SummaryWriter": SummaryWriter}
     scope |= vars(zoo_tutorial.convolutional) | vars(zoo_tutorial.perceptrons) | names
     exec(compile(pair.hand, f"{pair.name} by hand", "exec"), scope)
     return scope
@@ -75,9 +81,9 @@ def shared(model: nn.Module) -> set[frozenset[str]]:
 
 
 def test_every_pair_is_of_a_kind_that_is_tested():
-    kinds = {"frozen", "structure", "training", "warm_start", "values", "numbers", "files"}
+    kinds = {"frozen", "structure", "training", "warm_start", "values", "numbers", "look", "files"}
     assert {pair.kind for pair in PAIRS} == kinds
-    assert len(PAIRS) == PAGE.count("<!-- pair:") == PAGE.count("```python") == 23
+    assert len(PAIRS) == PAGE.count("<!-- pair:") == PAGE.count("```python") == 24
     assert PAGE.count("```yaml") == sum(pair.name is not None for pair in PAIRS)
 
 
@@ -157,6 +163,32 @@ def test_warm_starts_load_the_same_and_tell_the_same(pair, workshop):
         assert all(torch.equal(hand["model"].state_dict()[name], model.state_dict()[name]) for name in loaded)
 
 
+def by_hand_and_by_recipe(pair: Pair, workshop, epochs: int, overrides: list[str]) -> tuple[dict, dict]:
+    """What the lines leave behind and the recipe's report, from the same first parameters and the same batches."""
+    recipe = load_recipe(pair.path, overrides)
+    torch.manual_seed(0)
+    first = build(recipe.model.architecture)
+    opened = open_data(recipe.data, first.preprocessing, seed=recipe.seed)
+    stage = next(step.index for step in recipe.steps if step.kind == "train")  # decides the order of samples
+    save_file(first.model.state_dict(), "first.safetensors")
+
+    def training_batches(epoch):
+        return ((batch.inputs, batch.targets) for batch in opened.batches("train", stage=stage).epoch(epoch))
+
+    def test_batches():
+        return ((batch.inputs, batch.targets) for batch in opened.batches("validation").epoch(0))
+
+    started = re.sub(r"^(.*optimizer = )", r"model.load_state_dict(first)\n\1", pair.hand, count=1, flags=re.MULTILINE)
+    started = re.sub(r"in range\(\d+\)", f"in range({epochs})", started)
+    hand = by_hand(
+        replace(pair, hand=started),
+        first=first.model.state_dict(),
+        training_batches=training_batches,
+        test_batches=test_batches,
+    )
+    return hand, workshop.finetune(pair.name, *overrides, "model.weights=./first.safetensors")
+
+
 @of_kind("training")
 def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request):
     """From the same first parameters, over the same batches, loss and accuracy agree after every epoch."""
@@ -168,32 +200,41 @@ def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request):
         folder = request.getfixturevalue("colour_folder")
         data = f"data={{source: image_folder, path: {folder}, batch_size: 64}}"
     overrides = [f"train.epochs={epochs}", data]
-    recipe = load_recipe(pair.path, overrides)
-    torch.manual_seed(0)
-    first = build(recipe.model.architecture)
-    opened = open_data(recipe.data, first.preprocessing, seed=recipe.seed)
-    save_file(first.model.state_dict(), "first.safetensors")
-
-    def training_batches(epoch):
-        return ((batch.inputs, batch.targets) for batch in opened.batches("train").epoch(epoch))
-
-    def test_batches():
-        return ((batch.inputs, batch.targets) for batch in opened.batches("validation").epoch(0))
-
-    started = pair.hand.replace("optimizer =", "model.load_state_dict(first)\noptimizer =")
-    started = re.sub(r"in range\(\d+\)", f"in range({epochs})", started)
-    hand = by_hand(
-        Pair(pair.kind, started, pair.name, pair.link, pair.recipe),
-        first=first.model.state_dict(),
-        training_batches=training_batches,
-        test_batches=test_batches,
-    )
-    report = workshop.finetune(pair.name, *overrides, "model.weights=./first.safetensors")
+    hand, report = by_hand_and_by_recipe(pair, workshop, epochs, overrides)
     measured = [epoch["validation"] for epoch in report["stages"][-1]["epochs"]]
     assert len(measured) == epochs
     for mine, (loss, accuracy) in zip(measured, hand["history"], strict=True):
         assert mine["loss"] == pytest.approx(loss, rel=1e-4)
         assert mine["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+@of_kind("look")
+def test_both_event_files_show_the_same(pair, workshop):
+    data = "data={source: sklearn/digits, batch_size: 64, limit: 120}"
+    _, report = by_hand_and_by_recipe(pair, workshop, 2, ["train.epochs=2", data, "precision=float32"])
+    folders = "by_hand", report["stages"][-1]["folder"]
+    hand, recipe = (EventAccumulator(folder, size_guidance={"images": 0}).Reload() for folder in folders)
+    curves = hand.Tags()["scalars"]
+    assert set(curves) == {"train/loss", "validation/loss", "validation/accuracy"}
+    for tag in curves:
+        theirs, mine = ([(event.step, event.value) for event in events.Scalars(tag)] for events in (hand, recipe))
+        assert len(theirs) == 2
+        assert mine == [(step, pytest.approx(value, rel=1e-4)) for step, value in theirs], tag
+    nodes = [{(node.name, node.op) for node in events.Graph().node} for events in (hand, recipe)]
+    assert nodes[0] == nodes[1]
+    tags = hand.Tags()["images"]
+    assert set(tags) == set(recipe.Tags()["images"])
+    assert len(tags) == 1 + 4 * 2 * 8  # the samples; what went into and came out of four layers, for eight samples
+    for tag in tags:
+        theirs, mine = picture(hand, tag), picture(recipe, tag)
+        assert theirs.shape == mine.shape
+        assert np.abs(theirs - mine).max() <= 1, tag  # of 255: the writer cuts off what the recipe rounds
+        assert theirs.std() > 10
+
+
+def picture(events: EventAccumulator, tag: str) -> np.ndarray:
+    (event,) = events.Images(tag)
+    return np.asarray(Image.open(io.BytesIO(event.encoded_image_string))).astype(int)
 
 
 @of_kind("numbers")
