@@ -71,6 +71,27 @@ def test_the_matcher_settles_twins_by_running():
     assert result.mapping["starboard.weight"] == ("left.weight",)
 
 
+class Padded(nn.Module):
+    """Pads an even image as TensorFlow does; laid down once, or anew for the size that comes."""
+
+    def __init__(self, fixed):
+        super().__init__()
+        self.fixed = fixed
+        self.first = nn.Conv2d(3, 6, 3, 2)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, images):
+        left = 0 if self.fixed else images.shape[-1] % 2
+        return self.head(self.first(nn.functional.pad(images, (left, 1, left, 1))).relu().mean((2, 3)))
+
+
+def test_padding_laid_down_for_the_own_size_is_no_obstacle():
+    prove = prover(Padded(fixed=True), Padded(fixed=False))
+    assert prove([]).equal
+    assert "32x32" in prove([]).text
+    assert not prove([{"drop": "first.bias"}]).equal
+
+
 class Siblings(Twins):
     """Two branches that can change places."""
 

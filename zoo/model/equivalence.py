@@ -25,7 +25,7 @@ from zoo.model.causes import all_settings
 from zoo.model.dry_run import attempt
 from zoo.model.paths import get_module
 from zoo.model.randomise import randomise
-from zoo.model.recording import main_output, record
+from zoo.model.recording import Recording, main_output, record
 from zoo.model.verify import compare_recorded, module_pairs
 
 ODD = 129  # 2**7 + 1: halved with padding it stays odd, so that TensorFlow's and PyTorch's padding are the same
@@ -45,19 +45,32 @@ class Prover:
         state = state_of(self.source)
         self._state = {name: state[place] for name, place in names.items()}
         self._entries = {name: entry(name, value) for name, value in self._state.items()}
-        self.inputs = common_input(source, target, odd=True)
-        paths = {place.rpartition(".")[0] for place in names.values()}
-        self._run = record(self.source, self.inputs, paths)
+        images = [common_input(source, target, odd=odd) for odd in (True, False)]
+        self._images = images if images[0].shape != images[1].shape else images[:1]
+        self._paths = {place.rpartition(".")[0] for place in names.values()}
+        self._runs: list[Recording] = []
 
     def __call__(self, rules: Sequence[Mapping[str, Any]]) -> Proof:
-        """Move the source's weights by `rules` and compare."""
+        """Move the source's weights by `rules` and compare, on the second image where the first shows a difference:
+        it may be one of padding, which some networks lay down for the size they were made for.
+        """
+        proofs: list[Proof] = []
+        for place, images in enumerate(self._images):
+            if place == len(self._runs):
+                self._runs.append(record(self.source, images, self._paths))
+            proofs.append(self._prove(rules, images, self._runs[place]))
+            if proofs[-1].equal:
+                return proofs[-1]
+        return max(proofs, key=lambda proof: proof.agreeing)
+
+    def _prove(self, rules: Sequence[Mapping[str, Any]], images: Tensor, run: Recording) -> Proof:
         plan = make_plan(self._entries, parse_rules(list(rules)), target_of(self.target))
         randomise(self.target, seed=1)  # what no rule fills must not agree by chance
         fill(self.target, plan, lambda name: to_array(self._state[name]), staged=False)
         pairs = module_pairs(plan.moves, self.names)
         with equal_eps(self.source, self.target, pairs):
-            found = compare_recorded(self.source, self._run, self.target, pairs, self.inputs)
-            unseen = _unseen(self.target, self.inputs, found.relative) if found.equal else ()
+            found = compare_recorded(self.source, run, self.target, pairs, images)
+            unseen = _unseen(self.target, images, found.relative) if found.equal else ()
         text = f"run with every parameter random and eps made equal: {found.message}"
         if differing := all_settings(self.source, self.target, pairs):
             text += f"; the networks differ in settings, which --verify weighs: {'; '.join(differing)}"
