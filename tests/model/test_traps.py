@@ -36,8 +36,10 @@ def test_parameters_used_through_data_never_learn(device):
     (trap,) = find_traps(assembly, (2, 64), "mse")
     assert trap.kind == "no_gradient"
     assert trap.where == ("0.weight", "0.bias", "1.weight", "1.bias")
-    assert "0.weight, 0.bias, 1.weight, 1.bias are trainable but never get a gradient" in trap.message
-    assert trap.problem().suggestion == "use the parameter itself in forward, or freeze it"
+    said = "0.weight, 0.bias, 1.weight, 1.bias are trainable but never get a gradient, and nothing else trains"
+    assert said in trap.message
+    assert trap.fatal
+    assert trap.problem().suggestion == "use the parameter itself in forward, or let others train"
     assert find_traps(build("tutorial/my_linear", device=device), (2, 64), "mse") == []
 
 
@@ -47,6 +49,8 @@ def test_a_detached_layer_in_the_middle_is_told_apart_from_the_rest():
     operate(assembly, "replace_module", {"path": "0", "module": {"tutorial/MyLinearDetached": {}}}, context)
     (trap,) = find_traps(assembly, (2, 4), "mse")
     assert trap.where == ("0.weight", "0.bias")
+    assert not trap.fatal
+    assert trap.problem().suggestion == "use the parameter itself in forward, or freeze it"
     freeze(assembly.model, ["0"])
     assert find_traps(assembly, (2, 4), "mse") == []
 

@@ -22,13 +22,14 @@ TRAIN = {
     "freeze_proof": {"tensors": 294, "moved": [], "digest": "ab"},
     "seconds": 2.25,
 }
+LOAD = {"step": 2, "action": "load", "weights": "a.pt", "coverage": 0.5, "missing": [f"{n}.bias" for n in range(6)]}
 REPORT = {
     "checkpoint": "runs/one/model.safetensors",
     "metrics": {"accuracy": 0.9},
     "seconds": 5.0,
     "device": "cpu",
     "weights": {"weights": "efficientnet-lite/lite0", "coverage": 0.987, "missing": ["classifier.weight"]},
-    "stages": [{"step": 2, "action": "load", "coverage": 0.5}, TRAIN],
+    "stages": [LOAD, TRAIN],
 }
 
 
@@ -39,9 +40,10 @@ def test_the_summary_of_a_run():
         "2 load 50.0% of the parameters".split(),
         "3 train 2 (kept 1) 0.2500 accuracy 0.9000 12,810 3,371,008 120 2.2".split(),
     ]
-    assert lines[3] == "weights: efficientnet-lite/lite0, 98.7% of the parameters; not in the file: classifier.weight"
-    assert lines[4].startswith("frozen: 294 tensors")
-    assert lines[5:7] == ["accuracy 0.9000 after 5.0 s on cpu", "checkpoint: runs/one/model.safetensors"]
+    assert lines[3] == "weights: efficientnet-lite/lite0, 98.7% of the parameters; not loaded: classifier.weight"
+    assert lines[4].endswith("50.0% of the parameters; not loaded: 0.bias, 1.bias, 2.bias, 3.bias and 2 more")
+    assert lines[5].startswith("frozen: 294 tensors")
+    assert lines[6:8] == ["accuracy 0.9000 after 5.0 s on cpu", "checkpoint: runs/one/model.safetensors"]
 
 
 def test_a_run_of_nothing_and_an_interrupted_one():

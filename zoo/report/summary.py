@@ -70,11 +70,13 @@ def _table(rows: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _loaded(report: Report) -> list[str]:
-    weights = report.get("weights")
-    if not weights:
-        return []
-    left = f"; not in the file: {', '.join(weights['missing'][:4])}" if weights["missing"] else ""
-    return [f"weights: {weights['weights']}, {weights['coverage']:.1%} of the parameters{left}"]
+    loads = [report.get("weights"), *(stage for stage in report["stages"] if stage["action"] == "load")]
+    lines = []
+    for load in filter(None, loads):
+        shown, more = ", ".join(load["missing"][:4]), len(load["missing"]) - 4
+        left = f"; not loaded: {shown}{f' and {more} more' if more > 0 else ''}" if shown else ""
+        lines.append(f"weights: {load['weights']}, {load['coverage']:.1%} of the parameters{left}")
+    return lines
 
 
 def _proof(report: Report) -> list[str]:

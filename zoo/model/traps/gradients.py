@@ -8,11 +8,13 @@ from zoo.model.traps.trap import Trap, listed
 
 def without_gradient(rehearsal: Rehearsal) -> list[Trap]:
     """Trainable parameters of modules that run, to which no gradient comes: forward goes through `.data`, `.detach()`
-    or numpy, or leaves their result unused."""
+    or numpy, or leaves their result unused. Those of modules that do not run are told as dead modules, unless nothing
+    else could learn either."""
+    fatal = not any(rehearsal.reached.values())
     lost = tuple(
         name
         for name, reached in rehearsal.reached.items()
-        if not reached and name.rpartition(".")[0] in rehearsal.called
+        if not reached and (fatal or name.rpartition(".")[0] in rehearsal.called)
     )
     if not lost:
         return []
@@ -21,8 +23,10 @@ def without_gradient(rehearsal: Rehearsal) -> list[Trap]:
         Trap(
             "no_gradient",
             lost,
-            f"{listed(lost)} {'are' if many else 'is'} trainable but never {'get' if many else 'gets'} a gradient: "
+            f"{listed(lost)} {'are' if many else 'is'} trainable but never {'get' if many else 'gets'} a gradient"
+            f"{', and nothing else trains' if fatal else ''}: "
             "forward does not use the parameter itself (.data, .detach(), no_grad) or drops what comes of it",
-            "use the parameter itself in forward, or freeze it",
+            f"use the parameter itself in forward, or {'let others train' if fatal else 'freeze it'}",
+            fatal,
         )
     ]

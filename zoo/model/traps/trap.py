@@ -9,7 +9,7 @@ from zoo.errors import Location, Problem
 
 @dataclass(frozen=True)
 class Trap:
-    """Something that does not stop a training but spoils it.
+    """Something that spoils a training; with `fatal` no training is possible at all.
 
     `kind` is `no_gradient`, `hidden_state`, `unregistered`, `end`, `optimizer` or `scheduler`; `where` are paths in the
     model (or group numbers of an optimizer).
@@ -19,9 +19,10 @@ class Trap:
     where: tuple[str, ...]
     message: str
     suggestion: str
+    fatal: bool = False
 
     def problem(self, location: Location | None = None) -> Problem:
-        """The trap as a warning at a place in a recipe."""
+        """The trap as a warning, or a mistake, at a place in a recipe."""
         return Problem(self.message, location, self.suggestion)
 
 

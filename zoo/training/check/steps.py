@@ -191,7 +191,11 @@ class Rehearsal:
         for trap in find_traps(self.assembly, self.sample.input_shape, options.loss):
             made = next((step for module, step in self.made.items() if _speaks_of(trap.where, module)), path)
             place = (*path, "loss") if trap.kind == "end" and made == path else made
-            self._once(trap.problem(self.recipe.document.key(place)))
+            problem = trap.problem(self.recipe.document.key(place))
+            if trap.fatal:
+                self.verdict.errors.append(problem)
+            else:
+                self._once(problem)
 
     def _once(self, warning: Problem) -> None:
         """Add a warning that no earlier step has given."""

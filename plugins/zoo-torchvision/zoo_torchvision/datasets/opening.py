@@ -32,7 +32,9 @@ def open_split(name: str, root: str, *, download: bool = False, fetchable: bool 
     try:
         return make(root, **{**arguments, "download": True})
     except (ModuleNotFoundError, *_FAILURES) as error:
-        raise WorkError(f"{name} could not be fetched into {root!r}: {_first_line(error)}") from error
+        hint = f"check the network, or lay the files under {root!r} by hand, as torchvision keeps them there"
+        message = f"{name} could not be fetched into {root!r}: {_fetching(error)}"
+        raise WorkError(message, suggestion=hint) from error
 
 
 def _missing(name: str, root: str, error: Exception, *, fetchable: bool) -> InputError:
@@ -47,6 +49,12 @@ def _first_line(error: Exception) -> str:
     """What torchvision says, without its advice to pass `download=True`, which is another word in a recipe."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"\.? You can \w+ download=True to download it\.?$", "", line)
+
+
+def _fetching(error: Exception) -> str:
+    """Why fetching failed: where several mirrors were tried, also what the last one answered."""
+    last = str(error).strip().splitlines()[1:][-1:]
+    return ": ".join([_first_line(error).rstrip(":"), *map(str.strip, last)])
 
 
 def two_splits(train: Any, validation: Any, *, classes: Any = None, task: str = "classification") -> Data:
