@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 import yaml
+from safetensors.torch import save_file
 from torchvision.datasets import CIFAR10
 
 import zoo
+from zoo.cli.check import command
 from zoo.errors import InputError, WorkError
 from zoo.recipe import load_recipe
 from zoo.training.check import check
@@ -134,10 +139,60 @@ def test_what_does_not_fit_stops_before_training(workshop, net_a, name, override
     assert not (workshop.folder / "runs" / name / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["mlp", "nested_mlp", "nested_blocks", "init_normal", "custom_layers"])
+LEARNERS = [
+    "mlp",
+    "sequential_mlp",
+    "nested_mlp",
+    "nested_blocks",
+    "init_normal",
+    "custom_layers",
+    "my_linear",
+    "centered",
+]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
 def test_small_networks_learn_rows(workshop, name):
     assert losses(report := workshop.finetune(name))[-1] < losses(report)[0]
     assert zoo.load(report["checkpoint"]) is not None
+
+
+def test_the_chimera_answers_alike_once_it_is_loaded(workshop):
+    """Saving it compares the answers of the model with those of the file; without the buffer it refuses."""
+    report = workshop.finetune("chimera")
+    model, again = (zoo.load(report["checkpoint"]) for _ in range(2))
+    assert model.state_dict()["2.rand_weight"].shape == (20, 20)
+    rows = torch.rand(2, 20)
+    assert torch.equal(model(rows), again(rows))
+    with pytest.raises(WorkError, match=r"2\.rand_weight"):
+        workshop.finetune("chimera", "model.arguments.kept=false")
+
+
+@pytest.mark.slow
+def test_a_trained_vgg16_keeps_its_weights_below_the_new_layer(workshop):
+    torch.manual_seed(0)
+    trained = torchvision.models.vgg16(init_weights=False).state_dict()
+    save_file(trained, "vgg16.safetensors")
+    steps = "steps=[{add_module: {path: classifier, name: add_linear, module: {Linear: {out_features: 10}}}}]"
+    report = workshop.finetune("vgg16_add_linear_inside", "model.weights=./vgg16.safetensors", SMALL, steps)
+    assert report["weights"]["coverage"] == 1.0
+    loaded = zoo.load(report["checkpoint"]).state_dict()
+    assert set(loaded) - set(trained) == {"classifier.add_linear.weight", "classifier.add_linear.bias"}
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in trained.items())
+
+
+@pytest.mark.parametrize("weights", ["model.weights=IMAGENET1K_V1", "model.weights=null"])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("vgg16_add_linear", r"\n└─ add_linear  Linear\(in_features=1000, out_features=10.* trains  wired"),
+        ("vgg16_add_linear_inside", r"\n   └─ add_linear  Linear\(in_features=1000, out_features=10.* trains"),
+        ("vgg16_replace_last", r"\n   └─ 6  Linear\(in_features=4096, out_features=10, .* trains"),
+    ],
+)
+def test_the_tree_of_vgg16_shows_the_change(workshop, capsys, name, line, weights):
+    command(str(RECIPES / f"{name}.yaml"), [weights], tree=True)
+    assert re.search(line, capsys.readouterr().out)
 
 
 def test_blocks_below_a_name_with_a_space_stand_still(workshop):
@@ -183,11 +238,15 @@ def test_a_shared_layer_freezes_as_one(workshop):
 def test_regression_really_trains(workshop, loss):
     report = workshop.finetune("regression", f"train.loss={loss}", "train.epochs=3")
     assert losses(report)[-1] < losses(report)[0] / 2
+    errors = [epoch["validation"]["MeanAbsoluteError"] for epoch in trained(report)]
+    assert min(errors[1:]) < errors[0]
     assert report["metrics"]["MeanAbsoluteError"] < 0.02
 
 
 def test_multilabel_really_trains(workshop):
     report = workshop.finetune("multilabel", "train.epochs=3")
+    precisions = [epoch["validation"]["average_precision"] for epoch in trained(report)]
+    assert precisions[0] < precisions[1] < precisions[2]
     assert report["metrics"]["average_precision"] > 0.95
     assert zoo.load(report["checkpoint"]).zoo.classes == ("even", "prime", "loop", "above_four")
 

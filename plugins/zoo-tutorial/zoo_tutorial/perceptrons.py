@@ -111,9 +111,9 @@ def fixed_hidden_mlp_buffer() -> nn.Module:
     return FixedHiddenMLP(kept=True)
 
 
-def chimera() -> nn.Module:
-    """Blocks of different kinds in a row: [b, 20] -> a scalar."""
-    return nn.Sequential(NestedMLP(), nn.Linear(16, 20), FixedHiddenMLP(kept=False))
+def chimera(kept: bool = False) -> nn.Module:
+    """Blocks of different kinds in a row: [b, 20] -> a scalar. `kept` as in `FixedHiddenMLP`."""
+    return nn.Sequential(NestedMLP(), nn.Linear(16, 20), FixedHiddenMLP(kept))
 
 
 def nested_blocks(num_classes: int = 1) -> nn.Module:
