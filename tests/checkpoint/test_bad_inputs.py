@@ -1,8 +1,12 @@
-"""Everything bad that can be handed to `zoo convert`: a clear error, the source untouched, nothing left behind."""
+"""Everything bad that can be handed to `zoo convert`: a clear error, the source untouched, nothing left behind.
+
+docs/bad-files.md tells what is printed; `ZOO_WRITE_GOLDEN=1 pytest tests/checkpoint/test_bad_inputs.py` writes it anew.
+"""
 
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -20,6 +24,22 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from zoo.cli import run
+
+PAGE = Path(__file__).parents[2] / "docs" / "bad-files.md"
+ROW = re.compile(r"(?m)^\| (?P<name>[^|]+) \| `(?P<said>.+)` \| (?P<code>\d+) \|$")
+
+
+def settle(name, said, code, folder):
+    """Compare the first line of what is printed with the page's row, or write what is true now."""
+    first = said.splitlines()[0].replace(f"{folder}/", "").replace(str(folder), ".").replace("|", "\\|")
+    if ".pth" in first:  # how long torch makes a file, and what it calls a storage, is its own affair
+        first = re.sub(r"(?<=storage ')\d+|(?<= is )[\d,]+(?= bytes long)", "…", first)
+    row = f"| {name} | `{first}` | {code} |"
+    found = {match["name"]: match.group() for match in ROW.finditer(PAGE.read_text())}
+    if os.environ.get("ZOO_WRITE_GOLDEN"):
+        PAGE.write_text(PAGE.read_text().replace(found[name], row))
+    else:
+        assert found[name] == row
 
 
 def safetensors(table, data=b""):
@@ -111,14 +131,26 @@ def test_bad_sources(name, suffix, tmp_path, capsys):
     assert not out or json.loads(out)
     assert os.listdir(tmp_path) == [source.name]
     assert source.read_bytes() == FILES[name]
+    if suffix == usual_suffix(name):
+        settle(name, err, code, tmp_path)
+
+
+def usual_suffix(name):
+    return ".pth" if name.startswith(("zip", "legacy", "whole", "no tensors", "sparse")) else ".safetensors"
+
+
+def test_every_bad_file_has_its_row():
+    assert FILES.keys() <= {match["name"] for match in ROW.finditer(PAGE.read_text())}
 
 
 def test_a_bomb_of_views(tmp_path, capsys):
     archive = tmp_path / "bomb.pth"
     archive.write_bytes(torch_file({"a": torch.ones(1).expand(200, 1000, 1000, 1000, 1000)}))
     assert run(["convert", str(archive), str(tmp_path / "out.safetensors")]) == 2
-    assert "bomb" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "bomb" in said
     assert os.listdir(tmp_path) == ["bomb.pth"]
+    settle("a view that would be terabytes", said, 2, tmp_path)
 
 
 @pytest.fixture
@@ -128,15 +160,24 @@ def source(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("link", [None, os.symlink, os.link])
-def test_the_source_as_destination(link, source, tmp_path, capsys):
-    destination = tmp_path / "link.safetensors" if link else source
-    if link:
-        link(source, destination)
+LINKS = {
+    "the destination is the source": None,
+    "… a symbolic link to it": os.symlink,
+    "… a hard link to it": os.link,
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_the_source_as_destination(name, source, tmp_path, capsys):
+    destination = tmp_path / "link.safetensors" if LINKS[name] else source
+    if LINKS[name]:
+        LINKS[name](source, destination)
     before, names = source.read_bytes(), sorted(os.listdir(tmp_path))
     assert run(["convert", str(source), str(destination), "--remap", "strip_prefix: module."]) == 2
-    assert "is the source itself" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is the source itself" in said
     assert (source.read_bytes(), sorted(os.listdir(tmp_path))) == (before, names)
+    settle(name, said, 2, tmp_path)
 
 
 def convert(source, destination, *options, **limits):
@@ -169,13 +210,24 @@ def test_a_full_disk(options, old, source, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["out.safetensors"] * (old is not None) + ["source.safetensors"]
     assert old is None or destination.read_bytes() == old
     assert source.read_bytes() == before
+    settle("the disk is full (a limit on the size of files stands in)", done.stderr, 1, tmp_path)
 
 
-@pytest.mark.parametrize("place", ["none/out.safetensors", ".", "/proc/out.safetensors", "/dev/null/out.safetensors"])
-def test_places_that_cannot_be_written(place, source, tmp_path, capsys):
-    assert run(["convert", str(source), str(tmp_path / place)]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+PLACES = {
+    "the destination's folder is not there": "none/out.safetensors",
+    "the destination is a folder": ".",
+    "a folder that takes no files": "/proc/out.safetensors",
+    "a folder that is none": "/dev/null/out.safetensors",
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_places_that_cannot_be_written(name, source, tmp_path, capsys):
+    assert run(["convert", str(source), str(tmp_path / PLACES[name])]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
     assert os.listdir(tmp_path) == [source.name]
+    settle(name, said, 2, tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -192,8 +244,10 @@ def test_a_folder_of_somebody_else(source, capsys):
         finally:
             os.seteuid(before)
         assert code == 2
-        assert "cannot write into the folder" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "cannot write into the folder" in said
         assert not os.listdir(theirs)
+        settle("a folder of somebody else", said, 2, name)
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):
@@ -208,3 +262,4 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert os.listdir(tmp_path) == ["source.safetensors"]
+    settle("Ctrl-C while it writes", err, 130, tmp_path)

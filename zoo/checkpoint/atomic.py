@@ -58,6 +58,8 @@ def _checked(destination: Path, sources: Sequence[Path]) -> Path:
             )
         if target.exists() and not target.is_file():
             raise InputError(f"{destination} is not a regular file, and only such can be replaced")
+        if target.parent.exists() and not target.parent.is_dir():
+            raise InputError(f"{target.parent} is no folder")
         if not target.parent.is_dir():
             raise InputError(f"there is no folder {target.parent}", suggestion=f"mkdir -p {target.parent}")
         for source in sources:

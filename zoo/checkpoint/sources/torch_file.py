@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +102,10 @@ def open_torch(path: Path, location: str, key: str | None = None) -> Source:
     candidates = find_candidates(pickled.root)
     if not candidates and pickled.kind == PLAIN:
         raise InputError(f"{path} is a {PLAIN}; it holds no tensors that can be read without running it")
+    if not candidates and isinstance(pickled.root, dict):
+        _refuse_unsupported(pickled.root, path)
     chosen, notes = choose(candidates, key, str(path))
-    _refuse_unsupported(chosen, path)
+    _refuse_unsupported(chosen.others, path)
     source = TorchSource(pickled, chosen, location)
     source.notes += notes
     if isinstance(pickled.root, dict) and "pytorch-lightning_version" in pickled.root:
@@ -114,10 +117,10 @@ def open_torch(path: Path, location: str, key: str | None = None) -> Source:
     return source
 
 
-def _refuse_unsupported(chosen: Candidate, path: Path) -> None:
+def _refuse_unsupported(values: Mapping[str, Any], path: Path) -> None:
     kinds = {"_rebuild_qtensor": "quantized", "_rebuild_sparse_tensor": "sparse", "_rebuild_nested_tensor": "nested",
              "_rebuild_meta_tensor_no_storage": "meta (it has no data)"}  # fmt: skip
-    for name, value in chosen.others.items():
+    for name, value in values.items():
         if isinstance(value, Record) and value.made_by.name in kinds:
             raise InputError(
                 f"tensor {name!r} in {path} is {kinds[value.made_by.name]}, which safetensors files cannot hold",
