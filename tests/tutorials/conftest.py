@@ -1,20 +1,90 @@
-"""The tutorials' data in its own formats, small, of real images that packages ship; recipes by name."""
+"""The tutorials' data in its own formats, small, of real images that packages ship; recipes by name; the page's pairs.
+
+A test marked `kind(…)` with an argument `pair` runs for each pair of these kinds in docs/from-tutorial-to-recipe.md.
+"""
 
 from __future__ import annotations
 
 import gzip
+import math
+import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
+import zoo_tutorial.convolutional
+import zoo_tutorial.layers
+import zoo_tutorial.perceptrons
 from PIL import Image
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 import zoo
 from zoo.training.listener import Listener
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes" / "tutorials"
+
+
+PAIR = re.compile(
+    r"<!-- pair: (?P<kind>\w+) -->\n```python\n(?P<hand>.*?)```\n"
+    r"(?:\n\[(?P<name>\w+)\.yaml\]\((?P<link>\S+)\)\n```yaml\n(?P<recipe>.*?)```\n)?",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Lines written by hand and, of most, the recipe's beside them."""
+
+    kind: str
+    hand: str
+    name: str | None
+    link: str | None
+    recipe: str | None
+
+    @property
+    def path(self) -> Path:
+        return RECIPES / f"{self.name}.yaml"
+
+
+class Page:
+    path = ROOT / "docs" / "from-tutorial-to-recipe.md"
+    text = path.read_text()
+    pairs = tuple(Pair(**match.groupdict()) for match in PAIR.finditer(text))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "kind(*kinds): run for each pair of these kinds on the tutorials' page")
+
+
+def pytest_generate_tests(metafunc):
+    if marker := metafunc.definition.get_closest_marker("kind"):
+        chosen = [pair for pair in Page.pairs if pair.kind in marker.args]
+        metafunc.parametrize("pair", chosen, ids=lambda pair: pair.name or pair.kind)
+
+
+@pytest.fixture
+def page() -> type[Page]:
+    return Page
+
+
+@pytest.fixture
+def by_hand():
+    """What a pair's lines leave behind when they run after the imports that every such script begins with."""
+
+    def ran(pair: Pair, **names) -> dict:
+        scope = {"torch": torch, "nn": nn, "F": nn.functional, "torchvision": torchvision, "math": math}
+        scope |= {"SummaryWriter": SummaryWriter} | vars(zoo_tutorial.convolutional) | vars(zoo_tutorial.layers)
+        scope |= vars(zoo_tutorial.perceptrons) | names
+        exec(compile(pair.hand, f"{pair.name} by hand", "exec"), scope)
+        return scope
+
+    return ran
 
 
 class Workshop:

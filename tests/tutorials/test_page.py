@@ -3,69 +3,30 @@
 from __future__ import annotations
 
 import io
-import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torchvision
 import zoo_tutorial.convolutional
 import zoo_tutorial.perceptrons
 from PIL import Image
 from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 import zoo
 from zoo.data.opening import open_data
-from zoo.errors import InputError
 from zoo.model.build import build
 from zoo.model.initializers import initialize
 from zoo.recipe import load_recipe
 from zoo.training.check import check
-from zoo.training.losses import make_loss
 from zoo.training.optimizers import make_optimizer
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "from-tutorial-to-recipe.md").read_text()
-PAIR = re.compile(
-    r"<!-- pair: (?P<kind>\w+) -->\n```python\n(?P<hand>.*?)```\n"
-    r"(?:\n\[(?P<name>\w+)\.yaml\]\((?P<link>\S+)\)\n```yaml\n(?P<recipe>.*?)```\n)?",
-    re.DOTALL,
-)
-
-
-@dataclass(frozen=True)
-class Pair:
-    kind: str
-    hand: str
-    name: str | None
-    link: str | None
-    recipe: str | None
-
-    @property
-    def path(self) -> Path:
-        return ROOT / "recipes" / "tutorials" / f"{self.name}.yaml"
-
-
-PAIRS = [Pair(**match.groupdict()) for match in PAIR.finditer(PAGE)]
-
-
-def of_kind(*kinds: str):
-    chosen = [pair for pair in PAIRS if pair.kind in kinds]
-    return pytest.mark.parametrize("pair", chosen, ids=lambda pair: pair.name or pair.kind)
-
-
-def by_hand(pair: Pair, **names) -> dict:
-    """What the block leaves behind when it runs after the imports that every such script begins with."""
-    scope = {"torch": torch, "nn": nn, "torchvision": torchvision, "math": math, "SummaryWriter": SummaryWriter}
-    scope |= vars(zoo_tutorial.convolutional) | vars(zoo_tutorial.perceptrons) | names
-    exec(compile(pair.hand, f"{pair.name} by hand", "exec"), scope)
-    return scope
+FEATURES = {"mlp": 20, "sequential_mlp": 20, "chimera": 20, "nested_mlp": 20, "nested_blocks": 4, "shared": 4, "tie": 4}
+FEATURES |= {"custom_layers": 4, "my_linear": 64, "centered": 8}
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -80,21 +41,38 @@ def shared(model: nn.Module) -> set[frozenset[str]]:
     return {frozenset(names) for names in places.values()}
 
 
-def test_every_pair_is_of_a_kind_that_is_tested():
-    kinds = {"frozen", "structure", "training", "warm_start", "values", "numbers", "look", "files"}
-    assert {pair.kind for pair in PAIRS} == kinds
-    assert len(PAIRS) == PAGE.count("<!-- pair:") == PAGE.count("```python") == 24
-    assert PAGE.count("```yaml") == sum(pair.name is not None for pair in PAIRS)
+def test_every_pair_is_of_a_kind_that_is_tested(page):
+    kinds = {"frozen", "structure", "training", "warm_start", "values", "numbers", "look", "files", "modules"}
+    assert {pair.kind for pair in page.pairs} == kinds
+    assert len(page.pairs) == page.text.count("<!-- pair:") == page.text.count("```python") == 29
+    assert page.text.count("```yaml") == sum(pair.name is not None for pair in page.pairs)
 
 
-@pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair.name], ids=lambda pair: pair.name)
-def test_what_the_page_shows_stands_in_the_recipe(pair):
-    assert pair.recipe in pair.path.read_text()
-    assert (ROOT / "docs" / pair.link).resolve() == pair.path
+def test_the_table_at_the_top_names_recipes_and_tests_that_exist(page):
+    top = page.text[: page.text.index("\n## 1.")]
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", top)
+    assert len(named) > 10
+    assert all(f"def {name}(" in tests for name in named)
+    listed = {name for name in re.findall(r"`(\w+)`", top) if not name.startswith("test_")}
+    assert listed == {path.stem for path in (page.path.parents[1] / "recipes" / "tutorials").glob("*.yaml")}
+    anchors = {
+        re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-")
+        for line in page.text.splitlines()
+        if line[:3] == "## "
+    }
+    assert set(re.findall(r"\]\(#(.+?)\)", top)) == anchors
 
 
-@of_kind("structure", "frozen")
-def test_the_models_are_built_alike(pair, workshop):
+def test_what_the_page_shows_stands_in_the_recipe(page):
+    for pair in page.pairs:
+        if pair.name:
+            assert pair.recipe in pair.path.read_text(), pair.name
+            assert (page.path.parent / pair.link).resolve() == pair.path
+
+
+@pytest.mark.kind("structure", "frozen")
+def test_the_models_are_built_alike(pair, workshop, by_hand):
     with torch.device("meta"):
         hand = by_hand(pair)["model"]
     verdict = check(load_recipe(pair.path))
@@ -103,8 +81,19 @@ def test_the_models_are_built_alike(pair, workshop):
     assert shared(verdict.assembly.model) == shared(hand)
 
 
-@of_kind("frozen")
-def test_the_same_parameters_train_in_the_same_way(pair, workshop):
+@pytest.mark.parametrize(("name", "features"), FEATURES.items())
+def test_networks_of_rows_answer_alike(name, features, page, by_hand, workshop):
+    (pair,) = [pair for pair in page.pairs if pair.name == name]
+    hand = by_hand(pair)["model"]
+    trains = any(step.kind == "train" for step in load_recipe(pair.path).steps)
+    model = zoo.load(workshop.finetune(name, *["train.epochs=1"] * trains)["checkpoint"])
+    hand.load_state_dict(model.state_dict())
+    rows = torch.randn(3, features)
+    assert torch.equal(model(rows), hand.eval()(rows))
+
+
+@pytest.mark.kind("frozen")
+def test_the_same_parameters_train_in_the_same_way(pair, workshop, by_hand):
     with torch.device("meta"):
         hand = by_hand(pair)
     recipe = load_recipe(pair.path)
@@ -120,16 +109,16 @@ def test_the_same_parameters_train_in_the_same_way(pair, workshop):
         assert {group[key] for group in mine.param_groups} == {theirs.param_groups[0][key]}
 
 
-def test_only_the_wired_layer_of_vgg16_is_called(workshop):
-    (pair,) = [pair for pair in PAIRS if pair.name == "vgg16_add_linear"]
+def test_only_the_wired_layer_of_vgg16_is_called(workshop, by_hand, page):
+    (pair,) = [pair for pair in page.pairs if pair.name == "vgg16_add_linear"]
     with torch.device("meta"):
         hand = by_hand(pair)["model"]
         assert hand(torch.empty(2, 3, 32, 32)).shape == (2, 1000)
     assert check(load_recipe(pair.path)).output_shape == (2, 10)
 
 
-@of_kind("values")
-def test_initial_values_are_equal_bit_for_bit(pair):
+@pytest.mark.kind("values")
+def test_initial_values_are_equal_bit_for_bit(pair, by_hand):
     recipe = load_recipe(pair.path)
     torch.manual_seed(3)
     hand = by_hand(pair)["model"]
@@ -143,8 +132,8 @@ def test_initial_values_are_equal_bit_for_bit(pair):
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in hand.state_dict().items())
 
 
-@of_kind("warm_start")
-def test_warm_starts_load_the_same_and_tell_the_same(pair, workshop):
+@pytest.mark.kind("warm_start")
+def test_warm_starts_load_the_same_and_tell_the_same(pair, workshop, by_hand):
     torch.manual_seed(0)
     source = zoo_tutorial.convolutional.net_a().state_dict()
     torch.save(source, "net_a.pt")
@@ -163,7 +152,7 @@ def test_warm_starts_load_the_same_and_tell_the_same(pair, workshop):
         assert all(torch.equal(hand["model"].state_dict()[name], model.state_dict()[name]) for name in loaded)
 
 
-def by_hand_and_by_recipe(pair: Pair, workshop, epochs: int, overrides: list[str]) -> tuple[dict, dict]:
+def by_hand_and_by_recipe(pair, by_hand, workshop, epochs: int, overrides: list[str]) -> tuple[dict, dict]:
     """What the lines leave behind and the recipe's report, from the same first parameters and the same batches."""
     recipe = load_recipe(pair.path, overrides)
     torch.manual_seed(0)
@@ -189,8 +178,8 @@ def by_hand_and_by_recipe(pair: Pair, workshop, epochs: int, overrides: list[str
     return hand, workshop.finetune(pair.name, *overrides, "model.weights=./first.safetensors")
 
 
-@of_kind("training")
-def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request):
+@pytest.mark.kind("training")
+def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request, by_hand):
     """From the same first parameters, over the same batches, loss and accuracy agree after every epoch."""
     epochs = 2
     if pair.name == "fashion_mnist":
@@ -200,7 +189,7 @@ def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request):
         folder = request.getfixturevalue("colour_folder")
         data = f"data={{source: image_folder, path: {folder}, batch_size: 64}}"
     overrides = [f"train.epochs={epochs}", data]
-    hand, report = by_hand_and_by_recipe(pair, workshop, epochs, overrides)
+    hand, report = by_hand_and_by_recipe(pair, by_hand, workshop, epochs, overrides)
     measured = [epoch["validation"] for epoch in report["stages"][-1]["epochs"]]
     assert len(measured) == epochs
     for mine, (loss, accuracy) in zip(measured, hand["history"], strict=True):
@@ -208,10 +197,10 @@ def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request):
         assert mine["accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
-@of_kind("look")
-def test_both_event_files_show_the_same(pair, workshop):
+@pytest.mark.kind("look")
+def test_both_event_files_show_the_same(pair, workshop, by_hand):
     data = "data={source: sklearn/digits, batch_size: 64, limit: 120}"
-    _, report = by_hand_and_by_recipe(pair, workshop, 2, ["train.epochs=2", data, "precision=float32"])
+    _, report = by_hand_and_by_recipe(pair, by_hand, workshop, 2, ["train.epochs=2", data, "precision=float32"])
     folders = "by_hand", report["stages"][-1]["folder"]
     hand, recipe = (EventAccumulator(folder, size_guidance={"images": 0}).Reload() for folder in folders)
     curves = hand.Tags()["scalars"]
@@ -235,36 +224,3 @@ def test_both_event_files_show_the_same(pair, workshop):
 def picture(events: EventAccumulator, tag: str) -> np.ndarray:
     (event,) = events.Images(tag)
     return np.asarray(Image.open(io.BytesIO(event.encoded_image_string))).astype(int)
-
-
-@of_kind("numbers")
-def test_the_table_of_losses_is_right(pair):
-    hand = by_hand(pair)
-    table = dict(re.findall(r"^\| `(.+?)` \| ([\d.]+) \|$", PAGE, re.MULTILINE))
-    losses = {"l1": "l1", "{l1: {reduction: sum}}": {"l1": {"reduction": "sum"}}, "mse": "mse"}
-    assert table.keys() == {*losses, "cross_entropy"}
-    names = {"l1": "l1", "{l1: {reduction: sum}}": "l1_sum", "mse": "mse", "cross_entropy": "cross_entropy"}
-    for written, variable in names.items():
-        assert round(hand[variable].item(), 4) == float(table[written])
-    for written, loss in losses.items():
-        computed = make_loss(loss, "regression")(hand["answers"], hand["targets"])
-        assert round(computed.item(), 4) == float(table[written])
-    cross_entropy = make_loss("cross_entropy", "classification")(torch.tensor([[0.1, 0.2, 0.3]]), torch.tensor([1]))
-    assert round(cross_entropy.item(), 4) == float(table["cross_entropy"])
-
-
-@of_kind("files")
-def test_the_table_of_files_is_right(pair, workshop):
-    by_hand(pair)
-    table = re.findall(r"^\| `(\S+)` \| (.+?) \| (yes|no) \|$", PAGE, re.MULTILINE)
-    assert len(table) == 5
-    for file, kind, converts in table:
-        assert zoo.inspect(file)["kind"] == kind
-        destination = f"{file}.safetensors"
-        if converts == "yes":
-            zoo.convert(file, destination)
-            assert zoo.inspect(destination)["totals"] == zoo.inspect(file)["totals"]
-        else:
-            with pytest.raises(InputError, match="whole pickled model"):
-                zoo.convert(file, destination)
-            assert not Path(destination).exists()
