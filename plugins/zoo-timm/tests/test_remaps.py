@@ -149,6 +149,18 @@ def test_maxvit_agrees_where_timm_is_altered_to_match():
     assert_same(source, target, 224)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_swin_v2_goes_back_to_torchvision(size):
+    source = timm.create_model(f"swinv2_{size}_window8_256")
+    target = torchvision.models.get_model(f"swin_v2_{size[0]}", weights=None)
+    plan = moved(source, target, ATTENTION.to_swin_v2)
+    assert (plan.coverage, plan.use) == (1, 1)
+    assert not plan.unused
+    assert all("relative_" in name for name in plan.missing)  # tables that torchvision computes
+    assert_same(source, target, 256)
+
+
 def saved(model, folder):
     randomise(model)
     model.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""torchvision's networks with attention to timm's layout."""
+"""torchvision's networks with attention to timm's layout; and back, where the same rules cannot run backwards."""
 
 from __future__ import annotations
 
@@ -48,6 +48,20 @@ def swin_v2() -> Rules:
             }
         },
         {"drop": "layers.{i}.blocks.{j}.attn.k_bias"},
+    ]
+
+
+def to_swin_v2() -> Rules:
+    """`swinv2_*_window8_256` to torchvision's swin_v2_t, swin_v2_s and swin_v2_b.
+
+    A bias for the key has to be in the file although torchvision never uses it: the query's stands in.
+    """
+    attention = "layers.{i}.blocks.{j}.attn"
+    return [
+        {"untie": {f"{attention}.k_bias": f"{attention}.q_bias"}},
+        {"concat": {"into": f"{attention}.qkv.bias", "from": [f"{attention}.{letter}_bias" for letter in "qkv"]}},
+        {"rename": {new: old for old, new in _swin_mlp().items()}},
+        {"rename": {new: old for old, new in _swin_stages().items()}},
     ]
 
 
