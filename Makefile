@@ -2,6 +2,7 @@
 # make test         makes .venv with the test extras, runs the tests that take seconds
 # make test-all     the same with those that take longer
 # make lint         formatting, lints, types
+# make bench        the timings of docs/performance.md, as Markdown tables; two to three hours on an idle machine
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PLUGINS := $(addprefix -e ,$(wildcard plugins/*))
 MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all lint bench clean
 
 quickstart: .venv/installed
 	$(BIN)/zoo finetune recipes/quickstart.yaml
@@ -24,6 +25,14 @@ lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/installed-for-tests
+	$(BIN)/python -m pip install -qq -e ".[bench]"
+	$(BIN)/python benchmarks/listing.py
+	$(BIN)/python benchmarks/convert.py --size 2000
+	$(BIN)/python benchmarks/convert.py --size 6000
+	$(BIN)/python benchmarks/training/run.py
+	$(BIN)/python benchmarks/training/growth.py
 
 clean:
 	rm -rf .venv

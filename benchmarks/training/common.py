@@ -55,18 +55,21 @@ def arguments(job: Job) -> list[str]:
     return listed + (["--best"] if job.best else [])
 
 
-def write_images(folder: Path, size: int, copies: int = 1) -> Path:
-    """scikit-learn's digits as an image folder of PNGs, 1437 to train on (times `copies`) and 360 to validate with."""
+def write_images(folder: Path, size: int, images: int = 1437, copies: int = 1) -> Path:
+    """scikit-learn's digits as PNGs in folders: up to 1437 `images` to train on, times `copies`, 360 to validate with.
+
+    With fewer images than 1437 there are fewer to validate with in proportion.
+    """
     from PIL import Image
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    target = folder / f"digits-{size}-{copies}x"
+    target = folder / f"digits-{size}px-{images}-{copies}x"
     if (target / "done").exists():
         return target
     digits = load_digits()
     train, validation = train_test_split(range(1797), test_size=360, random_state=0, stratify=digits.target)
-    for part, chosen, times in [("train", train, copies), ("val", validation, 1)]:
+    for part, chosen, times in [("train", train[:images], copies), ("val", validation[: images // 4 + 1], 1)]:
         for index in chosen:
             pixels = (digits.images[index] * (255 / 16)).astype("uint8")
             image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC).convert("RGB")
@@ -76,23 +79,6 @@ def write_images(folder: Path, size: int, copies: int = 1) -> Path:
                 image.save(place / f"{index:04d}-{copy}.png")
     (target / "done").touch()
     return target
-
-
-def write_weights(job: Job) -> None:
-    """The weights that all contestants start from: real ImageNet weights where a package ships them."""
-    import timm
-    import torch
-    from safetensors.torch import save_file
-
-    if job.weights.exists():
-        return
-    torch.manual_seed(0)
-    model = timm.create_model(job.model, num_classes=10, **model_arguments(job))
-    if job.model == "tf_efficientnet_lite0":
-        import zoo
-
-        zoo.load_into(model, "efficientnet-lite/lite0", min_coverage=0.0)
-    save_file(model.state_dict(), job.weights)
 
 
 def model_arguments(job: Job) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Times all contestants on the same job, in turn and repeated; prints a Markdown table of medians and paired ratios.
+"""Times all contestants on the same jobs, in turn and repeated; prints Markdown tables of medians and paired ratios.
 
-    python benchmarks/training/run.py --model resnet18 --task probe --size 96 --epochs 10 --rounds 3
+    python benchmarks/training/run.py                                                  the jobs of docs/performance.md
+    python benchmarks/training/run.py --model resnet18 --task probe --size 96 --epochs 10
 
 A round runs every contestant once, so that a machine whose speed drifts slows them all; ratios are taken round by
-round against the tutorial loop as written. Wall seconds are of the whole process, imports included; loop seconds begin
-with the first batch. Peak memory is that of the largest single process.
+round against the tutorial loop as written. Contestants that `--once` names run in the first round only. Wall seconds
+are of the whole process, imports included; loop seconds begin with the first batch, and zoo's hold its trunk and its
+choosing of a setting. Peak memory is that of the largest single process.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -20,7 +23,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common import Job, arguments, write_images, write_weights
+from common import Job, arguments, write_images
 
 HERE = Path(__file__).parent
 CONTESTANTS = {
@@ -33,7 +36,25 @@ CONTESTANTS = {
     "timm blocks": ("timm_blocks.py", False),
     "timm blocks, best settings": ("timm_blocks.py", True),
     "zoo": ("zoo_recipe.py", True),
+    "zoo, probe step": ("zoo_probe.py", True),
 }
+
+
+JOBS = [  # model, task, pixels, epochs, training images
+    ("resnet18", "probe", 96, 10, 1437),
+    ("tf_efficientnet_lite0", "probe", 96, 10, 1437),
+    ("resnet18", "partial", 224, 10, 480),
+    ("resnet18", "full", 224, 2, 480),
+    ("resnet50", "full", 128, 2, 480),
+    ("tf_efficientnet_lite0", "full", 128, 2, 480),
+    ("vit_tiny_patch16_224", "full", 224, 2, 480),
+    ("resnet50", "probe", 96, 10, 480),
+    ("vit_tiny_patch16_224", "probe", 96, 10, 480),
+    ("resnet50", "partial", 128, 5, 480),
+    ("tf_efficientnet_lite0", "partial", 128, 5, 480),
+    ("vit_tiny_patch16_224", "partial", 224, 5, 480),
+]
+ONCE = "in eval|Trainer$|Lightning$|blocks$"
 
 
 @dataclass(frozen=True)
@@ -69,24 +90,39 @@ def run(script: str, job: Job, cold: bool) -> Run:
     return Run(wall, result["loop_seconds"], result["accuracy"], speed, usage.ru_maxrss / 1024)
 
 
-def measure(job: Job, names: list[str], rounds: int) -> dict[str, list[Run]]:
+def measure(job: Job, names: list[str], rounds: int, once: str) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names:
+            if number and once and re.search(once, name):
+                continue
             script, best = CONTESTANTS[name]
             runs[name].append(run(script, replace(job, best=best), cold=True))
             print(f"round {number + 1}: {name}: {runs[name][-1]}", file=sys.stderr, flush=True)
     return runs
 
 
+def prepare(job: Job) -> None:
+    """First weights, made in a process of its own: a contestant's peak memory would begin with this one's."""
+    subprocess.run([sys.executable, str(HERE / "weights.py"), *arguments(job)], check=True)
+
+
+def makes_sense(name: str, task: str) -> bool:
+    """A full fine-tune has no frozen part, and only a linear probe can be solved."""
+    return not (task == "full" and "in eval" in name) and not (task != "probe" and "probe step" in name)
+
+
 def spread(values: list[float], digits: int = 1) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def table(job: Job, runs: dict[str, list[Run]]) -> str:
+def table(job: Job, images: int, runs: dict[str, list[Run]]) -> str:
+    """The first contestant's runs are what the ratios are taken of."""
     first = next(iter(runs.values()))
     lines = [
-        f"### {job.task}: {job.model}, {job.size} px, {job.epochs} epochs, batch {job.batch_size}",
+        f"### {job.task}: {job.model}, {job.size} px, {images} images, {job.epochs} epochs, batch {job.batch_size}",
         "",
         "| contestant | whole process s | loop s | images/s | accuracy | peak MB | loop ratio | whole ratio |",
         "|---|---|---|---|---|---|---|---|",
@@ -98,8 +134,8 @@ def table(job: Job, runs: dict[str, list[Run]]) -> str:
             f"{statistics.median(one.images_per_second for one in ones):.0f}",
             f"{statistics.median(one.accuracy for one in ones):.3f}",
             f"{max(one.megabytes for one in ones):.0f}",
-            spread([base.loop / one.loop for base, one in zip(first, ones, strict=True)]),
-            spread([base.wall / one.wall for base, one in zip(first, ones, strict=True)]),
+            spread([base.loop / one.loop for base, one in zip(first, ones, strict=False)]),
+            spread([base.wall / one.wall for base, one in zip(first, ones, strict=False)]),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -107,24 +143,23 @@ def table(job: Job, runs: dict[str, list[Run]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append")
-    parser.add_argument("--task", action="append", choices=["probe", "partial", "full"])
+    parser.add_argument("--model")
+    parser.add_argument("--task", choices=["probe", "partial", "full"], default="probe")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--images", type=int, default=1437)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--copies", type=int, default=1, help="train on so many copies of the images")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--only", help="contestants whose name holds this text, beside the tutorial loop")
+    parser.add_argument("--only", default="", help="contestants, beside the tutorial loop; a regular expression")
+    parser.add_argument("--once", default=ONCE, help="contestants of the first round only; a regular expression")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     options = parser.parse_args()
-    data = write_images(options.work, options.size, options.copies)
-    names = [name for name in CONTESTANTS if not options.only or name == "tutorial loop" or options.only in name]
-    for model in options.model or ["resnet18"]:
-        for task in options.task or ["probe"]:
-            job = Job(model, task, options.size, options.epochs, str(data), options.batch_size)
-            write_weights(job)
-            chosen = [name for name in names if task == "probe" or name != "tutorial loop, frozen part in eval"]
-            print(table(job, measure(job, chosen, options.rounds)), flush=True)
+    one = (options.model, options.task, options.size, options.epochs, options.images)
+    names = [name for name in CONTESTANTS if name == "tutorial loop" or re.search(options.only, name)]
+    for model, task, size, epochs, images in [one] if options.model else JOBS:
+        job = Job(model, task, size, epochs, str(write_images(options.work, size, images)))
+        prepare(job)
+        chosen = [name for name in names if makes_sense(name, task)]
+        print(table(job, images, measure(job, chosen, options.rounds, options.once)), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
-from common import LEARNING_RATE, TRAINED, job_from_arguments, model_arguments, report
+from common import LEARNING_RATE, TRAINED, Job, job_from_arguments, model_arguments, report
 
 
 def main() -> None:
@@ -14,6 +14,12 @@ def main() -> None:
         "partial": [{"freeze": {"policy": "below", "module": TRAINED[job.model][0].rstrip(".")}}],
         "full": [],
     }[job.task]
+    train = {"epochs": job.epochs, "lr": LEARNING_RATE[job.task], "optimizer": "Adam", "scheduler": "constant"}
+    run(job, [*freeze, {"train": train | {"weight_decay": 0.0}}])
+
+
+def run(job: Job, steps: list) -> None:
+    """Runs a recipe of these steps and reports on the last."""
     recipe = {
         "name": "benchmark",
         "seed": 0,
@@ -23,7 +29,7 @@ def main() -> None:
             "weights": str(job.weights.resolve()),
         },
         "data": {"source": "image_folder", "path": str(Path(job.data).resolve()), "image_size": job.size},
-        "steps": [*freeze, {"train": training(job)}],
+        "steps": steps,
     }
     recipe["data"] |= {"batch_size": job.batch_size, "interpolation": "bilinear"}
     with tempfile.TemporaryDirectory() as folder:
@@ -33,12 +39,7 @@ def main() -> None:
 
         result = zoo.finetune(path, output=Path(folder) / "run")
     stage = result["stages"][-1]
-    report(job, result["metrics"]["accuracy"], stage["seconds"], stage["images"] // job.epochs)
-
-
-def training(job) -> dict:
-    settings = {"epochs": job.epochs, "lr": LEARNING_RATE[job.task], "optimizer": "Adam", "scheduler": "constant"}
-    return settings | {"weight_decay": 0.0} | ({"trunk": "off", "precision": "float32"} if not job.best else {})
+    report(job, result["metrics"]["accuracy"], stage["seconds"], stage["samples"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,7 +38,10 @@ def train(run: Run, step: Step) -> None:
     saved, run.saved = run.saved, None
     if saved is not None:
         fill(assembly.model.state_dict(), saved.model)  # the trunk is computed from it
-    trainer = Trainer(_job(run, step, frozen), run.state, _listener(run, step, resumed=saved is not None))
+    began = time.monotonic()
+    job = _job(run, step, frozen)
+    preparation = time.monotonic() - began
+    trainer = Trainer(job, run.state, _listener(run, step, resumed=saved is not None))
     if saved is not None:
         before = saved.run["frozen"]
         trainer.restore(saved)
@@ -48,13 +52,13 @@ def train(run: Run, step: Step) -> None:
         progress = trainer.run()
     except KeyboardInterrupt:
         run.trained |= trainer.rewind()
-        _record(run, step, trainer, None)
+        _record(run, step, trainer, preparation, None)
         raise
     proof = prove(before, hashes(assembly.model, frozen))
     if not proof.holds:
         raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {', '.join(proof.moved[:5])}")
     run.trained |= progress.epoch > 0
-    _record(run, step, trainer, proof.as_dict())
+    _record(run, step, trainer, preparation, proof.as_dict())
 
 
 def _listener(run: Run, step: Step, *, resumed: bool) -> Listener:
@@ -131,7 +135,8 @@ def _setting(run: Run, step: Step, job: Job) -> Calibration | None:
     return found
 
 
-def _record(run: Run, step: Step, trainer: Trainer, proof: dict[str, Any] | None) -> None:
+def _record(run: Run, step: Step, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
+    """A row of the report; `preparation` are the seconds of the trunk and of choosing a setting."""
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -152,6 +157,6 @@ def _record(run: Run, step: Step, trainer: Trainer, proof: dict[str, Any] | None
             "setting": job.setting,
             "trunk": job.trunk,
             "freeze_proof": proof,
-            "seconds": progress.seconds + job.trunk.get("seconds", 0.0),
+            "seconds": preparation + progress.seconds,
         }
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.training.trunk.engine import FEATURE_TOLERANCE, exact_engine, fast_engine, fuse, native_bfloat16
+from zoo.training.trunk.engine import FEATURE_TOLERANCE, Engine, exact_engine, fast_engine, fuse, native_bfloat16
 from zoo.training.trunk.split import split
 
 
@@ -82,3 +82,16 @@ def test_features_beyond_the_tolerance_fall_back_to_float32():
     inputs = torch.randn(4, 8)
     engine = fast_engine(split(model, inputs).trunk, inputs)
     assert engine.settings.dtype == "float32"
+
+
+@pytest.mark.skipif(not native_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16 of its own")
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "nf_resnet26"])
+def test_weights_cast_once_give_the_bits_of_autocast(build, name):
+    model = build(name, "head")
+    inputs = torch.randn(2, *model.default_cfg["input_size"])
+    trunk = split(model, inputs).trunk
+    fast = fast_engine(trunk, inputs)
+    assert fast.settings.dtype == "bfloat16"
+    folded, _ = fuse(trunk)
+    cast_at_every_call = Engine(folded.to(memory_format=torch.channels_last), fast.settings)
+    assert all(torch.equal(one, other) for one, other in zip(fast(inputs), cast_at_every_call(inputs), strict=True))
