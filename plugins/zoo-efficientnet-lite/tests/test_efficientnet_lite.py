@@ -12,12 +12,13 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from zoo_efficientnet_lite import remaps, weights
 
-from zoo.checkpoint.filling import target_of
+from zoo.checkpoint.filling import fill, target_of
 from zoo.checkpoint.plan import make_plan
 from zoo.checkpoint.rules import invert, parse_rules
-from zoo.checkpoint.tensors import entry
+from zoo.checkpoint.tensors import entry, to_array
 from zoo.errors import InputError
 from zoo.model.conversion import plan_and_convert
+from zoo.model.randomise import randomise
 
 VARIANTS = ("lite0", "lite1", "lite2")
 
@@ -76,6 +77,25 @@ def test_every_tensor_of_every_size_finds_its_place_and_back(name):
     moved = {move.target: entries[move.sources[0]] for move in plan.moves}
     back = make_plan({key: replace(value, name=key) for key, value in moved.items()}, invert(rules))
     assert {move.target: moved[move.sources[0]].name for move in back.moves} == {key: key for key in entries}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["b0", "b1", "lite3", "lite4"])
+def test_logits_are_the_same_with_every_tensor_random(variant):
+    network = EfficientNet.from_name(f"efficientnet-{variant}").eval()
+    ours = timm.create_model(f"tf_efficientnet_{variant}").eval()
+    randomise(network)
+    state = network.state_dict()
+    plan = make_plan(
+        {name: entry(name, tensor) for name, tensor in state.items()}, rules_of(f"lukemelas_{variant}"), target_of(ours)
+    )
+    fill(ours, plan, lambda name: to_array(state[name]))
+    size = EfficientNet.get_image_size(f"efficientnet-{variant}")  # for which the padding is laid down
+    images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(images)
+        assert expected.std() > 1e-2
+        torch.testing.assert_close(ours(images), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
