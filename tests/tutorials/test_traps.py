@@ -120,6 +120,14 @@ def test_the_sound_twins_raise_no_such_alarm(workshop):
         assert not any("gradient" in w or "state dict" in w for w in told)
 
 
+def test_check_tells_what_a_file_would_lose_where_nothing_is_trained(workshop):
+    says = "2.rand_weight: random numbers outside the state dict"
+    (said,) = [w for w in warnings_of("chimera", "model.arguments.kept=false") if says in w]
+    assert "chimera.yaml:6:" in said
+    assert "self.register_buffer(name, tensor)" in said
+    assert not any(says in w for w in warnings_of("chimera"))
+
+
 def test_a_model_that_would_answer_differently_is_not_passed_off_as_saved(workshop):
     data = "data={source: tutorial/rows, features: 20}"
     steps = "steps=[{init: {type: Linear, bias: zeros}}]"  # its output is a single number: no data to train it on

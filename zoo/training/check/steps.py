@@ -225,6 +225,10 @@ class Rehearsal:
         """What the finished model looks like, and the modules in it that nothing calls."""
         self.verdict.input_shape = self.sample.input_shape
         self.verdict.changes = changes(self.before, modules_of(self.assembly.model))
+        if not self.verdict.stages and not self.misfit:  # nothing was trained, and yet it is saved
+            for trap in find_traps(self.assembly, self.sample.input_shape):
+                if trap.kind in ("hidden_state", "unregistered"):
+                    self._once(trap.problem(self.recipe.document.value(("model", "architecture"))))
         run = None if self.misfit else self._shapes(("model", "architecture"))
         if run is None:
             return
