@@ -50,3 +50,18 @@ def test_the_seed_draws_the_split():
     first, again, other = digits(), digits(seed=0), digits(seed=1)
     assert (pixels(first.train) == pixels(again.train)).all()
     assert (pixels(first.train) != pixels(other.train)).any()
+
+
+def test_the_split_is_stratified_and_drawn_by_the_seed():
+    counts = Counter(target for _, target in digits().validation)
+    everything = Counter(load_digits().target.tolist())
+    assert all(abs(counts[digit] - 0.2 * everything[digit]) < 1 for digit in range(10))
+    first, again, other = (pixels(digits(seed).validation) for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_another_layout_of_scikit_learn_is_asked_itself(monkeypatch):
+    expected = pixels(digits().validation)
+    monkeypatch.setattr("zoo_sklearn.find_spec", lambda name: None)
+    assert np.array_equal(pixels(digits().validation), expected)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from zoo.api import Data
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VALIDATION_IMAGES = 360
 
@@ -15,13 +22,41 @@ def digits(seed: int = 0) -> Data:
     """
     import numpy as np
     from PIL import Image
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
-    bunch = load_digits()
-    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # [n, 8, 8]
-    samples = [(Image.fromarray(image), int(label)) for image, label in zip(pixels, bunch.target, strict=True)]
-    train, validation = train_test_split(
-        samples, test_size=VALIDATION_IMAGES, stratify=bunch.target, random_state=seed, shuffle=True
+    table = _table()  # 64 pixels and the label a row
+    pixels = np.rint(table[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = table[:, 64].astype(int)
+    samples = [(Image.fromarray(image), int(label)) for image, label in zip(pixels, labels, strict=True)]
+    order = _stratified(labels, seed)
+    held_out, trained_on = order[:VALIDATION_IMAGES], order[VALIDATION_IMAGES:]
+    return Data(
+        [samples[position] for position in trained_on],
+        [samples[position] for position in held_out],
+        classes=tuple(str(digit) for digit in range(10)),
     )
-    return Data(train, validation, classes=tuple(str(name) for name in bunch.target_names))
+
+
+def _table() -> np.ndarray:
+    """The file that `sklearn.datasets.load_digits` reads, without the second that importing scikit-learn takes."""
+    import numpy as np
+
+    package = find_spec("sklearn")
+    folders = package.submodule_search_locations if package else None
+    file = Path(folders[0]) / "datasets" / "data" / "digits.csv.gz" if folders else None
+    if file and file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    return np.column_stack(load_digits(return_X_y=True))
+
+
+def _stratified(labels: np.ndarray, seed: int) -> np.ndarray:
+    """A random order of the samples of which every beginning holds the classes in near their true proportions."""
+    import numpy as np
+
+    order = np.random.default_rng(seed).permutation(len(labels))
+    share = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        share[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return order[np.argsort(share[order], kind="stable")]
