@@ -62,4 +62,4 @@ def _by_torch(array: Array, source: str, target: str) -> Array:
 
     from zoo.checkpoint.tensors import to_array, to_tensor
 
-    return to_array(to_tensor(array, source).float().to(getattr(torch, TORCH_DTYPES[target])))
+    return to_array(to_tensor(array.copy(), source).float().to(getattr(torch, TORCH_DTYPES[target])))

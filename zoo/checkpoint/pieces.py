@@ -81,7 +81,7 @@ class Cast(Piece):
         from zoo.checkpoint.casting import cast
 
         for block in readers.chunks(self.span, CAST_BLOCK):
-            values = np.frombuffer(bytearray(block), NUMPY_DTYPES[self.source])
+            values = np.frombuffer(block, NUMPY_DTYPES[self.source])
             yield np.ascontiguousarray(cast(values, self.source, self.target)).view("u1").data
 
 
