@@ -18,9 +18,8 @@ def main() -> None:
     run(job, [*freeze, {"train": train | {"weight_decay": 0.0}}])
 
 
-def run(job: Job, steps: list) -> None:
-    """Runs a recipe of these steps and reports on the last."""
-    recipe = {
+def recipe(job: Job, steps: list) -> dict:
+    return {
         "name": "benchmark",
         "seed": 0,
         "model": {
@@ -28,13 +27,22 @@ def run(job: Job, steps: list) -> None:
             "arguments": {"num_classes": 10, **model_arguments(job)},
             "weights": str(job.weights.resolve()),
         },
-        "data": {"source": "image_folder", "path": str(Path(job.data).resolve()), "image_size": job.size},
+        "data": {
+            "source": "image_folder",
+            "path": str(Path(job.data).resolve()),
+            "image_size": job.size,
+            "batch_size": job.batch_size,
+            "interpolation": "bilinear",
+        },
         "steps": steps,
     }
-    recipe["data"] |= {"batch_size": job.batch_size, "interpolation": "bilinear"}
+
+
+def run(job: Job, steps: list) -> None:
+    """Runs a recipe of these steps and reports on the last."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+        path.write_text(yaml.safe_dump(recipe(job, steps), sort_keys=False))
         import zoo
 
         result = zoo.finetune(path, output=Path(folder) / "run")

@@ -22,7 +22,8 @@ def model():
 def run(model, root, **arguments):
     inputs = (torch.randn(20, 3, 32, 32),)
     targets = torch.arange(20) % 10
-    return calibrate(model, inputs, targets, nn.functional.cross_entropy, root=root, **arguments)
+    arguments = {"samples": 10**6, "root": root} | arguments
+    return calibrate(model, inputs, targets, nn.functional.cross_entropy, **arguments)
 
 
 def test_chooses_the_fastest_timed_setting(model, tmp_path):
@@ -37,7 +38,7 @@ def test_model_and_generator_are_as_before(model, tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     inputs = (torch.randn(4, 3, 32, 32),)
     state = torch.get_rng_state()
-    calibrate(model, inputs, torch.arange(4), nn.functional.cross_entropy, root=tmp_path)
+    calibrate(model, inputs, torch.arange(4), nn.functional.cross_entropy, samples=10**6, root=tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -74,7 +75,7 @@ def test_setting_beyond_the_tolerance_is_out(tmp_path, monkeypatch):
 def test_a_busy_moment_does_not_decide(model, tmp_path, monkeypatch):
     """Every candidate is slowed for one round or less: the one that is fastest when left alone wins."""
     seconds = {"float32": 4.0, "float32 channels-last": 3.0, "bfloat16": 2.0, "bfloat16 channels-last": 1.0}
-    slowed, steps = {7, 8, 12}, []  # counted over warm-up steps 0-3, then rounds 4-7, 8-11, 12-15
+    slowed, steps = {9, 10, 14}, []  # two steps to see whether it is worth it, warm-up 2-5, rounds 6-9, 10-13, 14-17
     step = module_under_test._step
 
     def timed(module, inputs, targets, loss, setting):
@@ -87,3 +88,9 @@ def test_a_busy_moment_does_not_decide(model, tmp_path, monkeypatch):
     found = run(model, tmp_path)
     assert str(found.setting) == "bfloat16 channels-last"
     assert found.timings["bfloat16 channels-last"] == 1.0
+
+
+def test_a_short_stage_is_not_worth_timing(model, tmp_path):
+    assert run(model, tmp_path, samples=20) is None
+    assert not (tmp_path / "calibration").exists()
+    assert run(model, tmp_path, samples=10**6).timings

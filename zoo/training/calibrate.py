@@ -7,6 +7,7 @@ is remembered per model, input size, device, processor and torch version under `
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -26,13 +27,14 @@ from zoo.training.trunk.engine import native_bfloat16
 
 OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
 SAMPLES = 16  # of a batch are timed: enough for the ratio, a fraction of the time
+WORTH_TIMING = 10.0  # seconds: a stage that takes less ends before a faster setting has paid for the search
 ROUNDS = 3
 PATIENCE = 3.0  # a candidate that took this many times the best one's seconds is not timed further
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a step is run: `precision` is "float32" or "bfloat16"."""
+    """How a step is run: `precision` is "float32", "bfloat16" or "float16"."""
 
     precision: str = "float32"
     channels_last: bool = False
@@ -74,13 +76,18 @@ def calibrate(
     targets: Tensor,
     loss: Callable[[Any, Tensor], Tensor],
     *,
+    samples: int,
     precision: str = "auto",
     root: Path | None = None,
-) -> Calibration:
+) -> Calibration | None:
     """Time forward and backward of each candidate on one batch and choose the fastest that is close enough.
 
-    Parameters, buffers, gradients and random generators are as before afterwards; the module is left in the chosen
-    memory layout. `inputs` are the module's positional arguments, [n, …] each.
+    Args:
+        inputs: the module's positional arguments, [n, …] each.
+        samples: how many will be trained on.
+
+    Returns None where the first candidate trains on them in less than `WORTH_TIMING` seconds. Parameters, buffers,
+    gradients and random generators are as before afterwards; the module is left in the chosen memory layout.
     """
     started = time.perf_counter()
     device = inputs[0].device
@@ -95,7 +102,13 @@ def calibrate(
         return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
     part = [value[:SAMPLES] for value in inputs]
     with _untouched(module, device):
-        timings = _time_all(module, part, targets[:SAMPLES], loss, settings)
+        step = functools.partial(_step, module, part, targets[:SAMPLES], loss)
+        _, first = step(settings[0])
+        if first > WORTH_TIMING * len(part[0]) / samples:  # a first step is slow: what it calls short is short
+            _, first = step(settings[0])
+        if first * samples / len(part[0]) < WORTH_TIMING:
+            return None
+        timings = _time_all(step, settings)
     setting = min(timings, key=timings.__getitem__)
     apply_layout(module, setting)
     memory.remember(setting)
@@ -110,25 +123,20 @@ def apply_layout(module: nn.Module, setting: Setting) -> None:
 
 
 def _time_all(
-    module: nn.Module,
-    inputs: Sequence[Tensor],
-    targets: Tensor,
-    loss: Callable[[Any, Tensor], Tensor],
-    settings: Sequence[Setting],
+    step: Callable[[Setting], tuple[list[Tensor], float]], settings: Sequence[Setting]
 ) -> dict[Setting, float]:
     """Seconds a step of every candidate whose outputs are close enough to the first one's."""
     timings: dict[Setting, float] = {}
     expected: list[Tensor] | None = None
     for setting in settings:  # a first step without the clock: kernels are chosen and compiled here
-        outputs, _ = _step(module, inputs, targets, loss, setting)
+        outputs, _ = step(setting)
         expected = expected or outputs
         if _distance(expected, outputs) <= OUTPUT_TOLERANCE:
             timings[setting] = float("inf")
     for _ in range(ROUNDS):  # in turn, so that a machine that is busy for a moment slows no candidate alone
         least = min(timings.values())
         for setting in [setting for setting, seconds in timings.items() if seconds <= PATIENCE * least]:
-            _, seconds = _step(module, inputs, targets, loss, setting)
-            timings[setting] = min(timings[setting], seconds)
+            timings[setting] = min(timings[setting], step(setting)[1])
     return timings
 
 
@@ -141,13 +149,13 @@ def _step(
 ) -> tuple[list[Tensor], float]:
     """Forward and backward, finished on the device too; returns the outputs and the seconds."""
     device = inputs[0].device
-    half = setting.precision == "bfloat16"
+    half = None if setting.precision == "float32" else getattr(torch, setting.precision)
     apply_layout(module, setting)
     module.zero_grad()  # gradients take their parameters' layout when they are new
     torch.manual_seed(0)  # the same dropout for every candidate
     started = time.perf_counter()
     inputs = [_arranged(value, setting) for value in inputs]
-    with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
+    with torch.autocast(device.type, dtype=half) if half else nullcontext():
         outputs = module(*inputs)
         value = loss(outputs, targets)
     value.backward()  # type: ignore[no-untyped-call]

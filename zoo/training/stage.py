@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from zoo.recipe import Step
     from zoo.training.actions import Run
 
-WORTH_TIMING = 2000  # samples: a stage that trains on fewer ends before a faster setting has paid for its choosing
-
 
 def train(run: Run, step: Step) -> None:
     """Trains, proves that what is frozen did not move, and keeps the record."""
@@ -88,7 +86,7 @@ def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:
     )
     job.model.to(run.device)
     job = _behind_trunk(run, job, share, exact=requested == "float32")
-    setting = _setting(run, step, job) if requested == "auto" else None
+    setting = _setting(run, step, job, requested) if requested != "float32" else None
     if setting is None:
         return job
     layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
@@ -116,8 +114,8 @@ def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
     )
 
 
-def _setting(run: Run, step: Step, job: Job) -> Calibration | None:
-    """Precision and layout by timing, where it pays; a resumed run keeps the choice it began with."""
+def _setting(run: Run, step: Step, job: Job, precision: str) -> Calibration | None:
+    """Precision, where it is left open, and layout by timing; a resumed run keeps the choice it began with."""
     kept = run.settings.get(str(step.index))
     if kept is not None:
         return Calibration(Setting(**kept), {}, 0.0, remembered=True)
@@ -125,13 +123,20 @@ def _setting(run: Run, step: Step, job: Job) -> Calibration | None:
     layers = [module for module in network.modules() if any(p.ndim > 1 for p in module.parameters(recurse=False))]
     epochs = job.options.epochs or 1
     steps = job.options.max_steps or epochs * len(job.train)
-    if steps * job.train.size(0) < WORTH_TIMING or len(layers) < 2 or PartialState().num_processes > 1:
+    if len(layers) < 2 or PartialState().num_processes > 1:
         return None
     batch = next(job.train.epoch(0))
     loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
     network.train()
-    found = calibrate(network, arranged(batch.inputs, job), batch.targets, lambda o, t: loss(logits(o), t))
-    run.settings[str(step.index)] = asdict(found.setting)
+    found = calibrate(
+        network,
+        arranged(batch.inputs, job),
+        batch.targets,
+        lambda outputs, targets: loss(logits(outputs), targets),
+        samples=steps * job.train.size(0),
+        precision=precision,
+    )
+    run.settings[str(step.index)] = asdict(found.setting if found else Setting(job.precision))
     return found
 
 
