@@ -29,6 +29,7 @@ from zoo.training.check import check
 from zoo.training.check.weights import replaced_heads
 from zoo.training.devices import choose_device, choose_precision, make_accelerator
 from zoo.training.listener import Listener
+from zoo.training.memory import freed_memory_kept
 from zoo.training.progress import Display
 from zoo.training.seeding import seed_everything
 from zoo.training.state import StateFolder, write_json
@@ -91,7 +92,8 @@ def finetune(
         assembly = build(recipe.model.architecture, recipe.model.arguments)
         run = Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         _open(run)
-        return _carry_out(run, main)
+        with freed_memory_kept(where):
+            return _carry_out(run, main)
 
 
 def _open(run: Run) -> None:

@@ -1,0 +1,44 @@
+"""Freed memory stays with the process inside the block, and goes back to the kernel behind it."""
+
+import ctypes
+import resource
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.training.memory import freed_memory_kept
+
+BYTES = 1 << 27
+needs_glibc = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="this is how glibc is told"
+)
+
+
+def faults(times):
+    """Pages fetched from the kernel for blocks that are made, filled and freed one after the other."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        np.empty(BYTES, np.uint8).fill(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@needs_glibc
+def test_pages_are_fetched_once():
+    pages = BYTES // resource.getpagesize()
+    with freed_memory_kept(torch.device("cpu")):
+        faults(1)
+        assert faults(5) < pages
+    assert faults(5) >= 5 * pages
+
+
+@needs_glibc
+def test_a_failure_inside_ends_it_too():
+    with pytest.raises(ValueError, match="inside"), freed_memory_kept(torch.device("cpu")):
+        raise ValueError("inside")
+    assert faults(2) >= 2 * BYTES // resource.getpagesize()
+
+
+def test_other_devices_are_left_alone():
+    with freed_memory_kept(torch.device("cuda")):
+        assert faults(2) >= 0
