@@ -103,12 +103,11 @@ def calibrate(
     part = [value[:SAMPLES] for value in inputs]
     with _untouched(module, device):
         step = functools.partial(_step, module, part, targets[:SAMPLES], loss)
-        _, first = step(settings[0])
-        if first > WORTH_TIMING * len(part[0]) / samples:  # a first step is slow: what it calls short is short
-            _, first = step(settings[0])
-        if first * samples / len(part[0]) < WORTH_TIMING:
+        limit = WORTH_TIMING * len(part[0]) / samples
+        outputs, first = step(settings[0])  # a first step is slow: what it calls short is short
+        if first < limit or step(settings[0])[1] < limit:
             return None
-        timings = _time_all(step, settings)
+        timings = _time_all(step, settings, outputs)
     setting = min(timings, key=timings.__getitem__)
     apply_layout(module, setting)
     memory.remember(setting)
@@ -123,15 +122,12 @@ def apply_layout(module: nn.Module, setting: Setting) -> None:
 
 
 def _time_all(
-    step: Callable[[Setting], tuple[list[Tensor], float]], settings: Sequence[Setting]
+    step: Callable[[Setting], tuple[list[Tensor], float]], settings: Sequence[Setting], expected: Sequence[Tensor]
 ) -> dict[Setting, float]:
-    """Seconds a step of every candidate whose outputs are close enough to the first one's."""
-    timings: dict[Setting, float] = {}
-    expected: list[Tensor] | None = None
-    for setting in settings:  # a first step without the clock: kernels are chosen and compiled here
-        outputs, _ = step(setting)
-        expected = expected or outputs
-        if _distance(expected, outputs) <= OUTPUT_TOLERANCE:
+    """Seconds a step of every candidate whose outputs are close enough to the first one's, which are `expected`."""
+    timings = {settings[0]: float("inf")}
+    for setting in settings[1:]:  # a first step without the clock: kernels are chosen and compiled here
+        if _distance(expected, step(setting)[0]) <= OUTPUT_TOLERANCE:
             timings[setting] = float("inf")
     for _ in range(ROUNDS):  # in turn, so that a machine that is busy for a moment slows no candidate alone
         least = min(timings.values())
