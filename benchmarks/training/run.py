@@ -85,9 +85,16 @@ def run(script: str, job: Job, cold: bool) -> Run:
     wall = time.perf_counter() - started
     if status:
         raise SystemExit(f"{script} failed:\n{errors[0][-2000:]}")
-    result = json.loads(output.strip().splitlines()[-1])
+    result = from_zoo(json.loads(output)) if output.startswith("{\n") else json.loads(output.strip().splitlines()[-1])
     speed = result["images"] / result["loop_seconds"]
     return Run(wall, result["loop_seconds"], result["accuracy"], speed, usage.ru_maxrss / 1024)
+
+
+def from_zoo(document: dict) -> dict:
+    """What a contestant reports, of `zoo finetune --json`."""
+    stage = document["stages"][-1]
+    images = stage["samples"] * len(stage.get("epochs", [0]))
+    return {"accuracy": document["metrics"]["accuracy"], "loop_seconds": stage["seconds"], "images": images}
 
 
 def measure(job: Job, names: list[str], rounds: int, once: str) -> dict[str, list[Run]]:

@@ -26,12 +26,13 @@ def write_weights(job: Job) -> None:
     if job.weights.exists():
         return
     torch.manual_seed(0)
-    model = timm.create_model(job.model, num_classes=10, **model_arguments(job))
     if job.model == "tf_efficientnet_lite0":
         import zoo
 
-        zoo.load_into(model, "efficientnet-lite/lite0", min_coverage=0.0)
+        model = zoo.build(f"timm/{job.model}", weights="efficientnet-lite/lite0")
+        model.reset_classifier(10)
     else:
+        model = timm.create_model(job.model, num_classes=10, **model_arguments(job))
         trained = Path(job.data).parent / f"{job.model}-mnist.safetensors"
         if not trained.exists():
             save_file(pretrain(job.model), trained)

@@ -1,10 +1,12 @@
 """Contestant (e): zoo, by a recipe and nothing else."""
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 
 import yaml
-from common import LEARNING_RATE, TRAINED, Job, job_from_arguments, model_arguments, report
+from common import LEARNING_RATE, TRAINED, Job, job_from_arguments, model_arguments
 
 
 def main() -> None:
@@ -39,15 +41,12 @@ def recipe(job: Job, steps: list) -> dict:
 
 
 def run(job: Job, steps: list) -> None:
-    """Runs a recipe of these steps and reports on the last."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe(job, steps), sort_keys=False))
-        import zoo
-
-        result = zoo.finetune(path, output=Path(folder) / "run")
-    stage = result["stages"][-1]
-    report(job, result["metrics"]["accuracy"], stage["seconds"], stage["samples"])
+    """Become `zoo finetune` of a recipe of these steps, as a user would call it; its JSON is the result."""
+    folder = Path(tempfile.mkdtemp(dir=job.data))
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe(job, steps), sort_keys=False))
+    command = [sys.executable, "-m", "zoo", "finetune", str(path), "--output", str(folder / "run"), "--json"]
+    os.execv(sys.executable, command)
 
 
 if __name__ == "__main__":

@@ -58,3 +58,27 @@ def test_two_processes_train_what_one_does(tmp_path, launcher):
         [epoch["loss"] for epoch in expected["stages"][0]["epochs"]], abs=1e-4
     )
     assert both.stderr.count("epoch 1/2") == 1
+
+
+@pytest.mark.slow
+def test_each_process_keeps_its_share_of_a_trunks_outputs(tmp_path):
+    """The shares together are all of the data: what is measured on them is what measuring the images gives."""
+    steps = [{"freeze": "all_but_head"}, {"train": {"epochs": 4, "lr": 0.05, "optimizer": "SGD"}}, "evaluate"]
+    data = {"source": "sklearn/digits", "image_size": 32, "batch_size": 24, "limit": 90}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE | {"precision": "float32", "data": data, "steps": steps}))
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29613"]
+    documents = {}
+    for name, launcher in {"both": two, "alone": [sys.executable]}.items():
+        done = launched(launcher, recipe, tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        documents[name] = json.loads(done.stdout)
+        trained, evaluated = documents[name]["stages"]
+        assert trained["trunk"]["method"] != "plain"
+        assert trained["metrics"] == pytest.approx({key: evaluated["metrics"][key] for key in trained["metrics"]})
+    losses = {name: [epoch["loss"] for epoch in one["stages"][0]["epochs"]] for name, one in documents.items()}
+    assert losses["both"] == sorted(losses["both"], reverse=True)
+    assert losses["both"] == pytest.approx(losses["alone"], rel=0.05)  # the same samples in other batches
+    mine, theirs = load_file(tmp_path / "both/model.safetensors"), load_file(tmp_path / "alone/model.safetensors")
+    moved = {name for name, tensor in mine.items() if not torch.equal(tensor, theirs[name])}
+    assert moved <= {"head.weight", "head.bias"}

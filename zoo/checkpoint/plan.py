@@ -21,6 +21,8 @@ from zoo.checkpoint.rules import Claim, Rule, Surroundings, run
 from zoo.checkpoint.rules.base import one_tensor
 from zoo.errors import Problem
 
+SHOWN = 3  # names that a message lists
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -102,13 +104,14 @@ class Plan:
             found.append(Problem("not one tensor would be moved"))
         if self.idle:
             found.append(Problem("none of the rules found anything to do: the file is not in the layout they are for"))
-        for share, what in (
-            (self.coverage, "of the target's parameters would be filled"),
-            (self.buffer_coverage, "of the target's buffers would be filled"),
-            (self.use, "of the file would be used, and no rule drops the rest"),
+        for share, what, left in (
+            (self.coverage, "of the target's parameters would be filled", self.missing_parameters),
+            (self.buffer_coverage, "of the target's buffers would be filled", self.missing_buffers),
+            (self.use, "of the file would be used, and no rule drops the rest", list(self.unexpected)),
         ):
             if share is not None and share < min_coverage:
-                found.append(Problem(f"only {percent(share)} {what}; {percent(min_coverage)} is asked for"))
+                asked = f"{percent(min_coverage)} is asked for{_left_out(left)}"
+                found.append(Problem(f"only {percent(share)} {what}; {asked}"))
         return found
 
     @property
@@ -236,3 +239,9 @@ def _once(
             if fitting[other] != fitting[given[0]]
         ]
     return moves, ties, claims
+
+
+def _left_out(names: Sequence[str]) -> str:
+    """The first few of the tensors that a share lacks, in brackets."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f" (without {', '.join(names[:SHOWN])}{more})" if names else ""

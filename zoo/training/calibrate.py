@@ -104,10 +104,12 @@ def calibrate(
     with _untouched(module, device):
         step = functools.partial(_step, module, part, targets[:SAMPLES], loss)
         limit = WORTH_TIMING * len(part[0]) / samples
-        outputs, first = step(settings[0])  # a first step is slow: what it calls short is short
-        if first < limit or step(settings[0])[1] < limit:
+        outputs, seconds = step(settings[0])  # a first step is slow: what it calls short is short
+        if seconds >= limit:
+            _, seconds = step(settings[0])
+        if seconds < limit:
             return None
-        timings = _time_all(step, settings, outputs)
+        timings = _time_all(step, settings, outputs, seconds)
     setting = min(timings, key=timings.__getitem__)
     apply_layout(module, setting)
     memory.remember(setting)
@@ -122,17 +124,24 @@ def apply_layout(module: nn.Module, setting: Setting) -> None:
 
 
 def _time_all(
-    step: Callable[[Setting], tuple[list[Tensor], float]], settings: Sequence[Setting], expected: Sequence[Tensor]
+    step: Callable[[Setting], tuple[list[Tensor], float]],
+    settings: Sequence[Setting],
+    expected: Sequence[Tensor],
+    seconds: float,
 ) -> dict[Setting, float]:
-    """Seconds a step of every candidate whose outputs are close enough to the first one's, which are `expected`."""
-    timings = {settings[0]: float("inf")}
+    """Seconds a step of every candidate whose outputs are close enough to the first one's.
+
+    The first one's outputs are `expected`, and it took `seconds`.
+    """
+    timings = {settings[0]: seconds}
     for setting in settings[1:]:  # a first step without the clock: kernels are chosen and compiled here
         if _distance(expected, step(setting)[0]) <= OUTPUT_TOLERANCE:
             timings[setting] = float("inf")
     for _ in range(ROUNDS):  # in turn, so that a machine that is busy for a moment slows no candidate alone
-        least = min(timings.values())
-        for setting in [setting for setting, seconds in timings.items() if seconds <= PATIENCE * least]:
-            timings[setting] = min(timings[setting], step(setting)[1])
+        for setting in reversed(timings):  # what is mostly fastest first: then less is spent on the slow ones
+            known = timings[setting]
+            if known == float("inf") or known <= PATIENCE * min(timings.values()):
+                timings[setting] = min(known, step(setting)[1])
     return timings
 
 
