@@ -6,7 +6,7 @@
 A round runs every contestant once, so that a machine whose speed drifts slows them all; ratios are taken round by
 round against the tutorial loop as written. Contestants that `--once` names run in the first round only. Wall seconds
 are of the whole process, imports included; loop seconds begin with the first batch, and zoo's hold its trunk and its
-choosing of a setting. Peak memory is that of the largest single process.
+choosing of a setting. Peak memory is that of the process and its children.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import Job, arguments, write_images
+from memory import Peak
 
 HERE = Path(__file__).parent
 CONTESTANTS = {
@@ -79,15 +80,17 @@ def run(script: str, job: Job, cold: bool) -> Run:
     errors: list[str] = []
     reader = threading.Thread(target=lambda: errors.append(process.stderr.read()))  # type: ignore[union-attr]
     reader.start()
+    peak = Peak(process.pid)
     output = process.stdout.read()  # type: ignore[union-attr]
-    _, status, usage = os.wait4(process.pid, 0)
-    reader.join()
+    status = process.wait()
     wall = time.perf_counter() - started
+    reader.join()
+    megabytes = peak.stop()
     if status:
         raise SystemExit(f"{script} failed:\n{errors[0][-2000:]}")
     result = from_zoo(json.loads(output)) if output.startswith("{\n") else json.loads(output.strip().splitlines()[-1])
     speed = result["images"] / result["loop_seconds"]
-    return Run(wall, result["loop_seconds"], result["accuracy"], speed, usage.ru_maxrss / 1024)
+    return Run(wall, result["loop_seconds"], result["accuracy"], speed, megabytes)
 
 
 def from_zoo(document: dict) -> dict:
@@ -110,7 +113,7 @@ def measure(job: Job, names: list[str], rounds: int, once: str) -> dict[str, lis
 
 
 def prepare(job: Job) -> None:
-    """First weights, made in a process of its own: a contestant's peak memory would begin with this one's."""
+    """First weights, made in a process of its own."""
     subprocess.run([sys.executable, str(HERE / "weights.py"), *arguments(job)], check=True)
 
 
