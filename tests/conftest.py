@@ -31,6 +31,14 @@ class Plugins:
         return row
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """What earlier runs on this machine remembered (settings, features) shall not decide a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("zoo-cache")))
+        yield
+
+
 @pytest.fixture
 def plugins(tmp_path, monkeypatch):
     """A folder of plugins beside the installed ones; what they import is forgotten afterwards."""

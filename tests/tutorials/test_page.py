@@ -188,7 +188,7 @@ def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request, b
     else:
         folder = request.getfixturevalue("colour_folder")
         data = f"data={{source: image_folder, path: {folder}, batch_size: 64}}"
-    overrides = [f"train.epochs={epochs}", data]
+    overrides = [f"train.epochs={epochs}", data, "precision=float32"]
     hand, report = by_hand_and_by_recipe(pair, by_hand, workshop, epochs, overrides)
     measured = [epoch["validation"] for epoch in report["stages"][-1]["epochs"]]
     assert len(measured) == epochs
