@@ -19,7 +19,7 @@ from zoo.checkpoint.header import Entry
 from zoo.checkpoint.moves import Mismatch, Move, Target
 from zoo.checkpoint.rules import Claim, Rule, Surroundings, run
 from zoo.checkpoint.rules.base import one_tensor
-from zoo.errors import Problem
+from zoo.errors import Problem, listed
 
 SHOWN = 3  # names that a message lists
 
@@ -110,8 +110,9 @@ class Plan:
             (self.use, "of the file would be used, and no rule drops the rest", list(self.unexpected)),
         ):
             if share is not None and share < min_coverage:
-                asked = f"{percent(min_coverage)} is asked for{_left_out(left)}"
-                found.append(Problem(f"only {percent(share)} {what}; {asked}"))
+                without = f" (without {listed(left, SHOWN)})" if left else ""
+                asked = f"{percent(min_coverage)} is asked for"
+                found.append(Problem(f"only {percent(share)} {what}; {asked}{without}"))
         return found
 
     @property
@@ -239,9 +240,3 @@ def _once(
             if fitting[other] != fitting[given[0]]
         ]
     return moves, ties, claims
-
-
-def _left_out(names: Sequence[str]) -> str:
-    """The first few of the tensors that a share lacks, in brackets."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f" (without {', '.join(names[:SHOWN])}{more})" if names else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from zoo.errors import listed
 from zoo.report.document import Report
 
 COLUMNS = ("step", "action", "epochs", "loss", "metrics", "trainable", "frozen", "images/s", "seconds")
@@ -73,8 +74,7 @@ def _loaded(report: Report) -> list[str]:
     loads = [report.get("weights"), *(stage for stage in report["stages"] if stage["action"] == "load")]
     lines = []
     for load in filter(None, loads):
-        shown, more = ", ".join(load["missing"][:4]), len(load["missing"]) - 4
-        left = f"; not loaded: {shown}{f' and {more} more' if more > 0 else ''}" if shown else ""
+        left = f"; not loaded: {listed(load['missing'], 4)}" if load["missing"] else ""
         lines.append(f"weights: {load['weights']}, {load['coverage']:.1%} of the parameters{left}")
     return lines
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from zoo.errors import listed
 from zoo.model.traps.rehearsal import Rehearsal
-from zoo.model.traps.trap import Trap, listed
+from zoo.model.traps.trap import Trap
 
 
 def without_gradient(rehearsal: Rehearsal) -> list[Trap]:

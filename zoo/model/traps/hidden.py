@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import listed
 from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.freezing import freeze
 from zoo.model.operate import replay
 from zoo.model.paths import join
 from zoo.model.trace import tensors_in
-from zoo.model.traps.trap import Trap, listed
+from zoo.model.traps.trap import Trap
 
 _DEPTH = 3  # containers inside containers that are looked into
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

@@ -7,8 +7,9 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from zoo.errors import listed
 from zoo.model.freezing import trainable_parameters
-from zoo.model.traps.trap import Trap, listed
+from zoo.model.traps.trap import Trap
 
 
 def check_optimizer(model: nn.Module, optimizer: Optimizer, scheduler: Any = None) -> list[Trap]:

@@ -24,9 +24,3 @@ class Trap:
     def problem(self, location: Location | None = None) -> Problem:
         """The trap as a warning, or a mistake, at a place in a recipe."""
         return Problem(self.message, location, self.suggestion)
-
-
-def listed(names: tuple[str, ...] | list[str], shown: int = 6) -> str:
-    """The first few names and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
