@@ -26,10 +26,10 @@ from torch.utils._pytree import tree_leaves
 from zoo.training.trunk.engine import native_bfloat16
 
 OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
-SAMPLES = 16  # of a batch are timed: enough for the ratio, a fraction of the time
+SAMPLES = 8  # of a batch are timed on a CPU: enough for the ratio, a fraction of the time. A GPU needs a whole batch
 WORTH_TIMING = 10.0  # seconds: a stage that takes less ends before a faster setting has paid for the search
 ROUNDS = 3
-PATIENCE = 3.0  # a candidate that took this many times the best one's seconds is not timed further
+PATIENCE = (3.0, 1.5)  # not timed further: what took this many times the best one's seconds at first, or later on
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The chosen setting, each candidate's seconds for a step of `SAMPLES` samples, and what the choosing took."""
+    """The chosen setting, each candidate's seconds for a step of a few samples, and what the choosing took."""
 
     setting: Setting
     timings: dict[str, float]
@@ -100,12 +100,12 @@ def calibrate(
     if setting is not None:
         apply_layout(module, setting)
         return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
-    part = [value[:SAMPLES] for value in inputs]
+    count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
     with _untouched(module, device):
-        step = functools.partial(_step, module, part, targets[:SAMPLES], loss)
-        limit = WORTH_TIMING * len(part[0]) / samples
+        step = functools.partial(_step, module, [value[:count] for value in inputs], targets[:count], loss)
+        limit = WORTH_TIMING * count / samples
         outputs, seconds = step(settings[0])  # a first step is slow: what it calls short is short
-        if seconds >= limit:
+        if limit <= seconds < 2 * limit:
             _, seconds = step(settings[0])
         if seconds < limit:
             return None
@@ -134,14 +134,19 @@ def _time_all(
     The first one's outputs are `expected`, and it took `seconds`.
     """
     timings = {settings[0]: seconds}
-    for setting in settings[1:]:  # a first step without the clock: kernels are chosen and compiled here
-        if _distance(expected, step(setting)[0]) <= OUTPUT_TOLERANCE:
-            timings[setting] = float("inf")
+    for setting in settings[1:]:  # in a first step kernels are chosen and compiled: its seconds are a bound
+        got, seconds = step(setting)
+        if _distance(expected, got) <= OUTPUT_TOLERANCE:
+            timings[setting] = seconds
+    patience, later = PATIENCE
     for _ in range(ROUNDS):  # in turn, so that a machine that is busy for a moment slows no candidate alone
-        for setting in reversed(timings):  # what is mostly fastest first: then less is spent on the slow ones
-            known = timings[setting]
-            if known == float("inf") or known <= PATIENCE * min(timings.values()):
-                timings[setting] = min(known, step(setting)[1])
+        best = min(timings.values())
+        left = [setting for setting, known in timings.items() if known <= patience * best]
+        if len(left) == 1:
+            break
+        for setting in left:
+            timings[setting] = min(timings[setting], step(setting)[1])
+        patience = later
     return timings
 
 
