@@ -1,10 +1,13 @@
 """Training behind a trunk is training: the same losses as the whole model's, whatever is frozen and however it runs."""
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from zoo.training.listener import Listener
 from zoo.training.run import finetune
+from zoo.training.trunk.prepare import split_for
 
 LAST_STAGE = {"policy": "below", "module": "layer4"}
 
@@ -111,3 +114,15 @@ def test_what_cannot_be_split_trains_the_plain_way_and_says_why(run):
     report = run(bias_only, {"epochs": 1, "lr": 0.01}, "plain", notes)
     assert report["stages"][-1]["trunk"]["method"] == "plain"
     assert any("trained the plain way" in line for line in notes.lines)
+
+
+@pytest.mark.parametrize(("between", "shared"), [(nn.ReLU(), True), (nn.Dropout(0.5), False)], ids=["relu", "dropout"])
+def test_training_and_validation_share_an_engine_where_their_trunks_are_the_same(between, shared):
+    model = nn.Sequential(nn.Linear(8, 8), between, nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 2))
+    model[0].requires_grad_(False)
+    example = torch.randn(4, 8)
+    training = split_for(model, example, training=True, exact=True)
+    validation = split_for(model, example, training=False, exact=True, like=training)
+    assert (validation.engine is training.engine) == shared
+    expected = model.eval()(example)
+    assert torch.equal(validation.parts.rest(*validation.engine(example)), expected)

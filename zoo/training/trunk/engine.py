@@ -59,27 +59,26 @@ def exact_engine(trunk: fx.GraphModule) -> Engine:
 
 def fast_engine(trunk: fx.GraphModule, example: Tensor) -> Engine:
     """The fastest engine whose features stay within `FEATURE_TOLERANCE` of the plain trunk's on `example`."""
-    fused_trunk, fused = fuse(trunk)
-    channels_last = any(isinstance(module, nn.Conv2d) for module in fused_trunk.modules())
-    if channels_last:
-        fused_trunk = fused_trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     expected = exact_engine(trunk)(example)
     dtypes = ["bfloat16", "float32"] if native_bfloat16(example.device) else ["float32"]
     for dtype in dtypes:
-        fast = _with_cast_weights(fused_trunk) if dtype == "bfloat16" else fused_trunk
+        fast, fused = fuse(trunk)
+        channels_last = any(isinstance(module, nn.Conv2d) for module in fast.modules())
+        if channels_last:
+            fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if dtype == "bfloat16":
+            _cast_weights(fast)
         error = _distance(expected, Engine(fast, EngineSettings(dtype, fused, channels_last))(example))
         if error <= FEATURE_TOLERANCE:
             return Engine(fast, EngineSettings(dtype, fused, channels_last, error))
     return exact_engine(trunk)
 
 
-def _with_cast_weights(trunk: fx.GraphModule) -> fx.GraphModule:
-    """A copy with the weights cast once that autocast would cast at every call; the outputs are the same bits."""
-    result = _copied(trunk)
-    for module in result.modules():
+def _cast_weights(trunk: fx.GraphModule) -> None:
+    """Cast once the weights that autocast would cast at every call; the outputs are the same bits."""
+    for module in trunk.modules():
         if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may do more with its weight than multiply
             module.to(torch.bfloat16)
-    return result
 
 
 def native_bfloat16(device: torch.device) -> bool:

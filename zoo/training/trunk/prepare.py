@@ -16,6 +16,7 @@ from zoo.data.opening import OpenData, Part
 from zoo.data.transforms import derived_seed
 from zoo.training.trunk.batches import FeatureBatches, StreamedBatches, collect, features_key
 from zoo.training.trunk.engine import Engine, exact_engine, fast_engine
+from zoo.training.trunk.graph import attribute
 from zoo.training.trunk.split import Split, split
 from zoo.training.trunk.store import FeatureCache, memory_budget
 
@@ -75,7 +76,8 @@ def prepare(
     """
     started = time.perf_counter()
     example = example_batch(data, share.device)
-    halves = {part: split_for(model, example, training=part == "train", exact=exact) for part in PARTS}
+    train_half = split_for(model, example, training=True, exact=exact)
+    halves = {"train": train_half, "validation": split_for(model, example, training=False, exact=exact, like=train_half)}
     train, how = _train_batches(halves["train"], data, share, views, tell)
     validation = _kept(halves["validation"], data, "validation", share, 1)
     record = {
@@ -92,16 +94,37 @@ def prepare(
 PARTS: tuple[Part, ...] = ("train", "validation")
 
 
-def split_for(model: nn.Module, example: Tensor, *, training: bool, exact: bool, live: set[int] | None = None) -> Half:
-    """The model in the given mode, cut, its trunk running as fast as `exact` lets it. The mode is put back."""
+def split_for(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    training: bool,
+    exact: bool,
+    live: set[int] | None = None,
+    like: Half | None = None,
+) -> Half:
+    """The model in the given mode, cut, its trunk running as fast as `exact` lets it. The mode is put back.
+
+    The engine of `like` is used where the trunk is the same one.
+    """
     before = model.training
     model.train(training)
     try:
         parts = split(model, example, live)
     finally:
         model.train(before)
-    trunk: fx.GraphModule = parts.trunk
+    trunk = parts.trunk
+    if like is not None and _same(trunk, like.parts.trunk):
+        return Half(parts, like.engine)
     return Half(parts, exact_engine(trunk) if exact else fast_engine(trunk, example))
+
+
+def _same(trunk: fx.GraphModule, other: fx.GraphModule) -> bool:
+    """Whether both do the same with the same modules and tensors of one model."""
+    if trunk.code != other.code:
+        return False
+    targets = [str(node.target) for node in trunk.graph.nodes if node.op in ("call_module", "get_attr")]
+    return all(attribute(trunk, target) is attribute(other, target) for target in targets)
 
 
 def example_batch(data: OpenData, device: torch.device) -> Tensor:
