@@ -77,7 +77,10 @@ def prepare(
     started = time.perf_counter()
     example = example_batch(data, share.device)
     train_half = split_for(model, example, training=True, exact=exact)
-    halves = {"train": train_half, "validation": split_for(model, example, training=False, exact=exact, like=train_half)}
+    halves = {
+        "train": train_half,
+        "validation": split_for(model, example, training=False, exact=exact, like=train_half),
+    }
     train, how = _train_batches(halves["train"], data, share, views, tell)
     validation = _kept(halves["validation"], data, "validation", share, 1)
     record = {
