@@ -19,7 +19,7 @@ TRAINED = {  # what trains in a partially frozen network: the last stage and the
     "tf_efficientnet_lite0": ("blocks.6.", "conv_head.", "bn2.", "classifier."),
     "vit_tiny_patch16_224": ("blocks.11.", "norm.", "head."),
 }
-LEARNING_RATE = {"probe": 1e-2, "partial": 1e-3, "full": 1e-3}
+LEARNING_RATE = {"probe": 1e-2, "partial": 1e-3, "full": 1e-4}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
