@@ -1,8 +1,9 @@
 """Choosing precision and memory layout by timing: no rule fits all networks, so a few steps of each candidate decide.
 
 Candidates are float32 and, where it is native, bfloat16 autocast, each with and without channels-last where the model
-has convolutions. One whose outputs are further than `OUTPUT_TOLERANCE` from float32's is out, however fast. The choice
-is remembered per model, input size, device, processor and torch version under `$ZOO_CACHE`.
+has convolutions. One whose outputs are further than `OUTPUT_TOLERANCE` from float32's is out, however fast; of those as
+fast as each other the plainest is chosen. The choice is remembered per model, input size, device, processor and torch
+version under `$ZOO_CACHE`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -27,6 +29,8 @@ from zoo.training.trunk.engine import native_bfloat16
 
 OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
 SAMPLES = 8  # of a batch are timed on a CPU: enough for the ratio, a fraction of the time. A GPU needs a whole batch
+LONG_ENOUGH = 0.15  # seconds a step: in a shorter one the casts of the weights weigh more than in a whole batch
+TIE = 1.03  # times the fastest one's seconds is as fast: below it the machine's noise decides
 WORTH_TIMING = 10.0  # seconds: a stage that takes less ends before a faster setting has paid for the search
 ROUNDS = 3
 PATIENCE = (3.0, 1.5)  # not timed further: what took this many times the best one's seconds at first, or later on
@@ -45,7 +49,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The chosen setting, each candidate's seconds for a step of a few samples, and what the choosing took."""
+    """The chosen setting, each candidate's seconds for a step of a few samples, and what the choosing took.
+
+    The seconds of a candidate far behind after its first step are that step's: a bound.
+    """
 
     setting: Setting
     timings: dict[str, float]
@@ -102,15 +109,19 @@ def calibrate(
         return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
     count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
     with _untouched(module, device):
-        step = functools.partial(_step, module, [value[:count] for value in inputs], targets[:count], loss)
+        step = functools.partial(_step, module, inputs, targets, loss, count)
         limit = WORTH_TIMING * count / samples
         outputs, seconds = step(settings[0])  # a first step is slow: what it calls short is short
-        if limit <= seconds < 2 * limit:
+        if limit <= seconds < 2 * max(limit, LONG_ENOUGH):
             _, seconds = step(settings[0])
         if seconds < limit:
             return None
+        enough = min(math.ceil(count * LONG_ENOUGH / seconds), len(targets))
+        if enough > count:
+            step = functools.partial(_step, module, inputs, targets, loss, enough)
+            outputs, seconds = step(settings[0])
         timings = _time_all(step, settings, outputs, seconds)
-    setting = min(timings, key=timings.__getitem__)
+    setting = next(one for one, seconds in timings.items() if seconds <= TIE * min(timings.values()))
     apply_layout(module, setting)
     memory.remember(setting)
     named = {str(candidate): seconds for candidate, seconds in timings.items()}
@@ -155,19 +166,20 @@ def _step(
     inputs: Sequence[Tensor],
     targets: Tensor,
     loss: Callable[[Any, Tensor], Tensor],
+    count: int,
     setting: Setting,
 ) -> tuple[list[Tensor], float]:
-    """Forward and backward, finished on the device too; returns the outputs and the seconds."""
+    """Forward and backward of the first `count` samples, finished on the device too; the outputs and the seconds."""
     device = inputs[0].device
     half = None if setting.precision == "float32" else getattr(torch, setting.precision)
     apply_layout(module, setting)
     module.zero_grad()  # gradients take their parameters' layout when they are new
     torch.manual_seed(0)  # the same dropout for every candidate
     started = time.perf_counter()
-    inputs = [_arranged(value, setting) for value in inputs]
+    inputs = [_arranged(value[:count], setting) for value in inputs]
     with torch.autocast(device.type, dtype=half) if half else nullcontext():
         outputs = module(*inputs)
-        value = loss(outputs, targets)
+        value = loss(outputs, targets[:count])
     value.backward()  # type: ignore[no-untyped-call]
     if device.type == "cuda":
         torch.cuda.synchronize(device)
