@@ -126,6 +126,24 @@ def test_cached_pixels_are_decoded_once(folder, monkeypatch):
     assert len(count) == 58
 
 
+def test_what_comes_once_is_not_kept_but_may_have_been(folder, monkeypatch):
+    from zoo.data import samples
+
+    count = []
+    real = samples.to_image
+    monkeypatch.setattr(samples, "to_image", lambda *arguments: count.append(1) or real(*arguments))
+    data = open_data(options(folder), SMALL)
+    once = gathered(data.batches("train", shuffle=False, once=True))
+    gathered(data.batches("train", once=True))
+    assert len(count) == 58
+    kept = gathered(data.batches("train", shuffle=False))
+    again = gathered(data.batches("train", shuffle=False, once=True))
+    assert len(count) == 87
+    for one, other, third in zip(once, kept, again, strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(one, third)
+
+
 def test_the_cache_may_be_filled_while_measuring(folder):
     data = open_data(options(folder, workers=0), SMALL)
     with torch.inference_mode():

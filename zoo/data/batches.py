@@ -83,13 +83,21 @@ class ImageBatches:
     """Batches of images or features: uint8 up to the device, then flipped where asked, and normalised there.
 
     Without random transforms of single images, threads decode ahead of the loop (and remember, where the fetcher
-    does); with them, persistent worker processes do.
+    does and these batches do not come `once`); with them, persistent worker processes do.
     """
 
     def __init__(
-        self, fetcher: Fetcher, order: Order, *, augmentation: str, device: torch.device, workers: int
+        self,
+        fetcher: Fetcher,
+        order: Order,
+        *,
+        augmentation: str,
+        device: torch.device,
+        workers: int,
+        once: bool = False,
     ) -> None:
         self.fetcher = fetcher
+        self._fetch = fetcher.once if once else fetcher
         self.order = order
         self.augmentation = augmentation
         self.device = device
@@ -136,14 +144,14 @@ class ImageBatches:
 
     def _by_threads(self, plan: Sequence[Indices]) -> Iterator[Sample]:
         if not self.workers:
-            yield from map(self.fetcher, plan)
+            yield from map(self._fetch, plan)
             return
         with ThreadPoolExecutor(self.workers) as pool:
-            ahead = collections.deque(pool.submit(self.fetcher, positions) for positions in plan[: self.workers + 1])
+            ahead = collections.deque(pool.submit(self._fetch, positions) for positions in plan[: self.workers + 1])
             try:
                 for positions in plan[self.workers + 1 :]:
                     yield ahead.popleft().result()
-                    ahead.append(pool.submit(self.fetcher, positions))
+                    ahead.append(pool.submit(self._fetch, positions))
                 while ahead:
                     yield ahead.popleft().result()
             finally:

@@ -63,11 +63,12 @@ class OpenData:
         stage: int = 0,
         rank: int = 0,
         world: int = 1,
+        once: bool = False,
     ) -> ImageBatches:
         """Batches of a part, one process's share. Training is shuffled and augmented by default, validation never.
 
         `batch_size` counts the samples of all `world` processes together; `stage` sets one train step's order apart
-        from another's.
+        from another's. With `once` decoded samples are not kept for a next epoch.
         """
         training = part == "train"
         size = batch_size or self.options.batch_size
@@ -77,7 +78,12 @@ class OpenData:
         augmentation = self.options.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
         return ImageBatches(
-            self._fetcher(part), order, augmentation=augmentation, device=torch.device(device), workers=workers
+            self._fetcher(part),
+            order,
+            augmentation=augmentation,
+            device=torch.device(device),
+            workers=workers,
+            once=once,
         )
 
     def _fetcher(self, part: Part) -> Fetcher:

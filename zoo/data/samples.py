@@ -130,7 +130,7 @@ class Fetcher:
     def __call__(self, positions: Sequence[int] | Indices) -> Sample:
         """(inputs, targets) of `positions`, stacked. Raises InputError naming every unreadable sample of the set."""
         if not self.remember:
-            return stack([self._load(position) for position in positions])
+            return self.once(positions)
         missing = [position for position in positions if not self._filled[position]]
         for position in missing:
             self._keep(position, self._load(position))
@@ -138,6 +138,16 @@ class Fetcher:
         assert self._targets is not None
         chosen = torch.as_tensor(np.asarray(positions))
         return self._inputs[chosen], self._targets[chosen]
+
+    @torch.inference_mode(False)
+    def once(self, positions: Sequence[int] | Indices) -> Sample:
+        """As a call, for samples that are not asked for again: keeps none."""
+        return stack([self._kept(position) or self._load(position) for position in positions])
+
+    def _kept(self, position: int) -> Sample | None:
+        if not self._filled[position] or self._inputs is None or self._targets is None:
+            return None
+        return self._inputs[position], self._targets[position]
 
     def _load(self, position: int) -> Sample:
         try:

@@ -98,7 +98,7 @@ class Run:
         """A small batch of validation inputs, as the model gets them."""
         if self.data is None:
             return None
-        batches = self.data.batches("validation", batch_size=2)
+        batches = self.data.batches("validation", batch_size=2, once=True)
         return cast(Tensor, next(batches.epoch(0)).inputs)
 
 

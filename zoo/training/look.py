@@ -133,7 +133,7 @@ def _described(values: Tensor) -> dict[str, Any]:
 
 def _samples(run: Run, options: Look) -> Tensor:
     batches = cast(OpenData, run.data).batches(
-        "validation", device=run.device, batch_size=options.samples, shuffle=False
+        "validation", device=run.device, batch_size=options.samples, shuffle=False, once=True
     )
     return cast(Tensor, next(batches.epoch(0)).inputs)
 

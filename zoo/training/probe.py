@@ -98,7 +98,7 @@ def head_inputs(
     cache = FeatureCache()
     kept: dict[Part, tuple[Tensor, Tensor]] = {}
     for part in PARTS:
-        images = data.batches(part, device=device, shuffle=False, augment=False)
+        images = data.batches(part, device=device, shuffle=False, augment=False, once=True)
         key = features_key(half.engine, data.parts[part], images, 0)
         (features,), targets = collect(half.engine, images, 0, key=key, cache=cache).everything()
         kept[part] = (features.to(device), targets.to(device))
@@ -116,7 +116,7 @@ def _captured(
     model.eval()
     try:
         with torch.no_grad():
-            for batch in data.batches(part, device=device, shuffle=False, augment=False).epoch(0):
+            for batch in data.batches(part, device=device, shuffle=False, augment=False, once=True).epoch(0):
                 model(batch.inputs)
                 targets.append(batch.targets)
     finally:

@@ -76,6 +76,16 @@ def test_second_run_takes_the_features_of_the_first(run, monkeypatch):
     assert losses(first) != losses(second)
 
 
+def test_pixels_are_not_kept_beside_their_features(run, monkeypatch):
+    from zoo.data import samples
+
+    kept = []
+    monkeypatch.setattr(samples.Fetcher, "_keep", lambda self, position, sample: kept.append(position))
+    run("all_but_head", {"epochs": 2, "lr": 0.01})
+    run("all_but_head", {"epochs": 1, "lr": 0.01}, "after_probe", steps=({"probe": None},))
+    assert not kept
+
+
 def test_changed_weights_or_data_are_not_served_stale_features(run):
     options = {"epochs": 1, "lr": 0.01, "precision": "float32"}
     run("all_but_head", options, "first")

@@ -132,7 +132,7 @@ def _same(trunk: fx.GraphModule, other: fx.GraphModule) -> bool:
 
 def example_batch(data: OpenData, device: torch.device) -> Tensor:
     """A few training inputs as the network gets them."""
-    batches = data.batches("train", device=device, batch_size=EXAMPLES, shuffle=False, augment=False)
+    batches = data.batches("train", device=device, batch_size=EXAMPLES, shuffle=False, augment=False, once=True)
     inputs: Tensor = next(batches.epoch(0)).inputs
     return inputs
 
@@ -162,7 +162,7 @@ def _kept(half: Half, data: OpenData, part: Part, share: Share, passes: int) -> 
     """Features of every sample of this process's share, one pass a view."""
     samples, cache = data.parts[part], FeatureCache()
     augmented = part == "train" and data.options.augmentation != "none"
-    images = _images(data, part, share, False, augment=augmented)
+    images = _images(data, part, share, False, augment=augmented, once=passes == 1)
     views = []
     for view in range(passes):
         key = features_key(half.engine, samples, images, view)
@@ -170,7 +170,9 @@ def _kept(half: Half, data: OpenData, part: Part, share: Share, passes: int) -> 
     return FeatureBatches(views, _order(data, part, share), share.device)
 
 
-def _images(data: OpenData, part: Part, share: Share, shuffle: bool | None, *, augment: bool) -> ImageBatches:
+def _images(
+    data: OpenData, part: Part, share: Share, shuffle: bool | None, *, augment: bool, once: bool = False
+) -> ImageBatches:
     return data.batches(
         part,
         device=share.device,
@@ -180,6 +182,7 @@ def _images(data: OpenData, part: Part, share: Share, shuffle: bool | None, *, a
         stage=share.stage,
         rank=share.rank,
         world=share.world,
+        once=once,
     )
 
 
