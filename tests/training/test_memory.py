@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from zoo.training.memory import freed_memory_kept
+from zoo.training.memory import freed_memory_kept, give_back_freed_memory
 
 BYTES = 1 << 27
 needs_glibc = pytest.mark.skipif(
@@ -37,12 +37,23 @@ def test_pages_are_fetched_once():
 
 
 @needs_glibc
+def test_pages_are_given_back_when_asked():
+    pages = BYTES // resource.getpagesize()
+    with freed_memory_kept(torch.device("cpu")):
+        faults(1)
+        give_back_freed_memory(torch.device("cpu"))
+        assert faults(1) >= pages
+
+
+@needs_glibc
 def test_a_failure_inside_ends_it_too():
     with pytest.raises(ValueError, match="inside"), freed_memory_kept(torch.device("cpu")):
         raise ValueError("inside")
     assert faults(2) >= 2 * BYTES // resource.getpagesize()
 
 
+@needs_glibc
 def test_other_devices_are_left_alone():
     with freed_memory_kept(torch.device("cuda")):
-        assert faults(2) >= 0
+        give_back_freed_memory(torch.device("cuda"))
+        assert faults(2) >= 2 * BYTES // resource.getpagesize()

@@ -24,11 +24,10 @@ LARGEST_THRESHOLD = 32 << 20  # where glibc's own, which grows with what is free
 def freed_memory_kept(device: torch.device) -> Iterator[None]:
     """For the time of the block; what is free afterwards goes back to the kernel. Elsewhere than on a CPU and with
     glibc it does nothing."""
-    libc = ctypes.CDLL(None) if device.type == "cpu" else None
-    if not hasattr(libc, "gnu_get_libc_version"):
+    libc = _glibc(device)
+    if libc is None:
         yield
         return
-    assert libc is not None
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, NEVER)
     try:
@@ -38,3 +37,15 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         libc.mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
         libc.mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_THRESHOLD)
         libc.malloc_trim(0)
+
+
+def give_back_freed_memory(device: torch.device) -> None:
+    """Once between two kinds of work: blocks of the first are of other sizes than the second one needs."""
+    libc = _glibc(device)
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc(device: torch.device) -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if device.type == "cpu" else None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None

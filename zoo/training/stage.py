@@ -19,6 +19,7 @@ from zoo.training.job import Job, arranged, fill
 from zoo.training.listener import Listener, Listeners
 from zoo.training.loop import Trainer
 from zoo.training.losses import logits, make_loss
+from zoo.training.memory import give_back_freed_memory
 from zoo.training.tensorboard import FOLDER, Curves, steps_done
 from zoo.training.trunk.boundary import UnsplittableError
 from zoo.training.trunk.prepare import Share, prepare
@@ -38,6 +39,7 @@ def train(run: Run, step: Step) -> None:
         fill(assembly.model.state_dict(), saved.model)  # the trunk is computed from it
     began = time.monotonic()
     job = _job(run, step, frozen)
+    give_back_freed_memory(run.device)
     preparation = time.monotonic() - began
     trainer = Trainer(job, run.state, _listener(run, step, resumed=saved is not None))
     if saved is not None:
