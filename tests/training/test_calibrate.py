@@ -1,12 +1,15 @@
 """Choosing a setting by timing: nothing is left changed, what is too far off is out, a choice is remembered."""
 
+import itertools
+
 import pytest
 import timm
 import torch
 from torch import nn
 
 from zoo.training import calibrate as module_under_test
-from zoo.training.calibrate import Setting, calibrate, candidates
+from zoo.training.calibrate import calibrate, candidates
+from zoo.training.setting import Setting
 from zoo.training.trunk.engine import native_bfloat16
 
 CPU = torch.device("cpu")
@@ -87,6 +90,27 @@ def test_a_busy_moment_does_not_decide(model, tmp_path, monkeypatch):
     found = run(model, tmp_path)
     assert str(found.setting) == "bfloat16 channels-last"
     assert found.timings["bfloat16 channels-last"] == 1.0
+
+
+@needs_bfloat16
+def test_a_busy_machine_is_timed_until_steps_repeat(model, tmp_path, monkeypatch):
+    """Other programs slow every step but a few, each by something else; on a quiet machine the same ends sooner."""
+    quiet = {"float32": 4.0, "float32 channels-last": 1.0, "bfloat16": 1.2, "bfloat16 channels-last": 4.0}
+    slowed = itertools.cycle([1.6, 1.8, 1.3, 1.5, 1.7, 1.0, 1.4])
+    steps = []
+    _pretend(monkeypatch, lambda count, setting: steps.append(setting) or quiet[str(setting)] * next(slowed))
+    assert str(run(model, tmp_path / "busy").setting) == "float32 channels-last"
+    busy = len(steps)
+    steps.clear()
+    slowed = itertools.cycle(1 + 0.1 * step for step in range(50))
+    wild = run(model, tmp_path / "wild")
+    assert not wild.settled
+    assert "on a busy machine, not remembered" in str(wild)
+    assert not run(model, tmp_path / "wild").remembered
+    steps.clear()
+    slowed = itertools.repeat(1.0)
+    assert str(run(model, tmp_path / "quiet").setting) == "float32 channels-last"
+    assert len(steps) < busy
 
 
 @needs_bfloat16

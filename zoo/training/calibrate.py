@@ -3,21 +3,17 @@
 Candidates are float32 and, where it is native, bfloat16 autocast, each with and without channels-last where the model
 has convolutions. One whose outputs are further than `OUTPUT_TOLERANCE` from float32's is out, however fast; of those as
 fast as each other the plainest is chosen. The choice is remembered per model, input size, device, processor and torch
-version under `$ZOO_CACHE`.
+version under `$ZOO_CACHE`, unless the machine was too busy for one.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from zoo.training.setting import Memory, Setting, apply_layout, key
 from zoo.training.trunk.engine import native_bfloat16
 
 OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
@@ -32,32 +29,24 @@ SAMPLES = 8  # of a batch are timed on a CPU: enough for the ratio, a fraction o
 LONG_ENOUGH = 0.15  # seconds a step: in a shorter one the casts of the weights weigh more than in a whole batch
 TIE = 1.03  # times the fastest one's seconds is as fast: below it the machine's noise decides
 WORTH_TIMING = 10.0  # seconds: a stage that takes less ends before a faster setting has paid for the search
-ROUNDS = 3
-PATIENCE = (3.0, 1.5)  # not timed further: what took this many times the best one's seconds at first, or later on
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a step is run: `precision` is "float32", "bfloat16" or "float16"."""
-
-    precision: str = "float32"
-    channels_last: bool = False
-
-    def __str__(self) -> str:
-        return self.precision + (" channels-last" if self.channels_last else "")
+ROUNDS = (3, 10)  # of every candidate: as many, and up to so many until its fastest step has come twice
+SAME = 1.05  # two steps that are no further apart are the same: what a busy machine adds is never twice the same
+PATIENCE = (3.0, 1.5)  # not timed further: what takes so many times the best one's seconds, once settled
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The chosen setting, each candidate's seconds for a step of a few samples, and what the choosing took.
 
-    The seconds of a candidate far behind after its first step are that step's: a bound.
+    The seconds of a candidate far behind after its first step are that step's: a bound. `settled` is False where none
+    of many steps took as long as another.
     """
 
     setting: Setting
     timings: dict[str, float]
     seconds: float
     remembered: bool = False
+    settled: bool = True
 
     def __str__(self) -> str:
         if self.remembered:
@@ -65,7 +54,8 @@ class Calibration:
         if not self.timings:
             return str(self.setting)
         listed = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in self.timings.items())
-        return f"{self.setting} (timed in {self.seconds:.1f} s: {listed})"
+        busy = "" if self.settled else " on a busy machine, not remembered"
+        return f"{self.setting} (timed in {self.seconds:.1f} s{busy}: {listed})"
 
 
 def candidates(module: nn.Module, device: torch.device, precision: str) -> list[Setting]:
@@ -102,7 +92,7 @@ def calibrate(
     if len(settings) == 1:
         apply_layout(module, settings[0])
         return Calibration(settings[0], {}, 0.0)
-    memory = _Memory(root, _key(module, inputs, settings))
+    memory = Memory(root, key(module, inputs, settings))
     setting = memory.recall(settings)
     if setting is not None:
         apply_layout(module, setting)
@@ -120,18 +110,13 @@ def calibrate(
         if enough > count:
             step = functools.partial(_step, module, inputs, targets, loss, enough)
             outputs, seconds = step(settings[0])
-        timings = _time_all(step, settings, outputs, seconds)
+        timings, settled = _time_all(step, settings, outputs, seconds)
     setting = next(one for one, seconds in timings.items() if seconds <= TIE * min(timings.values()))
     apply_layout(module, setting)
-    memory.remember(setting)
+    if settled:
+        memory.remember(setting)
     named = {str(candidate): seconds for candidate, seconds in timings.items()}
-    return Calibration(setting, named, time.perf_counter() - started)
-
-
-def apply_layout(module: nn.Module, setting: Setting) -> None:
-    """Put the module's four-dimensional parameters into the setting's memory layout, in place."""
-    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
-    module.to(memory_format=layout)  # type: ignore[call-overload]
+    return Calibration(setting, named, time.perf_counter() - started, settled=settled)
 
 
 def _time_all(
@@ -139,26 +124,33 @@ def _time_all(
     settings: Sequence[Setting],
     expected: Sequence[Tensor],
     seconds: float,
-) -> dict[Setting, float]:
-    """Seconds a step of every candidate whose outputs are close enough to the first one's.
+) -> tuple[dict[Setting, float], bool]:
+    """Seconds a step of every candidate whose outputs are close enough to the first one's, and whether they settled.
 
     The first one's outputs are `expected`, and it took `seconds`.
     """
-    timings = {settings[0]: seconds}
+    timings = {settings[0]: [seconds]}
     for setting in settings[1:]:  # in a first step kernels are chosen and compiled: its seconds are a bound
         got, seconds = step(setting)
         if _distance(expected, got) <= OUTPUT_TOLERANCE:
-            timings[setting] = seconds
-    patience, later = PATIENCE
-    for _ in range(ROUNDS):  # in turn, so that a machine that is busy for a moment slows no candidate alone
-        best = min(timings.values())
-        left = [setting for setting, known in timings.items() if known <= patience * best]
-        if len(left) == 1:
+            timings[setting] = [seconds]
+    least, most = ROUNDS
+    settled = True
+    for done in range(most):  # in turn, so that a machine that is busy for a moment slows no candidate alone
+        best = min(map(min, timings.values()))
+        left = [setting for setting, known in timings.items() if min(known) <= PATIENCE[_settled(known)] * best]
+        if len(left) == 1 or (done >= least and all(_settled(timings[setting]) for setting in left)):
             break
         for setting in left:
-            timings[setting] = min(timings[setting], step(setting)[1])
-        patience = later
-    return timings
+            timings[setting].append(step(setting)[1])
+    else:
+        settled = False
+    return {setting: min(known) for setting, known in timings.items()}, settled
+
+
+def _settled(seconds: Sequence[float]) -> bool:
+    fastest, *others = sorted(seconds)
+    return bool(others) and others[0] <= SAME * fastest
 
 
 def _step(
@@ -214,42 +206,3 @@ def _untouched(module: nn.Module, device: torch.device) -> Iterator[None]:
                     buffer.copy_(value)
             for parameter, gradient in gradients:
                 parameter.grad = gradient
-
-
-def _key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]) -> str:
-    """Everything the fastest setting depends on, as a digest."""
-    device = inputs[0].device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    parts = [
-        *(f"{n} {tuple(p.shape)} {p.requires_grad}" for n, p in module.named_parameters()),
-        *(str(tuple(value.shape[1:])) for value in inputs),
-        *(str(setting) for setting in settings),
-        f"{device.type} {name} {torch.get_num_threads()} {torch.__version__}",
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return platform.processor()
-
-
-class _Memory:
-    """Choices of earlier runs: one small JSON file a key, so that two runs never write over each other."""
-
-    def __init__(self, root: Path | None, key: str) -> None:
-        base = root or Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-        self.path = base / "calibration" / f"{key}.json"
-
-    def recall(self, allowed: Sequence[Setting]) -> Setting | None:
-        with suppress(OSError, ValueError, TypeError):
-            setting = Setting(**json.loads(self.path.read_text()))
-            return setting if setting in allowed else None
-        return None
-
-    def remember(self, setting: Setting) -> None:
-        with suppress(OSError):  # an unwritable cache costs the next run its seconds, nothing else
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(asdict(setting)))

@@ -13,13 +13,14 @@ from zoo.data.opening import OpenData
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.recipe.steps import Train
-from zoo.training.calibrate import Calibration, Setting, calibrate
+from zoo.training.calibrate import Calibration, calibrate
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged, fill
 from zoo.training.listener import Listener, Listeners
 from zoo.training.loop import Trainer
 from zoo.training.losses import logits, make_loss
 from zoo.training.memory import give_back_freed_memory
+from zoo.training.setting import Setting
 from zoo.training.tensorboard import FOLDER, Curves, steps_done
 from zoo.training.trunk.boundary import UnsplittableError
 from zoo.training.trunk.prepare import Share, prepare
