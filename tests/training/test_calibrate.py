@@ -37,6 +37,11 @@ def test_chooses_the_fastest_timed_setting(model, tmp_path):
     assert next(p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1).is_contiguous(memory_format=layout)
 
 
+def test_a_transformers_patches_do_not_ask_for_a_layout():
+    layouts = {setting.channels_last for setting in candidates(timm.create_model("test_vit"), CPU, "auto")}
+    assert layouts == {False}
+
+
 def test_model_and_generator_are_as_before(model, tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     inputs = (torch.randn(4, 3, 32, 32),)

@@ -1,9 +1,10 @@
 """Choosing precision and memory layout by timing: no rule fits all networks, so a few steps of each candidate decide.
 
 Candidates are float32 and, where it is native, bfloat16 autocast, each with and without channels-last where the model
-has convolutions. One whose outputs are further than `OUTPUT_TOLERANCE` from float32's is out, however fast; of those as
-fast as each other the plainest is chosen. The choice is remembered per model, input size, device, processor and torch
-version under `$ZOO_CACHE`, unless the machine was too busy for one.
+has convolutions, more than the one that cuts a transformer's patches. One whose outputs are further than
+`OUTPUT_TOLERANCE` from float32's is out, however fast; of those as fast as each other the plainest is chosen. The
+choice is remembered per model, input size, device, processor and torch version under `$ZOO_CACHE`, unless the machine
+was too busy for one.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ SAMPLES = 8  # of a batch are timed on a CPU: enough for the ratio, a fraction o
 LONG_ENOUGH = 0.15  # seconds a step: in a shorter one the casts of the weights weigh more than in a whole batch
 TIE = 1.03  # times the fastest one's seconds is as fast: below it the machine's noise decides
 WORTH_TIMING = 10.0  # seconds: a stage that takes less ends before a faster setting has paid for the search
-ROUNDS = (3, 10)  # of every candidate: as many, and up to so many until its fastest step has come twice
+ROUNDS = (2, 10)  # of every candidate: as many, and up to so many until its fastest step has come twice
 SAME = 1.05  # two steps that are no further apart are the same: what a busy machine adds is never twice the same
-PATIENCE = (3.0, 1.5)  # not timed further: what takes so many times the best one's seconds, once settled
+PATIENCE = (2.5, 1.5)  # not timed further: what takes so many times the best one's seconds, once settled
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def candidates(module: nn.Module, device: torch.device, precision: str) -> list[
     precisions = ["float32", "bfloat16"] if native_bfloat16(device) else ["float32"]
     if precision != "auto":
         precisions = [precision]
-    layouts = [False, True] if any(isinstance(part, nn.Conv2d) for part in module.modules()) else [False]
+    convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())
+    layouts = [False, True] if convolutions > 1 else [False]
     return [Setting(name, layout) for name in precisions for layout in layouts]
 
 
