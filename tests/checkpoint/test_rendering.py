@@ -7,6 +7,7 @@ from collections.abc import Callable
 from zoo.checkpoint.grouping import grouped, pattern, shared
 from zoo.checkpoint.moves import Target
 from zoo.checkpoint.plan import make_plan
+from zoo.checkpoint.rendering import render
 from zoo.checkpoint.rules import parse_rules
 
 
@@ -42,7 +43,7 @@ def test_a_plan_in_patterns(entries: Callable) -> None:
     )
     wanted = {f"b.{i}.qkv.{leaf}": (12,) for i in range(12) for leaf in ("weight", "bias")}
     target = Target(entries(wanted | {"fc.weight": (10, 4), "norm.weight": (4,), "norm.running_mean": (4,)}))
-    text = make_plan(entries(shapes), rules, target).render()
+    text = render(make_plan(entries(shapes), rules, target))
     assert text.splitlines() == [
         "moves       24 tensors, 0.0 MB: 24 copied, 0 made anew",
         "coverage    86.75% of the parameters (288 of 332 elements)",
@@ -66,14 +67,14 @@ def test_a_plan_in_patterns(entries: Callable) -> None:
 def test_long_lists_are_cut_and_verbose_shows_all(entries: Callable) -> None:
     shapes = {f"{chr(97 + a)}{chr(97 + b)}.weight": (1,) for a in range(10) for b in range(10)}
     rules = parse_rules([{"add_prefix": "x."}])
-    short = make_plan(entries(shapes), rules).render()
+    short = render(make_plan(entries(shapes), rules))
     assert len(short.splitlines()) == 32
     assert "and 70 more patterns (--verbose shows all)" in short
-    assert len(make_plan(entries(shapes), rules).render(verbose=True).splitlines()) == 101
+    assert len(render(make_plan(entries(shapes), rules), verbose=True).splitlines()) == 101
 
 
 def test_names_that_stay_are_counted(entries: Callable) -> None:
-    text = make_plan(entries({"a.weight": (2,), "b": (2,)}), parse_rules([{"cast": "float16"}])).render()
+    text = render(make_plan(entries({"a.weight": (2,), "b": (2,)}), parse_rules([{"cast": "float16"}])))
     assert "  2 names stay as they are, 2 of the tensors are cast" in text
 
 
@@ -81,6 +82,6 @@ def test_ties_and_new_rows_are_told(entries: Callable) -> None:
     rules = parse_rules(
         [{"tie": {"head": "embed"}}, {"adapt_classes": {"match": "^fc", "from": ["a", "b"], "to": ["b", "c"]}}]
     )
-    text = make_plan(entries({"embed": (2,), "fc.weight": (2, 3)}), rules).render()
+    text = render(make_plan(entries({"embed": (2,), "fc.weight": (2, 3)}), rules))
     assert "  head = embed (tied)" in text
     assert "initialised fc.weight: 1 of 2 rows, to mean: c" in text

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from zoo.checkpoint.atomic import write_all
-from zoo.checkpoint.sources import ByteRange
+from zoo.checkpoint.sources.source import ByteRange
 from zoo.errors import WorkError
 
 CHUNK = 1 << 20

@@ -16,6 +16,7 @@ from zoo.checkpoint.filling import fill, left_on_meta, target_of
 from zoo.checkpoint.moves import Mismatch, Target
 from zoo.checkpoint.plan import Plan, make_plan
 from zoo.checkpoint.remaps import Planned, Remap, plan_source
+from zoo.checkpoint.rendering import render
 from zoo.checkpoint.rules import Rule
 from zoo.checkpoint.sources import Source, open_source
 from zoo.checkpoint.tensors import entry, to_array, to_tensor
@@ -68,7 +69,7 @@ class LoadReport:
 
     def render(self, *, verbose: bool = False) -> str:
         head = [f"{self.location}: {self.kind}", *(f"note: {note}" for note in self.notes)]
-        return "\n".join([*head, self.plan.render(verbose=verbose)])
+        return "\n".join([*head, render(self.plan, verbose=verbose)])
 
 
 def load_into(

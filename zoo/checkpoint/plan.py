@@ -123,12 +123,6 @@ class Plan:
     def missing_buffers(self) -> list[str]:
         return [name for name in self.missing if self.target is not None and not self.target.is_parameter(name)]
 
-    def render(self, *, verbose: bool = False) -> str:
-        """The plan for people: a table of patterns, or with `verbose` every tensor."""
-        from zoo.checkpoint.rendering import render
-
-        return render(self, verbose=verbose)
-
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain data: the heart of `zoo convert --json`."""
         return {

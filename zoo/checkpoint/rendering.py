@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoo.checkpoint.grouping import grouped, pattern, shared, stem_and_leaf, with_leaves
 from zoo.checkpoint.header import BITS
 from zoo.checkpoint.operations import Cast
+from zoo.checkpoint.plan import percent
 
 if TYPE_CHECKING:
     from zoo.checkpoint.moves import Move
@@ -22,8 +23,6 @@ def render(plan: Plan, *, verbose: bool = False) -> str:
 
 
 def _totals(plan: Plan) -> Iterator[str]:
-    from zoo.checkpoint.plan import percent
-
     copied = sum(move.spans() is not None for move in plan.moves)
     size = sum(move.value.elements * BITS[move.dtype] // 8 for move in plan.moves)
     made = len(plan.moves) - copied

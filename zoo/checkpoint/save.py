@@ -12,10 +12,8 @@ import torch
 from zoo.checkpoint.atomic import atomic_file
 from zoo.checkpoint.copying import WriteBehind
 from zoo.checkpoint.header import Entry, encode_header, layout, tied_names
-from zoo.checkpoint.sources.source import TORCH_DTYPES
+from zoo.checkpoint.tensors import DTYPES
 from zoo.errors import InputError, Problem
-
-DTYPES = {getattr(torch, name): dtype for dtype, name in TORCH_DTYPES.items() if hasattr(torch, name)}
 
 
 def tied_aliases(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.checkpoint.header import Entry
-from zoo.checkpoint.save import DTYPES
 from zoo.checkpoint.sources.source import NUMPY_DTYPES, TORCH_DTYPES
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
+DTYPES = {getattr(torch, name): dtype for dtype, name in TORCH_DTYPES.items() if hasattr(torch, name)}
 _CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 

@@ -113,7 +113,9 @@ def _tell(made: Conversion, *, verbose: bool, as_json: bool) -> None:
         json.dump(made.as_dict(), sys.stdout, indent=1)
         print()
         return
-    lines = [f"{made.source}: {made.kind}", *made.planned.plan.render(verbose=verbose).splitlines()]
+    from zoo.checkpoint.rendering import render
+
+    lines = [f"{made.source}: {made.kind}", *render(made.planned.plan, verbose=verbose).splitlines()]
     if made.verification:
         lines.append(f"verified    {made.verification['message']}")
     if made.written:
