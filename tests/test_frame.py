@@ -24,6 +24,10 @@ def metadata(project):
     return read(project)["project"]
 
 
+def package(project):
+    return "zoo" if project == ROOT else project.name.replace("-", "_")
+
+
 def classified(project, prefix):
     """What a project's classifiers say after `prefix ::`."""
     texts = metadata(project)["classifiers"]
@@ -48,10 +52,9 @@ def test_six_distributions():
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name if path != ROOT else "zoo-kit")
 def test_every_distribution_has_its_licence_types_and_classifiers(project):
-    package = "zoo" if project == ROOT else project.name.replace("-", "_")
     assert (project / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
-    assert (project / package / "py.typed").read_bytes() == b""
-    assert read(project)["tool"]["setuptools"]["package-data"] == {package: ["py.typed"]}
+    assert (project / package(project) / "py.typed").read_bytes() == b""
+    assert read(project)["tool"]["setuptools"]["package-data"] == {package(project): ["py.typed"]}
     own, core = metadata(project), metadata(ROOT)
     for key in ("version", "license", "license-files", "authors", "requires-python"):
         assert own[key] == core[key], key
@@ -98,6 +101,21 @@ def test_the_makefiles_comment_names_its_targets():
     phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE).group(1).split()
     assert re.findall(r"^# make (\S+) {3,}\S", MAKEFILE, re.MULTILINE) == phony
     for target in phony:
+        assert recipe(target), target
+
+
+def test_every_package_is_typed_and_measured():
+    tools = read(ROOT)["tool"]
+    packages = [package(project) for project in PROJECTS]
+    assert tools["coverage"]["run"]["source_pkgs"] == packages
+    assert [Path(path).name for path in tools["mypy"]["files"]] == packages
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_pages_name_targets_that_exist(page):
+    named = set(re.findall(r"(?:^    |`|\()make ([a-z-]+)", (ROOT / page).read_text(), re.MULTILINE))
+    assert "test" in named
+    for target in named:
         assert recipe(target), target
 
 
