@@ -104,7 +104,8 @@ def install(wheels, into):
     """The Python of a new virtual environment that holds the wheels."""
     venv.create(into, with_pip=True)
     python = into / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wheels, env=environment(into))
+    options = ("--quiet", "--disable-pip-version-check", "--no-compile")  # torch's 2,000 files need not all be compiled
+    run(python, "-m", "pip", "install", *options, *wheels, env=environment(into))
     run(python, "-m", "pip", "check", env=environment(into))
     return python
 
