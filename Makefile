@@ -1,8 +1,11 @@
-# make quickstart   makes .venv, installs zoo and its plugins, trains on real digits
-# make test         makes .venv with the test extras, runs the tests that take seconds
-# make test-all     the same with those that take longer
-# make lint         formatting, lints, types
-# make bench        the timings of docs/performance.md, as Markdown tables; two to three hours on an idle machine
+# make quickstart      makes .venv, installs zoo and its plugins, trains on real digits
+# make test            makes .venv with the test extras, runs the tests that take seconds
+# make test-all        the same with those that take longer
+# make coverage        the tests that take seconds, with the lines and branches that they miss (htmlcov/index.html)
+# make lint            formatting, lints, types
+# make release-check   wheels of all six distributions, installed into a fresh environment elsewhere and used there
+# make bench           the timings of docs/performance.md, as Markdown tables; two to three hours on an idle machine
+# make clean           removes .venv
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -10,7 +13,7 @@ BIN := .venv/bin
 PLUGINS := $(addprefix -e ,$(wildcard plugins/*))
 MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
-.PHONY: quickstart test test-all lint bench clean
+.PHONY: quickstart test test-all coverage lint release-check bench clean
 
 quickstart: .venv/installed
 	$(BIN)/zoo finetune recipes/quickstart.yaml
@@ -21,10 +24,16 @@ test: .venv/installed-for-tests
 test-all: .venv/installed-for-tests
 	$(BIN)/python -m pytest
 
+coverage: .venv/installed-for-tests
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term --cov-report=html
+
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+release-check: $(BIN)/python
+	$(BIN)/python .ci/release_check.py
 
 bench: .venv/installed-for-tests
 	$(BIN)/python -m pip install -qq -e ".[bench]"
