@@ -150,7 +150,7 @@ def test_7_a_wrapped_state_dict(vit: nn.Module, tmp_path: Path) -> None:
 def test_8_transposed_weights(write: Write) -> None:
     model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 7))
     state = model.state_dict()
-    path = write({name: tensor.T.contiguous() for name, tensor in state.items()})
+    path = write({name: tensor.t().contiguous() for name, tensor in state.items()})
     fresh = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 7))
     refused(fresh, path, "the other way round", r"transpose: ^0\.weight$")
     load_into(fresh, path, "transpose: weight$")

@@ -105,7 +105,7 @@ def test_constants_and_caches_are_no_hidden_state(monkeypatch):
 
 
 @pytest.mark.parametrize("make", [lambda: nn.utils.weight_norm(nn.Linear(4, 4)), lambda: nn.LSTM(4, 4)])
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings(r"ignore:`torch\.nn\.utils\.weight_norm` is deprecated:FutureWarning")
 def test_what_is_worked_out_from_parameters_is_no_hidden_state(make, monkeypatch):
     monkeypatch.setattr("zoo.model.traps.hidden.build", lambda *_, **__: assembled(make()))
     layer = make()
@@ -213,7 +213,6 @@ def test_an_input_that_does_not_fit_is_not_a_trap():
 @pytest.mark.parametrize(
     "name", ["timm/resnet18", "timm/vit_tiny_patch16_224", "timm/levit_128s", "torchvision/googlenet"]
 )
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_sound_networks_raise_no_alarm(name):
     assert find_traps(build(name, device="meta"), (2, 3, 224, 224)) == []
 

@@ -45,6 +45,11 @@ def test_losses_take_one_output_and_one_target() -> None:
     assert not {"TripletMarginLoss", "CTCLoss", "GaussianNLLLoss"} & set(names("losses"))
 
 
+def test_what_torch_has_deprecated_is_not_offered() -> None:
+    assert "NLLLoss2d" in vars(nn)
+    assert "NLLLoss2d" not in [*names("losses"), *names("modules"), *names("metrics")]
+
+
 def test_an_optimizer_whose_library_is_missing_says_so() -> None:
     with pytest.raises(InputError, match="bnbadam cannot be used here"):
         find("optimizers", "bnbadam")

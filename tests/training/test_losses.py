@@ -46,6 +46,7 @@ def test_shapes_that_do_not_fit_are_an_error():
         make_loss("mse", "regression")(torch.randn(6, 2), torch.randn(6, 1))
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss:UserWarning")  # of KLDivLoss
 def test_every_loss_on_offer_gives_a_number_with_a_gradient():
     for name in names("losses"):
         if name in ("LinearCrossEntropyLoss", "MultiLabelMarginLoss"):  # refused, see below

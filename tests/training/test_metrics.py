@@ -84,6 +84,7 @@ def test_the_first_metric_decides_and_knows_its_direction():
     assert not make_metrics(None, "regression", 1).higher_is_better
 
 
+@pytest.mark.filterwarnings("ignore:Metric `SpearmanCorrcoef` will save all targets:UserWarning")
 @pytest.mark.parametrize(
     ("names", "task", "message"),
     [

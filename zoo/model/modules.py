@@ -31,13 +31,14 @@ _NOT_BY_NAME = ("Module", "ModuleList", "ModuleDict", "ParameterList", "Paramete
 
 
 def torch_modules() -> dict[str, type[nn.Module]]:
-    """The torch.nn classes a recipe may name: those that run by themselves and know their shapes."""
+    """The torch.nn classes a recipe may name: those that run by themselves, know their shapes and will stay."""
     return {
         name: value
         for name, value in vars(nn).items()
         if isinstance(value, type)
         and issubclass(value, nn.Module)
         and name not in _NOT_BY_NAME
+        and "__deprecated__" not in vars(value)
         and not issubclass(value, nn.modules.lazy.LazyModuleMixin)
     }
 

@@ -98,11 +98,13 @@ def names(kind: str) -> list[str]:
 
 
 def _classes(module: str, base: str, without: tuple[str, ...] = ()) -> Iterator[tuple[str, type]]:
-    """The public classes of a module that derive from `base` (a dotted path)."""
+    """The public classes of a module that derive from `base` (a dotted path), but for those it has deprecated."""
     holder, _, attribute = base.rpartition(".")
     parent = getattr(importlib.import_module(holder), attribute)
     for name, value in vars(importlib.import_module(module)).items():
-        if isinstance(value, type) and issubclass(value, parent) and not name.startswith("_") and name not in without:
+        if not isinstance(value, type) or "__deprecated__" in vars(value):
+            continue
+        if issubclass(value, parent) and not name.startswith("_") and name not in without:
             yield name, value
 
 

@@ -193,6 +193,7 @@ def test_files_cut_short_anywhere(legacy, state, path):
             open_source(path)
 
 
+@pytest.mark.filterwarnings(r"ignore:`torch\.jit\.(script|save)` is deprecated:FutureWarning")
 def test_torchscript_archives_are_named(path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
     with pytest.raises(InputError, match="TorchScript archive"):

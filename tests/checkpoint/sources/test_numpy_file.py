@@ -43,14 +43,15 @@ def test_one_array(tmp_path):
 def test_jax_s_bfloat16(tmp_path):
     bits = torch.tensor([1.5, -2.0]).bfloat16().view(torch.uint16).numpy()
     np.savez(tmp_path / "a.npz", w=bits.view("V2"))
-    assert open_source(tmp_path / "a.npz").tensor("w").tolist() == [1.5, -2.0]
+    with open_source(tmp_path / "a.npz") as source:
+        assert source.tensor("w").tolist() == [1.5, -2.0]
 
 
 def test_what_safetensors_cannot_hold_is_left_out_and_told(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.ones(2), words=np.array(["x"]), wide=np.ones(2, "<c16"))
-    source = open_source(tmp_path / "a.npz")
-    assert list(source.entries) == ["a"]
-    assert ["'words'" in source.notes[0], "'wide'" in source.notes[1]] == [True, True]
+    with open_source(tmp_path / "a.npz") as source:
+        assert list(source.entries) == ["a"]
+        assert ["'words'" in source.notes[0], "'wide'" in source.notes[1]] == [True, True]
 
 
 def test_objects_are_refused(tmp_path):

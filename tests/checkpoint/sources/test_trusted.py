@@ -46,6 +46,7 @@ def test_a_safe_file_is_not_run_even_when_trusted(save, state, same, caplog):
     assert not caplog.text
 
 
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code:UserWarning")  # legacy files keep a class's source
 def test_classes_that_are_not_there(save, temporary, monkeypatch):
     gone = types.ModuleType("gone")
     gone.Net = type("Net", (nn.Linear,), {"__module__": "gone"})
