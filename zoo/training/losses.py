@@ -93,16 +93,3 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
 def _tensor(name: str, value: Any) -> Any:
     """Weights per class are tensors in torch and lists in YAML."""
     return torch.tensor(value, dtype=torch.float32) if name in ("weight", "pos_weight") and value is not None else value
-
-
-def logits(output: Any) -> Tensor:
-    """The prediction among what a network returns: a tensor, the first of several, or what is called logits."""
-    if isinstance(output, Tensor):
-        return output
-    if hasattr(output, "logits"):
-        return logits(output.logits)
-    if isinstance(output, dict) and "logits" in output:
-        return logits(output["logits"])
-    if isinstance(output, tuple | list) and output:
-        return logits(output[0])
-    raise InputError(f"the network returns {type(output).__name__}, in which there are no logits")

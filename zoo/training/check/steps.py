@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import cast
 
@@ -170,10 +171,10 @@ class Rehearsal:
         """Note an output that is not as wide as the data asks for, once a structure."""
         first = len(self.assembly.operations) not in self.runs
         run = self._shapes(path)
-        if run is None or not first or self.misfit or self.sample.outputs is None:
+        if run is None or not first or self.misfit:
             return
         wanted, columns = self.sample.outputs, run.output_shape[1:]
-        if columns == (wanted,) or (wanted == 1 and columns == ()):
+        if wanted is None or columns == (wanted,) or (wanted == 1 and columns == ()):
             return
         gives = " x ".join(str(size) for size in columns) or "one"
         what = "classes" if self.sample.context.task != "regression" else "values a target"
@@ -226,13 +227,16 @@ class Rehearsal:
         self.verdict.input_shape = self.sample.input_shape
         self.verdict.changes = changes(self.before, modules_of(self.assembly.model))
         if not self.verdict.stages and not self.misfit:  # nothing was trained, and yet it is saved
-            for trap in find_traps(self.assembly, self.sample.input_shape):
-                if trap.kind in ("hidden_state", "unregistered"):
-                    self._once(trap.problem(self.recipe.document.value(("model", "architecture"))))
+            with contextlib.suppress(InputError):  # what it returns matters to training alone
+                for trap in find_traps(self.assembly, self.sample.input_shape):
+                    if trap.kind in ("hidden_state", "unregistered"):
+                        self._once(trap.problem(self.recipe.document.value(("model", "architecture"))))
         run = None if self.misfit else self._shapes(("model", "architecture"))
         if run is None:
             return
-        self.verdict.output_shape, self.verdict.uncalled = run.output_shape, tuple(run.uncalled)
+        self.verdict.uncalled = tuple(run.uncalled)
+        with contextlib.suppress(InputError):
+            self.verdict.output_shape = run.output_shape
 
 
 def _speaks_of(names: tuple[str, ...], module: str) -> bool:
