@@ -53,10 +53,12 @@ class ModelOptions(Options):
     weights: str | None = None
     """A weights component, a tag of the architecture, `hf://ORG/REPO[/FILE]`, or a file (looked for beside the
     recipe, then in the current directory). Without it parameters are fresh."""
-    remap: str | list[Any] | None = None
-    """How the weights' names become the model's: rules, an installed remap, a file of rules, `OLD=NEW`, or `auto`."""
-    min_coverage: Fraction = 0.9
-    """The share of the parameters, outside a head that a step replaces, that the weights have to fill."""
+    remap: str | dict[str, Any] | list[Any] | None = None
+    """How the names in the file become the model's: one of these, or a list of them: a rule, an installed remap,
+    a file of rules, `OLD=NEW`, `auto`."""
+    min_coverage: Fraction = 1.0
+    """The share of the parameters, outside a head that a step replaces, that the weights have to fill, and of the file
+    that has to be used."""
 
 
 class DataOptions(Options):
@@ -190,10 +192,10 @@ class Load(Options):
 
     weights: str
     """A weights component, `hf://ORG/REPO[/FILE]`, or a file."""
-    remap: str | list[Any] | None = None
+    remap: str | dict[str, Any] | list[Any] | None = None
     """As in `model`."""
-    min_coverage: Fraction = 0.9
-    """The share of the parameters that the weights have to fill."""
+    min_coverage: Fraction = 1.0
+    """As in `model`."""
     strict_shapes: bool = True
     """Whether a tensor of another shape is an error; otherwise it is left out and reported."""
 
