@@ -105,7 +105,8 @@ class Train(Options):
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """The optimizer's own without it."""
     scheduler: SchedulerName | None = "cosine"
-    """How the learning rate falls, step by step; null keeps it."""
+    """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
+    torch.optim.lr_scheduler with its own arguments; null keeps it."""
     warmup: Annotated[float, Field(ge=0)] = 0
     """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
     loss: LossName = "auto"
