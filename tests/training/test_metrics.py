@@ -106,9 +106,7 @@ def test_one_metric_with_several_arguments_has_a_row_for_each():
     asked = ["f1", {"f1": {"average": "micro"}}, {"recall": {"average": "micro"}}]
     assert computed(asked, "classification", CLASSES) == {
         "f1": pytest.approx(functional.multiclass_f1_score(OUTPUTS, CLASSES, 4).item()),
-        "f1(average=micro)": pytest.approx(
-            functional.multiclass_f1_score(OUTPUTS, CLASSES, 4, average="micro").item()
-        ),
+        "f1(average=micro)": pytest.approx(functional.multiclass_f1_score(OUTPUTS, CLASSES, 4, average="micro").item()),
         "recall": pytest.approx(functional.multiclass_recall(OUTPUTS, CLASSES, 4, average="micro").item()),
     }
 

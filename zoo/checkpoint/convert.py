@@ -162,8 +162,11 @@ def _plan(source: Source, remap: Remap, target: Target | None, backwards: bool, 
     return Planned(plan, tuple(inverse), (*source.notes, *notes))
 
 
+_FIND_FIRST = "find them first: --remap auto --write-rules FILE, then --remap FILE --invert"
+
+
 def _no_match(*_: Any) -> Any:
-    raise InputError("what --remap auto finds cannot be inverted before it is found", suggestion="swap SRC and --to")
+    raise InputError("what --remap auto finds cannot be inverted before it is found", suggestion=_FIND_FIRST)
 
 
 def _cast(planned: Planned, source: Source, target: Target | None, dtype: str) -> Planned:

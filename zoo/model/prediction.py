@@ -32,7 +32,9 @@ def prediction(output: Any) -> Tensor:
         if len(given) == 1:
             return prediction(next(iter(given.values())))
         if given:
-            message = f"the model returns {len(given)} outputs ({listed(list(given))}), and none is called logits or out"
+            message = (
+                f"the model returns {len(given)} outputs ({listed(list(given))}), and none is called logits or out"
+            )
             raise InputError(message, suggestion=HINT)
     elif isinstance(output, tuple | list) and output:
         return prediction(output[0])

@@ -157,6 +157,8 @@ class Rehearsal:
         lines = [step.location.line for step in self.recipe.steps[: self.index] if step.kind == "freeze"]
         by = f": the freeze step in line {lines[-1]} leaves nothing" if lines else ""
         hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
+        if next(self.assembly.model.parameters(), None) is None:
+            by, hint = ": the model has no parameters", "remove the step"
         location = self.recipe.document.key(path)
         self.verdict.errors.append(Problem(f"train: there is nothing to train{by}", location, hint))
 
@@ -179,7 +181,11 @@ class Rehearsal:
         gives = " x ".join(str(size) for size in columns) or "one"
         what = "classes" if self.sample.context.task != "regression" else "values a target"
         message = f"{path[-1]}: the model gives {gives} outputs, the data has {wanted} {what}"
-        hint = "put swap_head: auto in front" if not run.uncalled else f"{run.uncalled[0]} is never called: wire it"
+        hint = "put swap_head: auto in front"
+        if len(columns) != 1:
+            hint = "let the network end in [b, k], for instance by pooling"
+        elif run.uncalled:
+            hint = f"{run.uncalled[0]} is never called: wire it"
         self.verdict.errors.append(Problem(message, self.recipe.document.key(path), hint))
 
     def _warn(self, path: Path, options: Train) -> None:
