@@ -119,7 +119,7 @@ def test_auxiliary_heads_are_frozen_as_the_hint_says(tmp_path: Path) -> None:
 def test_what_is_frozen_trains_again_as_the_hint_says() -> None:
     model = nn.Sequential(nn.Linear(3, 3))
     freeze(model, [""])
-    with pytest.raises(InputError, match="every parameter is frozen .*freeze: none"):
+    with pytest.raises(InputError, match=r"every parameter is frozen .*freeze: none"):
         parameter_groups(model, lr=0.1, weight_decay=0.0)
     freeze(model, [])
     assert parameter_groups(model, lr=0.1, weight_decay=0.0)

@@ -97,7 +97,7 @@ def resolve(
 
 
 def items(*remaps: Remap) -> list[Any]:
-    """What a user gave, one by one: of a remap that is one thing, that thing; of several remaps, one after the other."""
+    """What a user gave, one by one: a remap may be one thing or several, and remaps follow one another."""
     found: list[Any] = []
     for remap in remaps:
         if isinstance(remap, str | os.PathLike | Rule | Mapping):

@@ -1,4 +1,4 @@
-"""Which tensor of a model's output is its prediction: the one answer for checking, training, measuring and comparing."""
+"""Which tensor of a model's output is its prediction: one answer for check, training, measuring and comparing."""
 
 from __future__ import annotations
 
