@@ -112,11 +112,12 @@ class ArchitectureSource(Protocol):
 class Data:
     """What a dataset component returns.
 
-    `train` and `validation` are map-style datasets (`__len__`, `__getitem__`) of (image, target). An image is a
-    PIL image, a uint8 tensor [c, h, w], or a path to an image file; zoo decodes, transforms and normalises. With
-    `task` "features" the input is a float tensor taken as it is. A target is a class index, a float (vector) or a
-    multi-hot vector, as `task` says: "classification", "multilabel" or "regression". `validation` may be None: a
-    seeded part of `train` is then held out. `classes` are the class names by index.
+    `train` and `validation` are map-style datasets (`__len__`, `__getitem__`) of (input, target). With `inputs`
+    "image" an input is a PIL image, a uint8 tensor [c, h, w], or a path to an image file; zoo decodes, transforms and
+    normalises. With `inputs` "features" it is a float tensor of any shape, taken as it is. A target is what `task`
+    says: a class index ("classification"), a multi-hot vector ("multilabel"), a float or a vector of floats
+    ("regression"). `validation` may be None: a seeded part of `train` is then held out. `classes` are the class names
+    by index; without them they are called 0, 1, ….
     """
 
     train: Any
@@ -124,7 +125,6 @@ class Data:
     classes: Sequence[str] = ()
     task: str = "classification"
     inputs: str = "image"
-    description: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from zoo.checkpoint.plan import MIN_COVERAGE
 from zoo.checkpoint.remaps import Remap
 from zoo.model import build as building
 from zoo.model.pretrained import load_weights
@@ -16,7 +17,7 @@ def build(
     *,
     weights: str | None = None,
     remap: Remap = None,
-    min_coverage: float = 1.0,
+    min_coverage: float = MIN_COVERAGE,
     device: str | None = None,
     **arguments: Any,
 ) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,12 @@ from torch import nn
 
 import zoo
 from zoo.checkpoint.load import load_into
+from zoo.checkpoint.plan import MIN_COVERAGE
+from zoo.checkpoint.rules import parse_rules
 from zoo.checkpoint.sources import Source
 from zoo.errors import InputError, WorkError
+from zoo.model.pretrained import load_weights
+from zoo.recipe.steps import Load, ModelOptions
 
 
 class Qkv(nn.Module):
@@ -175,3 +180,23 @@ def test_the_report_is_plain_data_and_text(write: Callable[..., Path]) -> None:
     assert table["coverage"] == 1
     assert table["kind"] == "safetensors file"
     assert "coverage    100%" in report.render()
+
+
+def test_one_rule_is_a_remap_wherever_a_remap_is_taken(tmp_path: Path) -> None:
+    """A mapping, a text, a rule, a file by its path, or a list of them: in Python, in conversions and in recipes."""
+    state = {f"inner.{name}": tensor for name, tensor in zoo.build("tutorial/net_a").state_dict().items()}
+    torch.save(state, tmp_path / "inner.pth")
+    (tmp_path / "rules.yaml").write_text("- strip_prefix: inner.\n")
+    mapping = {"strip_prefix": "inner."}
+    for remap in (mapping, [mapping], "strip_prefix: inner.", tmp_path / "rules.yaml", *parse_rules([mapping])):
+        model = zoo.build("tutorial/net_a", weights=str(tmp_path / "inner.pth"), remap=remap)
+        assert load_into(model, tmp_path / "inner.pth", remap).coverage == 1
+        zoo.convert(tmp_path / "inner.pth", tmp_path / "out.safetensors", remap, to="tutorial/net_a")
+
+
+def test_one_least_coverage_for_all_who_do_not_ask_for_less() -> None:
+    signatures = [inspect.signature(function) for function in (load_into, load_weights, zoo.build)]
+    given = [signature.parameters["min_coverage"].default for signature in signatures]
+    given += [options.model_fields["min_coverage"].default for options in (ModelOptions, Load)]
+    assert given == [MIN_COVERAGE] * 5
+    assert MIN_COVERAGE == 1

@@ -171,7 +171,7 @@ def test_10_a_shallower_network_in_the_file(write: Write) -> None:
 def test_11_other_names_for_the_same_network(vit: nn.Module, write: Write) -> None:
     state = {name.replace("blocks.", "layer_").replace("norm", "ln"): t for name, t in vit.state_dict().items()}
     state = {f"x{name}": tensor for name, tensor in state.items()}
-    refused(timm.create_model("test_vit"), write(state), "try --remap auto")
+    refused(timm.create_model("test_vit"), write(state), "try the remap auto")
 
 
 def test_12_another_number_of_input_channels(vit: nn.Module, write: Write) -> None:

@@ -57,7 +57,7 @@ def test_below_the_floor_the_code_is_1_and_the_cause_is_told(zoo, source, tmp_pa
     done = zoo("convert", source, tmp_path / "out.safetensors", "--to", "timm/test_vit")
     assert done.code == 1
     assert "only 0% of the target's parameters would be filled; 100% is asked for" in done.err
-    assert r"add --remap '^encoder\.='" in done.err
+    assert r"add the rule '^encoder\.='" in done.err
     assert not (tmp_path / "out.safetensors").exists()
     done = zoo("convert", source, tmp_path / "out.safetensors", "--to", "timm/test_vit", "--json")
     assert done.code == 1

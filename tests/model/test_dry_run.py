@@ -166,8 +166,10 @@ def test_named_outputs_and_those_without_a_tensor():
     assert run.output_shape == (2, 3)
     assert run.outputs == {"loss": (), "logits": (2, 3)}
     assert dry_run(Two(lambda x: (x, [x[:1]])), (2, 4)).outputs == {"0": (2, 3), "1": (1, 3)}
-    with pytest.raises(InputError, match="there is no tensor"):
-        dry_run(Two(lambda x: None), (2, 4))
+    with pytest.raises(InputError, match="there is no prediction"):
+        _ = dry_run(Two(lambda x: None), (2, 4)).output_shape
+    with pytest.raises(InputError, match=r"2 outputs \(a, b\), and none is called logits or out"):
+        _ = dry_run(Two(lambda x: {"a": x, "b": x}), (2, 4)).output_shape
 
 
 def test_half_precision_and_shared_modules():

@@ -76,3 +76,67 @@ def test_places_exist_in_the_file(case: Case) -> None:
     for line, column in re.findall(rf"(?m)^{FILE}:(\d+):(\d+): ", case.expected):
         assert int(line) <= len(lines)
         assert int(column) <= len(lines[int(line) - 1]) + 1
+
+
+SAID = re.compile(rf"^{FILE}:(?P<line>\d+):(?P<column>\d+): (?P<message>.*) \((?P<hint>[^()]*)\)$")
+WORD = re.compile(r"""'[^']*'|"[^"]*"|[^\s,\]}:#]+""")
+
+
+@dataclass
+class Cure:
+    """A line of the corpus whose hint says what to type in the place it names."""
+
+    case: Case
+    line: int
+    column: int
+    message: str
+    typed: str
+
+    def __str__(self) -> str:
+        return f"{self.case.name}: {self.typed}"
+
+    def applied(self) -> str:
+        """The recipe with the wrong word replaced; a step that is rewritten takes the whole line."""
+        lines = self.case.recipe.split("\n")
+        before, after = lines[self.line - 1][: self.column - 1], lines[self.line - 1][self.column - 1 :]
+        step = self.typed.partition(": ")[0] + ":"
+        rest = "" if after.startswith(step) else WORD.sub("", after, count=1)
+        lines[self.line - 1] = before + self.typed + rest
+        return "\n".join(lines)
+
+
+def typed(hint: str) -> list[str]:
+    """What a hint offers to type in place of the wrong word; none where it names a place or a choice to make."""
+    if meant := re.fullmatch(r"did you mean (.+)\?", hint):
+        return re.split(", | or ", meant[1])
+    if "…" in hint or "..." in hint or "NAME" in hint:
+        return []
+    written = re.fullmatch(r"write (freeze: .+|[^\s,]+)( without quotes)?", hint)
+    return [written[1]] if written else []
+
+
+def cures() -> list[Cure]:
+    found = []
+    for case in cases():
+        for match in filter(None, map(SAID.match, case.expected.splitlines())):
+            place = int(match["line"]), int(match["column"])
+            found += [Cure(case, *place, match["message"], text) for text in typed(match["hint"])]
+    return found
+
+
+def test_most_kinds_of_hints_are_tried() -> None:
+    assert len(cures()) >= 40
+
+
+@pytest.mark.parametrize("cure", cures(), ids=str)
+def test_what_a_message_says_to_type_is_right(cure: Cure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(FILE).write_text(cure.applied())
+    try:
+        load_recipe(FILE, cure.case.overrides)
+    except InputError as error:
+        left = [
+            problem.message for problem in error.problems if problem.location and problem.location.line == cure.line
+        ]
+        assert cure.message not in left
+        assert not [said for said in left if f"is called {cure.typed!r}" in said], "the cure is a mistake"

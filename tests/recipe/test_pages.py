@@ -18,7 +18,7 @@ from zoo import registry
 from zoo.cli import run
 from zoo.recipe import components
 from zoo.recipe.load import Sections
-from zoo.recipe.named import LOSSES, METRICS, SCHEDULERS
+from zoo.recipe.named import LOSSES, METRICS, SCHEDULES
 from zoo.recipe.shorthand import first_parameter
 from zoo.recipe.signature import model_of, summary
 from zoo.recipe.steps import STEPS, DataOptions, ModelOptions
@@ -112,8 +112,14 @@ def shorthands_table() -> str:
 
 def names_table() -> str:
     rows = ["| written | stands for |", "|---|---|"]
-    rows += [f"| `{short}` | `{full}` |" for short, full in (LOSSES | SCHEDULERS).items()]
+    rows += [f"| `{short}` | `{full}` |" for short, full in LOSSES.items()]
     return "\n".join([*rows, f"| {', '.join(f'`{name}`' for name in METRICS)} | metrics, by the data's task |"]) + "\n"
+
+
+def schedules_table() -> str:
+    rows = ["| written | made with | moves every | without arguments |", "|---|---|---|---|"]
+    rows += [f"| `{name}` | `{full}` | {unit} | {text} |" for name, (full, unit, text) in SCHEDULES.items()]
+    return "\n".join(rows) + "\n"
 
 
 MAKERS: dict[str, Callable[[], str]] = {
@@ -126,6 +132,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "datasets": lambda: components_table("datasets"),
     "shorthands": shorthands_table,
     "names": names_table,
+    "schedules": schedules_table,
 }
 
 

@@ -9,11 +9,11 @@ from torch import nn
 
 from zoo.training import calibrate as module_under_test
 from zoo.training.calibrate import calibrate, candidates
+from zoo.training.devices import bfloat16_is_native
 from zoo.training.setting import Setting
-from zoo.training.trunk.engine import native_bfloat16
 
 CPU = torch.device("cpu")
-needs_bfloat16 = pytest.mark.skipif(not native_bfloat16(CPU), reason="this processor has no bfloat16 of its own")
+needs_bfloat16 = pytest.mark.skipif(not bfloat16_is_native(CPU), reason="this processor has no bfloat16 of its own")
 
 
 @pytest.fixture

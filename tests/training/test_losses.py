@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from zoo.errors import InputError
 from zoo.recipe.named import names
-from zoo.training.losses import logits, make_loss
+from zoo.training.losses import make_loss
 
 
 def test_the_tutorials_numbers():
@@ -95,12 +95,3 @@ def test_parts_of_a_step_add_up_to_the_whole(given, summed):
 def test_mistakes_are_explained(given, smoothing, message):
     with pytest.raises(InputError, match=message):
         make_loss(given, "classification", label_smoothing=smoothing)
-
-
-def test_logits_among_what_networks_return():
-    tensor = torch.randn(2, 3)
-    named = type("Output", (), {"logits": tensor})()
-    for output in (tensor, (tensor, None), [tensor], {"logits": tensor}, named, (named, 1)):
-        assert logits(output) is tensor
-    with pytest.raises(InputError, match="the network returns str"):
-        logits("nothing")

@@ -11,6 +11,7 @@ import torchmetrics
 from torch.nn import functional as F
 
 from zoo.errors import InputError
+from zoo.recipe.named import names
 from zoo.training.metrics import make_metrics
 
 torch.manual_seed(0)
@@ -99,3 +100,23 @@ def test_the_first_metric_decides_and_knows_its_direction():
 def test_mistakes_are_found_at_once(names, task, message):
     with pytest.raises(InputError, match=message):
         make_metrics(names, task, 4)
+
+
+def test_one_metric_with_several_arguments_has_a_row_for_each():
+    functional = torchmetrics.functional.classification
+    asked = ["f1", {"f1": {"average": "micro"}}, {"recall": {"average": "micro"}}]
+    assert computed(asked, "classification", CLASSES) == {
+        "f1": pytest.approx(functional.multiclass_f1_score(OUTPUTS, CLASSES, 4).item()),
+        "f1(average=micro)": pytest.approx(functional.multiclass_f1_score(OUTPUTS, CLASSES, 4, average="micro").item()),
+        "recall": pytest.approx(functional.multiclass_recall(OUTPUTS, CLASSES, 4, average="micro").item()),
+    }
+
+
+@pytest.mark.parametrize("twice", [["f1", "f1"], [{"f1": {"average": "micro"}}] * 2])
+def test_a_metric_asked_for_twice_is_a_mistake(twice):
+    with pytest.raises(InputError, match=r"the metric 'f1.*' is asked for twice \(remove one of them\)"):
+        make_metrics(["accuracy", *twice], "classification", 4)
+
+
+def test_no_metric_takes_the_place_of_the_loss():
+    assert "loss" not in names("metrics")

@@ -91,6 +91,24 @@ def test_closed_forms():
     assert whole({"plateau": {"patience": 1, "factor": 0.3}}) == pytest.approx(best)
 
 
+def test_torchs_own_classes_move_once_an_epoch_and_zoos_schedules_span_the_training():
+    """The units that the page of recipes promises, in rates per optimizer step."""
+    epochs = [k // PER_EPOCH for k in range(STEPS)]
+    assert whole("CosineAnnealingLR") == pytest.approx([0.1 * (1 + math.cos(math.pi * k / EPOCHS)) for k in epochs])
+    half = [0.1 * (1 + math.cos(math.pi * min(k, 12) / 12)) for k in range(13)]
+    assert whole({"cosine": {"T_max": 12}})[:13] == pytest.approx(half, abs=1e-12)
+    assert whole("LinearLR") == pytest.approx([0.2 * (1 / 3 + 2 / 3 * min(k, 5) / 5) for k in epochs])
+    assert whole("PolynomialLR") == pytest.approx([0.2 * (1 - min(k, 5) / 5) for k in epochs])
+    assert whole("polynomial") == pytest.approx([0.2 * (1 - k / STEPS) for k in range(STEPS)])
+    assert whole({"step": {"step_size": 2}}) == whole({"StepLR": {"step_size": 2}})
+    assert whole({"exponential": {"gamma": 0.5}}) == whole({"ExponentialLR": {"gamma": 0.5}})
+
+
+def test_a_one_cycle_given_in_epochs_keeps_its_length():
+    longer = {"OneCycleLR": {"epochs": 12, "steps_per_epoch": PER_EPOCH}}
+    assert whole(longer) == whole({"OneCycleLR": {"total_steps": 48}}) != whole("OneCycleLR")
+
+
 def test_warmup_rises_in_a_line_and_hands_over():
     rates = whole("cosine", warmup=4)
     assert rates[:4] == pytest.approx([0.2 * k / 5 for k in (1, 2, 3, 4)])

@@ -36,7 +36,9 @@ def _prefix(missing: Mapping[str, tuple[int, ...]], left: Mapping[str, tuple[int
         if 2 * count >= min(len(missing), len(left)):
             rule = f"^{re.escape(text)}=" if extra else f"^={text}"
             told = "carry" if extra else "lack"
-            return [f"{count:,} names {told} the prefix {text!r}: add --remap '{rule}'"]
+            return [
+                f"{count:,} names {told} the prefix {text!r}: add the rule '{rule}' (--remap, or remap: in a recipe)"
+            ]
     return []
 
 
@@ -67,7 +69,7 @@ def _same_shapes(missing: Mapping[str, tuple[int, ...]], left: Mapping[str, tupl
     if share >= 0.6:
         yield (
             f"{percent(share)} of the missing tensors have the shape of one left over: the names differ, the network "
-            "may be the same; try --remap auto, or a named remap (zoo list --kind remaps)"
+            "may be the same; try the remap auto, or an installed one (zoo list --kind remaps)"
         )
     elif share < 0.3 and len(missing) > 3:
         yield "names and shapes have little in common: the file belongs to another architecture"

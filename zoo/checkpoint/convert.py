@@ -16,7 +16,7 @@ from zoo.checkpoint.atomic import atomic_file, write_all
 from zoo.checkpoint.claims import check_claims
 from zoo.checkpoint.moves import Target
 from zoo.checkpoint.operations import Cast
-from zoo.checkpoint.plan import Plan, make_plan
+from zoo.checkpoint.plan import MIN_COVERAGE, Plan, make_plan
 from zoo.checkpoint.remaps import Match, Planned, Remap, classes_of, plan_source, resolve
 from zoo.checkpoint.rules import check_inverse, dump_rules, invert, parse_rules
 from zoo.checkpoint.sources import Source, open_source
@@ -102,7 +102,7 @@ def convert(
         remap: rules, rule files, plugins' remaps, `auto`, inline rules, in order.
         towards: the architecture to fill; the file then rebuilds with `zoo.load`.
         dtype: cast floating-point tensors at the end.
-        min_coverage: the least coverage (see `Plan.problems`); 1.0 with `towards`, else 0.
+        min_coverage: the least coverage (see `Plan.problems`), all without it.
         invert_rules: run the rules backwards.
         dry_run: plan only.
         write_rules: save the rules that were used or found as YAML.
@@ -115,7 +115,7 @@ def convert(
     Raises InputError for what cannot be read, planned or written to, WorkError where carrying it out fails.
     """
     _check_destination(destination, dry_run)
-    floor = min_coverage if min_coverage is not None else (1.0 if towards else 0.0)
+    floor = MIN_COVERAGE if min_coverage is None else min_coverage  # without `towards` there is nothing to cover
     target = towards.target if towards else None
     with open_source(os.fspath(source), trust_pickle=trust_pickle, key=key) as opened:
         planned = _plan(opened, remap, target, invert_rules, match)
@@ -162,8 +162,11 @@ def _plan(source: Source, remap: Remap, target: Target | None, backwards: bool, 
     return Planned(plan, tuple(inverse), (*source.notes, *notes))
 
 
+_FIND_FIRST = "find them first: --remap auto --write-rules FILE, then --remap FILE --invert"
+
+
 def _no_match(*_: Any) -> Any:
-    raise InputError("what --remap auto finds cannot be inverted before it is found", suggestion="swap SRC and --to")
+    raise InputError("what --remap auto finds cannot be inverted before it is found", suggestion=_FIND_FIRST)
 
 
 def _cast(planned: Planned, source: Source, target: Target | None, dtype: str) -> Planned:

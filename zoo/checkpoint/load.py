@@ -14,7 +14,7 @@ from zoo.checkpoint.claims import check_claims
 from zoo.checkpoint.expression import evaluate
 from zoo.checkpoint.filling import fill, left_on_meta, target_of
 from zoo.checkpoint.moves import Mismatch, Target
-from zoo.checkpoint.plan import Plan, make_plan
+from zoo.checkpoint.plan import MIN_COVERAGE, Plan, make_plan
 from zoo.checkpoint.remaps import Planned, Remap, plan_source
 from zoo.checkpoint.rendering import render
 from zoo.checkpoint.rules import Rule
@@ -77,7 +77,7 @@ def load_into(
     location: str | Path,
     remap: Remap = None,
     *,
-    min_coverage: float = 1.0,
+    min_coverage: float = MIN_COVERAGE,
     strict_shapes: bool = True,
     ignore: Iterable[str] = (),
     classes: Sequence[str] = (),

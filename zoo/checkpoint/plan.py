@@ -21,6 +21,10 @@ from zoo.checkpoint.rules import Claim, Rule, Surroundings, run
 from zoo.checkpoint.rules.base import one_tensor
 from zoo.errors import Problem, listed
 
+MIN_COVERAGE = 1.0
+"""What every load and every conversion to an architecture asks for: all of it, outside a head that is replaced. Less
+is accepted only where somebody says so (`min_coverage`)."""
+
 SHOWN = 3  # names that a message lists
 
 
@@ -97,7 +101,7 @@ class Plan:
         used = sum(move.value.elements for move in self.moves if move.dtype in FLOATING)
         return used / (used + unused) if used + unused else 1.0
 
-    def problems(self, min_coverage: float = 0.0) -> list[Problem]:
+    def problems(self, min_coverage: float = MIN_COVERAGE) -> list[Problem]:
         """Why this plan should not be carried out when `min_coverage` is asked for; empty where all is well."""
         found = []
         if not self.moves:

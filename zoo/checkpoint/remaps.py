@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from zoo.checkpoint.rules import RULES, Rule, load_rules, parse_rules, run
 from zoo.checkpoint.sources import Source
 from zoo.errors import InputError, Location, ZooError
 
-Remap = str | Rule | Mapping[str, Any] | Sequence[Any] | None
+Remap = str | os.PathLike[str] | Rule | Mapping[str, Any] | Sequence[Any] | None
 """A rule file, a plugin's remap, `auto`, an inline rule, a rule, or several of these in order."""
 
 Match = Callable[[Mapping[str, Entry], Mapping[str, Entry]], tuple[Sequence[Mapping[str, Any]], Sequence[str]]]
@@ -95,13 +96,15 @@ def resolve(
     return rules, notes
 
 
-def items(remap: Remap) -> list[Any]:
-    """What a user gave, one by one."""
-    if remap is None:
-        return []
-    if isinstance(remap, str | Rule | Mapping):
-        return [remap]
-    return list(remap)
+def items(*remaps: Remap) -> list[Any]:
+    """What a user gave, one by one: a remap may be one thing or several, and remaps follow one another."""
+    found: list[Any] = []
+    for remap in remaps:
+        if isinstance(remap, str | os.PathLike | Rule | Mapping):
+            found.append(os.fspath(remap) if isinstance(remap, os.PathLike) else remap)
+        elif remap is not None:
+            found += list(remap)
+    return found
 
 
 def _rules(item: Any, location: Location | None) -> list[Rule]:

@@ -34,7 +34,10 @@ def command(
     from_argument: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of --from.")] = None,
     dtype: Annotated[Text, typer.Option(metavar="D", help="Cast floating-point tensors: bfloat16, float32, …")] = None,
     min_coverage: Annotated[
-        float | None, typer.Option(metavar="F", min=0, max=1, help="The least share filled; 1 with --to, else 0.")
+        float | None,
+        typer.Option(
+            metavar="F", min=0, max=1, help="The least share of --to filled, and of SRC used; all without it."
+        ),
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Run --from and --to on one batch and compare.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,

@@ -109,14 +109,11 @@ def machine() -> Report:
 
 
 def bfloat16() -> str:
-    """Where bfloat16 is computed in hardware."""
-    import torch
+    """Whether the device that `auto` chooses computes in bfloat16 by itself."""
+    from zoo.training.devices import bfloat16_is_native, choose_device
 
-    if torch.cuda.is_available():
-        return "fast on cuda" if torch.cuda.is_bf16_supported(including_emulation=False) else "emulated on cuda"
-    with contextlib.suppress(AttributeError, RuntimeError):  # the operator is not part of torch's stable surface
-        return "fast on cpu" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "emulated on cpu, and slow"
-    return "unknown"
+    device = choose_device()
+    return f"fast on {device.type}" if bfloat16_is_native(device) else f"emulated on {device.type}, and slow"
 
 
 def caches() -> dict[str, Path]:

@@ -14,11 +14,12 @@ from zoo.api import Context, Data, Preprocessing
 from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
 from zoo.data.samples import Fetcher, Samples
-from zoo.errors import InputError, WorkError, ZooError
+from zoo.errors import InputError, WorkError, ZooError, any_of
 from zoo.recipe.steps import DataOptions
 
 Part = Literal["train", "validation"]
 TASKS = ("classification", "multilabel", "regression")
+INPUTS = ("image", "features")
 MOST_WORKERS = 8
 CACHE_SHARE = 0.25  # of the memory that is free when the data is opened
 
@@ -143,8 +144,10 @@ def _call(options: DataOptions) -> Data:
         raise WorkError(f"data set {options.source} cannot be opened: {type(error).__name__}: {error}") from error
     if not isinstance(data, Data):
         raise InputError(f"data set {options.source} gave a {type(data).__name__}, not zoo.api.Data")
-    if data.task not in TASKS:
-        raise InputError(f"data set {options.source} has the unknown task {data.task!r}", suggestion=f"one of {TASKS}")
+    for word, value, known in (("task", data.task, TASKS), ("inputs", data.inputs, INPUTS)):
+        if value not in known:
+            message = f"data set {options.source} has the unknown {word} {value!r}"
+            raise InputError(message, suggestion=f"its code may give {any_of(known)}")
     return data
 
 

@@ -43,15 +43,15 @@ def image_folder(path: str) -> Data:
     train, validation = _part(root, TRAIN), _part(root, VALIDATION)
     if train is None:
         classes = _class_folders(root)
-        return Data(_samples(root, classes), classes=classes, description=f"{root}")
+        return Data(_samples(root, classes), classes=classes)
     classes = _class_folders(train)
     if validation is None:
-        return Data(_samples(train, classes), classes=classes, description=f"{train}")
+        return Data(_samples(train, classes), classes=classes)
     if strange := sorted(set(_class_folders(validation)) - set(classes)):
         message = f"{validation}: class {{!r}} does not occur in {train}"
         raise InputError(Problem(message.format(name), None, did_you_mean(name, classes)) for name in strange)
     held_out = _samples(validation, _class_folders(validation), classes)
-    return Data(_samples(train, classes), held_out, classes=classes, description=f"{train} and {validation.name}")
+    return Data(_samples(train, classes), held_out, classes=classes)
 
 
 def csv(
@@ -83,7 +83,7 @@ def csv(
             raise InputError(problems)
         return ListedSamples([str(row.image) for row in table], targets)
 
-    return Data(samples(rows), samples(held_out) if held_out else None, classes=classes, task=kind, description=path)
+    return Data(samples(rows), samples(held_out) if held_out else None, classes=classes, task=kind)
 
 
 def _folder(path: str) -> Path:

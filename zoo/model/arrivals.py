@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 
@@ -9,9 +10,10 @@ from torch import nn
 
 from zoo.api import Context
 from zoo.errors import InputError
-from zoo.model.dry_run import BATCH, Pass, attempt, input_shape, named_shapes
+from zoo.model.dry_run import BATCH, Pass, attempt, input_shape
 from zoo.model.infer import Place
 from zoo.model.paths import get_module
+from zoo.model.prediction import prediction
 from zoo.model.trace import Shape
 from zoo.model.wiring import runs_in_order
 
@@ -50,9 +52,10 @@ class Arrivals:
         return self._known(path, self._left(get_module(self.model, path)))
 
     def output(self) -> Shape | None:
-        """The main output's shape, None when no likely input goes through."""
-        shapes = named_shapes(self.furthest.output) if self.furthest.error is None else {}
-        return shapes.get("logits", next(iter(shapes.values()), None))
+        """The prediction's shape, None when no likely input goes through or the output leaves open which it is."""
+        with contextlib.suppress(InputError):
+            return tuple(prediction(self.furthest.output).shape) if self.furthest.error is None else None
+        return None
 
     def replacing(self, path: str) -> Place:
         """The place of the module at `path`, for one that replaces it."""

@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import (
 
 from zoo.api import Preprocessing
 from zoo.errors import InputError, WorkError
+from zoo.model.prediction import prediction
 from zoo.model.stand_ins import call_with
 from zoo.model.trace import Shape, Trace, tensors_in
 
@@ -47,7 +48,7 @@ class UndecidedError(WorkError):
 class DryRun:
     """What a forward pass in evaluation mode looks like.
 
-    `output_shape` is that of the main output (logits), `outputs` has all of them by name or index. `shapes` maps a
+    `output` is what the model gave, without values; `outputs` has the shapes in it by name or index. `shapes` maps a
     module's path to the shapes of its first tensor input and first tensor output, the batch dimension included.
     `uncalled` are the top-most modules with parameters or buffers that forward never uses; those it uses in training
     mode alone (auxiliary heads) stand in `training_only`. `order` has the paths in the order they were called; `way`
@@ -55,13 +56,18 @@ class DryRun:
     """
 
     input_shape: Shape
-    output_shape: Shape
+    output: Any = field(repr=False)
     outputs: dict[str, Shape]
     shapes: dict[str, tuple[Shape | None, Shape | None]]
     uncalled: list[str]
     training_only: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
     way: str = "meta"
+
+    @property
+    def output_shape(self) -> Shape:
+        """[b, …] of the prediction. Raises InputError where the output leaves open which tensor that is."""
+        return tuple(prediction(self.output).shape)
 
 
 def input_shape(preprocessing: Preprocessing) -> Shape:
@@ -80,11 +86,8 @@ def dry_run(model: nn.Module, shape: Shape | Preprocessing) -> DryRun:
     done = attempt(model, size)
     if done.error is not None:
         raise done.error
-    outputs, trace = named_shapes(done.output), done.trace
-    if not outputs:
-        raise InputError(f"the model gives {type(done.output).__name__}, in which there is no tensor")
-    main = "logits" if "logits" in outputs else next(iter(outputs))
-    run = DryRun(size, outputs[main], outputs, trace.shapes, trace.unused(), order=trace.order, way=done.way)
+    trace, outputs = done.trace, named_shapes(done.output)
+    run = DryRun(size, done.output, outputs, trace.shapes, trace.unused(), order=trace.order, way=done.way)
     if run.uncalled:
         _move_training_only(model, run)
     return run

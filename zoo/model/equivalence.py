@@ -24,8 +24,9 @@ from zoo.model.assembly import Assembly
 from zoo.model.causes import all_settings
 from zoo.model.dry_run import attempt
 from zoo.model.paths import get_module
+from zoo.model.prediction import prediction
 from zoo.model.randomise import randomise
-from zoo.model.recording import Recording, main_output, record
+from zoo.model.recording import Recording, record
 from zoo.model.verify import compare_recorded, module_pairs
 
 ODD = 129  # 2**7 + 1: halved with padding it stays odd, so that TensorFlow's and PyTorch's padding are the same
@@ -113,7 +114,7 @@ def _unseen(model: nn.Module, inputs: Tensor, error: float) -> tuple[str, ...]:
     """Parameters of which a change as large as themselves would not show in the outputs above `error`."""
     parameters = dict(model.named_parameters())
     with torch.enable_grad():
-        output = main_output(model.eval()(inputs))
+        output = prediction(model.eval()(inputs))
         direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)) / output.numel() ** 0.5
         found = torch.autograd.grad((output * direction).sum(), list(parameters.values()), allow_unused=True)
     least = SEEN * max(error, 1e-9) * output.detach().abs().max()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from zoo import registry
 from zoo.api import Weights
 from zoo.checkpoint.load import LoadReport, load_into
-from zoo.checkpoint.remaps import Remap
+from zoo.checkpoint.plan import MIN_COVERAGE
+from zoo.checkpoint.remaps import Remap, items
 from zoo.checkpoint.sources import open_source
 from zoo.errors import InputError, did_you_mean
 from zoo.model.assembly import Assembly
@@ -51,7 +52,7 @@ def load_weights(
     weights: str | Weights,
     remap: Remap = None,
     *,
-    min_coverage: float = 0.9,
+    min_coverage: float = MIN_COVERAGE,
     ignore: Iterable[str] = (),
     ignore_head: bool = False,
     trust_pickle: bool = False,
@@ -61,7 +62,7 @@ def load_weights(
     Args:
         weights: a name (see `find_weights`) or what it stands for.
         remap: rules behind those of the weights themselves.
-        min_coverage: see `load_into`; 0.9 outside what is ignored.
+        min_coverage: see `load_into`.
         ignore: module paths that need not be filled.
         ignore_head: ignore the classifier too, as it is about to be swapped.
 
@@ -74,7 +75,7 @@ def load_weights(
     report = load_into(
         assembly.model,
         found.location,
-        [*_several(found.remap), *_several(remap)],
+        items(found.remap, remap),
         min_coverage=min_coverage,
         ignore=paths,
         classes=assembly.classes,
@@ -94,12 +95,6 @@ def load_weights(
         "source": found.source,
     }
     return report
-
-
-def _several(remap: Remap) -> Sequence[Any]:
-    if remap is None:
-        return ()
-    return [remap] if isinstance(remap, str | Mapping) else list(remap)  # type: ignore[arg-type]
 
 
 def _check_architecture(weights: Weights, assembly: Assembly) -> None:

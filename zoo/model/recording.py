@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from zoo.model.prediction import prediction
 from zoo.model.trace import tensors_in
 
 SHAPING = frozenset(
@@ -109,16 +110,10 @@ def record(model: nn.Module, inputs: Tensor, paths: Iterable[str]) -> Recording:
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad(), recorder:
-            recorder.recording.output = main_output(model.eval()(inputs))
+            recorder.recording.output = prediction(model.eval()(inputs))
     finally:
         for module, mode in modes.items():
             module.training = mode
         for hook in hooks:
             hook.remove()
     return recorder.recording
-
-
-def main_output(output: Any) -> Tensor:
-    """The logits of an output: the field of that name, else the first tensor."""
-    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    return found if isinstance(found, Tensor) else next(tensors_in(output))

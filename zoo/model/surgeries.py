@@ -204,7 +204,9 @@ def _check_free(parent: nn.Module, path: str, name: str) -> None:
             f"{place} has a module {name!r}", suggestion=f"replace_module: {{path: {join(path, name)}, …}}"
         )
     if hasattr(parent, name):
-        raise InputError(f"{name!r} is an attribute of {place} ({type(parent).__name__})", suggestion="choose another")
+        raise InputError(
+            f"{name!r} is an attribute of {place} ({type(parent).__name__})", suggestion="choose another name"
+        )
     if isinstance(parent, nn.ModuleList) and name != str(len(parent)):
         raise InputError(
             f"{place} is a ModuleList: its next module is called {len(parent)}", suggestion=str(len(parent))

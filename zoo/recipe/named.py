@@ -15,17 +15,22 @@ from zoo.errors import InputError, any_of, did_you_mean
 Factory = Callable[..., Any]
 Catalogue = dict[str, Callable[[], Factory | None]]  # name -> what loads it; None: the training engine's own word
 
-# short names -> the class each stands for
-SCHEDULERS = {
-    "cosine": "CosineAnnealingLR",
-    "step": "StepLR",
-    "one_cycle": "OneCycleLR",
-    "plateau": "ReduceLROnPlateau",
-    "linear": "LinearLR",
-    "constant": "ConstantLR",
-    "exponential": "ExponentialLR",
-    "polynomial": "PolynomialLR",
+# zoo's own schedules: the torch class that each is made with, when it moves, and what it does without arguments. They
+# are no aliases: a class by its own name has torch's defaults, and moves when torch's documentation calls its step()
+SCHEDULES = {
+    "cosine": ("CosineAnnealingLR", "step", "from lr to 0 over the whole training"),
+    "linear": ("LinearLR", "step", "from lr to 0 over the whole training"),
+    "polynomial": ("PolynomialLR", "step", "from lr to 0 over the whole training, by a power"),
+    "one_cycle": ("OneCycleLR", "step", "up to lr and down again over the whole training"),
+    "constant": ("ConstantLR", "epoch", "lr throughout"),
+    "step": ("StepLR", "epoch", "a tenth after each third of the epochs"),
+    "exponential": ("ExponentialLR", "epoch", "times gamma, which it needs"),
+    "plateau": ("ReduceLROnPlateau", "epoch", "a tenth when the first metric has not improved for 10 epochs"),
 }
+SCHEDULERS = {name: full for name, (full, _, _) in SCHEDULES.items()}
+# what moves with every optimizer step; the rest move once an epoch
+EVERY_STEP = (*(name for name, (_, unit, _) in SCHEDULES.items() if unit == "step"), "OneCycleLR", "CyclicLR")
+# short names -> the class each stands for
 LOSSES = {
     "cross_entropy": "CrossEntropyLoss",
     "l1": "L1Loss",

@@ -53,10 +53,12 @@ class ModelOptions(Options):
     weights: str | None = None
     """A weights component, a tag of the architecture, `hf://ORG/REPO[/FILE]`, or a file (looked for beside the
     recipe, then in the current directory). Without it parameters are fresh."""
-    remap: str | list[Any] | None = None
-    """How the weights' names become the model's: rules, an installed remap, a file of rules, `OLD=NEW`, or `auto`."""
-    min_coverage: Fraction = 0.9
-    """The share of the parameters, outside a head that a step replaces, that the weights have to fill."""
+    remap: str | dict[str, Any] | list[Any] | None = None
+    """How the names in the file become the model's: one of these, or a list of them: a rule, an installed remap,
+    a file of rules, `OLD=NEW`, `auto`."""
+    min_coverage: Fraction = 1.0
+    """The share of the parameters, outside a head that a step replaces, that the weights have to fill, and of the file
+    that has to be used."""
 
 
 class DataOptions(Options):
@@ -103,7 +105,8 @@ class Train(Options):
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """The optimizer's own without it."""
     scheduler: SchedulerName | None = "cosine"
-    """How the learning rate falls, step by step; null keeps it."""
+    """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
+    torch.optim.lr_scheduler with its own arguments; null keeps it."""
     warmup: Annotated[float, Field(ge=0)] = 0
     """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
     loss: LossName = "auto"
@@ -190,10 +193,10 @@ class Load(Options):
 
     weights: str
     """A weights component, `hf://ORG/REPO[/FILE]`, or a file."""
-    remap: str | list[Any] | None = None
+    remap: str | dict[str, Any] | list[Any] | None = None
     """As in `model`."""
-    min_coverage: Fraction = 0.9
-    """The share of the parameters that the weights have to fill."""
+    min_coverage: Fraction = 1.0
+    """As in `model`."""
     strict_shapes: bool = True
     """Whether a tensor of another shape is an error; otherwise it is left out and reported."""
 

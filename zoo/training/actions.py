@@ -15,6 +15,7 @@ from torch import Tensor
 from zoo import registry
 from zoo.api import Context, Preprocessing
 from zoo.checkpoint.load import LoadReport, load_into
+from zoo.checkpoint.remaps import items
 from zoo.data.opening import OpenData
 from zoo.model.assembly import Assembly
 from zoo.model.freezing import freeze
@@ -122,7 +123,7 @@ def _load(run: Run, step: Step) -> None:
     report = load_into(
         run.assembly.model,
         weights.location,
-        [*_several(weights.remap), *_several(options.remap)],
+        items(weights.remap, options.remap),
         min_coverage=options.min_coverage,
         strict_shapes=options.strict_shapes,
         classes=run.context.classes,
@@ -171,10 +172,6 @@ def _save(run: Run, step: Step) -> None:
 def coverage(weights: str, report: LoadReport) -> dict[str, Any]:
     """A load's row of the report."""
     return {"weights": weights, "coverage": report.coverage, "missing": list(report.missing)}
-
-
-def _several(remap: Any) -> list[Any]:
-    return [] if remap is None else list(remap) if isinstance(remap, list | tuple) else [remap]
 
 
 STRUCTURAL = ("surgery", "freeze")  # done again on resume; what the other steps did is in the state

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from zoo.training.devices import bfloat16_is_native
 from zoo.training.setting import Memory, Setting, apply_layout, key
-from zoo.training.trunk.engine import native_bfloat16
 
 OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
 SAMPLES = 8  # of a batch are timed on a CPU: enough for the ratio, a fraction of the time. A GPU needs a whole batch
@@ -61,7 +61,7 @@ class Calibration:
 
 def candidates(module: nn.Module, device: torch.device, precision: str) -> list[Setting]:
     """What is tried: all combinations that the device and the requested precision ("auto" or a fixed one) allow."""
-    precisions = ["float32", "bfloat16"] if native_bfloat16(device) else ["float32"]
+    precisions = ["float32", "bfloat16"] if bfloat16_is_native(device) else ["float32"]
     if precision != "auto":
         precisions = [precision]
     convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())

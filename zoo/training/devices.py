@@ -35,7 +35,8 @@ def choose_device(requested: str = "auto") -> torch.device:
 
 
 def choose_precision(requested: Precision, device: torch.device) -> str:
-    """`auto` is bfloat16 where the device computes in it natively, else float32.
+    """`auto` is bfloat16 where an accelerator computes in it natively, else float32; on a CPU, where it need not be
+    faster, timing decides (zoo.training.calibrate).
 
     Raises InputError for float16 on a CPU, where gradient scaling has no kernels.
     """
@@ -43,7 +44,18 @@ def choose_precision(requested: Precision, device: torch.device) -> str:
         raise InputError("precision float16 needs a GPU", suggestion="use bfloat16 or float32 on the CPU")
     if requested != "auto":
         return requested
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "float32"
+    return "bfloat16" if device.type != "cpu" and bfloat16_is_native(device) else "float32"
+
+
+def bfloat16_is_native(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 by itself rather than by emulation, which is slower than float32."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # torch asks about the current one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not part of torch's stable surface
+        return any(getattr(torch.cpu, ask, bool)() for ask in asks)
+    return False
 
 
 def make_accelerator(device: torch.device, precision: str = "float32") -> Accelerator:

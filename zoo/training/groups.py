@@ -31,9 +31,10 @@ def parameter_groups(
     """
     parameters = trainable_parameters(model)
     if not parameters:
-        raise InputError(
-            "nothing to train: every parameter is frozen", suggestion="put a freeze step in front of train"
-        )
+        if next(model.parameters(), None) is None:
+            raise InputError("nothing to train: the model has no parameters", suggestion="remove the train step")
+        hint = "freeze less: put freeze: all_but_head in front of train, or freeze: none"
+        raise InputError("nothing to train: every parameter is frozen", suggestion=hint)
     scales = dict.fromkeys(parameters, 1.0)
     if layer_decay is not None:
         depths = layer_depths(model)

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from zoo.data.batches import Batch, Inputs
 from zoo.errors import Problem, WorkError, ZooError
+from zoo.model.prediction import prediction
 from zoo.model.traps import check_optimizer
 from zoo.training.devices import make_accelerator
 from zoo.training.ema import MovingAverage
 from zoo.training.job import Job, Progress, arranged, fill, moving_tensors
 from zoo.training.listener import Listener
-from zoo.training.losses import logits, make_loss
+from zoo.training.losses import make_loss
 from zoo.training.measure import explain, measure
 from zoo.training.metrics import make_metrics
 from zoo.training.optimizers import make_optimizer
@@ -112,7 +113,7 @@ class Trainer:
         whole = self._samples(first, min(first + accumulate, len(self.job.train)))
         with nullcontext() if last else self.accelerator.no_sync(self.network):
             outputs = self.forward(*arranged(batch.inputs, self.job))
-            loss = self.loss(logits(outputs), batch.targets)
+            loss = self.loss(prediction(outputs), batch.targets)
             share = self.loss.share(len(batch.targets), whole, self.accelerator.num_processes)
             self.accelerator.backward(loss * share, create_graph=self.second_order)
         loss = loss.detach()

@@ -57,7 +57,8 @@ class Loss:
             targets = targets.view_as(outputs)
         if targets.shape != outputs.shape:
             shapes = f"outputs {list(outputs.shape)}, targets {list(targets.shape)}"
-            raise InputError(f"the network's outputs do not fit the data: {shapes}", suggestion="swap_head: auto")
+            hint = "swap_head: auto" if outputs.ndim == 2 else "let the network end in [b, k], for instance by pooling"
+            raise InputError(f"the network's outputs do not fit the data: {shapes}", suggestion=hint)
         return targets
 
 
@@ -77,10 +78,12 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
     known = inspect.signature(factory).parameters
     if label_smoothing:
         if "label_smoothing" not in known:
-            raise InputError(f"{name} has no label smoothing", suggestion="it goes with CrossEntropyLoss")
+            hint = "remove label_smoothing, which goes with CrossEntropyLoss"
+            raise InputError(f"{name} has no label smoothing", suggestion=hint)
         arguments = {"label_smoothing": label_smoothing} | arguments
     if arguments.get("reduction") == "none":
-        raise InputError(f"{name}: reduction none leaves no single value to minimise", suggestion="mean or sum")
+        hint = "write reduction: mean, or sum"
+        raise InputError(f"{name}: reduction none leaves no single value to minimise", suggestion=hint)
     try:
         module: nn.Module = factory(**{key: _tensor(key, given) for key, given in arguments.items()})
     except (TypeError, ValueError) as error:
@@ -93,16 +96,3 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
 def _tensor(name: str, value: Any) -> Any:
     """Weights per class are tensors in torch and lists in YAML."""
     return torch.tensor(value, dtype=torch.float32) if name in ("weight", "pos_weight") and value is not None else value
-
-
-def logits(output: Any) -> Tensor:
-    """The prediction among what a network returns: a tensor, the first of several, or what is called logits."""
-    if isinstance(output, Tensor):
-        return output
-    if hasattr(output, "logits"):
-        return logits(output.logits)
-    if isinstance(output, dict) and "logits" in output:
-        return logits(output["logits"])
-    if isinstance(output, tuple | list) and output:
-        return logits(output[0])
-    raise InputError(f"the network returns {type(output).__name__}, in which there are no logits")

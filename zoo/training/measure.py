@@ -10,7 +10,8 @@ from torch import nn
 
 from zoo.data.batches import Batch
 from zoo.errors import InputError, WorkError, ZooError
-from zoo.training.losses import Loss, logits
+from zoo.model.prediction import prediction
+from zoo.training.losses import Loss
 from zoo.training.metrics import Average, Metrics
 
 
@@ -24,7 +25,7 @@ def measure(
     try:
         with torch.inference_mode():
             for batch in batches:
-                outputs = logits(forward(batch.inputs)).float()
+                outputs = prediction(forward(batch.inputs)).float()
                 average.update(outputs, batch.targets)
                 metrics.update(outputs, batch.targets)
             return {"loss": float(average.compute()), **metrics.compute()}

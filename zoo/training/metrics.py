@@ -116,10 +116,21 @@ def make_metrics(
 ) -> Metrics:
     """The metrics called `values` for a task with `outputs` classes or values; the task's usual one without.
 
-    A name is a short one, a loss, or a torchmetrics class that gives one number. Raises InputError for names that do
-    not fit the task, and for arguments a metric does not take.
+    A name is a short one, a loss, or a torchmetrics class that gives one number; where one comes twice, its arguments
+    are part of it: `f1(average=micro)`. Raises InputError for names that do not fit the task, for arguments a metric
+    does not take, and for a metric that comes twice with the same ones.
     """
-    return Metrics({named(value)[0]: _make(*named(value), task, outputs, device) for value in values or DEFAULTS[task]})
+    asked = [named(value) for value in values or DEFAULTS[task]]
+    names = [name for name, _ in asked]
+    made: dict[str, Metric] = {}
+    for name, arguments in asked:
+        called = name
+        if names.count(name) > 1 and arguments:
+            called = f"{name}({', '.join(f'{key}={given}' for key, given in arguments.items())})"
+        if called in made:
+            raise InputError(f"the metric {called!r} is asked for twice", suggestion="remove one of them")
+        made[called] = _make(name, arguments, task, outputs, device)
+    return Metrics(made)
 
 
 def _make(name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str) -> Metric:

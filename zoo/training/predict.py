@@ -15,9 +15,9 @@ from zoo.data.decode import to_image
 from zoo.data.sources import images_in
 from zoo.errors import InputError
 from zoo.model.assembly import Assembly
+from zoo.model.prediction import prediction
 from zoo.model.restore import load
 from zoo.training.devices import choose_device
-from zoo.training.losses import logits
 
 BATCH = 32
 
@@ -72,7 +72,7 @@ def _rows(assembly: Assembly, images: Sequence[Path], top_k: int, device: torch.
     if readable:
         inputs = transforms.normalise(torch.stack(readable).to(device), preprocessing)
         with torch.inference_mode():
-            outputs = logits(assembly.model(inputs)).float()
+            outputs = prediction(assembly.model(inputs)).float()
         answers = iter(_answers(assembly, outputs, top_k))
         for row in rows:
             if "error" not in row:

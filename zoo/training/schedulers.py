@@ -1,4 +1,9 @@
-"""Learning-rate schedules: torch's schedulers by short or full name, behind a linear warm-up."""
+"""Learning-rate schedules behind a linear warm-up: zoo's own by a short name, torch's classes by theirs.
+
+A short name (`cosine`) is fitted to the training: its length is worked out. A class (`CosineAnnealingLR`) has torch's
+own defaults and units: it moves once an epoch, as in torch's examples, `OneCycleLR` and `CyclicLR` with every
+optimizer step. Lengths that a recipe gives count what the schedule moves by.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.errors import InputError
-from zoo.recipe.named import find
+from zoo.recipe.named import EVERY_STEP, find
 from zoo.recipe.steps import Train
 from zoo.training.optimizers import named
-
-# Schedules that move with every optimizer step. The rest move once an epoch, as torch's documentation uses them.
-EVERY_STEP = ("cosine", "one_cycle", "linear", "polynomial", "OneCycleLR", "CyclicLR")
 
 
 class Schedule:
@@ -98,8 +100,8 @@ def _make(
         "CosineAnnealingLR": {"T_max": epochs},
     }
     values = supplied.get(name, {})
-    if "total_steps" in known:
-        values = {"total_steps": steps, "max_lr": lr}
+    if "total_steps" in known:  # a length in epochs, given beside steps_per_epoch, is as good
+        values = {"max_lr": lr} | ({} if "epochs" in arguments else {"total_steps": steps})
     if factory is ReduceLROnPlateau:
         values = {"mode": "max" if higher else "min"}
     merged = values | arguments

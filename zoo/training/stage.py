@@ -12,13 +12,14 @@ from accelerate import PartialState
 from zoo.data.opening import OpenData
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart, hashes, prove
+from zoo.model.prediction import prediction
 from zoo.recipe.steps import Train
 from zoo.training.calibrate import Calibration, calibrate
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged, fill
 from zoo.training.listener import Listener, Listeners
 from zoo.training.loop import Trainer
-from zoo.training.losses import logits, make_loss
+from zoo.training.losses import make_loss
 from zoo.training.memory import give_back_freed_memory
 from zoo.training.setting import Setting
 from zoo.training.tensorboard import FOLDER, Curves, steps_done
@@ -135,7 +136,7 @@ def _setting(run: Run, step: Step, job: Job, precision: str) -> Calibration | No
         network,
         arranged(batch.inputs, job),
         batch.targets,
-        lambda outputs, targets: loss(logits(outputs), targets),
+        lambda outputs, targets: loss(prediction(outputs), targets),
         samples=steps * job.train.size(0),
         precision=precision,
     )

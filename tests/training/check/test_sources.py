@@ -87,6 +87,12 @@ class TestCoverage:
         )
         assert [said.partition(" ")[0] for said in errors(verdict)] == ["recipe.yaml:5:7:", "recipe.yaml:6:7:"]
 
+    @pytest.mark.parametrize("remap", ["{strip_prefix: inner.net.}", "'strip_prefix: inner.net.'"])
+    def test_one_rule_is_a_remap(self, checked: Check, remap: str) -> None:
+        weights = f"weights: prefixed.safetensors, remap: {remap}"
+        assert checked(f"model: {{architecture: tutorial/net_a, {weights}}}\nsteps: [save]").ok
+        assert checked(f"model: tutorial/net_a\nsteps: [{{load: {{{weights}}}}}]").ok
+
     def test_the_floor_is_the_recipe_s(self, checked: Check) -> None:
         text = "model: {{architecture: tutorial/net_a, weights: half.safetensors, min_coverage: {}}}\nsteps: [save]"
         assert not checked(text.format(0.5)).ok
@@ -97,7 +103,9 @@ class TestCoverage:
         verdict = checked(text.format("remap: 'strip_prefix: inner.net.'"))
         assert any("fc3" in said for said in errors(verdict)), "the swapped head has another shape"
         assert all(said.startswith("recipe.yaml:4:") for said in errors(verdict))
-        assert checked(text.format("remap: 'strip_prefix: inner.net.', strict_shapes: false")).ok
+        loose = "remap: 'strip_prefix: inner.net.', strict_shapes: false"
+        assert any("100% is asked for" in said for said in errors(checked(text.format(loose))))
+        assert checked(text.format(f"{loose}, min_coverage: 0.98")).ok
 
     def test_a_file_that_is_no_checkpoint(self, checked: Check, tmp_path: Path) -> None:
         (tmp_path / "bad.safetensors").write_bytes(b"<html>")

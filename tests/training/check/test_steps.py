@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from zoo.model.freezing import freeze
 from zoo.model.operate import operate
 from zoo.model.policies import all_but_head, below
 from zoo.training.check import Verdict
+from zoo.training.run import finetune
 
 Check = Callable[..., Verdict]
 NET = "model: tutorial/net_a\ndata: sklearn/digits\nsteps:\n"  # conv1 pool conv2 fc1 fc2 fc3: 10 outputs
@@ -212,3 +214,31 @@ def test_a_probe_needs_a_head(checked: Check) -> None:
     assert checked(NET + "  - probe\n").ok
     verdict = checked(NET.replace("net_a", "one_convolution") + "  - probe\n")
     assert errors(verdict)[0].startswith("recipe.yaml:4:5: Sequential has no linear layer or 1x1 convolution")
+
+
+DICTIONARY = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, *keys):
+        super().__init__()
+        self.keys, self.fc = keys, nn.Linear(3 * 8 * 8, 10)
+    def forward(self, x):
+        return {key: self.fc(x.flatten(1)) for key in self.keys}
+def one(): return Net("out")
+def two(): return Net("features", "scores")
+"""
+
+
+def test_check_and_training_agree_on_which_output_is_the_prediction(checked: Check, plugins) -> None:
+    entries = "[zoo.architectures]\none = acme:one\ntwo = acme:two\n"
+    plugins.write("zoo-acme", entries, acme=DICTIONARY)
+    text = "model: acme/{}\ndata: {{source: sklearn/digits, image_size: 8, batch_size: 256}}\nsteps: [{}]\n"
+    assert checked(text.format("one", "{train: 1}")).ok
+    finetune("recipe.yaml", output="out")
+    said = "the model returns 2 outputs (features, scores), and none is called logits or out"
+    for step in ("{train: 1}", "evaluate"):
+        (message,) = errors(checked(text.format("two", step)))
+        assert said in message
+        with pytest.raises(InputError, match=re.escape(said)):
+            finetune("recipe.yaml", output="out2")
+    assert checked(text.format("two", "save")).ok, "what is only saved needs no prediction"

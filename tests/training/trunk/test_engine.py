@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.training.trunk.engine import FEATURE_TOLERANCE, Engine, exact_engine, fast_engine, fuse, native_bfloat16
+from zoo.training.devices import bfloat16_is_native
+from zoo.training.trunk.engine import FEATURE_TOLERANCE, Engine, exact_engine, fast_engine, fuse
 from zoo.training.trunk.split import split
 
 
@@ -62,7 +63,7 @@ def test_fast_engine_states_its_error_and_keeps_the_tolerance(build):
     ].norm()
     assert engine.settings.channels_last
     assert engine.settings.fused > 10
-    assert (engine.settings.dtype == "bfloat16") == native_bfloat16(inputs.device)
+    assert (engine.settings.dtype == "bfloat16") == bfloat16_is_native(inputs.device)
     assert float(distance) == pytest.approx(engine.settings.error, rel=0.1, abs=1e-6)
     assert engine.settings.error <= FEATURE_TOLERANCE
 
@@ -84,7 +85,7 @@ def test_features_beyond_the_tolerance_fall_back_to_float32():
     assert engine.settings.dtype == "float32"
 
 
-@pytest.mark.skipif(not native_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16 of its own")
+@pytest.mark.skipif(not bfloat16_is_native(torch.device("cpu")), reason="this processor has no bfloat16 of its own")
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "nf_resnet26"])
 def test_weights_cast_once_give_the_bits_of_autocast(build, name):
     model = build(name, "head")

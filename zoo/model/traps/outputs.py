@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from zoo.model.trace import tensors_in
+from zoo.model.prediction import prediction
 from zoo.model.traps.rehearsal import Rehearsal
 from zoo.model.traps.trap import Trap
 from zoo.recipe.steps import Named
@@ -70,21 +68,13 @@ def _explain(loss: str, activation: str, path: str) -> tuple[str, str]:
 
 def _end(rehearsal: Rehearsal) -> tuple[str, str]:
     """The activation that the main output comes out of and the path of its module, empty where there is none."""
-    output = _main(rehearsal.output)
-    node = _origin(output.grad_fn) if output is not None else None
+    node = _origin(prediction(rehearsal.output).grad_fn)
     name = _operation(node)
     if name not in ACTIVATIONS:
         return "", ""
     # a module and those around it give the same tensor: the innermost finishes first
     paths = [path for path, tensor in rehearsal.ends if node is not None and tensor.grad_fn is node]
     return ACTIVATIONS[name], paths[0] if paths else ""
-
-
-def _main(output: Any) -> Tensor | None:
-    logits = getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    return next(iter(tensors_in(output)), None)
 
 
 def _origin(node: Any) -> Any:

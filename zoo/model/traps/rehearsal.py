@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import InputError
+from zoo.model.prediction import prediction
 from zoo.model.stand_ins import call_with
 from zoo.model.trace import tensors_in
 
@@ -18,12 +20,13 @@ from zoo.model.trace import tensors_in
 class Rehearsal:
     """What the pass showed.
 
-    `reached` says of each trainable parameter, by state-dict name, whether a gradient came to it. `called` has the
-    paths of the modules whose forward ran, `ends` the path and output of each, in the order they finished. `output` is
-    what the model gave.
+    `reached` says of each trainable parameter, by state-dict name, whether a gradient of the prediction came to it,
+    `beside` whether one of the other outputs did, which no loss sees. `called` has the paths of the modules whose
+    forward ran, `ends` the path and output of each, in the order they finished. `output` is what the model gave.
     """
 
     reached: dict[str, bool] = field(default_factory=dict)
+    beside: dict[str, bool] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
     ends: list[tuple[str, Tensor]] = field(default_factory=list)
     output: Any = None
@@ -33,12 +36,16 @@ def rehearse(model: nn.Module, shape: tuple[int, ...]) -> Rehearsal | None:
     """Run `model` on a batch of `shape`, on `meta` or else on real numbers, and its gradients back.
 
     Parameters, buffers, modes, gradients and the random generators stay as they are. None when the input goes through
-    on neither way.
+    on neither way. Raises InputError where the output in training mode leaves open which tensor is the prediction.
     """
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     for way in ("meta",) if on_meta else ("meta", "real"):
-        with contextlib.suppress(Exception):  # whatever a user's forward raises; dry_run says why it does not run
+        try:
             return _run(model, shape, way)
+        except InputError:  # an output without a prediction, or a wire that does not fit in training mode
+            raise
+        except Exception:  # whatever a user's forward raises; dry_run says why it does not run
+            continue
     return None
 
 
@@ -54,13 +61,20 @@ def _run(model: nn.Module, shape: tuple[int, ...], way: str) -> Rehearsal:
             # the input wants a gradient too, so that a cut inside the model does not hide what lies behind it
             inputs = torch.randn(shape, dtype=like.dtype, device=device, requires_grad=True)
             done.output = call_with(model, stand_ins, inputs.clone())  # forward may work in place
-            outputs = [t for t in tensors_in(done.output) if t.requires_grad]
-            if outputs and leaves:
-                gradients = torch.autograd.grad([t.sum() for t in outputs], leaves, allow_unused=True)
-                done.reached = {n: g is not None for n, g in zip(trainable, gradients, strict=True)}
-            else:
-                done.reached = dict.fromkeys(trainable, False)
+            main = prediction(done.output)
+            others = [t for t in tensors_in(done.output) if t is not main]
+            done.reached = dict(zip(trainable, _reached([main], leaves), strict=True))
+            done.beside = dict(zip(trainable, _reached(others, leaves), strict=True))
     return done
+
+
+def _reached(outputs: list[Tensor], leaves: list[Tensor]) -> list[bool]:
+    """Whether a gradient of the outputs comes to each leaf."""
+    sums = [t.sum() for t in outputs if t.requires_grad]
+    if not sums or not leaves:
+        return [False] * len(leaves)
+    gradients = torch.autograd.grad(sums, leaves, allow_unused=True, retain_graph=True)
+    return [gradient is not None for gradient in gradients]
 
 
 def _stand_ins(model: nn.Module, way: str) -> dict[int, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import cast
 
@@ -156,6 +157,8 @@ class Rehearsal:
         lines = [step.location.line for step in self.recipe.steps[: self.index] if step.kind == "freeze"]
         by = f": the freeze step in line {lines[-1]} leaves nothing" if lines else ""
         hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
+        if next(self.assembly.model.parameters(), None) is None:
+            by, hint = ": the model has no parameters", "remove the step"
         location = self.recipe.document.key(path)
         self.verdict.errors.append(Problem(f"train: there is nothing to train{by}", location, hint))
 
@@ -170,15 +173,19 @@ class Rehearsal:
         """Note an output that is not as wide as the data asks for, once a structure."""
         first = len(self.assembly.operations) not in self.runs
         run = self._shapes(path)
-        if run is None or not first or self.misfit or self.sample.outputs is None:
+        if run is None or not first or self.misfit:
             return
         wanted, columns = self.sample.outputs, run.output_shape[1:]
-        if columns == (wanted,) or (wanted == 1 and columns == ()):
+        if wanted is None or columns == (wanted,) or (wanted == 1 and columns == ()):
             return
         gives = " x ".join(str(size) for size in columns) or "one"
         what = "classes" if self.sample.context.task != "regression" else "values a target"
         message = f"{path[-1]}: the model gives {gives} outputs, the data has {wanted} {what}"
-        hint = "put swap_head: auto in front" if not run.uncalled else f"{run.uncalled[0]} is never called: wire it"
+        hint = "put swap_head: auto in front"
+        if len(columns) != 1:
+            hint = "let the network end in [b, k], for instance by pooling"
+        elif run.uncalled:
+            hint = f"{run.uncalled[0]} is never called: wire it"
         self.verdict.errors.append(Problem(message, self.recipe.document.key(path), hint))
 
     def _warn(self, path: Path, options: Train) -> None:
@@ -226,13 +233,16 @@ class Rehearsal:
         self.verdict.input_shape = self.sample.input_shape
         self.verdict.changes = changes(self.before, modules_of(self.assembly.model))
         if not self.verdict.stages and not self.misfit:  # nothing was trained, and yet it is saved
-            for trap in find_traps(self.assembly, self.sample.input_shape):
-                if trap.kind in ("hidden_state", "unregistered"):
-                    self._once(trap.problem(self.recipe.document.value(("model", "architecture"))))
+            with contextlib.suppress(InputError):  # what it returns matters to training alone
+                for trap in find_traps(self.assembly, self.sample.input_shape):
+                    if trap.kind in ("hidden_state", "unregistered"):
+                        self._once(trap.problem(self.recipe.document.value(("model", "architecture"))))
         run = None if self.misfit else self._shapes(("model", "architecture"))
         if run is None:
             return
-        self.verdict.output_shape, self.verdict.uncalled = run.output_shape, tuple(run.uncalled)
+        self.verdict.uncalled = tuple(run.uncalled)
+        with contextlib.suppress(InputError):
+            self.verdict.output_shape = run.output_shape
 
 
 def _speaks_of(names: tuple[str, ...], module: str) -> bool:

@@ -13,7 +13,7 @@ from zoo.api import Preprocessing, Weights
 from zoo.checkpoint.filling import target_of
 from zoo.checkpoint.load import LoadReport
 from zoo.checkpoint.load import check as check_report
-from zoo.checkpoint.remaps import Remap, plan_source
+from zoo.checkpoint.remaps import items, plan_source
 from zoo.checkpoint.rules import parse_rules
 from zoo.checkpoint.sources import open_source
 from zoo.errors import InputError, Problem, ZooError
@@ -75,7 +75,7 @@ def _plan(
         return
     try:
         with open_source(found.location) as source:
-            planned = plan_source(source, [*_several(found.remap), *rules], target_of(model, ignored=ignored))
+            planned = plan_source(source, items(found.remap, rules), target_of(model, ignored=ignored))
             report = LoadReport(found.location, source.kind, planned.plan, planned.rules, planned.notes)
             check_report(report, options.min_coverage, strict_shapes=strict_shapes)
     except ZooError as error:
@@ -89,10 +89,9 @@ def _plan(
 def _rules(recipe: Recipe, verdict: Verdict, path: Path) -> list[Any] | None:
     """The recipe's own remap with its rules read, each mistake placed at its key; None when there are mistakes."""
     written = recipe.document.get((*path, "remap"))
-    several = written if isinstance(written, list) else [] if written is None else [written]
     rules: list[Any] = []
     mistakes = 0
-    for index, item in enumerate(several):
+    for index, item in enumerate(items(written)):
         place = (*path, "remap", index) if isinstance(written, list) else (*path, "remap")
         if isinstance(item, str) and "=" not in item and ":" not in item:
             rules.append(item)  # auto, a file or an installed remap
@@ -103,10 +102,6 @@ def _rules(recipe: Recipe, verdict: Verdict, path: Path) -> list[Any] | None:
             mistakes += 1
             verdict.errors += placed(recipe, place, error)
     return None if mistakes else rules
-
-
-def _several(remap: Remap) -> list[Any]:
-    return [] if remap is None else list(remap) if isinstance(remap, list | tuple) else [remap]
 
 
 def _check_architecture(found: Weights, architecture: str) -> None:

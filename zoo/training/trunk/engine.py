@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from zoo.training.devices import bfloat16_is_native
+
 FEATURE_TOLERANCE = 0.08  # relative Frobenius distance from float32's features; EfficientNet-Lite0's bfloat16: 0.056
 
 
@@ -60,7 +62,7 @@ def exact_engine(trunk: fx.GraphModule) -> Engine:
 def fast_engine(trunk: fx.GraphModule, example: Tensor) -> Engine:
     """The fastest engine whose features stay within `FEATURE_TOLERANCE` of the plain trunk's on `example`."""
     expected = exact_engine(trunk)(example)
-    dtypes = ["bfloat16", "float32"] if native_bfloat16(example.device) else ["float32"]
+    dtypes = ["bfloat16", "float32"] if bfloat16_is_native(example.device) else ["float32"]
     for dtype in dtypes:
         fast, fused = fuse(trunk)
         channels_last = any(isinstance(module, nn.Conv2d) for module in fast.modules())
@@ -79,15 +81,6 @@ def _cast_weights(trunk: fx.GraphModule) -> None:
     for module in trunk.modules():
         if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may do more with its weight than multiply
             module.to(torch.bfloat16)
-
-
-def native_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 by itself rather than by emulation."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
 
 
 def _distance(expected: tuple[Tensor, ...], got: tuple[Tensor, ...]) -> float:
