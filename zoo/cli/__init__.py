@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoo.cli.errors import exit_code
 from zoo.errors import InputError, did_you_mean
+from zoo.isolation import owned_process
 
 if TYPE_CHECKING:
     import typer
@@ -74,7 +75,8 @@ def _leave(code: int) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`; its exit code. Failures are printed, never raised."""
-    return exit_code(lambda: _dispatch([*arguments]))  # not list(…): that is a command's module here, once imported
+    with owned_process():
+        return exit_code(lambda: _dispatch([*arguments]))  # not list(…): that is a command's module here, once imported
 
 
 def _dispatch(arguments: Sequence[str]) -> None:
