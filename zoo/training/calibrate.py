@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from zoo.model.trace import tensors_in
 from zoo.training.setting import Memory, Setting, apply_layout, key
 from zoo.training.trunk.engine import native_bfloat16
 
@@ -178,7 +178,7 @@ def _step(
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started
-    return [leaf.detach().float() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)], seconds
+    return [tensor.detach().float() for tensor in tensors_in(outputs)], seconds
 
 
 def _arranged(value: Tensor, setting: Setting) -> Tensor:

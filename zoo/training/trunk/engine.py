@@ -86,7 +86,8 @@ def native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch may drop them: then it is not known
+        return any(getattr(torch.cpu, question, bool)() for question in questions)
     return False
 
 
