@@ -124,7 +124,9 @@ VERBS = {
         zoo.build("timm/test_resnet", num_classes=10, device="meta").to_empty(device="cpu"),
         folder / "run" / "model.safetensors",
     ),
-    "convert": lambda folder: zoo.convert(folder / "run" / "model.safetensors", folder / "half.safetensors", dtype="F16"),
+    "convert": lambda folder: zoo.convert(
+        folder / "run" / "model.safetensors", folder / "half.safetensors", dtype="F16"
+    ),
     "inspect": lambda folder: zoo.inspect(folder / "run" / "model.safetensors"),
     "diff": lambda folder: zoo.diff(folder / "run" / "model.safetensors", folder / "half.safetensors"),
     "names": lambda folder: (registry.refresh(), zoo.names()),
