@@ -78,7 +78,7 @@ def _is_watched() -> bool:
 def _leave(code: int) -> NoReturn:
     """End the process without taking its objects apart one by one: seconds, once torch is there.
 
-    Only the shell's command does so, as the last of its exit functions, when threads have ended and the others have run.
+    Only the shell's command does so, as the last of its exit functions: threads have ended, the others have run.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):

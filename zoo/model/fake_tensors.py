@@ -1,4 +1,4 @@
-"""Torch's fake tensors: shapes and devices without memory. Torch keeps them in a private module, so they may be missing."""
+"""Torch's fake tensors: shapes and devices without memory. Torch has them in a private module: they may be missing."""
 
 from __future__ import annotations
 

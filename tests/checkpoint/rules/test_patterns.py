@@ -108,8 +108,8 @@ def test_verbose_mode_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        r"^(module\.)+", r"^(one|two)\.", r"(\d+)\.(\d+)", r"\(a+\)+", r"(x\d+)?$", r"(a|b|[cd])+", r"(a{1})+", r"(a+){1}",
-        r"[(a+]+\)+", r"(?<=a)b+", r"(a)?(?(1)b+|c)", r"(a++)+", r"(?P<n>a)(?P=n)+", r"([]a+])+",
+        r"^(module\.)+", r"^(one|two)\.", r"(\d+)\.(\d+)", r"\(a+\)+", r"(x\d+)?$", r"(a|b|[cd])+", r"(a{1})+",
+        r"(a+){1}", r"[(a+]+\)+", r"(?<=a)b+", r"(a)?(?(1)b+|c)", r"(a++)+", r"(?P<n>a)(?P=n)+", r"([]a+])+",
     ],
 )  # fmt: skip
 def test_harmless_repetitions_are_taken(text: str) -> None:

@@ -195,7 +195,7 @@ class _Group:
     alternatives: list[list[str]] = field(default_factory=lambda: [[]])
 
     def closed(self) -> bool:
-        """As `nested`, when all of it is read. Alternatives of one character each are as good as a set: `a|b`, `[ab]`."""
+        """As `nested`, when all of it is read. Alternatives of one character each are a set: `a|b`, `[ab]`."""
         several = len(self.alternatives) > 1 and any(parts != ["one"] for parts in self.alternatives)
         return self.nested or several
 
