@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 from zoo import registry
+from zoo.isolation import owned_process
 
 
 class Plugins:
@@ -36,6 +37,13 @@ def own_cache(tmp_path_factory):
     """What earlier runs on this machine remembered (settings, features) shall not decide a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("zoo-cache")))
+        yield
+
+
+@pytest.fixture
+def command():
+    """As inside a command of the command line, which owns its process."""
+    with owned_process():
         yield
 
 

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ANYONE = {"zoo.errors", "zoo.recipe.steps"}  # the words for mistakes and for options; they import nothing of zoo's
-LOWER = {"zoo.api", "zoo.registry"}
+LOWER = {"zoo.api", "zoo.registry", "zoo.isolation"}
 ALLOWED = {
     "zoo.errors": set(),
     "zoo.isolation": set(),

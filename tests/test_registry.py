@@ -96,6 +96,7 @@ class TestSources:
         plugins.write("zoo-acme", "[zoo.architectures]\nnet = acme_p:net", acme_p="net = dict")
         assert registry.load("acme/net", "architectures")(width=4) == {"width": 4}
 
+    @pytest.mark.usefixtures("command")
     def test_a_sources_prints_stay_out_of_standard_output(self, plugins, capsys):
         text = "print('hello from import')" + source("print('hello from names') or ['a']")
         plugins.write("zoo-acme", "[zoo.architectures]\nacme = acme_loud:source", acme_loud=text)
@@ -193,6 +194,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.usefixtures("command")
 class TestBrokenPlugins:
     @pytest.mark.parametrize("case", BROKEN)
     def test_is_a_row_with_its_cause_and_everything_else_works(self, plugins, case):
@@ -249,6 +251,27 @@ class TestBrokenPlugins:
             registry.resolve("resnet_of_acme", "architectures")
 
 
+class TestPluginsInALibraryCall:
+    """Where zoo does not own the process: everything is a sentence still, and nothing of the process is touched."""
+
+    @pytest.mark.parametrize("case", [case for case in BROKEN if case != "interrupts itself"])
+    def test_is_a_row_with_its_cause(self, plugins, case):
+        entry, module, cause = BROKEN[case]
+        plugins.write("zoo-acme", f"[zoo.architectures]\n{entry}", acme_b=module)
+        assert cause in plugins.row("acme").cause
+
+    def test_an_interrupt_passes_through(self, plugins):
+        plugins.write("zoo-acme", "[zoo.architectures]\nacme = acme_b:source", acme_b="raise KeyboardInterrupt")
+        with pytest.raises(KeyboardInterrupt):
+            registry.names("architectures")
+
+    def test_prints_go_where_the_caller_has_them(self, plugins, capsys):
+        plugins.write("zoo-acme", "[zoo.surgeries]\ncut = acme_p:cut", acme_p="print('hello')\ndef cut(): ...")
+        registry.load("cut", "surgeries")
+        assert capsys.readouterr() == ("hello\n", "")
+
+
+@pytest.mark.usefixtures("command")
 class TestSlowPlugins:
     @pytest.mark.parametrize(
         "names",

@@ -1,4 +1,7 @@
-"""Run a plugin's code so that whatever it does becomes a sentence: no crash, no exit, no hang, no stray output.
+"""Run a plugin's code so that whatever it raises becomes a sentence and, in a command of zoo's, that it ends in time.
+
+A library leaves the process alone. A command line owns it: within `owned_process`, and only there, plugins have
+deadlines (signal handlers), their prints go to standard error, and the memory allocator may be tuned.
 
 What it cannot stop: code that ends the process from C, or a loop in C that holds the interpreter.
 """
@@ -10,10 +13,28 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import TypeVar
 
 Result = TypeVar("Result")
+
+_OWNED: ContextVar[bool] = ContextVar("zoo owns the process", default=False)
+
+
+@contextlib.contextmanager
+def owned_process() -> Iterator[None]:
+    """For a command of the command line: the process is zoo's for the time of the block, and may be changed."""
+    token = _OWNED.set(True)
+    try:
+        yield
+    finally:
+        _OWNED.reset(token)
+
+
+def owns_process() -> bool:
+    """Whether a command of the command line is running; False in every library call and in threads it starts."""
+    return _OWNED.get()
 
 
 class PluginError(Exception):
@@ -25,11 +46,18 @@ class _OutOfTimeError(BaseException):
 
 
 def guarded(work: Callable[[], Result], *, seconds: float | None = None) -> Result:
-    """`work()`, its prints sent to standard error. Raises PluginError with the cause, whatever was raised.
+    """`work()`. Raises PluginError with the cause, whatever was raised.
 
-    A deadline needs the main thread and POSIX signals; elsewhere there is none. A Ctrl-C of the user's passes through,
-    a KeyboardInterrupt the plugin raises itself does not.
+    In a library call a KeyboardInterrupt passes through, and there is no deadline. In a command, prints go to standard
+    error and only a Ctrl-C of the user's passes through; the deadline needs the main thread and POSIX signals.
     """
+    if not owns_process():
+        try:
+            return work()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise PluginError(_cause(error)) from error
     with _watched_interrupts() as pressed, contextlib.redirect_stdout(sys.stderr):
         try:
             with _deadline(seconds):

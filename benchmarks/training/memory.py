@@ -38,6 +38,6 @@ def family(process: int) -> list[int]:
 def proportional(process: int) -> float:
     """MB of a process; a page that several share counts for each in part."""
     with suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text("utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1024
     return 0.0

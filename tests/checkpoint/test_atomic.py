@@ -4,10 +4,12 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from zoo.checkpoint import atomic
 from zoo.checkpoint.atomic import atomic_file, write_all
 from zoo.errors import InputError, WorkError
 
@@ -23,6 +25,32 @@ def test_the_file_appears_at_the_end_and_nothing_else(tmp_path):
         assert name.startswith(".out.")
         assert len(name) > 20
     assert contents(tmp_path) == {"out": b"new"}
+
+
+def without_positions(monkeypatch):
+    """As on Windows: no reading and writing at a place, and no folder that can be opened."""
+    real = os.open
+
+    def no_folder(path, flags, *mode):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(atomic, "_write_at", atomic._seek_and_write)
+    monkeypatch.setattr(os, "open", no_folder)
+
+
+def test_places_without_pread_and_pwrite(tmp_path, monkeypatch):
+    without_positions(monkeypatch)
+    with atomic_file(tmp_path / "out") as descriptor:
+        with ThreadPoolExecutor(4) as pool:
+            parts = [bytes([part]) * 1000 for part in range(64)]
+            done = [pool.submit(write_all, descriptor, part, 1000 * place) for place, part in enumerate(parts)]
+        assert [one.result() for one in done] == [None] * 64
+        read = [atomic._seek_and_read(descriptor, 1000, 1000 * place) for place in range(64)]
+        assert read == parts
+        assert atomic._seek_and_read(descriptor, 1000, 64_000) == b""
+    assert contents(tmp_path) == {"out": b"".join(parts)}
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])

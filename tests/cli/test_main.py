@@ -130,6 +130,23 @@ class TestFailures:
         assert zoo("doctor").code == code
 
 
+ENDING = """
+import atexit, sys, threading, time
+from zoo import cli
+
+def work(arguments):
+    atexit.register(print, "exit function")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    print("caf\u00e9")
+    return 3
+
+atexit.register(print, "earlier exit function")
+cli.run = work
+{watched}
+cli.main()
+"""
+
+
 class TestProcess:
     """What only a process of its own can show."""
 
@@ -144,6 +161,23 @@ class TestProcess:
         os.close(reader)
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, b"")
+
+    @pytest.mark.parametrize("watched", [False, True])
+    def test_the_end_waits_for_threads_and_exit_functions(self, watched):
+        code = ENDING.format(watched="sys.settrace(lambda *_: None)" if watched else "")
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (3, "")
+        lines = done.stdout.splitlines()
+        assert lines[:3] == ["caf?", "thread", "exit function"]
+        assert not watched or lines[3:] == ["earlier exit function"]  # a debugger's, coverage's
+
+    def test_only_the_shells_command_ends_so(self):
+        code = "from zoo import cli; code = cli.run(['--version']); print(code); raise SystemExit(code)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[1] == "0"
 
     def test_a_full_disk_is_told(self):
         if not os.path.exists("/dev/full"):

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process inside the block, and goes back to the kernel behind it."""
+"""Freed memory stays with a command's process inside the block, and goes back to the kernel behind it."""
 
 import ctypes
 import resource
@@ -28,6 +28,7 @@ def faults(times):
 
 
 @needs_glibc
+@pytest.mark.usefixtures("command")
 def test_pages_are_fetched_once():
     pages = BYTES // resource.getpagesize()
     with freed_memory_kept(torch.device("cpu")):
@@ -37,6 +38,7 @@ def test_pages_are_fetched_once():
 
 
 @needs_glibc
+@pytest.mark.usefixtures("command")
 def test_pages_are_given_back_when_asked():
     pages = BYTES // resource.getpagesize()
     with freed_memory_kept(torch.device("cpu")):
@@ -46,6 +48,7 @@ def test_pages_are_given_back_when_asked():
 
 
 @needs_glibc
+@pytest.mark.usefixtures("command")
 def test_a_failure_inside_ends_it_too():
     with pytest.raises(ValueError, match="inside"), freed_memory_kept(torch.device("cpu")):
         raise ValueError("inside")
@@ -53,6 +56,14 @@ def test_a_failure_inside_ends_it_too():
 
 
 @needs_glibc
+def test_a_library_call_leaves_the_allocator_alone():
+    with freed_memory_kept(torch.device("cpu")):
+        give_back_freed_memory(torch.device("cpu"))
+        assert faults(2) >= 2 * BYTES // resource.getpagesize()
+
+
+@needs_glibc
+@pytest.mark.usefixtures("command")
 def test_other_devices_are_left_alone():
     with freed_memory_kept(torch.device("cuda")):
         give_back_freed_memory(torch.device("cuda"))

@@ -102,6 +102,7 @@ def test_the_document_and_the_files_of_a_run(whole):
     assert json.loads((folder / "report.json").read_text()) == document
     assert load_recipe(str(folder / "recipe.yaml")).resolved == load_recipe(written(folder.parent)).resolved
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".zoo.lock",
         "model.safetensors",
         "recipe.yaml",
         "report.json",

@@ -1,17 +1,22 @@
-"""Writes a file so that it is there whole or not at all: a temporary name beside it, synced, then renamed."""
+"""Writes a file so that it is there whole or not at all: a temporary name beside it, synced, then renamed.
+
+Also reading and writing at a place in an open file, on systems without `pread` and `pwrite` (Windows) too.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import InputError, WorkError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)  # Windows would translate line ends
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -28,7 +33,7 @@ def atomic_file(destination: Path, *, sources: Sequence[Path] = (), sync: bool =
     target = _checked(destination, sources)
     temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(8)}.tmp"
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     except OSError as error:
         raise InputError(f"cannot write into the folder {target.parent}: {error.strerror}") from error
     try:
@@ -86,7 +91,7 @@ def _explained(error: OSError, destination: Path) -> Exception:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename last through a power cut; file systems that cannot sync a folder do so by themselves."""
+    """Make the rename last through a power cut; systems that cannot sync a folder (Windows) do so by themselves."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -99,5 +104,23 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int
     """All of `data` at `offset`, however many writes that takes."""
     view = memoryview(data)
     while view:
-        written = os.pwrite(descriptor, view, offset)
+        written = _write_at(descriptor, view, offset)
         view, offset = view[written:], offset + written
+
+
+def _seek_and_read(descriptor: int, count: int, offset: int) -> bytes:
+    with _SEEKING:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, count)
+
+
+def _seek_and_write(descriptor: int, data: memoryview, offset: int) -> int:
+    with _SEEKING:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.write(descriptor, data)
+
+
+_SEEKING = threading.Lock()  # threads share descriptors, and a descriptor has one place
+read_at = getattr(os, "pread", _seek_and_read)
+"""Up to `count` bytes of `descriptor` from `offset` on: `read_at(descriptor, count, offset)`."""
+_write_at = getattr(os, "pwrite", _seek_and_write)

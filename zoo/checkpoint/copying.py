@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from zoo.checkpoint.atomic import write_all
+from zoo.checkpoint.atomic import BINARY, read_at, write_all
 from zoo.checkpoint.sources.source import ByteRange
 from zoo.errors import WorkError
 
@@ -28,7 +28,7 @@ class Readers(ExitStack):
     def descriptor(self, path: Path) -> int:
         if path not in self._descriptors:
             try:
-                descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+                descriptor = os.open(path, os.O_RDONLY | BINARY)
             except OSError as error:
                 raise WorkError(f"cannot read {path} any more: {error.strerror}") from error
             self.callback(os.close, descriptor)
@@ -40,9 +40,9 @@ class Readers(ExitStack):
         descriptor, position, end = self.descriptor(span.path), span.offset, span.offset + span.nbytes
         while position < end:
             wanted = min(size, end - position)
-            block = os.pread(descriptor, wanted, position)
+            block = read_at(descriptor, wanted, position)
             while len(block) < wanted:
-                more = os.pread(descriptor, wanted - len(block), position + len(block))
+                more = read_at(descriptor, wanted - len(block), position + len(block))
                 if not more:
                     raise WorkError(f"{span.path} ended at byte {position + len(block):,}; was it changed meanwhile?")
                 block += more
@@ -69,7 +69,7 @@ class WriteBehind:
 
     def __init__(self, descriptor: int, *, active: bool = True) -> None:
         self.descriptor = descriptor
-        self.begun = 0 if active and sys.platform == "linux" else None
+        self.begun = 0 if active and sys.platform == "linux" and hasattr(os, "posix_fadvise") else None
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         write_all(self.descriptor, data, offset)
@@ -113,4 +113,13 @@ def _send_file(source: int, destination: int, count: int, source_offset: int, of
     return os.sendfile(destination, source, source_offset, count)
 
 
-_KERNEL_COPIES = (os.copy_file_range, _send_file) if sys.platform == "linux" else ()
+def _kernel_copies() -> Iterator[Callable[[int, int, int, int, int], int]]:
+    """What this system has of them; elsewhere than on Linux `sendfile` takes sockets only."""
+    if sys.platform == "linux":
+        if hasattr(os, "copy_file_range"):  # not with every libc
+            yield os.copy_file_range
+        if hasattr(os, "sendfile"):
+            yield _send_file
+
+
+_KERNEL_COPIES = tuple(_kernel_copies())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from zoo.checkpoint.atomic import write_all
+from zoo.checkpoint.atomic import read_at, write_all
 from zoo.checkpoint.copying import CHUNK, Readers, WriteBehind
 from zoo.checkpoint.expression import evaluate
 from zoo.checkpoint.header import BITS, Entry
@@ -48,7 +47,7 @@ class Piece(ABC):
         for block in self.content(readers):
             for start in range(0, len(block), CHUNK):
                 expected = bytes(block[start : start + CHUNK])
-                if os.pread(descriptor, len(expected), position) != expected:
+                if read_at(descriptor, len(expected), position) != expected:
                     return position
                 position += len(expected)
         return None

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zoo.checkpoint.atomic import atomic_file
+from zoo.checkpoint.atomic import atomic_file, read_at
 from zoo.checkpoint.copying import Readers, WriteBehind
 from zoo.checkpoint.header import Entry, encode_header, layout
 from zoo.checkpoint.pieces import Cast, Piece, Whole, joined, padding, pieces_of
@@ -88,7 +88,7 @@ def _verify(descriptor: int, header: bytes, pieces: list[Piece], readers: Reader
 
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(os.fsync, descriptor) if sync else None
-        places = [] if os.pread(descriptor, len(header), 0) == header else [0]
+        places = [] if read_at(descriptor, len(header), 0) == header else [0]
         places += [
             place for place in _each(joined(pieces), lambda p: p.differs(descriptor, readers)) if place is not None
         ]

@@ -11,14 +11,15 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoo.cli.errors import exit_code
 from zoo.errors import InputError, did_you_mean
+from zoo.isolation import owned_process
 
 if TYPE_CHECKING:
     import typer
@@ -56,16 +57,29 @@ Examples:
 """
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The `zoo` of the shell."""
+    code = 1
+    if not _is_watched():
+        atexit.register(lambda: _leave(code))  # registered first, so it runs last
     gc.set_threshold(100_000, 20, 100)  # imports make a million objects that stay; looking them over took 0.6 s
-    _leave(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console may lack × and –: that ends no command
+    code = run(sys.argv[1:])
+    sys.exit(code)
+
+
+def _is_watched() -> bool:
+    """Whether a debugger, a profiler or coverage follows the process; these have work of their own at its end."""
+    return bool(sys.gettrace() or sys.getprofile()) or "coverage" in sys.modules
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process as Python would, but for taking its objects apart one by one: a second, once torch is there."""
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as at any end
-    atexit._run_exitfuncs()
+    """End the process without taking its objects apart one by one: seconds, once torch is there.
+
+    Only the shell's command does so, as the last of its exit functions: threads have ended, the others have run.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
@@ -74,7 +88,8 @@ def _leave(code: int) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`; its exit code. Failures are printed, never raised."""
-    return exit_code(lambda: _dispatch([*arguments]))  # not list(…): that is a command's module here, once imported
+    with owned_process():
+        return exit_code(lambda: _dispatch([*arguments]))  # not list(…): that is a command's module here, once imported
 
 
 def _dispatch(arguments: Sequence[str]) -> None:

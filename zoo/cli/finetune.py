@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Annotated, Literal
 
 import typer
@@ -35,11 +36,9 @@ def command(
         zoo finetune recipes/quickstart.yaml --output runs/one --resume
         torchrun --nproc-per-node 2 -m zoo finetune recipes/quickstart.yaml
     """
-    from accelerate import PartialState
-
     from zoo.report.summary import summary
     from zoo.training.run import finetune
 
     result = finetune(recipe, overrides=set_ or (), output=output, resume=resume, device=device, precision=precision)
-    if PartialState().is_main_process:
+    if os.environ.get("RANK", "0") == "0":  # a launcher's first process speaks for all
         print(json.dumps(result, indent=1) if as_json else summary(result))

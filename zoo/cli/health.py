@@ -66,7 +66,7 @@ def packages() -> list[Report]:
 
 def _unmet() -> Iterator[tuple[str, str]]:
     """(package, sentence) for each requirement of zoo and its plugins that is not met."""
-    from packaging.requirements import Requirement  # comes with accelerate
+    from packaging.requirements import Requirement
 
     distributions = {"zoo-kit", *(row.distribution for row in registry.entries())}
     for distribution in sorted(distributions):

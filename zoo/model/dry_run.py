@@ -8,35 +8,21 @@ The model is not altered: modes, buffers, hooks and the random generator are as 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
 
 from zoo.api import Preprocessing
 from zoo.errors import InputError, WorkError
 from zoo.model.prediction import prediction
+from zoo.model.fake_tensors import NEEDS_VALUES, faking
 from zoo.model.stand_ins import call_with
 from zoo.model.trace import Shape, Trace, tensors_in
 
 BATCH = 2  # one sample would break batch normalisation in training mode
-_NEEDS_VALUES = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
-
 _NO_VALUES = ("meta tensors", "meta tensor;", "meta device type")  # item(), tolist(), numpy() on meta
 
 
@@ -123,7 +109,7 @@ def attempt(model: nn.Module, size: Shape) -> Pass:
 def _explain(failure: Exception, size: Shape, trace: Trace) -> InputError | UndecidedError:
     if isinstance(failure, InputError):
         return failure
-    if isinstance(failure, _NEEDS_VALUES) or any(words in str(failure) for words in _NO_VALUES):
+    if isinstance(failure, NEEDS_VALUES) or any(words in str(failure) for words in _NO_VALUES):
         return UndecidedError(f"forward looks at values, so shapes cannot be found on meta ({trace.where()})")
     cause = f"{type(failure).__name__}: {failure}".splitlines()[0]
     return InputError(f"an input {list(size)} does not go through the model: {trace.where()}: {cause}")
@@ -172,14 +158,8 @@ def _setting(way: str) -> Iterator[None]:
         with torch.device("meta"):
             yield
     else:
-        log = logging.getLogger("torch._subclasses.fake_tensor")  # prints a traceback for every shape that does not fit
-        level = log.level
-        log.setLevel(logging.CRITICAL)
-        try:
-            with FakeTensorMode(allow_non_fake_inputs=True):
-                yield
-        finally:
-            log.setLevel(level)
+        with faking():
+            yield
 
 
 def _stand_in(tensor: Tensor, way: str) -> Tensor:

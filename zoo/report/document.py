@@ -18,7 +18,7 @@ def read_report(run: str | os.PathLike[str]) -> Report:
     if path.is_dir():
         path = path / "report.json"
     try:
-        report = json.loads(path.read_text())
+        report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", suggestion="name the folder of a finished run") from error
     except (OSError, ValueError) as error:

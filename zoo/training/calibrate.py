@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from zoo.training.devices import bfloat16_is_native
+from zoo.model.trace import tensors_in
 from zoo.training.setting import Memory, Setting, apply_layout, key
 
 OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
@@ -178,7 +178,7 @@ def _step(
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started
-    return [leaf.detach().float() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)], seconds
+    return [tensor.detach().float() for tensor in tensors_in(outputs)], seconds
 
 
 def _arranged(value: Tensor, setting: Setting) -> Tensor:

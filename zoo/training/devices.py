@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import patch_environment
 
 from zoo.errors import InputError
@@ -68,3 +69,19 @@ def make_accelerator(device: torch.device, precision: str = "float32") -> Accele
         if device.index is not None and "LOCAL_RANK" not in os.environ:
             stack.enter_context(patch_environment(accelerate_torch_device=str(device)))
         return Accelerator(mixed_precision=MIXED[precision], cpu=device.type == "cpu")
+
+
+@contextmanager
+def accelerate_kept() -> Iterator[None]:
+    """Accelerate's singletons are afterwards what they were: a caller's own Accelerator goes on working.
+
+    A process group that a launcher's process joined in the block stays; there is one a process.
+    """
+    states = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
+    kept = [dict(state) for state in states]
+    try:
+        yield
+    finally:
+        for state, before in zip(states, kept, strict=True):
+            state.clear()
+            state.update(before)

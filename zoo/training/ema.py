@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
@@ -25,12 +26,13 @@ class MovingAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Call after each optimizer step."""
-        rate = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         pairs = [(self.average[name], tensor.detach()) for name, tensor in self.live.items()]
         floats = [(average, live) for average, live in pairs if average.is_floating_point()]
         if floats:
-            torch._foreach_lerp_([average for average, _ in floats], [live for _, live in floats], rate)
+            follow = get_ema_multi_avg_fn(decay)
+            follow([average for average, _ in floats], [live for _, live in floats], self.updates)
         for average, live in pairs:
             if not average.is_floating_point():
                 average.copy_(live)

@@ -21,11 +21,13 @@ from zoo.training.devices import choose_device
 from zoo.training.losses import make_loss
 from zoo.training.measure import measure
 from zoo.training.metrics import make_metrics
+from zoo.training.process import process_kept
 
 WHOLE: tuple[Part, ...] = ("train", "validation")
 HELD_OUT: tuple[Part, ...] = ("validation",)
 
 
+@process_kept()
 def evaluate(
     checkpoint: str | os.PathLike[str],
     data: str | DataOptions | None = None,

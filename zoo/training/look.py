@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -93,9 +92,10 @@ class Album:
     def graph(self, model: nn.Module, inputs: Tensor) -> str | None:
         """The graph as torch.jit traces it, or why it could not be traced."""
         try:
-            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, which wants to be exact for any input
-                self.writer.add_graph(model, inputs[:1], use_strict_trace=False)
+                traced = torch.jit.trace(model, inputs[:1], strict=False)  # add_graph prints what cannot be traced
+                self.writer.add_graph(traced, inputs[:1])
         except OSError:
             raise
         except Exception as error:  # forward may do what cannot be traced

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import time
@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from accelerate import PartialState
+from filelock import FileLock, Timeout
 
 from zoo.api import Context
 from zoo.checkpoint.atomic import atomic_file, write_all
@@ -30,12 +31,16 @@ from zoo.training.check.weights import replaced_heads
 from zoo.training.devices import choose_device, choose_precision, make_accelerator
 from zoo.training.listener import Listener
 from zoo.training.memory import freed_memory_kept
+from zoo.training.process import process_kept
 from zoo.training.progress import Display
 from zoo.training.seeding import seed_everything
 from zoo.training.state import StateFolder, write_json
 from zoo.training.tensorboard import FOLDER, clear
 
+LOCK = ".zoo.lock"  # in a run's folder: empty, held while a run is at work there, and left behind
 
+
+@process_kept()
 def finetune(
     recipe: Recipe | str | os.PathLike[str],
     *,
@@ -156,7 +161,7 @@ def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:
     if not state.finished():
         return None
     try:
-        report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+        report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WorkError(f"{folder} is finished, but its report.json cannot be read: {error}") from error
     return report
@@ -164,21 +169,22 @@ def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Makes the run's folder and keeps a second run out of it while this one lasts (or until it is killed)."""
+    """Makes the run's folder and keeps a second run out of it while this one lasts (or until it is killed).
+
+    The lock's file stays: taking it away would let two runs hold locks on two files of one name.
+    """
     elsewhere = "name another folder with --output"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it is read-only")
+        lock = FileLock(folder / LOCK, blocking=False)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"another run is at work in {folder}", suggestion=f"wait for it, or {elsewhere}") from error
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror}", suggestion=elsewhere) from error
     try:
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"cannot write into {folder}: it is read-only", suggestion=elsewhere)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            hint = f"wait for it, or {elsewhere}"
-            raise InputError(f"another run is at work in {folder}", suggestion=hint) from error
         yield
     finally:
-        os.close(lock)
+        lock.release()

@@ -47,7 +47,7 @@ def key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]
 
 def _processor() -> str:
     with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return platform.processor()
 
@@ -61,11 +61,11 @@ class Memory:
 
     def recall(self, allowed: Sequence[Setting]) -> Setting | None:
         with suppress(OSError, ValueError, TypeError):
-            setting = Setting(**json.loads(self.path.read_text()))
+            setting = Setting(**json.loads(self.path.read_text(encoding="utf-8")))
             return setting if setting in allowed else None
         return None
 
     def remember(self, setting: Setting) -> None:
         with suppress(OSError):  # an unwritable cache costs the next run its seconds, nothing else
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(asdict(setting)))
+            self.path.write_text(json.dumps(asdict(setting)), encoding="utf-8")

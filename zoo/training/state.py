@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,13 @@ class StateFolder:
         kept = {"state.json", document.get("base"), *(entry["file"] for entry in named if entry)}
         for path in self.folder.iterdir():
             if path.name not in kept:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # Windows keeps a file while its tensors are in use; the next commit has it
+                    path.unlink()
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / "state.json"
         try:
-            document: dict[str, Any] = json.loads(path.read_text())
+            document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:

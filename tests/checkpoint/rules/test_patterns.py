@@ -91,6 +91,26 @@ def test_patterns_that_take_for_ever_are_refused(text: str) -> None:
     assert time.monotonic() - began < 1
 
 
-@pytest.mark.parametrize("text", [r"^(module\.)+", r"^(one|two)\.", r"(\d+)\.(\d+)", r"\(a+\)+", r"(x\d+)?$"])
+@pytest.mark.parametrize(
+    "text", [r"([^]]+)+", r"(?:a{2,})*", r"((?:ab|c))+", r"(?P<x>a+?)+?", r"(?i:a*){3}", r"(?=a+)+", r"(?#x)(a+)(?#y)*"]
+)
+def test_so_are_their_other_spellings(text: str) -> None:
+    with pytest.raises(PatternError, match="for ever"):
+        Pattern.parse(text)
+
+
+@pytest.mark.parametrize("text", ["(?x)(a+) +", "(?x: (a+) + )", "(?ix)a"])
+def test_verbose_mode_is_refused(text: str) -> None:
+    with pytest.raises(PatternError, match=r"without \(\?x\)"):
+        Pattern.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"^(module\.)+", r"^(one|two)\.", r"(\d+)\.(\d+)", r"\(a+\)+", r"(x\d+)?$", r"(a|b|[cd])+", r"(a{1})+",
+        r"(a+){1}", r"[(a+]+\)+", r"(?<=a)b+", r"(a)?(?(1)b+|c)", r"(a++)+", r"(?P<n>a)(?P=n)+", r"([]a+])+",
+    ],
+)  # fmt: skip
 def test_harmless_repetitions_are_taken(text: str) -> None:
     Pattern.parse(text)

@@ -14,17 +14,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from re import _parser  # type: ignore[attr-defined]
-from typing import Any
 
 MAX_PATTERN = 1000  # characters; a longer pattern in a shared file is an accident or an attack
 PLACEHOLDER = re.compile(r"\{([^{}\d,][^{}]*|\d+\*[^{}]*)\}")
 _INTEGER = re.compile(r"(?:(\d+)\*)?([A-Za-z])(?:([+-])(\d+))?")
 _WORD = re.compile(r"([A-Za-z_]\w+)(\*|=[^{}]*)?")
 
-_REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
+_TOKEN = re.compile(
+    r"""(?P<open> \( (?: \? (?: P<\w+> | <?[=!] | [a-zA-Z-]*: | > | P= | [a-zA-Z]+ | (?=\() ) )? )
+      | (?P<close> \) )
+      | (?P<bar> \| )
+      | (?P<repeat> (?: [*+?] | \{ (?: \d+ (?:,\d*)? | ,\d* ) \} ) [?+]? )
+      | (?P<one> \\. | \[ \^? \]? (?: \\. | [^\]\\] )* \] | . )""",
+    re.VERBOSE | re.DOTALL,
+)
+_VERBOSE = re.compile(r"\(\?[a-zA-Z]*x")
+_COMMENT = re.compile(r"\(\?#[^)]*\)")
 
 Bindings = Mapping[str, int | str]
 
@@ -167,25 +174,67 @@ def parse_regex(text: str) -> re.Pattern[str]:
     """The compiled expression. Raises PatternError for a bad one, and for one made to take for ever."""
     _check_length(text)
     try:
-        if _explodes(_parser.parse(text), repeated=False):
-            raise PatternError(
-                f"{text!r} repeats a group that holds a repetition or alternatives, which can take for ever; write it "
-                "without nesting"
-            )
-        return re.compile(text)
+        compiled = re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise PatternError(f"{text!r} is no regular expression: {error}") from error
+    if _VERBOSE.search(text):
+        raise PatternError(f"{text!r} asks for verbose mode; write it without (?x)")
+    if _explodes(text):
+        raise PatternError(
+            f"{text!r} repeats a group that holds a repetition or alternatives, which can take for ever; write it "
+            "without nesting"
+        )
+    return compiled
 
 
-def _explodes(node: Any, repeated: bool) -> bool:
-    """Whether a repetition has in it another one, or alternatives: what makes matching exponential in the key."""
-    if isinstance(node, tuple) and len(node) == 2 and str(node[0]) in _REPEATS:
-        most, inside = node[1][1], node[1][2]
-        return (repeated and most > 1) or _explodes(inside, repeated or most > 1)
-    if isinstance(node, tuple) and len(node) == 2 and str(node[0]) == "BRANCH" and repeated:
-        return True
-    children = node if isinstance(node, list | tuple | _parser.SubPattern) else ()
-    return any(_explodes(child, repeated) for child in children if not isinstance(child, str | int))
+@dataclass
+class _Group:
+    """A group that is being read: whether it holds a repetition or alternatives; the parts of each alternative."""
+
+    nested: bool = False
+    alternatives: list[list[str]] = field(default_factory=lambda: [[]])
+
+    def closed(self) -> bool:
+        """As `nested`, when all of it is read. Alternatives of one character each are a set: `a|b`, `[ab]`."""
+        several = len(self.alternatives) > 1 and any(parts != ["one"] for parts in self.alternatives)
+        return self.nested or several
+
+
+def _explodes(text: str) -> bool:
+    """Whether a repetition has in it another one, or alternatives: what makes matching exponential in the key.
+
+    `text` is a valid expression, and not verbose.
+    """
+    groups, last_nested = [_Group()], False
+    for token in _TOKEN.finditer(_COMMENT.sub("", text)):
+        kind, group = str(token.lastgroup), groups[-1]
+        if kind == "open":
+            groups.append(_Group())
+        elif kind == "close":
+            last_nested = groups.pop().closed()
+            groups[-1].nested |= last_nested
+            groups[-1].alternatives[-1].append("group")
+        elif kind == "bar":
+            group.alternatives.append([])
+        elif kind == "repeat":
+            group.alternatives[-1].append("repeat")
+            if _most(token[0]) > 1:
+                if last_nested:
+                    return True
+                group.nested = True
+        else:
+            last_nested = False
+            group.alternatives[-1].append("one")
+    return False
+
+
+def _most(repeat: str) -> float:
+    """How often the quantifier lets its part come; a possessive one (`a++`) never tries again, and counts as once."""
+    if len(repeat) > 1 and repeat[-1] == "+":
+        return 1
+    if repeat[0] != "{":
+        return 1 if repeat[0] == "?" else float("inf")
+    return float(repeat.rstrip("?")[1:-1].rpartition(",")[2] or "inf")
 
 
 def _check_length(text: str) -> None:

@@ -27,6 +27,7 @@ class _TemporarySource(Source):
         return self.inner.array(name)
 
     def close(self) -> None:
+        self.inner.close()  # Windows removes no open file
         for path in self.temporary:
             path.unlink(missing_ok=True)
 

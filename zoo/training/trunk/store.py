@@ -119,9 +119,8 @@ class FeatureCache:
         """The features kept under `key`, whole and sound, or None."""
         folder = self.root / key
         try:
-            manifest = json.loads((folder / "manifest.json").read_text())
-            paths = [folder / f"features-{number:05d}.safetensors" for number in range(manifest["shards"])]
-            features = Features([load_file(path) for path in paths], manifest["rows"])
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            features = Features(_shards(folder, manifest["shards"]), manifest["rows"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None
         if manifest.get("key") != key or len(features) != manifest["samples"]:
@@ -141,12 +140,15 @@ class FeatureCache:
         """Put a finished writer's folder in place under `key` and make room for it."""
         features = writer.features
         manifest = {"key": key, "shards": len(features.shards), "rows": features.rows, "samples": len(features)}
-        (writer.folder / "manifest.json").write_text(json.dumps(manifest))
+        (writer.folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         target = self.root / key
         with suppress(OSError):
             shutil.rmtree(target)
+        features.shards = [] if features.on_disk else features.shards  # Windows moves no folder with a mapped file
+        folder = writer.folder
         with suppress(OSError):  # another run kept the same features first: they are as good
-            writer.folder.rename(target)
+            folder = folder.rename(target)
+        features.shards = features.shards or _shards(folder, manifest["shards"])
         self._make_room(target)
 
     def _make_room(self, newest: Path) -> None:
@@ -160,6 +162,11 @@ class FeatureCache:
 
     def _folders(self) -> Iterator[Path]:
         return (folder for folder in self.root.iterdir() if (folder / "manifest.json").exists())
+
+
+def _shards(folder: Path, count: int) -> list[dict[str, Tensor]]:
+    """The files of a set of features, mapped."""
+    return [load_file(folder / f"features-{number:05d}.safetensors") for number in range(count)]
 
 
 def _age(folder: Path, newest: Path) -> float:
