@@ -13,7 +13,7 @@ MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 .PHONY: quickstart test test-all lint bench clean
 
 quickstart: .venv/installed
-	$(BIN)/zoo finetune recipes/quickstart.yaml
+	$(BIN)/zoo finetune recipes/quickstart.yaml --overwrite
 
 test: .venv/installed-for-tests
 	$(BIN)/python -m pytest -m "not slow"

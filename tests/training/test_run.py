@@ -255,7 +255,9 @@ def test_resuming_with_a_changed_recipe_names_what_changed(tmp_path):
     assert "seed was 3 when this run began and is 5 (change it back: --set seed=3)" in text
     assert "data.batch_size was 32 when this run began and is 16 (change it back: --set data.batch_size=32)" in text
     assert "workers" not in text
-    finetune(changed, overrides=["seed=3", "data.batch_size=32"], output=run, resume=True, progress=Quiet())  # as it says
+    finetune(
+        changed, overrides=["seed=3", "data.batch_size=32"], output=run, resume=True, progress=Quiet()
+    )  # as it says
 
 
 def with_train(number: int, **options) -> list:
@@ -306,7 +308,9 @@ def test_more_epochs_and_another_learning_rate_in_the_middle(tmp_path):
     finetune(longer, output=tmp_path / "whole", progress=Quiet())
     finetune(longer, output=first, resume=True, progress=Quiet())
     assert same(first, tmp_path / "whole")
-    calmer = written(tmp_path, steps=with_train(2, **{**plain, "scheduler": "cosine"}, epochs=3, lr=0.001, weight_decay=0.0))
+    calmer = written(
+        tmp_path, steps=with_train(2, **{**plain, "scheduler": "cosine"}, epochs=3, lr=0.001, weight_decay=0.0)
+    )
     report = finetune(calmer, output=second, resume=True, progress=Quiet())
     rates = [epoch["lr"] for epoch in report["stages"][1]["epochs"]]
     assert rates[0] == 0.01
@@ -451,7 +455,9 @@ def test_what_lies_beside_a_run_s_files_stays(tmp_path):
     finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
     (run / "state" / "notes.txt").write_text("mine")
     before = held(run)
-    with pytest.raises(InputError, match=r"holds a finished run of this recipe \(replace it with --overwrite") as caught:
+    with pytest.raises(
+        InputError, match=r"holds a finished run of this recipe \(replace it with --overwrite"
+    ) as caught:
         finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
     assert held(run) == before
     (free,) = re.findall(r"--output (\S+)", caught.value.problems[0].suggestion)
@@ -472,7 +478,9 @@ def test_two_recipes_of_one_name_do_not_meet(tmp_path, monkeypatch):
     before = held(tmp_path / "checkpoints")
     with pytest.raises(InputError, match=rf"checkpoints/small holds a finished run of {tmp_path}/a/recipe.yaml"):
         finetune("b/recipe.yaml", progress=Quiet())
-    with pytest.raises(InputError, match=r"holds a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"):
+    with pytest.raises(
+        InputError, match=r"holds a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"
+    ):
         finetune("b/recipe.yaml", resume=True, progress=Quiet())
     assert held(tmp_path / "checkpoints") == before
     with pytest.raises(InputError, match="give one of them"):

@@ -16,9 +16,7 @@ def command(
     output: Annotated[
         str | None, typer.Option(metavar="DIR", help="The run's folder; checkpoints/NAME without it.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was interrupted or failed.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted or failed.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier run left in the folder.")
     ] = False,

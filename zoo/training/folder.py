@@ -80,7 +80,9 @@ class RunFolder:
     def take(self, *, keep: bool = False) -> None:
         """Marks the folder as this run's and removes what an earlier run wrote there, or with `keep` only leftovers."""
         self._sweep()
-        self._write(self.owned | self.planned)  # before anything is removed, so that no kill makes the rest a stranger's
+        self._write(
+            self.owned | self.planned
+        )  # before anything is removed, so that no kill makes the rest a stranger's
         if keep:
             return
         for name in self.owned:

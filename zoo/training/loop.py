@@ -271,7 +271,9 @@ class Trainer:
         former = make_optimizer(self.job.model, before)  # its groups may be others, its parameters are the same
         former.load_state_dict(training["optimizer"])
         self.optimizer.optimizer.state.update(former.state)
-        self.schedule.go_through([(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history])
+        self.schedule.go_through(
+            [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
+        )
         if self.best is None or (self.progress.best or {}).get("metric") != self.metrics.main:
             self.best = self.progress.best = None  # of the epochs from here on
 

@@ -54,7 +54,9 @@ class Change:
 
     def problem(self) -> Problem:
         was, now = _said(self.before), _said(self.now)
-        cure = f"change it back: remove {self.key}" if self.before is None else f"change it back: --set {self.key}={was}"
+        cure = (
+            f"change it back: remove {self.key}" if self.before is None else f"change it back: --set {self.key}={was}"
+        )
         return Problem(f"{self.said} was {was} when this run began and is {now}", suggestion=cure)
 
 

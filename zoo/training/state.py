@@ -131,7 +131,9 @@ class StateFolder:
         saved = self._saved(document, "whole" if own else "latest")
         saved.taken, saved.options = found, given if own else None
         failed = document.get("failed")
-        if failed and not any(change.step is None or change.step <= step for change in changes(failed["recipe"], self.recipe)):
+        if failed and not any(
+            change.step is None or change.step <= step for change in changes(failed["recipe"], self.recipe)
+        ):
             saved.failed = failed
         return saved
 
