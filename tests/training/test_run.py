@@ -283,6 +283,7 @@ def test_a_later_step_s_values_may_change(whole, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_step_without_an_epoch_begins_anew_with_what_it_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)  # the state in the middle of the epoch is not what it goes on from
     first, second = tmp_path / "one", tmp_path / "two"
@@ -298,6 +299,7 @@ def test_a_step_without_an_epoch_begins_anew_with_what_it_is_given(tmp_path, mon
     assert same(first, second)
 
 
+@pytest.mark.slow
 def test_more_epochs_and_another_learning_rate_in_the_middle(tmp_path):
     first, second = tmp_path / "one", tmp_path / "two"
     plain = {"scheduler": None, "optimizer": "AdamW", "ema": None}
@@ -350,7 +352,8 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_epoch(tmp_path):
     report = json.loads((run / "report.json").read_text())
     assert (report["interrupted"], report["failed"]) == (False, str(caught.value))
     measured = evaluate(run / "model.safetensors", device="cpu")["metrics"]
-    assert measured == pytest.approx(report["stages"][0]["metrics"]) == pytest.approx(report["metrics"])
+    assert measured == pytest.approx(report["stages"][0]["metrics"])
+    assert report["metrics"] == report["stages"][0]["metrics"]
     with pytest.raises(InputError, match="resumed unchanged it would end the same way") as refused:
         finetune(diverging, output=run, resume=True, progress=Quiet())
     (cure,) = re.findall(r"--set (\S+)=", refused.value.problems[0].suggestion)
@@ -399,7 +402,7 @@ def test_resuming_on_other_data_is_refused(tmp_path, photos):
     with pytest.raises(Killed):
         finetune(recipe, output=tmp_path / "run", progress=Quiet(Killed(), 1, 5))
     (folder / "3").rename(folder / "three")
-    with pytest.raises(InputError, match=r"data: classes was \['0', '1', .* when this run began and is"):
+    with pytest.raises(InputError, match=r"data: classes was 0, 1, 2, 3, 4, .*9 when this run began and is .*three"):
         finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
     (folder / "three").rename(folder / "3")
     image = next((folder / "3").iterdir())

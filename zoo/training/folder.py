@@ -1,8 +1,8 @@
 """The folder of a run: whose it is, and what in it may be replaced.
 
-Before anything else is written there, a run leaves a mark in its folder, `.zoo-run.json`: which recipe runs there, and the
-names of all files and folders that it writes. What the mark names is zoo's, everything else is the user's and is never
-touched: a run that would write over a name the mark lacks does not start, with `--overwrite` neither.
+Before anything else is written there, a run leaves a mark in its folder, `.zoo-run.json`: which recipe runs there, and
+the names of all files and folders that it writes. What the mark names is zoo's, everything else is the user's and is
+never touched: a run that would write over a name the mark lacks does not start, with `--overwrite` neither.
 """
 
 from __future__ import annotations

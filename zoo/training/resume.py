@@ -4,8 +4,8 @@ What may change depends on where it stands, counted from the train step that the
 
 - a later step: anything; steps may be appended, removed, put in other places;
 - the step itself while none of its epochs is done: anything, it begins anew;
-- the step itself after an epoch: more `epochs` or `max_steps`, and the options in `DURING`. It goes on from the end of its
-  last epoch; moments of the optimizer are kept, and the learning rate is where the new values would have it by now;
+- the step itself after an epoch: more `epochs` or `max_steps`, and the options in `DURING`. It goes on from the end of
+  its last epoch; moments of the optimizer are kept, and the learning rate is where the new values would have it by now;
 - `device`, `name`, and how data is read (`ANYWHERE`): always.
 
 Everything else has been used by what is done: earlier steps, the model, the data, the seed.

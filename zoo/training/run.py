@@ -17,7 +17,7 @@ from accelerate import PartialState
 from zoo.api import Context
 from zoo.checkpoint.atomic import atomic_file, write_all
 from zoo.data.opening import open_data
-from zoo.errors import InputError, Problem, WorkError, ZooError
+from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
 from zoo.model.reload import verify_reload
@@ -162,17 +162,21 @@ def _check_data(run: Run, before: Mapping[str, Any] | None) -> None:
     """Raises InputError where a resumed run finds other data: its classes or samples would change places."""
     now = run.data_found() or {}
     changed = [
-        Problem(f"data: {key} was {shown(value)} when this run began and is {shown(now.get(key))}")
+        f"{key} was {_listed(value)} when this run began and is {_listed(now.get(key))}"
         for key, value in (before or {}).items()
         if now.get(key) != value
     ]
     if changed:
         advice = "a run is resumed on the data it began with: bring it back, or start anew with another --output"
-        raise InputError([*changed, Problem(advice)])
+        raise InputError([*(Problem(f"data: {text}") for text in changed), Problem(advice)])
+
+
+def _listed(value: Any) -> str:
+    return listed(value, 20) if isinstance(value, list) else shown(value)
 
 
 def _carry_out(run: Run, main: bool) -> dict[str, Any]:
-    """Every step in order, then checkpoint and report; after an interrupt or a failure these hold the last whole epoch."""
+    """Every step in order, then checkpoint and report: of the last whole epoch, where an interrupt or a failure ends it."""
     for step in run.recipe.steps:
         if run.saved is not None and step.index < run.saved.step and step.kind not in STRUCTURAL:
             continue
