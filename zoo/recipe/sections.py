@@ -86,7 +86,7 @@ def _gather(document: Document, known: dict[str, Parameter], unjudged: bool) -> 
 
 
 def _check_download(document: Document, known: dict[str, Parameter], arguments: dict[str, Any]) -> None:
-    """Note a download to elsewhere than below the current directory; `--set`, by who runs the recipe, may send it there."""
+    """Note a download to elsewhere than below the current directory; only a `--set` may send it there."""
     fetches = "download" in known and arguments.get("download", known["download"].default) is True
     root = arguments.get("root")
     if not fetches or not isinstance(root, str):

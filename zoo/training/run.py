@@ -176,7 +176,7 @@ def _listed(value: Any) -> str:
 
 
 def _carry_out(run: Run, main: bool) -> dict[str, Any]:
-    """Every step in order, then checkpoint and report: of the last whole epoch, where an interrupt or a failure ends it."""
+    """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
     for step in run.recipe.steps:
         if run.saved is not None and step.index < run.saved.step and step.kind not in STRUCTURAL:
             continue
