@@ -16,7 +16,7 @@ MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 .PHONY: quickstart test test-all coverage lint release-check bench clean
 
 quickstart: .venv/installed
-	$(BIN)/zoo finetune recipes/quickstart.yaml
+	$(BIN)/zoo finetune recipes/quickstart.yaml --overwrite
 
 test: .venv/installed-for-tests
 	$(BIN)/python -m pytest -m "not slow"

@@ -68,7 +68,7 @@ def run(tmp_path):
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(recipe))
         listener = Notes()
-        report = finetune(path, output=tmp_path / "run", progress=listener)
+        report = finetune(path, output=tmp_path / "run", overwrite=True, progress=listener)
         return Looked(tmp_path / "run", report, listener.notes)
 
     return looked
@@ -256,7 +256,7 @@ def test_unknown_paths_are_mistakes(tmp_path):
     assert "no module at 'conv3'" in problems[0].message
     assert problems[0].suggestion == "did you mean conv2 or conv1?"
     with pytest.raises(InputError, match="conv3"):
-        finetune(recipe, output=tmp_path / "run", progress=Listener())
+        finetune(recipe, output=tmp_path / "run", overwrite=True, progress=Listener())
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_shared_module_is_found_by_each_of_its_paths():
 def test_the_tutorials_recipe(tmp_path):
     path = ROOT / "recipes" / "tutorials" / "look.yaml"
     overrides = ["train.epochs=1", "data.limit=60"]
-    report = finetune(path, overrides=overrides, output=tmp_path / "run", progress=Listener())
+    report = finetune(path, overrides=overrides, output=tmp_path / "run", overwrite=True, progress=Listener())
     looked = Looked(tmp_path / "run", report, [])
     assert set(looked.stage["modules"]) == {CONVOLUTION, RELU, POOLING, "features.4"}
     assert {"train/loss", "validation/accuracy"} <= set(looked.events.Tags()["scalars"])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +24,7 @@ from zoo.errors import InputError, WorkError
 from zoo.model.restore import load
 from zoo.recipe import load_recipe
 from zoo.training import actions, loop
+from zoo.training import run as run_module
 from zoo.training.evaluate import evaluate
 from zoo.training.listener import Listener
 from zoo.training.predict import predict
@@ -102,6 +107,7 @@ def test_the_document_and_the_files_of_a_run(whole):
     assert json.loads((folder / "report.json").read_text()) == document
     assert load_recipe(str(folder / "recipe.yaml")).resolved == load_recipe(written(folder.parent)).resolved
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".zoo-run.json",
         ".zoo.lock",
         "model.safetensors",
         "recipe.yaml",
@@ -131,7 +137,7 @@ def test_the_checkpoint_rebuilds_what_was_trained(whole):
 def test_the_same_recipe_gives_the_same_bits(whole, tmp_path):
     finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
     assert same(tmp_path / "run", whole[0])
-    finetune(written(tmp_path, seed=4), output=tmp_path / "run", progress=Quiet())  # replaces the files of the first
+    finetune(written(tmp_path, seed=4), output=tmp_path / "run", overwrite=True, progress=Quiet())
     assert not same(tmp_path / "run", whole[0])
 
 
@@ -229,8 +235,10 @@ def test_a_new_run_forgets_the_state_of_an_earlier_one(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         finetune(recipe, output=run, progress=Quiet(Killed(), step=5))
     monkeypatch.setattr(loop.Trainer, "begin", lambda *arguments: (_ for _ in ()).throw(Killed()))
-    with pytest.raises(Killed):
+    with pytest.raises(InputError, match=r"holds an unfinished run of this recipe \(go on with --resume, replace it"):
         finetune(recipe, output=run, progress=Quiet())
+    with pytest.raises(Killed):
+        finetune(recipe, output=run, overwrite=True, progress=Quiet())
     monkeypatch.undo()
     quiet = Quiet()
     finetune(recipe, output=run, resume=True, progress=quiet)
@@ -245,9 +253,243 @@ def test_resuming_with_a_changed_recipe_names_what_changed(tmp_path):
     with pytest.raises(InputError) as caught:
         finetune(changed, output=run, resume=True, progress=Quiet())
     text = str(caught.value)
-    assert "seed was 3 when this run began and is 5" in text
-    assert "data.batch_size was 32 when this run began and is 16" in text
+    assert "seed was 3 when this run began and is 5 (change it back: --set seed=3)" in text
+    assert "data.batch_size was 32 when this run began and is 16 (change it back: --set data.batch_size=32)" in text
     assert "workers" not in text
+    finetune(
+        changed, overrides=["seed=3", "data.batch_size=32"], output=run, resume=True, progress=Quiet()
+    )  # as it says
+
+
+def with_train(number: int, **options) -> list:
+    """The steps of RECIPE with other options of the train step `number` (from 1)."""
+    steps = copy.deepcopy(RECIPE["steps"])
+    [step["train"] for step in steps if "train" in step][number - 1].update(options)
+    return steps
+
+
+def test_a_later_step_s_values_may_change(whole, tmp_path):
+    first, second = tmp_path / "one", tmp_path / "two"
+    changed = {"steps": [*with_train(2, lr=0.02, epochs=1), "evaluate"]}
+    finetune(written(tmp_path, **changed), output=first, progress=Quiet())
+    with pytest.raises(Killed):
+        finetune(written(tmp_path), output=second, progress=Quiet(Killed(), step=4))
+    quiet = Quiet()
+    finetune(written(tmp_path, **changed), output=second, resume=True, progress=quiet)
+    assert same(first, second)
+    assert [note for note in quiet.notes if "change" in note] == [
+        "resumed with a change: train 2: epochs 2 -> 1",
+        "resumed with a change: train 2: lr 0.01 -> 0.02",
+        "resumed with a change: step 6 not set -> {evaluate: {}}",
+    ]
+
+
+@pytest.mark.slow
+def test_a_step_without_an_epoch_begins_anew_with_what_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)  # the state in the middle of the epoch is not what it goes on from
+    first, second = tmp_path / "one", tmp_path / "two"
+    changed = {"steps": with_train(2, lr=0.02, optimizer="AdamW", ema=None, accumulate=2)}
+    finetune(written(tmp_path, **changed), output=first, progress=Quiet())
+    with pytest.raises(Killed):
+        finetune(written(tmp_path), output=second, progress=Quiet(Killed(), stage=2, step=2))
+    monkeypatch.setattr(loop.Trainer, "run", lambda trainer: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        finetune(written(tmp_path, **changed), output=second, resume=True, progress=Quiet())
+    monkeypatch.undo()
+    finetune(written(tmp_path, **changed), output=second, resume=True, progress=Quiet())
+    assert same(first, second)
+
+
+@pytest.mark.slow
+def test_more_epochs_and_another_learning_rate_in_the_middle(tmp_path):
+    first, second = tmp_path / "one", tmp_path / "two"
+    plain = {"scheduler": None, "optimizer": "AdamW", "ema": None}
+    with pytest.raises(Killed):
+        finetune(written(tmp_path, steps=with_train(2, **plain)), output=first, progress=Quiet(Killed(), 2, 4))
+    shutil.copytree(first, second)
+    longer = written(tmp_path, steps=with_train(2, **plain, epochs=3))
+    finetune(longer, output=tmp_path / "whole", progress=Quiet())
+    finetune(longer, output=first, resume=True, progress=Quiet())
+    assert same(first, tmp_path / "whole")
+    calmer = written(
+        tmp_path, steps=with_train(2, **{**plain, "scheduler": "cosine"}, epochs=3, lr=0.001, weight_decay=0.0)
+    )
+    report = finetune(calmer, output=second, resume=True, progress=Quiet())
+    rates = [epoch["lr"] for epoch in report["stages"][1]["epochs"]]
+    assert rates[0] == 0.01
+    assert rates[1:] == pytest.approx([0.001 * (1 + math.cos(math.pi * steps / 9)) / 2 for steps in (5, 8)])
+
+
+def test_what_an_epoch_is_made_of_may_not_change_after_it(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        finetune(written(tmp_path), output=run, progress=Quiet(Killed(), 2, 4))
+    changed = written(tmp_path, steps=with_train(2, optimizer="AdamW", lr=0.1, epochs=1))
+    with pytest.raises(InputError) as caught:
+        finetune(changed, output=run, resume=True, progress=Quiet())
+    assert [str(problem) for problem in caught.value.problems] == [
+        "train 2: epochs was 2 when this run began and is 1 (change it back: --set steps[4].train.epochs=2)",
+        "train 2: optimizer was {SGD: {momentum: 0.9}} when this run began and is 'AdamW' "
+        "(change it back: --set steps[4].train.optimizer={SGD: {momentum: 0.9}})",
+        "this could change: train 2: lr 0.01 -> 0.1",
+        "what is done already stays as it is: change these back, or start anew with another --output",
+    ]
+    cures = ["steps[4].train.epochs=2", "steps[4].train.optimizer={SGD: {momentum: 0.9}}"]
+    finetune(changed, overrides=cures, output=run, resume=True, progress=Quiet())
+
+
+DIVERGING = {"optimizer": "SGD", "scheduler": None, "lr": 1e30, "ema": None, "epochs": 3}
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_epoch(tmp_path):
+    run, quiet = tmp_path / "run", Quiet()
+    diverging = written(tmp_path, steps=with_train(2, **DIVERGING))
+    with pytest.raises(WorkError, match=r"train 2/2: the loss is not finite at step 2 \(lower lr") as caught:
+        finetune(diverging, output=run, progress=quiet)
+    assert quiet.notes[-1] == (
+        f"failed: {run / 'model.safetensors'} is the model as train 2/2 began; "
+        "with other values --resume goes on from it"
+    )
+    report = json.loads((run / "report.json").read_text())
+    assert (report["interrupted"], report["failed"]) == (False, str(caught.value))
+    measured = evaluate(run / "model.safetensors", device="cpu")["metrics"]
+    assert measured == pytest.approx(report["stages"][0]["metrics"])
+    assert report["metrics"] == report["stages"][0]["metrics"]
+    with pytest.raises(InputError, match="resumed unchanged it would end the same way") as refused:
+        finetune(diverging, output=run, resume=True, progress=Quiet())
+    (cure,) = re.findall(r"--set (\S+)=", refused.value.problems[0].suggestion)
+    report = finetune(diverging, overrides=[f"{cure}=0.01"], output=run, resume=True, progress=Quiet())
+    finetune(diverging, overrides=[f"{cure}=0.01"], output=tmp_path / "calm", progress=Quiet())
+    assert (report["interrupted"], report["failed"]) == (False, None)
+    assert same(run, tmp_path / "calm")
+
+
+def test_weights_broken_by_the_last_step_of_an_epoch_are_no_good_epoch(tmp_path):
+    steps = with_train(1, **DIVERGING, batch_size=96)  # one step an epoch: its loss was still finite
+    with pytest.raises(WorkError, match=r"train 1/2: the weights are not finite after step 1|the loss is not finite"):
+        finetune(written(tmp_path, steps=steps), output=tmp_path / "run", progress=Quiet())
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_failure_in_an_epoch_leaves_the_one_before(tmp_path, whole):
+    run, quiet = tmp_path / "run", Quiet(OSError(28, "No space left on device"), 2, 4)
+    with pytest.raises(Exception, match="No space left on device"):
+        finetune(written(tmp_path), output=run, progress=quiet)
+    assert f"{run / 'model.safetensors'} is train 2/2 after epoch 1; --resume goes on from it" in quiet.notes[-1]
+    report = json.loads((run / "report.json").read_text())
+    assert "No space left" in report["failed"]
+    assert evaluate(run / "model.safetensors", device="cpu")["metrics"] == pytest.approx(report["metrics"])
+    finetune(written(tmp_path), output=run, resume=True, progress=Quiet())  # nothing changed, and the disk has room
+    assert same(run, whole[0])
+
+
+def test_a_failure_that_leaves_no_room_for_a_checkpoint_promises_none(tmp_path, monkeypatch):
+    def full(*arguments, **keywords):
+        raise WorkError("the disk is full")
+
+    monkeypatch.setattr(run_module, "save_checkpoint", full)
+    quiet = Quiet(OSError(28, "No space left on device"), 2, 4)
+    with pytest.raises(Exception, match="No space left on device"):
+        finetune(written(tmp_path), output=tmp_path / "run", progress=quiet)
+    assert quiet.notes[-1] == "the last whole epoch could not be written as a checkpoint: the disk is full"
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_resuming_on_other_data_is_refused(tmp_path, photos):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    data = {"source": "image_folder", "path": str(folder), "image_size": 32, "batch_size": 8, "workers": 0}
+    recipe = written(tmp_path, data=data)
+    with pytest.raises(Killed):
+        finetune(recipe, output=tmp_path / "run", progress=Quiet(Killed(), 1, 5))
+    (folder / "3").rename(folder / "three")
+    with pytest.raises(InputError, match=r"data: classes was 0, 1, 2, 3, 4, .*9 when this run began and is .*three"):
+        finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
+    (folder / "three").rename(folder / "3")
+    image = next((folder / "3").iterdir())
+    image.rename(tmp_path / image.name)
+    with pytest.raises(InputError, match=r"data: \w+ was \d+ when this run began and is \d+"):
+        finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
+    (tmp_path / image.name).rename(image)
+    finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
+
+
+OPERATING = {"data": None, "steps": [{"swap_head": {"num_classes": 7}}, {"save": "early"}]}
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["state/notes.txt", "model.safetensors", "report.json", "early.safetensors"])
+def test_files_that_are_not_zoo_s_stop_a_run(tmp_path, name, overwrite):
+    run = tmp_path / "run"
+    (run / name).parent.mkdir(parents=True)
+    (run / name).write_text("mine")
+    with pytest.raises(InputError, match=r"which no run of zoo wrote") as caught:
+        finetune(written(tmp_path, **OPERATING), output=run, overwrite=overwrite, progress=Quiet())
+    assert held(run) == {name: b"mine"}
+    (cure,) = re.findall(r"--output (\S+),", caught.value.problems[0].suggestion)
+    finetune(written(tmp_path, **OPERATING), output=cure, progress=Quiet())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_recipe_that_runs_is_never_overwritten(tmp_path, monkeypatch, overwrite):
+    recipe = Path(written(tmp_path, **OPERATING))
+    monkeypatch.chdir(tmp_path)
+    text = recipe.read_bytes()
+    with pytest.raises(InputError, match=r"holds recipe.yaml, which no run of zoo wrote"):
+        finetune("recipe.yaml", output=".", overwrite=overwrite, progress=Quiet())
+    assert held(tmp_path) == {"recipe.yaml": text}
+    report = finetune("recipe.yaml", output="run", progress=Quiet())
+    with pytest.raises(InputError, match=r"the recipe reads run/recipe.yaml, which --overwrite would replace"):
+        finetune("run/recipe.yaml", output="run", overwrite=True, progress=Quiet())
+    before = held(tmp_path)
+    weights = f"model.weights={report['checkpoint']}"
+    with pytest.raises(InputError, match=r"the recipe reads run/model.safetensors, which --overwrite would replace"):
+        finetune("recipe.yaml", overrides=[weights], output="run", overwrite=True, progress=Quiet())
+    assert held(tmp_path) == before
+
+
+def test_what_lies_beside_a_run_s_files_stays(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.txt").write_text("mine")  # as `zoo finetune … >run/log.txt` makes it
+    finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
+    (run / "state" / "notes.txt").write_text("mine")
+    before = held(run)
+    with pytest.raises(
+        InputError, match=r"holds a finished run of this recipe \(replace it with --overwrite"
+    ) as caught:
+        finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
+    assert held(run) == before
+    (free,) = re.findall(r"--output (\S+)", caught.value.problems[0].suggestion)
+    assert free == str(tmp_path / "run-2")
+    steps = [{"swap_head": {"num_classes": 7}}]
+    finetune(written(tmp_path, data=None, steps=steps), output=run, overwrite=True, progress=Quiet())
+    left = held(run)
+    assert (left["log.txt"], left["state/notes.txt"]) == (b"mine", b"mine")
+    assert "early.safetensors" not in left
+
+
+def test_two_recipes_of_one_name_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name, data=None, steps=[{"swap_head": {"num_classes": 7 if name == "a" else 8}}])
+    finetune("a/recipe.yaml", progress=Quiet())
+    before = held(tmp_path / "checkpoints")
+    with pytest.raises(InputError, match=rf"checkpoints/small holds a finished run of {tmp_path}/a/recipe.yaml"):
+        finetune("b/recipe.yaml", progress=Quiet())
+    with pytest.raises(
+        InputError, match=r"holds a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"
+    ):
+        finetune("b/recipe.yaml", resume=True, progress=Quiet())
+    assert held(tmp_path / "checkpoints") == before
+    with pytest.raises(InputError, match="give one of them"):
+        finetune("b/recipe.yaml", resume=True, overwrite=True, progress=Quiet())
+    finetune("b/recipe.yaml", output="checkpoints/small-2", progress=Quiet())
 
 
 def test_a_damaged_state_is_said(tmp_path):

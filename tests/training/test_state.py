@@ -39,7 +39,7 @@ def test_the_last_whole_epoch_is_kept_beside_the_latest_state(tmp_path):
     state.begin(0, {}, {"n": 0}, MODEL)
     for steps, whole in ((1, False), (2, True), (3, False), (4, False)):
         state.save({"n": steps}, {"b": torch.full((2,), float(steps))}, steps=steps, whole=whole)
-    latest, last = folder(tmp_path).load(), folder(tmp_path).load(whole=True)
+    latest, last = folder(tmp_path).load(), folder(tmp_path).last_epoch()
     assert (latest.training["n"], last.training["n"]) == (4, 2)
     assert last.model["b"].tolist() == [2.0, 2.0]
     kept = sorted(path.name for path in (tmp_path / "state").iterdir())
@@ -73,16 +73,85 @@ def test_shared_tensors_come_back_under_one_name_and_copies_under_both(tmp_path)
 
 
 def test_every_change_of_the_recipe_is_named(tmp_path):
-    folder(tmp_path).begin(0, {}, {}, MODEL)
-    changed = {"seed": 1, "data": {"batch_size": 9, "workers": 0}, "steps": [{"train": {"lr": 0.2}}, "evaluate"]}
+    state = folder(tmp_path)
+    state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
+    state.save({"progress": {"epoch": 1, "steps": 7}}, {"b": torch.zeros(2)}, steps=7, whole=True)
+    changed = {
+        "seed": 1,
+        "data": {"batch_size": 9, "workers": 0},
+        "steps": [{"train": {"lr": 0.2, "optimizer": "SGD"}}, {"evaluate": {}}],
+    }
     with pytest.raises(InputError) as caught:
         folder(tmp_path, changed).load()
-    assert [problem.message for problem in caught.value.problems] == [
-        "data.batch_size was 8 when this run began and is 9",
-        "steps.0.train.lr was 0.1 when this run began and is 0.2",
-        "steps.1 was 'not set' when this run began and is 'evaluate'",
-        "a changed recipe cannot be resumed: change it back, run without --resume, or into another --output",
+    assert [str(problem) for problem in caught.value.problems] == [
+        "data.batch_size was 8 when this run began and is 9 (change it back: --set data.batch_size=8)",
+        "train: optimizer was not set when this run began and is 'SGD' "
+        "(change it back: remove steps[0].train.optimizer)",
+        "this could change: train: lr 0.1 -> 0.2",
+        "this could change: step 2 not set -> {evaluate: {}}",
+        "what is done already stays as it is: change these back, or start anew with another --output",
     ]
+
+
+def steps(lr: float, *more) -> dict:
+    return {**RECIPE, "steps": [{"train": {"lr": lr}}, *more]}
+
+
+def test_a_change_in_the_step_itself_goes_back_to_its_last_epoch(tmp_path):
+    state = folder(tmp_path)
+    state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
+    for count, whole in ((2, True), (3, False)):
+        progress = {"progress": {"epoch": 1, "steps": count}}
+        state.save(progress, {"b": torch.full((2,), float(count))}, steps=count, whole=whole)
+    later = folder(tmp_path, steps(0.1, {"evaluate": {}})).load()
+    assert (later.training["progress"]["steps"], later.options, later.anew) == (3, None, False)
+    own = folder(tmp_path, steps(0.2)).load()
+    assert (own.training["progress"]["steps"], own.options, own.anew) == (2, {"lr": 0.1}, False)
+    assert [str(change) for change in own.taken] == ["train: lr 0.1 -> 0.2"]
+
+
+def test_a_step_that_begins_anew_keeps_what_it_began_with_until_then(tmp_path, monkeypatch):
+    folder(tmp_path).begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
+    state = folder(tmp_path, steps(0.2))
+    assert state.load().anew
+
+    def crash(*arguments, **keywords):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(state_module, "write_json", crash)
+    with pytest.raises(RuntimeError):
+        state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, {**MODEL, "a": torch.zeros(4)})
+    monkeypatch.undo()
+    assert torch.equal(folder(tmp_path).load().model["a"], MODEL["a"])
+    state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
+    assert folder(tmp_path, steps(0.2)).load().options is None
+    assert len(list((tmp_path / "state").iterdir())) == 2
+
+
+def test_a_failure_is_remembered_until_something_changes(tmp_path):
+    state = folder(tmp_path)
+    state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
+    state.fail("it broke", {"device": "cpu"})
+    failed = folder(tmp_path).load().failed
+    assert (failed["message"], failed["conditions"]) == ("it broke", {"device": "cpu"})
+    assert folder(tmp_path, steps(0.1, {"evaluate": {}})).load().failed == failed  # a later step changes nothing here
+    other = folder(tmp_path, steps(0.2))
+    assert other.load().failed is None
+    other.fail("it broke again", {"device": "cpu"})
+    assert folder(tmp_path, steps(0.2)).load().failed["message"] == "it broke again"
+    state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
+    assert folder(tmp_path).load().failed is None
+
+
+def test_files_of_the_user_s_in_the_state_folder_stay(tmp_path):
+    state = folder(tmp_path)
+    state.begin(0, {}, {}, MODEL)
+    (tmp_path / "state" / "notes.txt").write_text("mine")
+    (tmp_path / "state" / "model.safetensors").write_text("mine")
+    state.begin(1, {}, {}, MODEL)
+    state.finish()
+    left = sorted(path.name for path in (tmp_path / "state").iterdir())
+    assert left == ["model.safetensors", "notes.txt", "state.json"]
 
 
 def test_a_finished_run_has_no_state_to_go_on_from(tmp_path):
@@ -103,5 +172,5 @@ def test_damage_is_said(tmp_path):
     with pytest.raises(InputError, match="another version of zoo"):
         folder(tmp_path).load()
     path.write_text(json.dumps({**document, "base": "../../etc/passwd"}))  # names lie in the folder, whatever they say
-    with pytest.raises(WorkError, match="cannot be read"):
+    with pytest.raises(WorkError, match=r"cannot be read: .* names no file there: it contains '/'"):
         folder(tmp_path).load()

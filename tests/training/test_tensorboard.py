@@ -16,7 +16,7 @@ from zoo.training import tensorboard
 from zoo.training.check import check
 from zoo.training.listener import Listener, Listeners
 from zoo.training.run import finetune
-from zoo.training.tensorboard import Curves, clear, steps_done
+from zoo.training.tensorboard import Curves, steps_done
 
 TRAIN = {"epochs": 2, "lr": 0.01, "tensorboard": True}
 
@@ -35,7 +35,7 @@ def run(tmp_path):
         recipe = {"model": "tutorial/small_mlp", "data": "tutorial/rows", "steps": list(steps)}
         path = tmp_path / "rows.yaml"
         path.write_text(yaml.safe_dump(recipe))
-        return finetune(path, output=tmp_path / "run", progress=Listener())
+        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener())
 
     return finetuned
 
@@ -141,14 +141,10 @@ def test_a_missing_package_is_found_before_training(step, tmp_path, monkeypatch)
     assert problem.suggestion == "pip install tensorboard"
     assert problem.location.line == 4
     with pytest.raises(InputError, match="tensorboard"):
-        finetune(recipe, output=tmp_path / "run", progress=Listener())
+        finetune(recipe, output=tmp_path / "run", overwrite=True, progress=Listener())
 
 
 @pytest.mark.slow
 def test_nothing_needs_tensorboard_at_import():
     code = f"import sys, {tensorboard.__name__}, zoo.training.run; assert 'tensorboard' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_clearing_nothing_is_fine(tmp_path):
-    clear(tmp_path / "absent")

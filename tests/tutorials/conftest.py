@@ -96,7 +96,11 @@ class Workshop:
     def finetune(self, name: str, *overrides: str, output: str | None = None) -> dict:
         """Run `recipes/tutorials/NAME.yaml` with overrides; the report."""
         return zoo.finetune(
-            RECIPES / f"{name}.yaml", overrides=overrides, output=output or f"runs/{name}", progress=Listener()
+            RECIPES / f"{name}.yaml",
+            overrides=overrides,
+            output=output or f"runs/{name}",
+            overwrite=True,
+            progress=Listener(),
         )
 
 

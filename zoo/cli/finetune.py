@@ -17,7 +17,10 @@ def command(
     output: Annotated[
         str | None, typer.Option(metavar="DIR", help="The run's folder; checkpoints/NAME without it.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted or failed.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier run left in the folder.")
+    ] = False,
     device: Annotated[str | None, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"] | None, typer.Option(help="Instead of the recipe's.")
@@ -27,18 +30,33 @@ def command(
     """Carry out a recipe: build, load weights, operate, freeze, train, and leave one checkpoint.
 
     The whole recipe is checked before anything heavy starts. The run's folder gets model.safetensors, which rebuilds
-    the model anywhere by itself, report.json and recipe.yaml. Ctrl-C keeps the last whole epoch.
+    the model anywhere by itself, report.json and recipe.yaml. After Ctrl-C or a failure it is the last whole epoch.
+
+    Nothing is replaced unasked: where the folder holds an earlier run, say --resume, --overwrite or another --output.
+    --overwrite removes what zoo wrote there (.zoo-run.json lists it), never another file. --resume takes a recipe that
+    has changed where that leaves what is done as it is: later steps, more epochs, lr of the step it is at.
 
     Examples:
 
         zoo finetune recipes/quickstart.yaml
         zoo finetune recipes/quickstart.yaml --set train.epochs=1 --set data.batch_size=32
+        zoo finetune recipes/quickstart.yaml --output runs/one
         zoo finetune recipes/quickstart.yaml --output runs/one --resume
+        zoo finetune recipes/quickstart.yaml --output runs/one --resume --set steps[2].train.lr=1e-3
+        zoo finetune recipes/quickstart.yaml --output runs/one --overwrite
         torchrun --nproc-per-node 2 -m zoo finetune recipes/quickstart.yaml
     """
     from zoo.report.summary import summary
     from zoo.training.run import finetune
 
-    result = finetune(recipe, overrides=set_ or (), output=output, resume=resume, device=device, precision=precision)
+    result = finetune(
+        recipe,
+        overrides=set_ or (),
+        output=output,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        precision=precision,
+    )
     if os.environ.get("RANK", "0") == "0":  # a launcher's first process speaks for all
         print(json.dumps(result, indent=1) if as_json else summary(result))

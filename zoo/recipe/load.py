@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from zoo.errors import InputError, Location, Problem
+from zoo.file_name import as_name, name_mistake
 from zoo.recipe.actions import check_steps
 from zoo.recipe.document import Document, FlagLocation
 from zoo.recipe.overrides import apply
@@ -30,7 +31,8 @@ class Sections(Options):
     """The top of a recipe."""
 
     name: str | None = None
-    """What the run is called; the file's name without it."""
+    """What the run is called, one plain file name: without `--output` its folder is `checkpoints/NAME`. The recipe
+    file's name without it."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Decides all that is random: fresh parameters, the split, the order, augmentation."""
     model: dict[str, Any]
@@ -62,6 +64,7 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(_sorted(document.problems))
     apply(document, overrides, list(Sections.model_fields))
     sections = validate(document, (), Sections)
+    _check_name(document)
     model = check_model(document) if isinstance(document.get(("model",)), dict) else None
     data = check_data(document) if isinstance(document.get(("data",)), dict) else None
     steps = check_steps(document)
@@ -72,7 +75,7 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
     assert model is not None
     return Recipe(
         path=document.file,
-        name=sections.name or PurePath(document.file).stem,
+        name=sections.name if sections.name is not None else as_name(PurePath(document.file).stem),
         seed=sections.seed,
         model=model,
         data=data,
@@ -82,6 +85,14 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         resolved=copy.deepcopy(document.data),
         document=document,
     )
+
+
+def _check_name(document: Document) -> None:
+    """A run's folder lies in `checkpoints/`, whatever a shared recipe says."""
+    name = document.get(("name",))
+    if isinstance(name, str) and (mistake := name_mistake(name)):
+        message = f"name: {shown(name)} cannot name the run's folder: {mistake}"
+        document.add(("name",), message, f"write name: {as_name(name)}")
 
 
 def _sorted(problems: Sequence[Problem]) -> list[Problem]:

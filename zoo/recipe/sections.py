@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from zoo import registry
 from zoo.recipe import components
-from zoo.recipe.document import Document, Path, label
+from zoo.recipe.document import Document, FlagLocation, Path, label
 from zoo.recipe.signature import Parameter, model_of
 from zoo.recipe.steps import DataOptions, ModelOptions
 from zoo.recipe.validate import unknown_key, validate
@@ -60,6 +61,7 @@ def check_data(document: Document) -> DataOptions | None:
     if component is None or loaded is None or options is None:
         return None
     arguments = _gather(document, known, unjudged)
+    _check_download(document, known, arguments)
     _check_preprocessing(document)
     own = {key: getattr(options, key) for key in DataOptions.model_fields}
     return DataOptions(**{**own, "source": component.name, "arguments": arguments})
@@ -81,6 +83,22 @@ def _gather(document: Document, known: dict[str, Parameter], unjudged: bool) -> 
             where = f"{label(DATA)}: {document.get((*DATA, 'source'))}"
             document.add(DATA, f"{where} needs {key}", f"write {key}: …", at_key=True)
     return {**under, **beside}
+
+
+def _check_download(document: Document, known: dict[str, Parameter], arguments: dict[str, Any]) -> None:
+    """Note a download to elsewhere than below the current directory; only a `--set` may send it there."""
+    fetches = "download" in known and arguments.get("download", known["download"].default) is True
+    root = arguments.get("root")
+    if not fetches or not isinstance(root, str):
+        return
+    path = next(path for path in ((*DATA, "root"), (*DATA, "arguments", "root")) if document.get(path) is not None)
+    if isinstance(document.value(path), FlagLocation):
+        return
+    parts = PureWindowsPath(root).parts  # splits at both kinds of separators, and knows drives
+    if PurePosixPath(root).is_absolute() or PureWindowsPath(root).anchor or ".." in parts or root.startswith("~"):
+        message = f"{label(path)}: download would write into {root}, outside the current directory"
+        hint = f"write download: false if the data is there, or allow it with --set {label(path)}={root}"
+        document.add(path, message, hint)
 
 
 def _check_preprocessing(document: Document) -> None:

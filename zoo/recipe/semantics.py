@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from zoo.errors import Location
+from zoo.file_name import as_name, name_mistake, same_name
 from zoo.recipe.document import Document, Path, label, walk
 from zoo.recipe.recipe import Step
 from zoo.recipe.steps import Evaluate, Init, Look, Save, Train
+from zoo.recipe.words import shown
 
+SUFFIX = ".safetensors"
+FINISHED = "model"  # the name of the checkpoint that every run ends with
 _CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")
 
 
@@ -92,24 +95,30 @@ def _expression(document: Document, path: Path, expression: str, *, at_key: bool
 
 
 def _save(document: Document, path: Path, options: Save) -> None:
-    """A checkpoint stays in the run's folder whatever a shared recipe says."""
-    name = options.name
+    """A checkpoint stays in the run's folder whatever a shared recipe says, and is not written over by the last one."""
+    name = _file(options)
     if options.only == "trainable" and document.get(("model", "weights")) is None:
         message = "save: only trainable lays over base weights, and model has none"
         document.add((*path, "only"), message, "write only: all, or give model weights")
-    if name != PurePath(name).name or "\\" in name or name.startswith(".") or not name.strip():
-        message = f"save.name: {name!r} is not a plain name; checkpoints go into the run's folder"
-        plain = re.sub(r"[^\w-]+", "_", name).strip("_")
-        document.add((*path, "name"), message, f"write {plain or 'model'}")
+    if mistake := name_mistake(name, SUFFIX):
+        message = f"save.name: {shown(options.name)} cannot name a file in the run's folder: {mistake}"
+        document.add((*path, "name"), message, f"write {as_name(name, 'saved', SUFFIX)}")
+    elif same_name(name, FINISHED):
+        message = f"save.name: {FINISHED}{SUFFIX} is the finished model, which would replace this one"
+        document.add((*path, "name"), message, "write saved, or remove the step: the finished model is saved anyway")
 
 
 def _saved_before(document: Document, path: Path, step: Step, saved: dict[str, Location]) -> None:
     assert isinstance(step.options, Save)
-    name = step.options.name.removesuffix(".safetensors")
-    if name in saved:
-        message = f"save: {name!r} is written by the save step in line {saved[name].line} already"
+    name = _file(step.options)
+    if name.casefold() in saved:  # macOS and Windows do not tell capitals apart
+        message = f"save: {name!r} is written by the save step in line {saved[name.casefold()].line} already"
         document.add(path, message, "give it another name", at_key=True)
-    saved.setdefault(name, step.location)
+    saved.setdefault(name.casefold(), step.location)
+
+
+def _file(options: Save) -> str:
+    return options.name.removesuffix(SUFFIX)
 
 
 _RULES: dict[str, Callable[[Document, Path, Any], None]] = {

@@ -180,12 +180,17 @@ class Look(Options):
 class Save(Options):
     """`save:` writes a checkpoint in the run's folder. `only: trainable` keeps what the base weights lack."""
 
-    name: str = "model"
-    """The file in the run's folder, without its suffix."""
+    name: str = "saved"
+    """The file in the run's folder, one plain name without its suffix; `model` is the finished model's own."""
     only: Literal["all", "trainable"] = "all"
     """`trainable` keeps what the base weights lack."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Floating tensors are cast to it; as they are without it."""
+
+    @property
+    def file(self) -> str:
+        """The checkpoint's name in the run's folder."""
+        return f"{self.name.removesuffix('.safetensors')}.safetensors"
 
 
 class Load(Options):

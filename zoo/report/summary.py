@@ -19,6 +19,8 @@ def summary(report: Report) -> str:
     lines.append(f"{reached or 'nothing was measured'} after {report['seconds']:.1f} s on {report['device']}")
     if report.get("interrupted"):
         lines.append("interrupted: this is the last whole epoch")
+    if report.get("failed"):
+        lines.append(f"failed ({report['failed'].splitlines()[0]}): this is the last whole epoch")
     lines += [f"checkpoint: {report['checkpoint']}", f"next: zoo predict {report['checkpoint']} IMAGE…"]
     return "\n".join(lines)
 

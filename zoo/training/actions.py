@@ -26,6 +26,7 @@ from zoo.model.save import save_checkpoint
 from zoo.recipe import Recipe, Step
 from zoo.recipe.steps import Evaluate, Init, Load, Precision, Save
 from zoo.training.evaluate import HELD_OUT, WHOLE, measure_parts, other_data
+from zoo.training.folder import MODEL
 from zoo.training.listener import Listener
 from zoo.training.state import Saved, StateFolder
 
@@ -35,7 +36,8 @@ class Run:
     """A recipe at work: the model and the data as they are now, and the records of the steps that are done.
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
-    there is a whole epoch worth keeping; `settings` are the precision and layout chosen by timing, by step.
+    there is a whole epoch worth keeping, `kept` which one, where a train step came to no good end; `settings` are the
+    precision and layout chosen by timing, by step.
     """
 
     recipe: Recipe
@@ -52,16 +54,22 @@ class Run:
     loaded: dict[str, Any] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     trained: bool = False
+    kept: str = "the model as the steps before left it"
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "model.safetensors"
+        return self.folder / MODEL
 
     @property
     def metrics(self) -> dict[str, float]:
         """What was measured last."""
-        return next((stage["metrics"] for stage in reversed(self.stages) if "metrics" in stage), {})
+        return next((stage["metrics"] for stage in reversed(self.stages) if stage.get("metrics")), {})
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """What beside the recipe decides how training goes."""
+        return {"device": str(self.device), "precision": self.precision}
 
     def memory(self) -> dict[str, Any]:
         """What a resumed run cannot work out again, as plain data."""
@@ -71,6 +79,7 @@ class Run:
             "base_weights": self.assembly.base_weights,
             "preprocessing": self.assembly.preprocessing.as_dict(),
             "settings": self.settings,
+            "data": self.data_found(),
             "seconds": time.monotonic() - self.began,
         }
 
@@ -80,6 +89,10 @@ class Run:
         self.assembly.preprocessing = Preprocessing.from_dict(memory["preprocessing"])
         self.began -= memory["seconds"]
         self.trained = any(stage["action"] == "train" for stage in self.stages)
+
+    def data_found(self) -> dict[str, Any] | None:
+        """What a resumed run has to find again."""
+        return None if self.data is None else self.data.summary() | {"classes": list(self.data.classes)}
 
     def report(self) -> dict[str, Any]:
         """The document that `finetune --json` prints and `report.json` holds."""
@@ -163,7 +176,7 @@ def _look(run: Run, step: Step) -> None:
 
 def _save(run: Run, step: Step) -> None:
     options = cast(Save, step.options)
-    path = run.folder / f"{options.name.removesuffix('.safetensors')}.safetensors"
+    path = run.folder / options.file
     if PartialState().is_main_process:
         saved = save_checkpoint(run.assembly, path, metrics=run.metrics, only=options.only, dtype=options.dtype)
         run.stages.append({"step": step.index + 1, "action": "save", **saved})
@@ -175,6 +188,7 @@ def coverage(weights: str, report: LoadReport) -> dict[str, Any]:
 
 
 STRUCTURAL = ("surgery", "freeze")  # done again on resume; what the other steps did is in the state
+CHANGING = (*STRUCTURAL, "init", "load")  # one that fails may leave half of its work in the model
 ACTIONS: dict[str, Callable[[Run, Step], None]] = {
     "surgery": _operate,
     "freeze": _freeze,

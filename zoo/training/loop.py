@@ -17,6 +17,7 @@ from zoo.data.batches import Batch, Inputs
 from zoo.errors import Problem, WorkError, ZooError
 from zoo.model.prediction import prediction
 from zoo.model.traps import check_optimizer
+from zoo.recipe.steps import Train
 from zoo.training.devices import make_accelerator
 from zoo.training.ema import MovingAverage
 from zoo.training.job import Job, Progress, arranged, fill, moving_tensors
@@ -31,6 +32,11 @@ from zoo.training.state import Saved, StateFolder
 
 LOOK_SECONDS = 0.5  # reading the loss makes a GPU wait: no more often than this
 SAVE_SECONDS = 600.0  # in an epoch longer than this the state is written in its middle too
+CALMER = "lower lr, add warmup or clip_grad_norm, or set precision: float32"
+
+
+class NotFiniteError(WorkError):
+    """Training ran away: it would again with the same values."""
 
 
 class Trainer:
@@ -101,6 +107,7 @@ class Trainer:
             if now - self._looked > LOOK_SECONDS:
                 self._look()
             if last and now - self._saved > SAVE_SECONDS:
+                self._look()  # what is kept to go on from is sound
                 progress.seconds = now - began
                 self.save()
             if progress.steps == self.steps:
@@ -141,6 +148,7 @@ class Trainer:
             "lr": self.lr,
             "loss": self._look(everywhere=True),
         }
+        self._check_weights()
         with self.average.applied() if self.average else nullcontext():
             record["validation"] = self._measure()
             self._keep_best(record["validation"][self.metrics.main])
@@ -180,11 +188,18 @@ class Trainer:
         total = self.accelerator.reduce(self.loss_sum) if everywhere else self.loss_sum * self.accelerator.num_processes
         summed, broken = torch.stack([total, self.broken_at]).tolist()
         if broken >= 0:
-            hint = "lower lr, add warmup or clip_grad_norm, or set precision: float32; the last whole epoch is kept"
-            raise WorkError(f"{self.job.label}: the loss is not finite at step {int(broken) + 1}", suggestion=hint)
+            message = f"{self.job.label}: the loss is not finite at step {int(broken) + 1}"
+            raise NotFiniteError(message, suggestion=CALMER)
         loss: float = summed / self._samples(0, self.progress.batch)
         self.listener.looked(self, loss)
         return loss
+
+    def _check_weights(self) -> None:
+        """After the last step of an epoch no loss shows what it did. Raises NotFiniteError."""
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        if not torch.stack([parameter.isfinite().all() for parameter in trained]).all():
+            message = f"{self.job.label}: the weights are not finite after step {self.progress.steps}"
+            raise NotFiniteError(message, suggestion=CALMER)
 
     def _samples(self, first: int, end: int) -> int:
         return sum(self.job.train.size(index) for index in range(first, end))
@@ -234,29 +249,53 @@ class Trainer:
         }
 
     def restore(self, saved: Saved) -> None:
-        """Goes back to a kept state. Raises WorkError where it does not fit."""
+        """Goes back to a kept state. Raises WorkError where it does not fit.
+
+        Where the step's options have changed since, it goes on with the new ones; `begin` has to follow where
+        `saved.anew`.
+        """
+        training = saved.training
+        if not saved.anew:
+            self._restore_weights(saved)
+            if saved.options is None:
+                self.optimizer.load_state_dict(training["optimizer"])
+                self.schedule.load_state_dict(training["schedule"])
+            else:
+                self._change(Train.model_validate(saved.options), training)
+        own = training["processes"][self.accelerator.process_index % len(training["processes"])]
+        self.loss_sum.fill_(own["loss_sum"])
+        restore_generators(own["generators"])
+
+    def _change(self, before: Train, training: dict[str, Any]) -> None:
+        """The moments of an optimizer made with other options, and the learning rate that the present options have
+        after so many steps and epochs."""
+        former = make_optimizer(self.job.model, before)  # its groups may be others, its parameters are the same
+        former.load_state_dict(training["optimizer"])
+        self.optimizer.optimizer.state.update(former.state)
+        self.schedule.go_through(
+            [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
+        )
+        if self.best is None or (self.progress.best or {}).get("metric") != self.metrics.main:
+            self.best = self.progress.best = None  # of the epochs from here on
+
+    def _restore_weights(self, saved: Saved) -> None:
         training = saved.training
         fill(self.job.model.state_dict(), saved.model)
         self.progress = Progress(**training["progress"])
-        self.optimizer.load_state_dict(training["optimizer"])
-        self.schedule.load_state_dict(training["schedule"])
         if self.accelerator.scaler is not None and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
         if self.average:
             self.average.updates, values = training["average"]
             fill(self.average.average, values)
-        self.best = (
-            {name: tensor.to(self.device) for name, tensor in training["best"].items()} if training["best"] else None
-        )
-        own = training["processes"][self.accelerator.process_index % len(training["processes"])]
-        self.loss_sum.fill_(own["loss_sum"])
-        restore_generators(own["generators"])
+        best = training["best"] if self.job.options.keep == "best" else None
+        self.best = {name: tensor.to(self.device) for name, tensor in best.items()} if best else None
 
     def rewind(self) -> bool:
-        """After an interrupt: goes back to the last whole epoch and concludes with it. False when there is none."""
-        saved = self.state.load(whole=True)
+        """After an interrupt or a failure: goes back to the last whole epoch and concludes with it. False when none of
+        this step's is whole: the model is then as the step began."""
+        saved = self.state.last_epoch()
         if saved is None:
             return False
-        self.restore(saved)
+        self._restore_weights(saved)
         self.conclude()
         return self.progress.epoch > 0

@@ -8,6 +8,8 @@ optimizer step. Lengths that a recipe gives count what the schedule moves by.
 from __future__ import annotations
 
 import inspect
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from torch.optim import Optimizer
@@ -60,6 +62,16 @@ class Schedule:
             self.inner.step(value)
         else:
             self.inner.step()
+
+    def go_through(self, epochs: Sequence[tuple[int, float | None]]) -> None:
+        """Sets the learning rates that follow `epochs`: the optimizer steps done at the end of each, and its value."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            for steps, value in epochs:
+                while self.taken < steps:
+                    self.step()
+                if value is not None:  # a metric that was not measured then cannot be watched
+                    self.end_epoch(value)
 
     def state_dict(self) -> dict[str, Any]:
         inner = None if self.inner is None else self.inner.state_dict()

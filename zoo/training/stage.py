@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,7 +11,7 @@ import torch
 from accelerate import PartialState
 
 from zoo.data.opening import OpenData
-from zoo.errors import WorkError
+from zoo.errors import WorkError, ZooError
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe.steps import Train
@@ -18,7 +19,7 @@ from zoo.training.calibrate import Calibration, calibrate
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged, fill
 from zoo.training.listener import Listener, Listeners
-from zoo.training.loop import Trainer
+from zoo.training.loop import NotFiniteError, Trainer
 from zoo.training.losses import make_loss
 from zoo.training.memory import give_back_freed_memory
 from zoo.training.setting import Setting
@@ -44,23 +45,38 @@ def train(run: Run, step: Step) -> None:
     give_back_freed_memory(run.device)
     preparation = time.monotonic() - began
     trainer = Trainer(job, run.state, _listener(run, step, resumed=saved is not None))
+    before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
     if saved is not None:
-        before = saved.run["frozen"]
         trainer.restore(saved)
-    else:
-        before = hashes(assembly.model, frozen)
+    if saved is None or saved.anew:
         trainer.begin(step.index, {**run.memory(), "frozen": before})
     try:
         progress = trainer.run()
-    except KeyboardInterrupt:
-        run.trained |= trainer.rewind()
-        _record(run, step, trainer, preparation, None)
+    except (KeyboardInterrupt, Exception) as error:
+        _rewind(run, step, trainer, preparation, error)
         raise
     proof = prove(before, hashes(assembly.model, frozen))
     if not proof.holds:
+        run.trained = False  # a model that is not what the recipe says is no result
         raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {', '.join(proof.moved[:5])}")
     run.trained |= progress.epoch > 0
     _record(run, step, trainer, preparation, proof.as_dict())
+
+
+def _rewind(run: Run, step: Step, trainer: Trainer, preparation: float, error: BaseException) -> None:
+    """Leaves the last good epoch in the model, and its record, behind an interrupted or failed train step."""
+    if isinstance(error, NotFiniteError) and PartialState().is_main_process:
+        with suppress(OSError, ZooError):
+            run.state.fail(str(error.problems[0].message), run.conditions)
+    try:
+        own = trainer.rewind()
+    except ZooError:
+        run.trained = False  # what is in the model now is nothing to keep
+        return
+    run.trained |= own
+    label = trainer.job.label
+    run.kept = f"{label} after epoch {trainer.progress.epoch}" if own else f"the model as {label} began"
+    _record(run, step, trainer, preparation, None)
 
 
 def _listener(run: Run, step: Step, *, resumed: bool) -> Listener:
@@ -121,7 +137,7 @@ def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
 def _setting(run: Run, step: Step, job: Job, precision: str) -> Calibration | None:
     """Precision, where it is left open, and layout by timing; a resumed run keeps the choice it began with."""
     kept = run.settings.get(str(step.index))
-    if kept is not None:
+    if kept is not None and precision in ("auto", kept["precision"]):
         return Calibration(Setting(**kept), {}, 0.0, remembered=True)
     network = job.network or job.model
     layers = [module for module in network.modules() if any(p.ndim > 1 for p in module.parameters(recurse=False))]

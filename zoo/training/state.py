@@ -8,10 +8,9 @@ is replaced last, so that it never names a file that is not there. What is froze
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,34 @@ from torch import Tensor
 from zoo.checkpoint.atomic import atomic_file, write_all
 from zoo.checkpoint.save import save_tensors, tied_aliases
 from zoo.errors import InputError, Problem, WorkError
+from zoo.file_name import name_mistake
+from zoo.training.folder import INSIDE, STATE
 from zoo.training.pack import pack, unpack
+from zoo.training.resume import HARMLESS, Change, changes, refused
 
 FORMAT = 1
-FREE_TO_CHANGE = ("device", "name", "data.workers", "data.cache")  # nothing that training computes depends on these
 
 
 @dataclass
 class Saved:
     """A state as read back: which step of the chain was at work, what `StateFolder` was given to keep, and the model's
-    tensors: those at the beginning of that step, with what has moved since laid over them."""
+    tensors: those at the beginning of that step, with what has moved since laid over them.
+
+    `taken` are the recipe's changes since. `options` are what the step was given before, where these have changed, and
+    `failed` is why it ended, where nothing has changed since that could make it end otherwise."""
 
     step: int
     run: dict[str, Any]
     training: dict[str, Any]
     model: dict[str, Tensor]
+    taken: list[Change] = field(default_factory=list)
+    options: dict[str, Any] | None = None
+    failed: dict[str, Any] | None = None
+
+    @property
+    def anew(self) -> bool:
+        """Whether the step begins anew: its options have changed, and none of its epochs is done."""
+        return self.options is not None and self.training["progress"]["epoch"] == 0
 
 
 class StateFolder:
@@ -52,6 +64,8 @@ class StateFolder:
         with tensors), and all tensors of the model."""
         self.folder.mkdir(parents=True, exist_ok=True)
         base = f"base-{step}.safetensors"
+        if base == self._written.get("base"):  # the step begins anew: until then, what is there has to stay
+            base = f"base-{step}-1.safetensors"
         start = self._write(base, training, model)
         self._written = {"step": step, "run": run, "base": base, "whole": start}
         self._commit({"latest": start})
@@ -80,30 +94,60 @@ class StateFolder:
         self._written = {}
         self._commit({"finished": True})
 
-    def clear(self) -> None:
-        """Forget an earlier run's state."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def fail(self, message: str, conditions: Mapping[str, Any]) -> None:
+        """The train step in progress came to an end that it will come to again, as long as the recipe and the
+        `conditions` (device and the like) are these."""
+        if document := self._read():
+            failed = {"message": message, "recipe": self.recipe, "conditions": dict(conditions)}
+            write_json(self.folder / "state.json", {**document, "failed": failed})
 
     def finished(self) -> bool:
         return bool(self._read().get("finished"))
 
-    def load(self, *, whole: bool = False) -> Saved | None:
-        """The latest state, or with `whole` that after the last whole epoch; None when there is none to go on from.
+    def changes(self) -> list[Change]:
+        """How the recipe differs from the one that the state was written with; nothing where there is no state."""
+        document = self._read()
+        return changes(document["recipe"], self.recipe) if document else []
 
-        Raises InputError when the run was started with another recipe, naming every difference, and WorkError when
+    def load(self) -> Saved | None:
+        """The state to go on from; None when there is none.
+
+        That is the latest state, or where options of its train step have changed the one after its last whole epoch.
+        Raises InputError for changes of the recipe that alter what is done already, naming each, and WorkError when
         the files are damaged.
         """
         document = self._read()
         if not document:
             return None
-        self._agree(document["recipe"])
+        found = changes(document["recipe"], self.recipe)
         if document.get("finished"):
+            _agree(found, found, "this run is finished: train on from its checkpoint in another run (model.weights)")
             return None
+        step = document["step"]
+        (given,) = document["recipe"]["steps"][step].values() if step < len(document["recipe"]["steps"]) else ({},)
+        progress = document["whole"]["training"].get("progress", {"epoch": 0, "steps": 0})
+        advice = "what is done already stays as it is: change these back, or start anew with another --output"
+        _agree(found, refused(found, step, progress, given), advice)
+        own = any(change.step == step and change.option not in HARMLESS for change in found)
+        saved = self._saved(document, "whole" if own else "latest")
+        saved.taken, saved.options = found, given if own else None
+        failed = document.get("failed")
+        if failed and not any(
+            change.step is None or change.step <= step for change in changes(failed["recipe"], self.recipe)
+        ):
+            saved.failed = failed
+        return saved
+
+    def last_epoch(self) -> Saved | None:
+        """The state after the last whole epoch, or at the beginning of the train step."""
+        document = self._read()
+        return self._saved(document, "whole") if "whole" in document else None
+
+    def _saved(self, document: dict[str, Any], which: str) -> Saved:
         self._written = {key: document[key] for key in ("step", "run", "base", "whole") if key in document}
-        chosen = document["whole" if whole else "latest"]
-        tensors = self._tensors(document["base"]) | self._tensors(chosen["file"])
+        tensors = self._tensors(document["base"]) | self._tensors(document[which]["file"])
         model = {key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")}
-        return Saved(document["step"], document["run"], unpack(chosen["training"], tensors), model)
+        return Saved(document["step"], document["run"], unpack(document[which]["training"], tensors), model)
 
     def _commit(self, values: dict[str, Any]) -> None:
         document = {"format": FORMAT, "recipe": self.recipe, **self._written, **values}
@@ -111,9 +155,9 @@ class StateFolder:
         named = [document.get("latest"), document.get("whole")]
         kept = {"state.json", document.get("base"), *(entry["file"] for entry in named if entry)}
         for path in self.folder.iterdir():
-            if path.name not in kept:
+            if path.name not in kept and INSIDE[STATE].fullmatch(path.name):
                 with suppress(OSError):  # Windows keeps a file while its tensors are in use; the next commit has it
-                    path.unlink()
+                    path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / "state.json"
@@ -129,38 +173,25 @@ class StateFolder:
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
         try:
-            return load_file(self.folder / Path(name).name)
+            if mistake := name_mistake(name):
+                raise OSError(f"{name!r} names no file there: {mistake}")
+            return load_file(self.folder / name)
         except (OSError, SafetensorError) as error:
             raise self._damaged(self.folder / name, error) from error
 
     def _damaged(self, path: Path, error: Exception) -> WorkError:
         return WorkError(f"the training state {path} cannot be read: {error}", suggestion="run without --resume")
 
-    def _agree(self, recipe: dict[str, Any]) -> None:
-        before, now = dict(_flat(recipe)), dict(_flat(self.recipe))
-        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        if problems := [
-            Problem(f"{key} was {before.get(key, 'not set')!r} when this run began and is {now.get(key, 'not set')!r}")
-            for key in changed
-            if key not in FREE_TO_CHANGE
-        ]:
-            advice = (
-                "a changed recipe cannot be resumed: change it back, run without --resume, or into another --output"
-            )
-            raise InputError([*problems, Problem(advice)])
+
+def _agree(found: list[Change], wrong: list[Change], advice: str) -> None:
+    """Raises InputError for changes that cannot be taken, saying also which of the others could."""
+    if wrong:
+        fine = [change for change in found if change not in wrong]
+        also = [Problem(f"this could change: {change}") for change in fine]
+        raise InputError([*(change.problem() for change in wrong), *also, Problem(advice)])
 
 
 def write_json(path: Path, document: Any) -> None:
     """Replace `path` by the document, whole or not at all."""
     with atomic_file(path) as descriptor:
         write_all(descriptor, (json.dumps(document, indent=1) + "\n").encode(), 0)
-
-
-def _flat(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        items: list[tuple[Any, Any]] = list(value.items())
-    elif isinstance(value, list):
-        items = list(enumerate(value))
-    else:
-        return [(path, value)]
-    return [pair for key, item in items for pair in _flat(item, f"{path}.{key}" if path else str(key))]

@@ -50,13 +50,6 @@ def steps_done(stages: Sequence[Mapping[str, Any]]) -> int:
     return sum(stage["epochs"][-1]["steps"] for stage in stages if stage["action"] == "train" and stage["epochs"])
 
 
-def clear(folder: Path) -> None:
-    """Remove an earlier run's event files: TensorBoard would draw them as part of this one."""
-    with explained(folder):
-        for file in folder.glob("events.out.tfevents.*"):
-            file.unlink(missing_ok=True)
-
-
 class Curves(Listener):
     """An epoch's losses, metrics, learning rate and images a second, and the mean loss so far in between.
 

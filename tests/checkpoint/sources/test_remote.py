@@ -199,3 +199,17 @@ def test_addresses_that_are_not_fetched(tmp_path):
 def test_file_addresses(tmp_path, same):
     (tmp_path / "a b.safetensors").write_bytes(save(TENSORS))
     same(open_source((tmp_path / "a b.safetensors").as_uri()), TENSORS)
+
+
+@pytest.mark.parametrize("rest", ["/../../x.bin", "/sub/../../../x.bin", "/a\\b.bin", "/x.bin@../../main", "/CON"])
+def test_addresses_that_leave_the_repository_s_folder_of_the_cache(rest, server):
+    with pytest.raises(InputError, match="does not stay in the repository's folder"):
+        open_source(f"hf://org/repo{rest}")
+
+
+def test_a_download_is_kept_under_a_name_that_is_one_everywhere(server, same):
+    put_at = "/files/%5C..%5Cweights%3A1.safetensors"
+    server.files[put_at] = save(TENSORS)
+    source = open_source(f"{server.address}{put_at}")
+    same(source, TENSORS)
+    assert source.files[0].name == "weights_1.safetensors"

@@ -61,7 +61,8 @@ def test_shards_of_torch_files(state, same, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../model-1.safetensors", "/etc/passwd", "sub/model-1.safetensors", "..", "", "a\\b", "a\0b", "."]
+    "name",
+    ["../model-1.safetensors", "/etc/passwd", "sub/model-1.safetensors", "..", "", "a\\b", "a\0b", ".", "C:a", "NUL"],
 )
 def test_names_that_lead_elsewhere_are_refused(name, shards):
     with pytest.raises(InputError, match="plain file name"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from zoo.checkpoint.sources.source import CHUNK
 from zoo.errors import InputError, WorkError
+from zoo.file_name import as_name
 
 TIMEOUT = 30.0
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
@@ -46,7 +47,7 @@ def download(address: str, sha256: str | None = None) -> Path:
     expected = sha256 or (found[1] if found else "")
     # The same name at two addresses must not be taken for the same file unless a digest proves it.
     folder = cache_folder() if expected else cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
-    path = folder / name
+    path = folder / as_name(name, "weights")  # what an address calls a file may not be one everywhere
     if path.is_file() and _digest(path).startswith(expected):
         return path
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zoo.checkpoint.sources.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
 from zoo.errors import InputError, WorkError
+from zoo.file_name import name_mistake
 
 PREFIX = "hf://"
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
@@ -21,6 +22,9 @@ def fetch_from_hub(address: str) -> Path:
     match = _ADDRESS.fullmatch(address)
     if match is None:
         raise InputError(f"{address!r} is not of the form hf://organisation/repository[/file][@revision]")
+    for part in filter(None, (match["file"], match["revision"])):
+        if any(map(name_mistake, part.split("/"))):
+            raise InputError(f"{address!r}: {part!r} does not stay in the repository's folder of the cache")
     repo, revision = match["repo"], match["revision"]
     wanted = (match["file"],) if match["file"] else WEIGHT_FILES
     offline: Exception | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoint.sources.source import Source
 from zoo.errors import InputError, Problem, did_you_mean
+from zoo.file_name import name_mistake
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +85,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
 
 def check_shard_name(index: Path, shard: str) -> None:
     """InputError unless `shard` is a plain file name."""
-    if PurePosixPath(shard).name != shard or "\\" in shard or "\0" in shard or shard in ("", ".", ".."):
+    if name_mistake(shard):
         raise InputError(
             f"{index} names the shard {shard[:200]!r}; a shard must be a plain file name in the same folder",
             suggestion="do not trust this checkpoint: such a name can reach files outside its folder",

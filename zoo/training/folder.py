@@ -1,0 +1,201 @@
+"""The folder of a run: whose it is, and what in it may be replaced.
+
+Before anything else is written there, a run leaves a mark in its folder, `.zoo-run.json`: which recipe runs there, and
+the names of all files and folders that it writes. What the mark names is zoo's, everything else is the user's and is
+never touched: a run that would write over a name the mark lacks does not start, with `--overwrite` neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoint.atomic import atomic_file, write_all
+from zoo.errors import InputError, listed
+from zoo.file_name import name_mistake
+from zoo.recipe import Recipe
+from zoo.recipe.document import walk
+from zoo.recipe.steps import Load, Save, Train
+from zoo.training.tensorboard import FOLDER
+
+MARK, FORMAT = ".zoo-run.json", 1
+MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
+INSIDE = {  # what zoo writes into the folders among these; whatever else lies there is not zoo's
+    STATE: re.compile(r"state\.json|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
+    FOLDER: re.compile(r"events\.out\.tfevents\..+"),
+}
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")  # as atomic_file calls them; only a killed run leaves one
+
+
+class RunFolder:
+    """The folder of one run of a recipe; nothing is written or removed before `take`."""
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path, self.recipe = path, recipe
+        self.source = os.path.realpath(recipe.path)
+        self.planned = planned(recipe)
+        mark = self._read()
+        self.marked = mark is not None
+        self.owner: str = mark["recipe"] if mark else self.source
+        self.owned: frozenset[str] = frozenset(mark["files"] if mark else ())
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Raises InputError, with what to type instead, for a run that would write over what must stay."""
+        if resume and overwrite:
+            raise InputError("--resume goes on with a run, --overwrite replaces it", suggestion="give one of them")
+        strange = [name for name in sorted(self.planned - self.owned) if os.path.lexists(self.path / name)]
+        if strange:
+            raise InputError(
+                f"{self.path} holds {listed(strange)}, which no run of zoo wrote: a run here would write over it",
+                suggestion=f"name another folder: --output {self.path / self.recipe.name}, or move it away",
+            )
+        if overwrite:
+            self._check_inputs()
+        elif resume:
+            self._check_links()
+        elif self._results():
+            raise InputError(f"{self.path} holds {self._described()}", suggestion=f"{self._choices()}")
+
+    def check_new_beginning(self) -> None:
+        """Before `--resume` starts at the beginning, for want of a state: nothing finished, or another's, is lost."""
+        if self._results() and (self.owner != self.source or (self.path / MODEL).exists()):
+            raise InputError(
+                f"{self.path} holds {self._described()}, and no state to resume from", suggestion=self._choices()
+            )
+
+    def check_owner(self) -> None:
+        """Before a resumed run takes changes: they are the recipe's own, not another recipe's values."""
+        if self.owner != self.source:
+            raise InputError(
+                f"{self.path} holds a run of another recipe, {self.owner}, which differs from {self.recipe.path}",
+                suggestion=f"zoo finetune {self.owner} --resume --output {self.path}, or --output {self._free()}",
+            )
+
+    def take(self, *, keep: bool = False) -> None:
+        """Marks the folder as this run's and removes what an earlier run wrote there, or with `keep` only leftovers."""
+        self._sweep()
+        self._write(
+            self.owned | self.planned
+        )  # before anything is removed, so that no kill makes the rest a stranger's
+        if keep:
+            return
+        for name in self.owned:
+            self._remove(name)
+        self._write(self.planned)
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self.path / MARK
+        if not os.path.lexists(path):
+            return None
+        try:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise ValueError("it is no regular file")
+            mark = json.loads(path.read_text(encoding="utf-8"))
+            if mark["format"] != FORMAT or not isinstance(mark["recipe"], str):
+                raise ValueError("another version of zoo wrote it")
+            names = [name for name in mark["files"] if name_mistake(name) is None]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{path} should say what a run wrote into this folder, and cannot be read: {error}",
+                suggestion=f"name another folder: --output {self._free()}",
+            ) from error
+        return {"recipe": mark["recipe"], "files": names}
+
+    def _write(self, names: frozenset[str]) -> None:
+        document = {"format": FORMAT, "recipe": self.source, "files": sorted(names)}
+        with atomic_file(self.path / MARK) as file:
+            write_all(file, (json.dumps(document, indent=1) + "\n").encode(), 0)
+
+    def _results(self) -> list[str]:
+        """The files of an earlier run that are there; a folder counts while zoo's files are in it."""
+        return [name for name in sorted(self.owned) if any(True for _ in self._files(name))]
+
+    def _files(self, name: str) -> Iterator[Path]:
+        """zoo's own files under a name of the mark. A symbolic link is one, wherever it leads."""
+        path = self.path / name
+        if name in INSIDE and path.is_dir() and not path.is_symlink():
+            yield from (inner for inner in path.iterdir() if INSIDE[name].fullmatch(inner.name))
+        elif os.path.lexists(path) and not (path.is_dir() and not path.is_symlink()):
+            yield path
+
+    def _remove(self, name: str) -> None:
+        path = self.path / name
+        for file in list(self._files(name)):
+            file.unlink(missing_ok=True)
+        if name in INSIDE and path.is_dir():
+            with suppress(OSError):  # something of the user's is in it
+                path.rmdir()
+
+    def _sweep(self) -> None:
+        """Remove the temporary files that a killed run left beside its own; the lock is held, so none is in use."""
+        own = {name[:100] for name in (MARK, *self.owned)}
+        for path in self.path.iterdir():
+            if (found := _TEMPORARY.fullmatch(path.name)) and found[1] in own:
+                path.unlink(missing_ok=True)
+        state = self.path / STATE
+        for path in state.iterdir() if STATE in self.owned and state.is_dir() and not state.is_symlink() else ():
+            if (found := _TEMPORARY.fullmatch(path.name)) and INSIDE[STATE].fullmatch(found[1]):
+                path.unlink(missing_ok=True)
+
+    def _check_inputs(self) -> None:
+        """`--overwrite` removes files of the mark: none that this recipe reads may be among them."""
+        home = self.path.resolve()
+        for text in _texts(self.recipe):
+            for candidate in (Path(text), Path(self.recipe.path).parent / text):
+                with suppress(OSError, ValueError, RuntimeError):
+                    place = candidate.expanduser().resolve()
+                    if place.exists() and place.is_relative_to(home) and place != home:
+                        name = place.relative_to(home).parts[0]
+                        if name in self.owned:
+                            raise InputError(
+                                f"the recipe reads {candidate}, which --overwrite would replace",
+                                suggestion=f"name another folder: --output {self._free()}",
+                            )
+
+    def _check_links(self) -> None:
+        """What a resumed run writes goes into its folder, not where a link leads."""
+        paths = [path for name in sorted(self.owned) for path in (self.path / name, *self._files(name))]
+        for path in paths:
+            if path.is_symlink():
+                message = f"{path} is a symbolic link; a run writes into its own folder only"
+                raise InputError(message, suggestion=f"remove {path}")
+
+    def _described(self) -> str:
+        of = "this recipe" if self.owner == self.source else self.owner
+        return f"{'an unfinished' if self._unfinished() else 'a finished'} run of {of}"
+
+    def _choices(self) -> str:
+        go_on = "go on with --resume, " if self._unfinished() and self.owner == self.source else ""
+        return f"{go_on}replace it with --overwrite, or keep it and name another folder: --output {self._free()}"
+
+    def _unfinished(self) -> bool:
+        with suppress(OSError, ValueError, AttributeError):
+            return not json.loads((self.path / STATE / "state.json").read_text(encoding="utf-8")).get("finished")
+        return not (self.path / MODEL).exists()
+
+    def _free(self) -> Path:
+        path = self.path.resolve() if self.path.name in ("", "..") else self.path
+        return next(free for n in range(2, 10_000) if not os.path.lexists(free := path.with_name(f"{path.name}-{n}")))
+
+
+def planned(recipe: Recipe) -> frozenset[str]:
+    """The names of all files and folders that a run of the recipe writes into its folder."""
+    options = [step.options for step in recipe.steps]
+    saved = {option.file for option in options if isinstance(option, Save)}
+    drawn = any(isinstance(option, Train) and option.tensorboard for option in options)
+    drawn = drawn or any(step.kind == "look" for step in recipe.steps)
+    return frozenset({MODEL, REPORT, RECIPE, STATE, *saved} | ({FOLDER} if drawn else set()))
+
+
+def _texts(recipe: Recipe) -> Iterator[str]:
+    """Everything in a recipe that may be the path of a file it reads, the recipe itself first."""
+    yield recipe.path
+    loads = [step.options.weights for step in recipe.steps if isinstance(step.options, Load)]
+    yield from filter(None, (recipe.model.weights, *loads))
+    yield from (text for _, text in walk(recipe.resolved) if isinstance(text, str) and text)

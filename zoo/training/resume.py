@@ -1,0 +1,138 @@
+"""Which changes of a recipe a resumed run takes: those that leave what is done already as it is.
+
+What may change depends on where it stands, counted from the train step that the run was at:
+
+- a later step: anything; steps may be appended, removed, put in other places;
+- the step itself while none of its epochs is done: anything, it begins anew;
+- the step itself after an epoch: more `epochs` or `max_steps`, and the options in `DURING`. It goes on from the end of
+  its last epoch; moments of the optimizer are kept, and the learning rate is where the new values would have it by now;
+- `device`, `name`, and how data is read (`ANYWHERE`): always.
+
+Everything else has been used by what is done: earlier steps, the model, the data, the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.errors import Problem
+from zoo.recipe.words import shown
+
+ANYWHERE = ("device", "name", "data.workers", "data.cache")
+DURING = (
+    "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "metrics", "keep", "precision",
+)  # fmt: skip
+UPWARDS = ("epochs", "max_steps")
+HARMLESS = ("tensorboard", "compile")  # nothing that is kept depends on these
+MISSING = "not set"
+Recipe = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value that differs: `place` is its path in the recipe, `step` the number of the step it belongs to."""
+
+    place: tuple[str | int, ...]
+    before: Any
+    now: Any
+    said: str
+    step: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.said} {_said(self.before)} -> {_said(self.now)}"
+
+    @property
+    def option(self) -> str:
+        return str(self.place[3]) if len(self.place) > 3 else ""
+
+    @property
+    def key(self) -> str:
+        """As `--set` takes it."""
+        return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.place).lstrip(".")
+
+    def problem(self) -> Problem:
+        was, now = _said(self.before), _said(self.now)
+        cure = (
+            f"change it back: remove {self.key}" if self.before is None else f"change it back: --set {self.key}={was}"
+        )
+        return Problem(f"{self.said} was {was} when this run began and is {now}", suggestion=cure)
+
+
+def changes(before: Recipe, now: Recipe) -> list[Change]:
+    """Everything that differs between two resolved recipes but what is free to, in their order."""
+    found: list[Change] = []
+    for key in dict.fromkeys((*before, *now)):
+        if key == "steps":
+            found += _steps(before[key], now[key])
+        else:
+            found += _values((key,), before.get(key), now.get(key), key)
+    return [change for change in found if ".".join(map(str, change.place)) not in ANYWHERE]
+
+
+def _steps(before: list[Any], now: list[Any]) -> list[Change]:
+    found = []
+    for index in range(max(len(before), len(now))):
+        one, other = (steps[index] if index < len(steps) else None for steps in (before, now))
+        action = next(iter(one or other))
+        if one is None or other is None or list(one) != list(other):
+            found.append(Change(("steps", index), one, other, f"step {index + 1}", index))
+            continue
+        said, given, taken = _label(now, index), one[action], other[action]
+        for option in dict.fromkeys((*given, *taken)):
+            if given.get(option) != taken.get(option):
+                place = ("steps", index, action, option)
+                found.append(Change(place, given.get(option), taken.get(option), f"{said}: {option}", index))
+    return found
+
+
+def _label(steps: list[Any], index: int) -> str:
+    """`train 2` of several train steps; another step by its place."""
+    action = next(iter(steps[index]))
+    alike = [number for number, step in enumerate(steps) if action in step]
+    return action if len(alike) == 1 else f"{action} {alike.index(index) + 1}"
+
+
+def _values(place: tuple[str, ...], before: Any, now: Any, said: str) -> list[Change]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys((*before, *now))
+        inner = [_values((*place, key), before.get(key), now.get(key), f"{said}.{key}") for key in keys]
+        return [change for changes in inner for change in changes]
+    return [Change(place, before, now, said)] if before != now else []
+
+
+def refused(found: list[Change], step: int, progress: Mapping[str, Any], options: Mapping[str, Any]) -> list[Change]:
+    """The changes that a run at train step number `step`, which had these `options`, cannot take.
+
+    `progress` is how far that step has come, by its last whole epoch.
+    """
+    own = [change for change in found if change.step == step]
+    longer = [change for change in own if change.option in UPWARDS and _upwards(change)]
+    over = progress["epoch"] > 0 and _over(progress, options) and not longer
+
+    def taken(change: Change) -> bool:
+        if change.step is None or change.step < step:
+            return False
+        if change.step > step or change.option in HARMLESS or change in longer:
+            return True
+        return len(change.place) > 3 and (progress["epoch"] == 0 or (change.option in DURING and not over))
+
+    return [change for change in found if not taken(change)]
+
+
+def _upwards(change: Change) -> bool:
+    """More of it; without an end of its own, the other of the two decides."""
+    if change.now is None or change.before is None:
+        return change.now is None
+    return isinstance(change.now, int) and change.now > change.before
+
+
+def _over(progress: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Whether a step has done all its epochs or optimizer steps."""
+    epochs, steps = options.get("epochs"), options.get("max_steps")
+    return bool((epochs and progress["epoch"] >= epochs) or (steps and progress["steps"] >= steps))
+
+
+def _said(value: Any) -> str:
+    return MISSING if value is None else shown(value)
