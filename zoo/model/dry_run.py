@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from zoo.api import Preprocessing
 from zoo.errors import InputError, WorkError
-from zoo.model.prediction import prediction
 from zoo.model.fake_tensors import NEEDS_VALUES, faking
+from zoo.model.prediction import prediction
 from zoo.model.stand_ins import call_with
 from zoo.model.trace import Shape, Trace, tensors_in
 

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.training.devices import bfloat16_is_native
 from zoo.model.trace import tensors_in
+from zoo.training.devices import bfloat16_is_native
 from zoo.training.setting import Memory, Setting, apply_layout, key
 
 OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
