@@ -97,7 +97,7 @@ def measure_parts(
     processes = PartialState()
     share = {"rank": processes.process_index, "world": processes.num_processes, "batch_size": batch_size}
     batches = [
-        data.batches(part, device=device, shuffle=False, augment=False, once=True, **share)  # type: ignore[arg-type]
+        data.batches(part, device=device, shuffle=False, augment=False, once=True, **share)
         for part in parts
     ]
     loss = make_loss("auto", data.task, device=device)
