@@ -102,7 +102,7 @@ class ImageBatches:
         self.augmentation = augmentation
         self.device = device
         self.workers = workers
-        self._loader: DataLoader | None = None
+        self._loader: DataLoader[Any] | None = None
         self._keys: list[list[tuple[int, int]]] = []
 
     def __len__(self) -> int:
@@ -167,7 +167,7 @@ class ImageBatches:
                 raise self.fetcher.samples.unreadable() if isinstance(batch[0], InputError) else batch[0]
             yield batch
 
-    def _make_loader(self) -> DataLoader:
+    def _make_loader(self) -> DataLoader[Any]:
         samples = self.fetcher.samples
         assert samples.preprocessing is not None
         transform = transforms.augmentation(self.augmentation, samples.preprocessing)

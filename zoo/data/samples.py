@@ -89,7 +89,7 @@ class Samples:
         return InputError([*found[:SHOWN], *more])
 
 
-class Augmented(torch.utils.data.Dataset):
+class Augmented(torch.utils.data.Dataset[Sample | ZooError]):
     """Samples under a random transform whose draw depends on (seed, epoch, sample) alone; indexed by (epoch, position).
 
     An item is a sample, or the error that reading it raised: what is raised in a worker process would reach the

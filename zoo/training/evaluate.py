@@ -98,10 +98,7 @@ def measure_parts(
     """The loss, the metrics and the number of samples of `parts`, each process measuring its share."""
     processes = PartialState()
     share = {"rank": processes.process_index, "world": processes.num_processes, "batch_size": batch_size}
-    batches = [
-        data.batches(part, device=device, shuffle=False, augment=False, once=True, **share)  # type: ignore[arg-type]
-        for part in parts
-    ]
+    batches = [data.batches(part, device=device, shuffle=False, augment=False, once=True, **share) for part in parts]
     loss = make_loss("auto", data.task, device=device)
     measured = make_metrics(metrics, data.task, data.outputs, device)
     chained = itertools.chain.from_iterable(each.epoch(0) for each in batches)

@@ -29,7 +29,7 @@ class Setting:
 def apply_layout(module: nn.Module, setting: Setting) -> None:
     """Put the module's four-dimensional parameters into the setting's memory layout, in place."""
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
-    module.to(memory_format=layout)  # type: ignore[call-overload]
+    module.to(memory_format=layout)
 
 
 def key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]) -> str:

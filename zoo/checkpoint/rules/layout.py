@@ -105,7 +105,7 @@ class Transpose(_EachMatch):
         axes = reading.integers(parts["axes"], "axes") if "axes" in parts else None
         if axes is not None and (len(axes) != 2 or axes[0] == axes[1]):
             raise reading.MisfitError(f"expected two different axes, not {list(axes)}", "axes")
-        return cls(reading.pattern(parts["match"], "match"), axes, location=location)  # type: ignore[arg-type]
+        return cls(reading.pattern(parts["match"], "match"), axes, location=location)
 
     def operation(self, value: Expression) -> Operation:
         if self.axes is None and len(value.shape) != 2:

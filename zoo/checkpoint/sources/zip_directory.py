@@ -40,7 +40,7 @@ class ZipDirectory(AbstractContextManager["ZipDirectory"]):
         self.path = path
         self.file = open(path, "rb")  # noqa: SIM115 - closed in __exit__
         try:
-            self.archive = zipfile.ZipFile(_Bounded(self.file))  # type: ignore[arg-type]
+            self.archive = zipfile.ZipFile(_Bounded(self.file))
             self.entries = {info.filename: info for info in self.archive.infolist()}
             self._check_names()
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, OverflowError) as error:

@@ -67,7 +67,7 @@ def fast_engine(trunk: fx.GraphModule, example: Tensor) -> Engine:
         fast, fused = fuse(trunk)
         channels_last = any(isinstance(module, nn.Conv2d) for module in fast.modules())
         if channels_last:
-            fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            fast.to(memory_format=torch.channels_last)
         if dtype == "bfloat16":
             _cast_weights(fast)
         error = _distance(expected, Engine(fast, EngineSettings(dtype, fused, channels_last))(example))

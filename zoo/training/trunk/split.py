@@ -107,7 +107,7 @@ def _select(everything: fx.GraphModule, boundary: Boundary) -> fx.GraphModule:
     chosen = []
     with graph.inserting_before(output):
         for rows, path in boundary.samples:
-            value = values[path[0]]  # type: ignore[index]
+            value = values[path[0]]
             for index in path[1:]:
                 value = graph.call_function(_item, (value, index))
             if rows != 1:
