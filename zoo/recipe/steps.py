@@ -201,7 +201,7 @@ class Load(Options):
     remap: str | dict[str, Any] | list[Any] | None = None
     """As in `model`."""
     min_coverage: Fraction = 1.0
-    """As in `model`."""
+    """The share of the parameters that the weights have to fill, and of the file that has to be used."""
     strict_shapes: bool = True
     """Whether a tensor of another shape is an error; otherwise it is left out and reported."""
 
