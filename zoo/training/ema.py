@@ -31,7 +31,7 @@ class MovingAverage:
         pairs = [(self.average[name], tensor.detach()) for name, tensor in self.live.items()]
         floats = [(average, live) for average, live in pairs if average.is_floating_point()]
         if floats:
-            follow = get_ema_multi_avg_fn(decay)
+            follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             follow([average for average, _ in floats], [live for _, live in floats], self.updates)
         for average, live in pairs:
             if not average.is_floating_point():

@@ -45,7 +45,7 @@ def restore_generators(state: dict[str, Any]) -> None:
 @contextmanager
 def generators_kept() -> Iterator[None]:
     """Every generator goes on afterwards as if the block had drawn and seeded nothing. Initialises no device."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:

@@ -139,7 +139,8 @@ class FeatureCache:
     def keep(self, key: str, writer: FeatureWriter) -> None:
         """Put a finished writer's folder in place under `key` and make room for it."""
         features = writer.features
-        manifest = {"key": key, "shards": len(features.shards), "rows": features.rows, "samples": len(features)}
+        count = len(features.shards)
+        manifest = {"key": key, "shards": count, "rows": features.rows, "samples": len(features)}
         (writer.folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         target = self.root / key
         with suppress(OSError):
@@ -148,7 +149,7 @@ class FeatureCache:
         folder = writer.folder
         with suppress(OSError):  # another run kept the same features first: they are as good
             folder = folder.rename(target)
-        features.shards = features.shards or _shards(folder, manifest["shards"])
+        features.shards = features.shards or _shards(folder, count)
         self._make_room(target)
 
     def _make_room(self, newest: Path) -> None:
