@@ -75,10 +75,10 @@ def _steps(before: list[Any], now: list[Any]) -> list[Change]:
     found = []
     for index in range(max(len(before), len(now))):
         one, other = (steps[index] if index < len(steps) else None for steps in (before, now))
-        action = next(iter(one or other))
         if one is None or other is None or list(one) != list(other):
             found.append(Change(("steps", index), one, other, f"step {index + 1}", index))
             continue
+        action = next(iter(one))
         said, given, taken = _label(now, index), one[action], other[action]
         for option in dict.fromkeys((*given, *taken)):
             if given.get(option) != taken.get(option):
