@@ -50,7 +50,7 @@ def same(model: nn.Module, other: nn.Module) -> bool:
 
 def test_1_a_prefix_left_on(vit: nn.Module, write: Write) -> None:
     path = write({f"encoder.{name}": tensor for name, tensor in vit.state_dict().items()})
-    refused(timm.create_model("test_vit"), path, "only 0%", "carry the prefix 'encoder.'", r"--remap '^encoder\.='")
+    refused(timm.create_model("test_vit"), path, "only 0%", "carry the prefix 'encoder.'", r"the rule '^encoder\.='")
     fresh = timm.create_model("test_vit")
     load_into(fresh, path, r"^encoder\.=")
     assert same(fresh, vit)
@@ -59,7 +59,7 @@ def test_1_a_prefix_left_on(vit: nn.Module, write: Write) -> None:
 def test_1b_a_prefix_lacking(vit: nn.Module, write: Write) -> None:
     model = nn.ModuleDict({"backbone": timm.create_model("test_vit")})
     path = write(vit.state_dict())
-    refused(model, path, "lack the prefix 'backbone.'", "--remap '^=backbone.'")
+    refused(model, path, "lack the prefix 'backbone.'", "the rule '^=backbone.'")
     load_into(model, path, "^=backbone.")
     assert same(model["backbone"], vit)
 
