@@ -14,6 +14,7 @@ from zoo.errors import InputError, WorkError
 from zoo.recipe import load_recipe
 from zoo.training import tensorboard
 from zoo.training.check import check
+from zoo.training.folder import RunFolder
 from zoo.training.listener import Listener, Listeners
 from zoo.training.run import finetune
 from zoo.training.tensorboard import Curves, steps_done
