@@ -59,10 +59,10 @@ save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, sys.arg
 
 NO_SYNC = """
 import sys
-from zoo.checkpoint.plan import make_plan
-from zoo.checkpoint.rules import parse_rules
-from zoo.checkpoint.sources import open_source
-from zoo.checkpoint.stream import write
+from zoo.remap.plan import make_plan
+from zoo.remap.rules import parse_rules
+from zoo.formats import open_source
+from zoo.conversion.stream import write
 with open_source(sys.argv[1]) as source:
     plan = make_plan(source.entries, parse_rules(sys.argv[3]), aliases=source.aliases)
     write(plan, source, sys.argv[2], metadata={"format": "pt"}, verify_bytes=False, sync=False)

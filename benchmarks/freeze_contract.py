@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.model.build import build
+from zoo.model.freeze_policies import all_but_head, first_stages
 from zoo.model.freezing import FrozenPart, freeze, hashes, prove, trainable_parameters, unfreeze
-from zoo.model.policies import all_but_head, first_stages
 from zoo.model.stages import find_stages
 
 STEPS = 20

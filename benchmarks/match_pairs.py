@@ -25,17 +25,15 @@ from typing import Any
 from torch import nn
 
 from zoo import registry
-from zoo.checkpoint.filling import state_of, target_of
-from zoo.checkpoint.header import Entry
-from zoo.checkpoint.match import MatchResult, match
-from zoo.checkpoint.rules import parse_rules, run
-from zoo.checkpoint.sources import open_source
-from zoo.checkpoint.tensors import to_array
+from zoo.conversion.equivalence import Prover, execution_order, randomise
+from zoo.formats import open_source
+from zoo.formats.entry import Entry
+from zoo.formats.tensors import to_array
 from zoo.model.assembly import Assembly
 from zoo.model.build import build
-from zoo.model.equivalence import Prover
-from zoo.model.execution import execution_order
-from zoo.model.randomise import randomise
+from zoo.model.load_into import state_of, target_of
+from zoo.remap.auto import MatchResult, match
+from zoo.remap.rules import parse_rules, run
 
 PAIRS = {
     "resnet50": ("resnet50", None),

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.model.freezing import freeze
-from zoo.training.trunk.boundary import UnsplittableError
-from zoo.training.trunk.split import split
+from zoo.training.trunk.split import UnsplittableError, split
 
 NAMES = """
 beit_base_patch16_224 botnet26t_256 bat_resnext26ts cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32

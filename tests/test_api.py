@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from zoo.api import Context, Data, Preprocessing, Weights
-from zoo.data.opening import open_data
-from zoo.recipe.steps import DataOptions
+from zoo.data.open_data import open_data
+from zoo.recipe.options import DataOptions
 
 ROOT = Path(__file__).parent.parent
 READ = {
@@ -48,7 +48,7 @@ def test_every_value_that_the_text_names_is_taken(inputs, task, monkeypatch):
     assert f'"{task}"' in Data.__doc__
     classes = () if task == "regression" else ("a", "b")
     data = Data([(INPUTS[inputs], TARGETS[task])] * 4, classes=classes, task=task, inputs=inputs)
-    monkeypatch.setattr("zoo.data.opening.registry.load", lambda *_: lambda: data)
+    monkeypatch.setattr("zoo.data.open_data.registry.load", lambda *_: lambda: data)
     opened = open_data(DataOptions(source="some/data", image_size=8, batch_size=2))
     batch = next(opened.batches("train").epoch(0))
     assert batch.inputs.shape == (2, *INPUTS[inputs].shape)

@@ -26,7 +26,6 @@ ALLOWED = {
     "_subclasses": "fake tensors, which are nowhere else; zoo.model.fake_tensors does without them",
     "_reset_state": "accelerate's singletons refuse a second precision; its own tests use it",
     "_shared_state": "where accelerate keeps them, to put a caller's back",
-    "_is_mkldnn_bf16_supported": "in `zoo doctor` only, which says unknown without it",
     "_actions": "argparse's options, for shell completion; unchanged since Python 2.7",
     "_exit": "documented: os._exit",
 }
@@ -94,16 +93,16 @@ def test_those_without_a_fallback_are_there():
 
 
 def test_bfloat16_without_torchs_private_questions(monkeypatch):
-    from zoo.training.trunk.engine import native_bfloat16
+    from zoo.training.devices import bfloat16_is_native
 
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
-    assert native_bfloat16(torch.device("cpu")) is False
+    assert bfloat16_is_native(torch.device("cpu")) is False
 
 
 def test_shapes_without_fake_tensors(monkeypatch):
     """A model that keeps a plain tensor beside its parameters is then run on one small batch."""
-    from zoo.model import dry_run, fake_tensors
+    from zoo.model import fake_tensors, shapes
 
     class Shifted(nn.Module):
         def __init__(self):
@@ -115,8 +114,8 @@ def test_shapes_without_fake_tensors(monkeypatch):
             return (self.layer(image) + self.shift).mean((2, 3))
 
     size = (2, 3, 8, 8)
-    assert dry_run.attempt(Shifted(), size).way == "fake"
+    assert shapes.attempt(Shifted(), size).way == "fake"
     monkeypatch.setattr(fake_tensors, "fake_tensor", None)
-    monkeypatch.setattr(dry_run, "NEEDS_VALUES", (fake_tensors.NoFakeTensorsError,))
-    done = dry_run.attempt(Shifted(), size)
+    monkeypatch.setattr(shapes, "NEEDS_VALUES", (fake_tensors.NoFakeTensorsError,))
+    done = shapes.attempt(Shifted(), size)
     assert (done.way, tuple(done.output.shape)) == ("real", (2, 4))

@@ -21,12 +21,11 @@ from sklearn.datasets import load_digits
 
 import zoo
 from zoo import isolation, registry
-from zoo.data.opening import open_data  # noqa: F401 - imports come before the first picture of the process is taken
+from zoo.preflight import check
 from zoo.recipe import load_recipe
-from zoo.training import actions, memory, probe, stage, tensorboard  # noqa: F401
-from zoo.training.check import check
+from zoo.training import devices
+from zoo.training.callbacks import Listener
 from zoo.training.evaluate import evaluate
-from zoo.training.listener import Listener
 from zoo.training.predict import predict
 
 RECIPE = {
@@ -210,7 +209,7 @@ def test_the_library_installs_no_signal_handler_and_tunes_no_allocator(run, monk
 
     monkeypatch.setattr(signal, "signal", refuse)
     monkeypatch.setattr(signal, "setitimer", refuse)
-    monkeypatch.setattr(memory.ctypes, "CDLL", refuse)
+    monkeypatch.setattr(devices.ctypes, "CDLL", refuse)
     monkeypatch.setattr(isolation.contextlib, "redirect_stdout", refuse)
     registry.refresh()
     VERBS["finetune"](run)

@@ -8,7 +8,7 @@ import zoo.api
 import zoo.testing
 from zoo.cli import COMMANDS, typer_command
 from zoo.errors import did_you_mean
-from zoo.recipe.steps import STEPS, DataOptions, ModelOptions
+from zoo.recipe.options import STEPS, DataOptions, ModelOptions
 from zoo.registry import KINDS
 
 WRITTEN = Path(__file__).with_name("public_surface.txt")

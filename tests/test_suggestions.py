@@ -17,10 +17,10 @@ from torch import nn
 from zoo.errors import InputError, Problem
 from zoo.model.freezing import freeze
 from zoo.model.prediction import prediction
+from zoo.preflight import check
 from zoo.recipe import load_recipe
-from zoo.training.check import check
-from zoo.training.groups import parameter_groups
 from zoo.training.losses import make_loss
+from zoo.training.optimizers import parameter_groups
 
 FILE = "recipe.yaml"
 NET = "model: tutorial/net_a\ndata: sklearn/digits\nsteps:\n"  # 10 outputs, 10 classes

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.checkpoint.diff import diff
     from zoo.checkpoint.inspect import inspect
-    from zoo.checkpoint.load import load_into
-    from zoo.model.conversion import convert
-    from zoo.model.restore import load_model as load
+    from zoo.checkpoint.load import load_model as load
+    from zoo.conversion.convert import convert
+    from zoo.finetuning.finetune import finetune
+    from zoo.model.load_into import load_into
+    from zoo.model.pretrained import build
     from zoo.registry import names
-    from zoo.training.run import finetune
-    from zoo.verbs import build
 
 _VERBS = {
-    "build": "zoo.verbs:build",
-    "convert": "zoo.model.conversion:convert",
+    "build": "zoo.model.pretrained:build",
+    "convert": "zoo.conversion.convert:convert",
     "diff": "zoo.checkpoint.diff:diff",
-    "finetune": "zoo.training.run:finetune",
+    "finetune": "zoo.finetuning.finetune:finetune",
     "inspect": "zoo.checkpoint.inspect:inspect",
-    "load": "zoo.model.restore:load_model",
-    "load_into": "zoo.checkpoint.load:load_into",
+    "load": "zoo.checkpoint.load:load_model",
+    "load_into": "zoo.model.load_into:load_into",
     "names": "zoo.registry:names",
 }
 __all__ = ["build", "convert", "diff", "finetune", "inspect", "load", "load_into", "names"]

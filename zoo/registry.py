@@ -1,4 +1,4 @@
-"""Find components (metadata only) and load one (import it when it is named).
+"""Find components (metadata only), describe them, and load one (import it when it is named).
 
 Finding reads the `entry_points.txt` of installed distributions and imports nothing. Only an architecture source is
 loaded to list its names, which its contract says happens without torch. Whatever goes wrong inside a plugin becomes
@@ -7,17 +7,113 @@ a row marked broken; every other row goes on working.
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
+import importlib.metadata
+import importlib.util
+import inspect
 import itertools
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, did_you_mean
-from zoo.installed import KINDS, Component, entries, module_files, plugin_name
 from zoo.isolation import PluginError, guarded
+
+KINDS = ("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One row of `zoo list`. `target` is the entry point's import string; `cause` says why a row is broken."""
+
+    name: str
+    kind: str
+    plugin: str
+    distribution: str
+    version: str
+    target: str
+    status: str = "ok"
+    cause: str | None = None
+    member: str | None = None  # the architecture's name within its source; None for a component of its own
+
+    def broken(self, cause: str) -> Component:
+        return replace(self, status="broken", cause=cause)
+
+
+def plugin_name(distribution: str) -> str:
+    """The namespace of a distribution: its name without `zoo-`."""
+    return _normal(distribution).removeprefix("zoo-")
+
+
+def _normal(distribution: str) -> str:
+    """A distribution's name as all tools compare it: `Zoo_Acme` is `zoo-acme`."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+@functools.cache
+def entries() -> tuple[Component, ...]:
+    """One row an entry point in zoo's groups, sorted; nothing is imported.
+
+    A distribution that is visible twice on `sys.path` counts once, where Python itself would import it from. An entry
+    that cannot work (no such kind, a line that is none, a module that is not there) is a broken row.
+    """
+    rows: dict[str, list[Component]] = {}
+    for distribution in importlib.metadata.distributions():
+        text = _entry_points(distribution)
+        if "[zoo." in text:  # parsing METADATA of every distribution would cost more than all the rest
+            name, version = distribution.name or "unknown", distribution.version or "unknown"
+            rows.setdefault(_normal(name), list(_rows(name, version, text)))
+    return tuple(sorted(itertools.chain(*rows.values()), key=lambda row: (row.kind, row.name)))
+
+
+def _entry_points(distribution: importlib.metadata.Distribution) -> str:
+    """The text of `entry_points.txt`; empty where there is none, or none that can be read."""
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _rows(distribution: str, version: str, text: str) -> Iterator[Component]:
+    """The rows of one `entry_points.txt`."""
+    plugin, group = plugin_name(distribution), ""
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("["):
+            group = line.strip("[]").strip()
+        elif group.startswith("zoo.") and line[0] not in "#;":
+            yield _row(plugin, distribution, version, group.removeprefix("zoo."), line)
+
+
+def _row(plugin: str, distribution: str, version: str, kind: str, line: str) -> Component:
+    name, equals, target = (part.strip() for part in line.partition("="))
+    full = name if kind == "architectures" else f"{plugin}/{name}"
+    row = Component(full, kind, plugin, distribution, version, target)
+    if kind not in KINDS:
+        return row.broken(f"zoo has no kind {kind!r}; {did_you_mean(kind, KINDS) or 'the kinds: ' + ', '.join(KINDS)}")
+    if not (name and equals and re.fullmatch(r"[\w.]+:[\w.]+", target)):
+        return row.broken(f"the entry point {line!r} is not of the form `name = module:attribute`")
+    if (package := re.split(r"[.:]", target)[0]) not in sys.modules and importlib.util.find_spec(package) is None:
+        return row.broken(f"ModuleNotFoundError: No module named {package!r}")
+    return row
+
+
+def module_files(target: str) -> list[Path]:
+    """The Python file of `target`'s module, found without importing anything; empty where only an import could tell."""
+    package, *rest = target.partition(":")[0].split(".")
+    spec = sys.modules[package].__spec__ if package in sys.modules else importlib.util.find_spec(package)
+    if spec is None:
+        return []
+    bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
+    paths = [base / "__init__.py" for base in bases] + [base.with_suffix(".py") for base in bases if rest]
+    if spec.origin and not bases and not rest:
+        paths.append(Path(spec.origin))
+    return [path for path in paths if path.suffix == ".py" and path.is_file()]
+
 
 __all__ = [
     "KINDS",
@@ -189,3 +285,64 @@ def _broken(component: Component) -> InputError:
         f"{component.name} is broken: {where}: {component.cause}",
         suggestion=f"mend or remove it: pip uninstall {component.distribution}; see: zoo doctor",
     )
+
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True)
+class Described:
+    """`signature` as one would write the call; `documentation` is the cleaned docstring."""
+
+    signature: str
+    documentation: str
+
+
+def describe(component: Component) -> Described:
+    """What there is to read about a component. Raises InputError when it has to be imported and is broken."""
+    if component.member is not None:
+        return _of_source(component)
+    name = component.name.rpartition("/")[2]
+    if node := _definition(component.target):
+        return Described(f"{name}{_written(node)}", ast.get_docstring(node) or "")
+    loaded = load(component)
+    return Described(f"{name}{_inspected(loaded)}", inspect.getdoc(loaded) or "")
+
+
+def _definition(target: str, depth: int = 4) -> Definition | None:
+    """What `module:attribute` is, through `depth` times `from … import …`; None where the text does not tell."""
+    attribute = target.partition(":")[2]
+    for path in module_files(target):
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, Definition) and node.name == attribute:
+                return node
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and depth:
+                for alias in node.names:
+                    if (alias.asname or alias.name) == attribute:
+                        return _definition(f"{node.module}:{alias.name}", depth - 1)
+    return None
+
+
+def _of_source(component: Component) -> Described:
+    """An architecture's arguments are those that its source's `build` takes beside the name."""
+    build = load_source(component).build
+    return Described(f"{component.member}{_inspected(build, skip='name')}", inspect.getdoc(build) or "")
+
+
+def _written(node: Definition) -> str:
+    """The parameters as they stand in the text; for a class, those of its `__init__`."""
+    if not isinstance(node, ast.ClassDef):
+        return f"({ast.unparse(node.args)})"
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            return f"({ast.unparse(part.args).removeprefix('self').removeprefix(', ')})"
+    return "(…)"
+
+
+def _inspected(loaded: Any, skip: str | None = None) -> str:
+    try:
+        signature = inspect.signature(loaded)
+    except (TypeError, ValueError):
+        return "(…)"
+    kept = [parameter for name, parameter in signature.parameters.items() if name != skip]
+    return str(signature.replace(parameters=kept, return_annotation=inspect.Signature.empty)).replace("'", "")

@@ -23,7 +23,7 @@ from run import prepare
 from zoo_recipe import recipe
 
 import zoo
-from zoo.training.listener import Listener
+from zoo.training.callbacks import Listener
 
 
 def main() -> None:

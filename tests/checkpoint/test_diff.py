@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from zoo.checkpoint import comparing
+from zoo.checkpoint import diff as diff_module
 from zoo.checkpoint.diff import diff
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -157,7 +157,7 @@ def test_tied_tensors_are_read_once(tmp_path, monkeypatch):
     base = torch.randn(5)
     torch.save({"a": base, "b": base, "c": base}, tmp_path / "a.pth")
     calls = []
-    real = comparing.compare
+    real = diff_module.compare
     monkeypatch.setattr("zoo.checkpoint.diff.compare", lambda *given: (calls.append(given), real(*given))[1])
     assert diff(tmp_path / "a.pth", tmp_path / "a.pth")["counts"]["equal"] == 3
     assert len(calls) == 1
@@ -170,7 +170,8 @@ def test_no_common_name_is_said(compare):
 
 
 def test_packed_types_compare_by_bytes(tmp_path):
-    from zoo.checkpoint.header import Entry, encode_header, layout
+    from zoo.formats.entry import Entry
+    from zoo.formats.safetensors_file import encode_header, layout
 
     header = encode_header(layout([Entry("w", "F4", (8,))]))
     for name, content in {"a": b"abcd", "b": b"abXd"}.items():

@@ -1,202 +1,221 @@
-"""load_into: values, dtypes, devices, reports; failures leave the model as it was."""
+"""A checkpoint rebuilds its model bit for bit, with nothing but the file; what was tampered with is refused."""
 
 from __future__ import annotations
 
-import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import timm
 import torch
 from torch import nn
 
 import zoo
-from zoo.checkpoint.load import load_into
-from zoo.checkpoint.plan import MIN_COVERAGE
-from zoo.checkpoint.rules import parse_rules
-from zoo.checkpoint.sources import Source
-from zoo.errors import InputError, WorkError
-from zoo.model.pretrained import load_weights
-from zoo.recipe.steps import Load, ModelOptions
+from zoo.api import Context
+from zoo.checkpoint.load import load
+from zoo.checkpoint.save import save_checkpoint
+from zoo.errors import InputError
+from zoo.formats import open_source
+from zoo.formats.safetensors_file import read_header
+from zoo.formats.save import save_tensors
+from zoo.model.assembly import Assembly
+from zoo.model.build import build
+from zoo.model.operations import operate
+
+ARCHITECTURES = [
+    "timm/beit_base_patch16_224",
+    "timm/coat_lite_tiny",
+    "timm/convnext_atto",
+    "timm/densenet121",
+    "timm/eva02_tiny_patch14_224",
+    "timm/halonet26t",
+    "timm/hiera_tiny_224",
+    "timm/levit_128s",
+    "timm/maxvit_rmlp_pico_rw_256",
+    "timm/mixer_s32_224",
+    "timm/mobilevit_xxs",
+    "timm/regnety_002",
+    "timm/swin_tiny_patch4_window7_224",
+    "timm/swinv2_tiny_window8_256",
+    "timm/tf_efficientnet_lite0",
+    "timm/vit_relpos_small_patch16_224",
+    "timm/vit_tiny_patch16_224",
+    "timm/xcit_nano_12_p16_224",
+    "torchvision/maxvit_t",
+    "torchvision/mobilenet_v3_small",
+    "torchvision/swin_t",
+]
+"""Convolutional and attention networks; many of them with buffers that no state dict holds."""
 
 
-class Qkv(nn.Module):
-    """One fused projection, as in timm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(4, 12)
-        self.register_buffer("table", torch.arange(4))
-
-
-def test_values_arrive_by_rules(write: Callable[..., Path]) -> None:
-    parts = {f"{part}.weight": torch.randn(4, 4) for part in "qkv"} | {f"{part}.bias": torch.randn(4) for part in "qkv"}
-    model = Qkv()
-    rule = {"concat": {"into": "qkv.{leaf=weight|bias}", "from": ["q.{leaf}", "k.{leaf}", "v.{leaf}"]}}
-    report = load_into(model, write(parts), [rule])
-    assert torch.equal(model.qkv.weight, torch.cat([parts[f"{part}.weight"] for part in "qkv"]))
-    assert torch.equal(model.qkv.bias, torch.cat([parts[f"{part}.bias"] for part in "qkv"]))
-    assert report.missing == ("table",)
-    assert report.loaded == ("qkv.bias", "qkv.weight")
+def randomised(assembly: Assembly, seed: int = 0) -> Assembly:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in assembly.model.state_dict().items():
+            if tensor.is_floating_point():
+                values = torch.rand(tensor.shape, generator=generator)
+                tensor.copy_(values + 0.5 if name.endswith("var") else (values - 0.5) * 0.2)
+    return assembly
 
 
-def test_the_model_keeps_its_dtype_and_its_objects(write: Callable[..., Path]) -> None:
-    state = {"weight": torch.randn(3, 2, dtype=torch.float64), "bias": torch.randn(3, dtype=torch.bfloat16)}
-    model = nn.Linear(2, 3)
-    weight = model.weight
-    load_into(model, write(state))
-    assert model.weight is weight
-    assert model.weight.dtype == model.bias.dtype == torch.float32
-    assert torch.equal(model.weight, state["weight"].float())
-    assert torch.equal(model.bias, state["bias"].float())
-    assert model.weight.requires_grad
+def swapped(architecture: str, classes: int = 7) -> Assembly:
+    """The network with a new head, every tensor random."""
+    assembly = build(architecture)
+    context = Context(classes, preprocessing=assembly.preprocessing)
+    return randomised(operate(assembly, "kit/swap_head", {"num_classes": "auto"}, context))
 
 
-def test_a_model_on_meta_comes_to_life_with_its_ties(write: Callable[..., Path]) -> None:
-    with torch.device("meta"):
-        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.BatchNorm1d(3))
-        model[1].weight = model[0].weight
-    model[0].bias.requires_grad_(False)
-    state = {"0.weight": torch.randn(3, 3), "0.bias": torch.randn(3), "1.bias": torch.randn(3)}
-    state |= nn.BatchNorm1d(3).state_dict(prefix="2.")
-    load_into(model, write(state))
-    assert model[1].weight is model[0].weight
-    assert not model[0].bias.requires_grad
-    assert model[1].bias.requires_grad
-    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items() if name in state)
+def answer(model: nn.Module, assembly: Assembly) -> torch.Tensor:
+    height, width = assembly.preprocessing.size
+    images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return model.eval()(images)
 
 
-def test_nothing_stays_on_meta(write: Callable[..., Path]) -> None:
-    with torch.device("meta"):
-        model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    state = nn.Linear(2, 2).state_dict(prefix="0.") | nn.BatchNorm1d(2).state_dict(prefix="1.")
-    del state["1.num_batches_tracked"]
-    with pytest.raises(WorkError, match=r"have no values: 1.num_batches_tracked"):
-        load_into(model, write(state))
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_are_bit_equal(architecture: str, tmp_path: Path) -> None:
+    assembly = swapped(architecture)
+    save_checkpoint(assembly, tmp_path / "m.safetensors")
+    state = torch.random.get_rng_state()
+    again = zoo.load(tmp_path / "m.safetensors")
+    assert torch.equal(torch.random.get_rng_state(), state), "loading must not touch the random generator"
+    assert not again.training
+    assert torch.equal(answer(again, assembly), answer(assembly.model, assembly))
 
 
-def test_a_failure_halfway_leaves_the_model_as_it_was(
-    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write({name: torch.randn_like(tensor) for name, tensor in nn.Linear(2, 3).state_dict().items()})
-    model = nn.Linear(2, 3)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    read = Source.array
-
-    def failing(self: Source, name: str) -> object:
-        if name == "bias":
-            raise InputError("the disk failed")
-        return read(self, name)
-
-    monkeypatch.setattr(Source, "array", failing)
-    with pytest.raises(InputError, match="the disk failed"):
-        load_into(model, path)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+@pytest.mark.parametrize("architecture", ["timm/test_vit", "timm/test_efficientnet", "timm/test_resnet"])
+def test_small_networks_come_back(architecture: str, tmp_path: Path) -> None:
+    assembly = swapped(architecture)
+    assembly.classes, assembly.task = tuple("abcdefg"), "multilabel"
+    save_checkpoint(assembly, tmp_path / "m.safetensors", metrics={"accuracy": 0.5})
+    again = zoo.load(tmp_path / "m.safetensors").zoo
+    assert torch.equal(answer(again.model, assembly), answer(assembly.model, assembly))
+    assert (again.classes, again.task) == (assembly.classes, "multilabel")
+    assert again.preprocessing == assembly.preprocessing
+    assert again.operations == assembly.operations
+    assert all(parameter.requires_grad for parameter in again.model.parameters())
 
 
-def test_below_the_floor_says_how_much_was_asked_for(write: Callable[..., Path]) -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    path = write(nn.Linear(2, 2).state_dict(prefix="0."))
-    with pytest.raises(WorkError, match="only 50% of the target's parameters would be filled; 60% is asked for"):
-        load_into(model, path, min_coverage=0.6)
-    report = load_into(model, path, min_coverage=0.5)
-    assert report.coverage == 0.5
-    assert report.missing == ("1.weight", "1.bias")
+def test_a_fresh_process_needs_the_file_alone(tmp_path: Path) -> None:
+    assembly = swapped("timm/test_vit")
+    save_checkpoint(assembly, tmp_path / "m.safetensors")
+    torch.save(answer(assembly.model, assembly), tmp_path / "logits.pt")
+    code = (
+        "import torch, zoo; model = zoo.load('m.safetensors'); h, w = model.zoo.preprocessing.size;"
+        "x = torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(1));"
+        "torch.no_grad().__enter__(); assert torch.equal(model(x), torch.load('logits.pt'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
-def test_m4_a_prefix_and_another_number_of_classes_is_no_success(tmp_path: Path) -> None:
-    """timm 1.0.31 loads 0 of 21 layers from this file with a log line alone."""
-    state = {f"wrapped.{name}": tensor for name, tensor in timm.create_model("test_resnet").state_dict().items()}
-    torch.save(state, tmp_path / "m4.pth")
-    model = timm.create_model("test_resnet", num_classes=10)
-    with pytest.raises(WorkError, match=r"carry the prefix 'wrapped\.'"):
-        load_into(model, tmp_path / "m4.pth", min_coverage=0.9, ignore=["fc"])
-    assert load_into(model, tmp_path / "m4.pth", r"^wrapped\.=", min_coverage=0.9, ignore=["fc"]).coverage == 1
+def test_every_structural_step_is_replayed(tmp_path: Path) -> None:
+    assembly = build("timm/test_resnet")
+    context = Context(5, preprocessing=assembly.preprocessing)
+    operate(assembly, "kit/replace_module", {"path": "layer1.0.act1", "module": "GELU"}, context)
+    operate(assembly, "kit/swap_head", {"num_classes": "auto", "module": {"Linear": {"out_features": 5}}}, context)
+    operate(assembly, "kit/add_module", {"name": "extra", "module": {"Linear": {"out_features": 3}}}, context)
+    randomised(assembly)
+    save_checkpoint(assembly, tmp_path / "m.safetensors")
+    again = zoo.load(tmp_path / "m.safetensors")
+    assert answer(again, assembly).shape == (2, 3)
+    assert torch.equal(answer(again, assembly), answer(assembly.model, assembly))
 
 
-def test_a_converter_sees_the_remapped_state_dict(write: Callable[..., Path]) -> None:
-    seen: list[str] = []
-
-    def convert(state: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-        seen.extend(state)
-        return {name.replace("w_", ""): tensor * 2 for name, tensor in state.items()}
-
-    state = {f"x.w_{name}": torch.ones_like(tensor) for name, tensor in nn.Linear(2, 2).state_dict().items()}
-    model = nn.Linear(2, 2)
-    load_into(model, write(state), {"strip_prefix": "x."}, convert=convert)
-    assert set(seen) == {"w_weight", "w_bias"}
-    assert torch.equal(model.weight, torch.full((2, 2), 2.0))
+def test_tied_tensors_stay_tied_and_are_written_once(tmp_path: Path) -> None:
+    assembly = build("timm/test_vit", {"depth": 4})
+    assembly.model.blocks[1].norm1.weight = assembly.model.blocks[0].norm1.weight
+    save_checkpoint(randomised(assembly), tmp_path / "m.safetensors")
+    header = read_header(tmp_path / "m.safetensors")
+    assert "blocks.1.norm1.weight" not in header.entries
+    assert json.loads(header.metadata["zoo"])["tied"] == {"blocks.1.norm1.weight": "blocks.0.norm1.weight"}
+    again = zoo.load(tmp_path / "m.safetensors")
+    assert torch.equal(again.blocks[1].norm1.weight, assembly.model.blocks[0].norm1.weight)
 
 
-def test_a_converter_that_fails_is_an_error_of_the_file(write: Callable[..., Path]) -> None:
-    def convert(state: dict, model: nn.Module) -> dict:
-        raise KeyError("blocks")
-
-    with pytest.raises(InputError, match="not what its converter expects: KeyError: 'blocks'"):
-        load_into(nn.Linear(2, 2), write(nn.Linear(2, 2).state_dict()), convert=convert)
-
-
-def test_the_digest_is_checked(write: Callable[..., Path]) -> None:
-    with pytest.raises(WorkError, match="sha256"):
-        load_into(nn.Linear(2, 2), write(nn.Linear(2, 2).state_dict()), sha256="00112233")
+def test_stored_in_half_it_comes_back_in_the_models_own_dtype(tmp_path: Path) -> None:
+    assembly = swapped("timm/test_vit")
+    saved = save_checkpoint(assembly, tmp_path / "half.safetensors", dtype="bfloat16")
+    assert saved["bytes"] < 0.6 * save_checkpoint(assembly, tmp_path / "full.safetensors")["bytes"]
+    again = zoo.load(tmp_path / "half.safetensors")
+    assert torch.equal(again.pos_embed, assembly.model.pos_embed.bfloat16().float())
+    assert answer(again, assembly).dtype == torch.float32
 
 
-def test_lazy_modules_are_named(write: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match="has no shape yet"):
-        load_into(nn.LazyLinear(3), write(nn.Linear(2, 3).state_dict()))
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (save_checkpoint(swapped("timm/test_vit"), tmp_path / f"{i}.safetensors") for i in (1, 2))
+    assert first["sha256"] == second["sha256"]
 
 
-def test_rules_may_come_from_a_file_a_plugin_and_inline(write: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "rules.yaml").write_text("- rename: {^b: c}\n")
-    state = {"a.weight": torch.randn(2, 2), "a.bias": torch.randn(2)}
-    model = nn.ModuleDict({"d": nn.Linear(2, 2)})
-    report = load_into(model, write(state), ["^a=b", str(tmp_path / "rules.yaml"), {"rename": {"^c": "d"}}])
-    assert len(report.rules) == 3
-    with pytest.raises(InputError, match="no remap: neither a file, nor an installed remap"):
-        load_into(model, write(state), "efficientnet-lite/lukemelas_lit0")
-    with pytest.raises(InputError, match="did you mean"):
-        load_into(model, write(state), "efficientnet-lite/lukemelas_lit0")
+def tamper(tmp_path: Path, change: Callable[[dict[str, Any]], object], drop: str | None = None) -> Path:
+    """A good checkpoint whose metadata (or tensors) somebody changed."""
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(swapped("timm/test_vit"), path)
+    with open_source(path) as source:
+        table = json.loads(source.metadata["zoo"])
+        tensors = {name: source.tensor(name) for name in source.entries if name != drop}
+    change(table)
+    save_tensors(tensors, path, {"zoo": json.dumps(table)})
+    return path
 
 
-def test_rows_of_classes_that_both_know_keep_their_logits(write: Callable[..., Path]) -> None:
-    """M10: a permuted, reduced and extended list of labels."""
-    state = nn.Linear(6, 4).state_dict(prefix="head.")
-    told = {"zoo": json.dumps({"format": 1, "architecture": "x/y", "classes": ["cat", "dog", "eel", "fox"]})}
-    path = write(state, metadata=told)
-    model = nn.ModuleDict({"head": nn.Linear(6, 3)})
-    report = load_into(model, path, r"adapt_classes: ^head\.", classes=["fox", "newt", "cat"])
-    inputs = torch.randn(5, 6)
-    before = inputs @ state["head.weight"].T + state["head.bias"]
-    assert torch.allclose(model["head"](inputs)[:, [0, 2]], before[:, [3, 0]], atol=1e-6)
-    assert report.plan.initialised["head.weight"] == "1 of 3 rows, to mean: newt"
-    assert "initialised head.weight: 1 of 3 rows, to mean: newt" in report.render()
+def head(table: dict[str, Any]) -> dict[str, Any]:
+    """The recorded arguments of the new head."""
+    arguments: dict[str, Any] = table["operations"][0]["arguments"]["heads"]["head"]["Linear"]
+    return arguments
 
 
-def test_the_report_is_plain_data_and_text(write: Callable[..., Path]) -> None:
-    report = zoo.load_into(nn.Linear(2, 2), write(nn.Linear(2, 2).state_dict()))
-    table = json.loads(json.dumps(report.as_dict()))
-    assert table["coverage"] == 1
-    assert table["kind"] == "safetensors file"
-    assert "coverage    100%" in report.render()
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda t: t["operations"][0].update(surgery="os/system"), "no surgeries component is called 'os/system'"),
+        (lambda t: t["operations"][0].update(surgery="kit/swap_hed"), "did you mean kit/swap_head"),
+        (lambda t: t["operations"][0]["arguments"].update(code="import os"), "takes no argument 'code'"),
+        (lambda t: head(t).update(out_features=9), "does not fit the timm/test_vit"),
+        (lambda t: head(t).update(code="import os"), "code"),
+        (lambda t: t["operations"].clear(), "does not fit the timm/test_vit it describes"),
+        (lambda t: t.update(architecture="timm/test_vitt"), "did you mean timm/test_vit"),
+        (lambda t: t.update(architecture="timm/test_vit2"), "does not fit"),
+        (lambda t: t.update(arguments={"checkpoint_path": "/etc/passwd"}), "would load weights behind zoo's back"),
+        (lambda t: t.update(arguments={"nonsense": 1}), "nonsense"),
+        (lambda t: t.update(format=99), "newer zoo"),
+        (lambda t: t.update(shell="rm"), "shell: Extra inputs"),
+    ],
+)
+def test_what_was_tampered_with_is_refused(tmp_path: Path, change: Callable[[dict], object], why: str) -> None:
+    path = tamper(tmp_path, change)
+    with pytest.raises(InputError, match=why) as caught:
+        zoo.load(path)
+    assert str(path) in str(caught.value)
 
 
-def test_one_rule_is_a_remap_wherever_a_remap_is_taken(tmp_path: Path) -> None:
-    """A mapping, a text, a rule, a file by its path, or a list of them: in Python, in conversions and in recipes."""
-    state = {f"inner.{name}": tensor for name, tensor in zoo.build("tutorial/net_a").state_dict().items()}
-    torch.save(state, tmp_path / "inner.pth")
-    (tmp_path / "rules.yaml").write_text("- strip_prefix: inner.\n")
-    mapping = {"strip_prefix": "inner."}
-    for remap in (mapping, [mapping], "strip_prefix: inner.", tmp_path / "rules.yaml", *parse_rules([mapping])):
-        model = zoo.build("tutorial/net_a", weights=str(tmp_path / "inner.pth"), remap=remap)
-        assert load_into(model, tmp_path / "inner.pth", remap).coverage == 1
-        zoo.convert(tmp_path / "inner.pth", tmp_path / "out.safetensors", remap, to="tutorial/net_a")
+def test_a_lost_tensor_is_named(tmp_path: Path) -> None:
+    path = tamper(tmp_path, lambda table: None, drop="norm.weight")
+    with pytest.raises(InputError, match=r"it lacks 'norm\.weight'"):
+        zoo.load(path)
 
 
-def test_one_least_coverage_for_all_who_do_not_ask_for_less() -> None:
-    signatures = [inspect.signature(function) for function in (load_into, load_weights, zoo.build)]
-    given = [signature.parameters["min_coverage"].default for signature in signatures]
-    given += [options.model_fields["min_coverage"].default for options in (ModelOptions, Load)]
-    assert given == [MIN_COVERAGE] * 5
-    assert MIN_COVERAGE == 1
+def test_other_versions_are_named_where_it_does_not_fit(tmp_path: Path) -> None:
+    path = tamper(tmp_path, lambda table: table["versions"].update(timm="0.4.12"), drop="norm.weight")
+    with pytest.raises(InputError, match=r"written with timm 0\.4\.12 \(here 1\."):
+        zoo.load(path)
+
+
+def test_files_of_other_tools_are_no_checkpoints(tmp_path: Path) -> None:
+    save_tensors({"a": torch.randn(2)}, tmp_path / "a.safetensors")
+    torch.save({"a": torch.randn(2)}, tmp_path / "a.pth")
+    for name in ("a.safetensors", "a.pth"):
+        with pytest.raises(InputError, match="is no zoo checkpoint"):
+            zoo.load(tmp_path / name)
+
+
+def test_load_gives_the_assembly(tmp_path: Path) -> None:
+    assembly = swapped("timm/test_vit")
+    save_checkpoint(assembly, tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors", device="cpu")
+    assert again.architecture == "timm/test_vit"
+    assert again.arguments == {}

@@ -1,93 +1,179 @@
-"""Saving from memory: upstream's bytes, ties kept once, nothing half written."""
+"""Checkpoints: what they hold, thin ones over their base, and the look whether they come back."""
 
-import hashlib
-import os
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from zoo.checkpoint.save import save_tensors, tied_aliases
-from zoo.checkpoint.sources import open_source
-from zoo.errors import InputError
+import zoo
+from zoo.api import Context
+from zoo.checkpoint.save import save_checkpoint, verify_reload
+from zoo.errors import InputError, WorkError
+from zoo.formats.safetensors_file import read_header
+from zoo.model.assembly import Assembly
+from zoo.model.build import build
+from zoo.model.freezing import freeze
+from zoo.model.operations import operate
+from zoo.model.pretrained import load_weights
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(read_header(path).metadata["zoo"])
+    return table
 
 
 @pytest.fixture
-def tensors():
-    torch.manual_seed(0)
-    return {"b": torch.randn(3, 2), "a": torch.randn(4).bfloat16(), "n": torch.tensor(3), "e": torch.zeros(2, 0)}
+def base(tmp_path: Path) -> Path:
+    """Published weights: a .pth with a wrapper, every tensor random."""
+    torch.manual_seed(3)
+    state = timm.create_model("test_resnet").state_dict()
+    state = {f"module.{name}": torch.rand_like(t) if t.is_floating_point() else t + 5 for name, t in state.items()}
+    torch.save({"state_dict": state}, tmp_path / "base.pth")
+    return tmp_path / "base.pth"
 
 
-def test_bytes_are_upstream_s_and_the_digest_is_theirs(tensors, tmp_path):
-    digest = save_tensors(tensors, tmp_path / "a", {"format": "pt"})
-    save_file(tensors, tmp_path / "b", {"format": "pt"})
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert digest == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
+@pytest.fixture
+def tuned(base: Path) -> Assembly:
+    """A network with these weights, a new head, and changes in the head and in one layer."""
+    assembly = build("timm/test_resnet")
+    load_weights(assembly, str(base))
+    context = Context(4, ("a", "b", "c", "d"), assembly.preprocessing)
+    operate(assembly, "kit/swap_head", {"num_classes": "auto"}, context)
+    with torch.no_grad():
+        for name, parameter in assembly.model.named_parameters():
+            if name.startswith(("fc", "layer4")):
+                parameter.add_(torch.rand_like(parameter))
+    return assembly
 
 
-def test_bytes_do_not_depend_on_order(tensors, tmp_path):
-    backwards = dict(reversed(tensors.items()))
-    assert save_tensors(tensors, tmp_path / "a", {"x": "1", "y": "2"}) == save_tensors(
-        backwards, tmp_path / "b", {"y": "2", "x": "1"}
+def same(first: nn.Module, second: nn.Module) -> bool:
+    state = second.state_dict()
+    return first.state_dict().keys() == state.keys() and all(
+        torch.equal(tensor, state[name]) for name, tensor in first.state_dict().items()
     )
 
 
-def test_views_are_saved_in_c_order(tmp_path):
-    base = torch.randn(5, 4)
-    views = {"t": base.t(), "column": base[:, 1], "rows": base[1:3], "expanded": base[0].expand(3, 4)}
-    views |= {"channels_last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)}
-    views |= {
-        "conjugated": torch.randn(3, dtype=torch.complex64).conj(),
-        "gradient": torch.randn(2, requires_grad=True),
+def test_a_checkpoint_tells_all_about_itself(tuned: Assembly, base: Path, tmp_path: Path) -> None:
+    tuned.classes = ("a", "b", "c", "d")
+    tuned.frozen = freeze(tuned.model, ["conv1", "bn1"])
+    saved = save_checkpoint(tuned, tmp_path / "m.safetensors", metrics={"accuracy": 0.75})
+    told = metadata(tmp_path / "m.safetensors")
+    assert told["architecture"] == "timm/test_resnet"
+    assert [step["surgery"] for step in told["operations"]] == ["kit/swap_head"]
+    assert told["classes"] == ["a", "b", "c", "d"]
+    assert told["metrics"] == {"accuracy": 0.75}
+    assert told["base_weights"]["name"] == str(base)
+    assert len(told["base_weights"]["sha256"]) == 64
+    assert told["base_weights"]["remap"] == [{"strip_prefix": "module."}]
+    assert "conv1.0.weight" in told["frozen"] or "conv1.weight" in told["frozen"]
+    assert {"zoo-kit", "zoo-timm", "timm", "torch"} <= told["versions"].keys()
+    assert saved["tensors"] == len(tuned.model.state_dict())
+    assert same(zoo.load(tmp_path / "m.safetensors"), tuned.model)
+
+
+def test_a_thin_checkpoint_holds_what_changed_and_comes_back(tuned: Assembly, tmp_path: Path) -> None:
+    save_checkpoint(tuned, tmp_path / "thin.safetensors", only="trainable")
+    held = read_header(tmp_path / "thin.safetensors").entries
+    parameters = {name for name, _ in tuned.model.named_parameters() if name.startswith(("fc", "layer4"))}
+    assert set(held) == parameters
+    assert same(zoo.load(tmp_path / "thin.safetensors"), tuned.model)
+    verify_reload(tuned, tmp_path / "thin.safetensors")
+
+
+def test_a_thin_checkpoint_keeps_statistics_that_moved(tuned: Assembly, tmp_path: Path) -> None:
+    tuned.model.train()(torch.randn(2, 3, 64, 64))
+    save_checkpoint(tuned, tmp_path / "thin.safetensors", only="trainable")
+    held = read_header(tmp_path / "thin.safetensors").entries
+    assert any(name.endswith("running_mean") for name in held)
+    assert same(zoo.load(tmp_path / "thin.safetensors"), tuned.model)
+
+
+def test_a_thin_checkpoint_follows_names_through_surgery(base: Path, tmp_path: Path) -> None:
+    assembly = build("timm/test_resnet")
+    load_weights(assembly, str(base))
+    context = Context(1000, preprocessing=assembly.preprocessing)
+    operate(assembly, "kit/append", {"path": "conv1", "module": "Identity"}, context)
+    operate(assembly, "kit/add_module", {"name": "more", "module": {"Linear": {"out_features": 3}}}, context)
+    save_checkpoint(assembly, tmp_path / "thin.safetensors", only="trainable")
+    assert set(read_header(tmp_path / "thin.safetensors").entries) == {
+        name for name in assembly.model.state_dict() if "more" in name
     }
-    save_tensors(views, tmp_path / "a")
-    loaded = load_file(tmp_path / "a")
-    assert all(torch.equal(loaded[name], value) for name, value in views.items())
+    assert same(zoo.load(tmp_path / "thin.safetensors"), assembly.model)
 
 
-def tied_network():
-    network = nn.Module()
-    network.embed, network.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
-    network.head.weight = network.embed.weight
-    return network
+def test_a_thin_checkpoint_without_its_base_says_what_it_needs(tuned: Assembly, base: Path, tmp_path: Path) -> None:
+    save_checkpoint(tuned, tmp_path / "thin.safetensors", only="trainable")
+    digest = metadata(tmp_path / "thin.safetensors")["base_weights"]["sha256"]
+    away = base.rename(tmp_path / "away.pth")
+    with pytest.raises(WorkError, match=rf"base.pth' \(sha256 {digest}\), and they are not to be found .*put the file"):
+        zoo.load(tmp_path / "thin.safetensors")
+    torch.save({"state_dict": timm.create_model("test_resnet").state_dict()}, base)
+    with pytest.raises(WorkError, match="the file is another one"):
+        zoo.load(tmp_path / "thin.safetensors")
+    away.rename(base)
+    assert same(zoo.load(tmp_path / "thin.safetensors"), tuned.model)
 
 
-def test_tied_tensors_are_written_once_and_told(tmp_path):
-    state = tied_network().state_dict()
-    assert tied_aliases(state) == {"head.weight": "embed.weight"}
-    save_tensors(state, tmp_path / "a.safetensors")
-    assert list(load_file(tmp_path / "a.safetensors")) == ["embed.weight"]
-    source = open_source(tmp_path / "a.safetensors")
-    assert source.aliases == {"head.weight": "embed.weight"}
-    assert torch.equal(source.tensor("head.weight"), state["embed.weight"])
+def test_thin_needs_a_base(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no base weights.*save: \{only: all\}"):
+        save_checkpoint(build("timm/test_vit"), tmp_path / "thin.safetensors", only="trainable")
+    assert not list(tmp_path.iterdir())
 
 
-def test_ties_that_the_caller_tells_are_not_told_twice(tmp_path):
-    metadata = {"zoo": '{"tied": {"head.weight": "embed.weight"}}'}
-    save_tensors(tied_network().state_dict(), tmp_path / "a.safetensors", metadata)
-    source = open_source(tmp_path / "a.safetensors")
-    assert source.metadata == metadata
-    assert source.aliases == {"head.weight": "embed.weight"}
+def test_what_json_does_not_hold_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    assembly = build("timm/test_vit")
+    with pytest.raises(InputError, match="cannot be written"):
+        save_checkpoint(assembly, tmp_path / "m.safetensors", metrics={"loss": float("nan")})
+    assembly.arguments = {"norm_layer": nn.LayerNorm}
+    with pytest.raises(InputError, match="cannot be written"):
+        save_checkpoint(assembly, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
-def test_overlapping_views_are_not_tied():
-    base = torch.randn(4, 4)
-    assert not tied_aliases({"a": base, "b": base[:2], "t": base.t(), "e": base[:0], "f": base[:0]})
+def test_a_model_that_comes_back_passes(tuned: Assembly, tmp_path: Path) -> None:
+    for dtype in (None, "float16"):
+        save_checkpoint(tuned, tmp_path / "m.safetensors", dtype=dtype)
+        tuned.model.train()
+        tuned.model.layer1.eval()
+        verify_reload(tuned, tmp_path / "m.safetensors", dtype=dtype)
+        assert tuned.model.training
+        assert not tuned.model.layer1.training
 
 
-@pytest.mark.parametrize(
-    "tensor",
-    [torch.eye(3).to_sparse(), torch.empty(2, device="meta"), torch.zeros(2, dtype=torch.complex128)],
-    ids=["sparse", "meta", "complex128"],
-)
-def test_what_cannot_be_saved_is_named_before_anything_is_written(tensor, tensors, tmp_path):
-    with pytest.raises(InputError, match="tensor 'bad' cannot be saved"):
-        save_tensors(tensors | {"bad": tensor}, tmp_path / "a")
-    assert not os.listdir(tmp_path)
+def test_state_outside_the_state_dict_is_named(plugins: Any, tmp_path: Path) -> None:
+    """FixedHiddenMLP of the tutorials: a random tensor as a plain attribute."""
+    plugins.write(
+        "zoo-trap",
+        "[zoo.architectures]\nfixed = trap_plugin:Fixed\n",
+        trap_plugin="""
+        import torch
+        from torch import nn
+
+        class Fixed(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.linear = nn.Linear(20, 20)
+                self.rand_weight = torch.rand(20, 20)
+
+            def forward(self, x):
+                return self.linear(torch.relu(self.linear(x) @ self.rand_weight))
+        """,
+    )
+    assembly = build("trap/fixed")
+    save_checkpoint(assembly, tmp_path / "m.safetensors")
+    with pytest.raises(WorkError, match=r"answers differently .*rand_weight .*register_buffer"):
+        verify_reload(assembly, tmp_path / "m.safetensors", torch.randn(2, 20))
 
 
-def test_mode_is_the_umask_s(tensors, tmp_path):
-    save_tensors(tensors, tmp_path / "a")
-    (tmp_path / "plain").touch()
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+def test_a_file_of_another_model_does_not_pass(tuned: Assembly, tmp_path: Path) -> None:
+    save_checkpoint(tuned, tmp_path / "m.safetensors")
+    with torch.no_grad():
+        tuned.model.conv1[0].weight.mul_(1.0001)
+    with pytest.raises(WorkError, match=r"does not come back as it was saved: conv1\.0\.weight differ"):
+        verify_reload(tuned, tmp_path / "m.safetensors")

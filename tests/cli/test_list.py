@@ -5,8 +5,7 @@ import sys
 import pytest
 
 from zoo import registry
-from zoo.cli.list import matches
-from zoo.cli.overview import overview
+from zoo.cli.list import matches, overview
 
 
 class TestNames:

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from zoo.api import Preprocessing
 from zoo.data import transforms
 from zoo.errors import InputError
-from zoo.recipe.steps import DataOptions
+from zoo.recipe.options import DataOptions
 
 
 def noise(height: int, width: int) -> torch.Tensor:

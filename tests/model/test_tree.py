@@ -5,8 +5,8 @@ import re
 from torch import nn
 
 from zoo.model.build import build
-from zoo.model.dry_run import dry_run
 from zoo.model.freezing import FrozenPart, freeze
+from zoo.model.shapes import dry_run
 from zoo.model.surgeries import add_module, tie
 from zoo.model.tree import tree
 

@@ -12,7 +12,7 @@ import yaml
 
 from zoo.errors import InputError
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.steps import Evaluate, Load, Save, Train
+from zoo.recipe.options import Evaluate, Load, Save, Train
 
 Loader = Callable[..., Recipe]
 

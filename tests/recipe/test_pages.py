@@ -16,13 +16,13 @@ from pydantic import BaseModel
 
 from zoo import registry
 from zoo.cli import run
-from zoo.recipe import components
+from zoo.recipe import references
+from zoo.recipe.catalogue import LOSSES, METRICS, SCHEDULES
 from zoo.recipe.load import Sections
-from zoo.recipe.named import LOSSES, METRICS, SCHEDULES
-from zoo.recipe.shorthand import first_parameter
+from zoo.recipe.options import STEPS, DataOptions, ModelOptions
+from zoo.recipe.overrides import first_parameter
 from zoo.recipe.signature import model_of, summary
-from zoo.recipe.steps import STEPS, DataOptions, ModelOptions
-from zoo.recipe.words import expected, shown
+from zoo.recipe.validate import expected, shown
 
 DOCS = Path(__file__).parents[2] / "docs"
 ERRORS, RECIPES = DOCS / "errors.md", DOCS / "recipes.md"
@@ -94,7 +94,7 @@ def components_table(kind: str) -> str:
 
 
 def arguments(loaded: Callable[..., Any], kind: str) -> str:
-    schema = model_of(components.parameters_of(loaded, kind)).model_json_schema()
+    schema = model_of(references.parameters_of(loaded, kind)).model_json_schema()
     said = []
     for key, field in schema.get("properties", {}).items():
         given = "" if key in schema.get("required", ()) else f" = {shown(field.get('default'))}"

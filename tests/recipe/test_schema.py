@@ -11,8 +11,8 @@ import pytest
 
 from zoo.errors import InputError
 from zoo.recipe import load_recipe
-from zoo.recipe.parse import parse
-from zoo.recipe.steps import STEPS
+from zoo.recipe.options import STEPS
+from zoo.recipe.yaml_reader import parse
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import nn, optim
 
 from zoo.recipe.signature import is_open, model_of, parameters, summary
-from zoo.recipe.words import expected
+from zoo.recipe.validate import expected
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -119,7 +119,8 @@ def test_partials_and_classes() -> None:
 
 
 def test_modules_are_given_by_name() -> None:
-    from zoo.model.surgeries import swap_head, wrap
+    from zoo.model.surgeries import wrap
+    from zoo.model.swap_head import swap_head
 
     assert words(swap_head, first=1, skip=("context",), auto=True)["module"] == "a module by name"
     assert words(wrap, first=1)["module"] == "a module by name"

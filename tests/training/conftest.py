@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from zoo.data.batches import Batch, Order
-from zoo.recipe.steps import Train
+from zoo.recipe.options import Train
+from zoo.training.callbacks import Listener
 from zoo.training.job import Job
-from zoo.training.listener import Listener
-from zoo.training.loop import Trainer
 from zoo.training.state import StateFolder
+from zoo.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo.errors import InputError
-from zoo.recipe.named import names
+from zoo.recipe.catalogue import names
 from zoo.training.losses import make_loss
 
 

@@ -11,7 +11,7 @@ import torchmetrics
 from torch.nn import functional as F
 
 from zoo.errors import InputError
-from zoo.recipe.named import names
+from zoo.recipe.catalogue import names
 from zoo.training.metrics import make_metrics
 
 torch.manual_seed(0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import nn
 
 from zoo.errors import InputError
-from zoo.recipe.named import names
-from zoo.recipe.steps import Train
-from zoo.training.optimizers import make_optimizer
+from zoo.model.freezing import freeze
+from zoo.recipe.catalogue import names
+from zoo.recipe.options import Train
+from zoo.training.optimizers import layer_depths, make_optimizer, parameter_groups
 
 
 def small() -> nn.Module:
@@ -82,3 +85,100 @@ def test_arguments_reach_the_optimizer():
 def test_mistakes_are_explained(given, message):
     with pytest.raises(InputError, match=message):
         make_optimizer(small(), Train(optimizer=given))
+
+
+def rates(model: nn.Module, groups) -> dict[str, tuple[float, float]]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_biases_and_norms_are_not_decayed():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    found = rates(model, parameter_groups(model, lr=0.1, weight_decay=0.3))
+    assert {name for name, (_, decay) in found.items() if decay == 0.3} == {"0.weight", "3.weight"}
+    assert {name for name, (_, decay) in found.items() if decay == 0.0} == {"0.bias", "1.weight", "1.bias", "3.bias"}
+    every = rates(model, parameter_groups(model, lr=0.1, weight_decay=0.3, decay_all=True))
+    assert {decay for _, decay in every.values()} == {0.3}
+
+
+def test_what_a_model_spares_is_spared():
+    model = timm.create_model("test_vit")
+    found = rates(model, parameter_groups(model, lr=1.0, weight_decay=0.3))
+    assert found["pos_embed"][1] == found["cls_token"][1] == 0.0
+    assert found["patch_embed.proj.weight"][1] == 0.3
+
+
+def test_frozen_parameters_are_in_no_group():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    freeze(model, ["0"])
+    assert set(rates(model, parameter_groups(model, lr=1.0, weight_decay=0.1))) == {"1.weight", "1.bias"}
+    freeze(model, [""])
+    with pytest.raises(InputError, match="nothing to train: every parameter is frozen"):
+        parameter_groups(model, lr=1.0, weight_decay=0.1)
+
+
+def test_a_shared_parameter_is_in_one_group_once():
+    first = nn.Linear(2, 2)
+    model = nn.Sequential(first, first)
+    assert sum(len(group["params"]) for group in parameter_groups(model, lr=1.0, weight_decay=0.1)) == 2
+
+
+def test_lr_scale_takes_the_first_pattern_that_finds_the_name():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    groups = parameter_groups(model, lr=0.1, weight_decay=0.0, lr_scale={r"^1\.bias": 3.0, r"^1\.": 2.0})
+    assert {name: lr for name, (lr, _) in rates(model, groups).items()} == pytest.approx(
+        {"0.weight": 0.1, "0.bias": 0.1, "1.weight": 0.2, "1.bias": 0.3}
+    )
+
+
+def test_every_pattern_that_finds_nothing_is_named():
+    model = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(InputError) as caught:
+        parameter_groups(model, lr=1.0, weight_decay=0.0, lr_scale={"haed": 2.0, "(": 1.0, "0": 1.0})
+    assert len(caught.value.problems) == 2
+    assert "'haed' finds no trainable parameter (trainable are for instance 0.weight, 0.bias)" in str(caught.value)
+
+
+def test_layer_depths_of_a_vision_transformer_are_beits():
+    model = timm.create_model("vit_tiny_patch16_224", reg_tokens=4)
+    depths = layer_depths(model)
+    expected = {
+        name: int(name.split(".")[1]) + 1 if name.startswith("blocks.") else 0 for name, _ in model.named_parameters()
+    }
+    expected |= {"norm.weight": 12, "norm.bias": 12, "head.weight": 13, "head.bias": 13}
+    assert depths == expected  # register tokens lie with the stem; timm gives them the head's rate
+
+
+@pytest.mark.parametrize(
+    ("model", "blocks", "samples"),
+    [
+        (torchvision.models.resnet18(), 8, {"conv1.weight": 0, "layer1.0.conv1.weight": 1, "layer4.1.bn2.bias": 8}),
+        (timm.create_model("resnet50"), 16, {"bn1.bias": 0, "layer1.2.conv3.weight": 3, "layer2.0.conv1.weight": 4}),
+        (torchvision.models.mobilenet_v2(), 19, {"features.0.0.weight": 1, "features.18.0.weight": 19}),
+        (timm.create_model("convnext_atto"), 12, {"stem.0.weight": 0, "stages.0.blocks.1.conv_dw.weight": 2}),
+        (torchvision.models.vit_b_16(), 12, {"class_token": 0, "encoder.ln.weight": 12, "conv_proj.weight": 0}),
+        (timm.create_model("tf_efficientnet_lite0"), 16, {"conv_stem.weight": 0, "bn2.bias": 16}),
+    ],
+)
+def test_layer_depths_count_blocks(model, blocks, samples):
+    depths = layer_depths(model)
+    assert set(depths.values()) == set(range(0 if 0 in depths.values() else 1, blocks + 2))
+    assert {name: depths[name] for name in samples} == samples
+    assert list(depths.values()) == sorted(depths.values())  # registered in order of depth
+
+
+def test_layer_decay_gives_real_rates_with_and_without_frozen_layers():
+    model = timm.create_model("test_vit")
+    depths = layer_depths(model)
+    top = max(depths.values())
+    for frozen in ([], ["blocks.0", "patch_embed"]):
+        freeze(model, frozen)
+        found = rates(model, parameter_groups(model, lr=0.5, weight_decay=0.1, layer_decay=0.7))
+        assert found.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        for name, (lr, _) in found.items():
+            assert lr == pytest.approx(0.5 * 0.7 ** (top - depths[name]))
+
+
+def test_layer_decay_needs_a_chain_of_blocks():
+    with pytest.raises(InputError, match="layer_decay: this model has no chain of blocks"):
+        parameter_groups(nn.Sequential(nn.Linear(2, 2)), lr=1.0, weight_decay=0.1, layer_decay=0.5)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from zoo.errors import InputError
-from zoo.recipe.steps import Train
+from zoo.recipe.options import Train
 from zoo.training.optimizers import make_optimizer
-from zoo.training.pack import pack, unpack
 from zoo.training.schedulers import Schedule, warmup_steps
+from zoo.training.state import pack, unpack
 
 STEPS, EPOCHS, PER_EPOCH = 24, 6, 4
 SCHEDULERS = [

@@ -6,10 +6,14 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from zoo.errors import InputError, WorkError
+from zoo.recipe.options import Train
 from zoo.training import state as state_module
-from zoo.training.state import StateFolder
+from zoo.training.devices import generator_states, restore_generators, seed_everything
+from zoo.training.optimizers import make_optimizer
+from zoo.training.state import StateFolder, pack, unpack
 
 RECIPE = {"seed": 1, "data": {"batch_size": 8, "workers": 2}, "steps": [{"train": {"lr": 0.1}}]}
 MODEL = {"a": torch.arange(4.0), "b": torch.ones(2)}
@@ -174,3 +178,96 @@ def test_damage_is_said(tmp_path):
     path.write_text(json.dumps({**document, "base": "../../etc/passwd"}))  # names lie in the folder, whatever they say
     with pytest.raises(WorkError, match=r"cannot be read: .* names no file there: it contains '/'"):
         folder(tmp_path).load()
+
+
+OPTIMIZERS = [
+    {"SGD": {"momentum": 0.9}},
+    "AdamW",
+    {"Adam": {"amsgrad": True}},
+    {"AdamW": {"foreach": True}},
+    {"RMSprop": {"momentum": 0.5, "centered": True}},
+    "Adagrad",
+    "NAdam",
+    "lamb",
+    "lion",
+    "adopt",
+]
+
+
+def through_json(value):
+    tensors: dict[str, torch.Tensor] = {}
+    packed = json.loads(json.dumps(pack(value, "state", tensors)))
+    return unpack(packed, {name: tensor.clone() for name, tensor in tensors.items()})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [1, 2.5, None, True, "x"], "b": {"c": (1, (2, [3]))}, 3: {"d": 1e-300}},
+        {"$tensor": 1, "$x": {"y": 2}},
+        [float("inf"), 0.1 + 0.2],
+        {},
+    ],
+)
+def test_plain_values_come_back_as_they_were(value):
+    assert through_json(value) == value
+    assert type(through_json((1, [2]))) is tuple
+
+
+def test_tensors_come_back_by_name():
+    tensors: dict[str, torch.Tensor] = {}
+    value = {"a": [torch.arange(3), {"b": torch.eye(2, dtype=torch.bfloat16)}]}
+    packed = pack(value, "state", tensors)
+    assert list(tensors) == ["state.a.0", "state.a.1.b"]
+    assert torch.equal(unpack(packed, tensors)["a"][1]["b"], torch.eye(2, dtype=torch.bfloat16))
+    with pytest.raises(WorkError, match=r"lacks the tensor state\.a\.0"):
+        unpack(packed, {})
+
+
+def test_what_json_cannot_hold_is_refused():
+    with pytest.raises(WorkError, match=r"state\.x is a function"):
+        pack({"x": max.__class__ and (lambda: 0)}, "state", {})
+
+
+def train_steps(model: nn.Module, optimizer, count: int) -> None:
+    for index in range(count):
+        optimizer.zero_grad()
+        model(torch.full((5, 4), float(index + 1))).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("given", OPTIMIZERS, ids=str)
+def test_a_restored_optimizer_goes_on_bit_for_bit(given):
+    def fresh():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+        return model, make_optimizer(model, Train(optimizer=given, lr=0.01))
+
+    model, optimizer = fresh()
+    train_steps(model, optimizer, 3)
+    kept = through_json(optimizer.state_dict())
+    again, other = fresh()
+    again.load_state_dict(model.state_dict())
+    other.load_state_dict(kept)
+    train_steps(model, optimizer, 4)
+    train_steps(again, other, 4)
+    for mine, theirs in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_generators_go_on_where_they_were():
+    import random
+
+    import numpy as np
+
+    seed_everything(3)
+    random.gauss(0, 1), np.random.randn(), torch.randn(3)
+    kept = through_json(generator_states())
+    expected = [random.random(), random.gauss(0, 1), np.random.randn(), torch.randn(2).tolist()]
+    seed_everything(4)
+    restore_generators(kept)
+    assert [random.random(), random.gauss(0, 1), np.random.randn(), torch.randn(2).tolist()] == expected
+    seed_everything(3)
+    first = random.random(), np.random.rand(), torch.rand(1).item()
+    seed_everything(3)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == first

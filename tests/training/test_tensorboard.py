@@ -11,12 +11,12 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from zoo.errors import InputError, WorkError
+from zoo.finetuning.finetune import finetune
+from zoo.preflight import check
 from zoo.recipe import load_recipe
 from zoo.training import tensorboard
-from zoo.training.check import check
+from zoo.training.callbacks import Listener, Listeners
 from zoo.training.folder import RunFolder
-from zoo.training.listener import Listener, Listeners
-from zoo.training.run import finetune
 from zoo.training.tensorboard import Curves, steps_done
 
 TRAIN = {"epochs": 2, "lr": 0.01, "tensorboard": True}
@@ -151,5 +151,5 @@ def test_a_missing_package_is_found_before_training(step, tmp_path, monkeypatch)
 
 @pytest.mark.slow
 def test_nothing_needs_tensorboard_at_import():
-    code = f"import sys, {tensorboard.__name__}, zoo.training.run; assert 'tensorboard' not in sys.modules"
+    code = f"import sys, {tensorboard.__name__}, zoo.finetuning.finetune; assert 'tensorboard' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

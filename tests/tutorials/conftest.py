@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import zoo
-from zoo.training.listener import Listener
+from zoo.training.callbacks import Listener
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes" / "tutorials"

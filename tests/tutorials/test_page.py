@@ -18,11 +18,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import zoo
-from zoo.data.opening import open_data
+from zoo.data.open_data import open_data
 from zoo.model.build import build
 from zoo.model.initializers import initialize
+from zoo.preflight import check
 from zoo.recipe import load_recipe
-from zoo.training.check import check
 from zoo.training.optimizers import make_optimizer
 
 FEATURES = {"mlp": 20, "sequential_mlp": 20, "chimera": 20, "nested_mlp": 20, "nested_blocks": 4, "shared": 4, "tie": 4}

@@ -18,8 +18,8 @@ from torchvision.datasets import CIFAR10
 import zoo
 from zoo.cli.check import command
 from zoo.errors import InputError, WorkError
+from zoo.preflight import check
 from zoo.recipe import load_recipe
-from zoo.training.check import check
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "tutorials"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))

@@ -12,11 +12,11 @@ import torch
 
 import zoo
 from zoo.errors import InputError, WorkError
+from zoo.lint import check_optimizer
 from zoo.model.build import build
-from zoo.model.traps import check_optimizer
+from zoo.preflight import check
 from zoo.recipe import load_recipe
-from zoo.training.check import check
-from zoo.training.listener import Listener
+from zoo.training.callbacks import Listener
 from zoo.training.optimizers import make_optimizer
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""zoo's own file: metadata, save, load, inspect, diff."""

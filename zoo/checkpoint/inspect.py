@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.checkpoint.header import Entry
-from zoo.checkpoint.sources import Source, open_source
-from zoo.checkpoint.sources.contents import WHOLE, SeveralGroupsError
-from zoo.checkpoint.sources.torch_file import UnsafePickleError
-from zoo.checkpoint.tree import by_module, in_order
+from zoo.formats import Source, open_source
+from zoo.formats.entry import Entry
+from zoo.formats.names import by_module, in_order
+from zoo.formats.state_dicts import WHOLE, SeveralGroupsError
+from zoo.formats.torch_file import UnsafePickleError
 
 
 def inspect(location: str | os.PathLike[str], *, key: str | None = None) -> dict[str, Any]:

@@ -1,152 +1,156 @@
-"""Loads a checkpoint into a model through a plan: what fits goes in, what does not is reported, never passed over."""
+"""Rebuilds a model from one checkpoint file: architecture and operations from its metadata, tensors from the file.
+
+A thin checkpoint leaves out what its base weights give; those are found the same way at both ends.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from zoo.checkpoint.advice import advise
-from zoo.checkpoint.claims import check_claims
-from zoo.checkpoint.expression import evaluate
-from zoo.checkpoint.filling import fill, left_on_meta, target_of
-from zoo.checkpoint.moves import Mismatch, Target
-from zoo.checkpoint.plan import MIN_COVERAGE, Plan, make_plan
-from zoo.checkpoint.remaps import Planned, Remap, plan_source
-from zoo.checkpoint.rendering import render
-from zoo.checkpoint.rules import Rule
-from zoo.checkpoint.sources import Source, open_source
-from zoo.checkpoint.tensors import entry, to_array, to_tensor
-from zoo.errors import InputError, Problem, WorkError
-
-Convert = Callable[[dict[str, Any], nn.Module], dict[str, Any]]
+from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata
+from zoo.contracts import Weights
+from zoo.errors import InputError, Problem, WorkError, ZooError
+from zoo.formats import open_source
+from zoo.model.assembly import Assembly
+from zoo.model.build import Device, rebuild
+from zoo.model.load_into import fill, load_into, state_of, target_of
+from zoo.model.operations import replay
+from zoo.model.pretrained import digest, find_weights
+from zoo.remap.plan import Plan, make_plan
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """What a load did. `kind` says what the file is; `notes` what was decided on the way.
+def with_base(metadata: Mapping[str, Any]) -> tuple[Assembly, frozenset[str]]:
+    """The assembly that `metadata` describes, its base weights loaded, and the names of the tensors they fill.
 
-    Everything in `missing` kept the values it had: of a freshly built model these are its initial ones.
+    The base goes into the architecture as built and the operations run on it afterwards, so what they kept of it is
+    known by identity, whatever names it has by then.
+
+    Raises InputError where there are no base weights, WorkError where they cannot be found or are not the same file.
     """
-
-    location: str
-    kind: str
-    plan: Plan
-    rules: tuple[Rule, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def coverage(self) -> float:
-        """The share of the model's parameters that was filled, by element count."""
-        return self.plan.coverage or 0.0
-
-    @property
-    def buffer_coverage(self) -> float:
-        return self.plan.buffer_coverage or 0.0
-
-    @property
-    def loaded(self) -> tuple[str, ...]:
-        return tuple(sorted(self.plan.filled))
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        return self.plan.missing
-
-    @property
-    def unexpected(self) -> tuple[str, ...]:
-        return tuple(self.plan.unexpected)
-
-    @property
-    def mismatched(self) -> tuple[Mismatch, ...]:
-        return self.plan.mismatched
-
-    def as_dict(self) -> dict[str, Any]:
-        plan = self.plan.as_dict()
-        return {"location": self.location, "kind": self.kind, "notes": list(self.notes), **plan}
-
-    def render(self, *, verbose: bool = False) -> str:
-        head = [f"{self.location}: {self.kind}", *(f"note: {note}" for note in self.notes)]
-        return "\n".join([*head, render(self.plan, verbose=verbose)])
-
-
-def load_into(
-    model: nn.Module,
-    location: str | Path,
-    remap: Remap = None,
-    *,
-    min_coverage: float = MIN_COVERAGE,
-    strict_shapes: bool = True,
-    ignore: Iterable[str] = (),
-    classes: Sequence[str] = (),
-    trust_pickle: bool = False,
-    key: str | None = None,
-    sha256: str | None = None,
-    convert: Convert | None = None,
-) -> LoadReport:
-    """Fill `model` from the checkpoint at `location`, in the model's dtypes and on its devices.
-
-    Args:
-        remap: rules, a rule file, a plugin's remap, `auto`, an inline `OLD=NEW`, or a list of these.
-        min_coverage: the least share, by element count, of the model's parameters and of its floating-point buffers
-            to be filled, and of the file to be used (what a rule drops does not count).
-        strict_shapes: whether a tensor of the right name and another shape is an error; else it is left out.
-        ignore: module paths (a head about to be swapped) that need not be filled and are not counted.
-        classes: the model's class names by row, for `adapt_classes`.
-        trust_pickle, key, sha256: see `open_source`.
-        convert: what an upstream library does to a state dict after `remap` (see `zoo.api.Weights`).
-
-    Raises InputError for what cannot be read or does not fit together, and WorkError where less would be loaded than
-    asked for, with the likely cause. The model is then as it was.
-    """
-    target = target_of(model, ignored=ignore, classes=classes)
-    with open_source(location, trust_pickle=trust_pickle, key=key, sha256=sha256) as source:
-        if convert is None:
-            planned = plan_source(source, remap, target)
-            read: Callable[[str], Any] = source.array
-        else:
-            planned, read = _converted(source, remap, convert, model, target)
-        report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes)
-        check(report, min_coverage, strict_shapes=strict_shapes)
-        check_claims(planned.plan, read)
-        fill(model, planned.plan, read)
-    if empty := left_on_meta(model):
-        raise WorkError(f"{len(empty)} tensors of the model have no values: {', '.join(empty[:5])}")
-    return report
-
-
-def check(report: LoadReport, min_coverage: float, *, strict_shapes: bool = True) -> None:
-    """Raises WorkError, with the report's hints, where the plan falls short of what is asked for."""
-    problems = report.plan.problems(min_coverage)
-    target = report.plan.target
-    odd = [row for row in report.plan.mismatched if target is None or not target.ignores(row.name)]
-    if strict_shapes:
-        problems += [
-            Problem(f"{row.name} is {list(row.shape)} in the file and {list(row.target_shape)} in the model")
-            for row in odd[:5]
-        ]
-        if len(odd) > 5:
-            problems.append(Problem(f"and {len(odd) - 5} more tensors have other shapes"))
-    if problems:
-        hints = [Problem(f"hint: {hint}") for hint in advise(report.plan)]
-        raise WorkError([Problem(f"{report.location} ({report.kind}) does not fill the model"), *problems, *hints])
-
-
-def _converted(
-    source: Source, remap: Remap, convert: Convert, model: nn.Module, target: Target
-) -> tuple[Planned, Callable[[str], Any]]:
-    """The plan for what `convert` makes of the remapped state dict, which has to be in memory for that."""
-    before = plan_source(source, remap)
-    state = {move.target: to_tensor(evaluate(move.value, source.array), move.dtype) for move in before.plan.moves}
-    state |= {alias: state[name] for alias, name in before.plan.ties.items()}
-    try:
-        made = convert(state, model)
-    except Exception as error:
+    base = metadata.get("base_weights")
+    if not base:
         raise InputError(
-            f"{source.location} is not what its converter expects: {type(error).__name__}: {error}"
-        ) from error
-    arrays = {name: to_array(tensor) for name, tensor in made.items()}
-    plan = make_plan({name: entry(name, tensor) for name, tensor in made.items()}, (), target)
-    return Planned(plan, before.rules, before.notes), arrays.__getitem__
+            "there are no base weights to build upon", suggestion="save the whole model: save: {only: all}"
+        )
+    assembly = rebuild({**metadata, "operations": []}, device="cpu")
+    weights = _published(base, assembly.architecture)
+    report = load_into(
+        assembly.model,
+        weights.location,
+        _remap(base, weights),
+        min_coverage=0.0,
+        strict_shapes=False,
+        ignore=base.get("ignore") or (),
+        convert=weights.convert,
+    )
+    state = state_of(assembly.model)
+    given = {id(state[name]) for name in report.plan.filled}
+    replay(assembly, metadata.get("operations") or [])
+    return assembly, frozenset(name for name, value in state_of(assembly.model).items() if id(value) in given)
+
+
+def _remap(base: Mapping[str, Any], weights: Weights) -> Any:
+    return base.get("remap") or weights.remap
+
+
+def _published(base: Mapping[str, Any], architecture: str) -> Weights:
+    """The base weights by name, else at the place they were; the file must be the one recorded."""
+    name, recorded, location = base["name"], base["sha256"], base.get("location")
+    try:
+        weights = find_weights(name, architecture)
+    except InputError as error:
+        if location is None or location == name:
+            raise _absent(base) from error
+        weights = Weights(location, architecture)
+    try:
+        actual = digest(replace(weights, sha256=None))
+    except InputError as error:
+        raise _absent(base) from error
+    if actual != recorded:
+        raise WorkError(
+            f"the base weights {name} ({weights.location}) have the sha256 {actual}, but this checkpoint was made "
+            f"upon {recorded}: the file is another one",
+        )
+    return weights
+
+
+def _absent(base: Mapping[str, Any]) -> WorkError:
+    return WorkError(
+        f"this checkpoint holds only what differs from the base weights {base['name']!r} (sha256 {base['sha256']}), "
+        "and they are not to be found",
+        suggestion=f"put the file at {base.get('location') or base['name']}, or install the plugin that has it",
+    )
+
+
+def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assembly:
+    """The assembly a checkpoint describes, its model in eval mode on `device` (the CPU by default).
+
+    Tensors that a state dict does not hold (index tables, masks) are those the architecture's constructor makes.
+
+    Raises InputError where the file is no zoo checkpoint, is damaged, or needs what is not installed, and WorkError
+    where the base weights of a thin checkpoint are missing or others.
+    """
+    with open_source(os.fspath(path)) as source:
+        metadata = read_metadata(source.metadata, path)
+        described = metadata.model_dump()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                if metadata.only == "trainable":
+                    assembly, given = with_base(described)
+                else:
+                    assembly, given = rebuild(described, device="cpu"), frozenset()
+        except ZooError as error:
+            raise type(error)([_placed(problem, path) for problem in error.problems]) from error
+        plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
+        _check(plan, given, metadata, str(path))
+        fill(assembly.model, plan, source.array, staged=False)
+    assembly.model.to(device or "cpu").eval()
+    return assembly
+
+
+def load_model(path: str | os.PathLike[str], *, device: Device | None = None) -> nn.Module:
+    """`zoo.load`: the model alone, in eval mode; its attribute `zoo` holds the Assembly (classes, preprocessing, …)."""
+    assembly = load(path, device=device)
+    assembly.model.__dict__["zoo"] = assembly
+    return assembly.model
+
+
+def _placed(problem: Problem, path: str | os.PathLike[str]) -> Problem:
+    return Problem(f"{os.fspath(path)}: {problem.message}", problem.location, problem.suggestion)
+
+
+def _check(plan: Plan, given: frozenset[str], metadata: CheckpointMetadata, path: str) -> None:
+    """Every tensor of the model must come from the file or its base; counters and index tables may be computed."""
+    target = plan.target
+    assert target is not None
+    floating = {name for name, entry in target.entries.items() if entry.dtype.startswith(("F", "BF"))}
+    missing = [name for name in plan.missing if name not in given and (name in floating or target.is_parameter(name))]
+    problems = [Problem(f"it lacks {name!r}") for name in missing]
+    problems += [Problem(f"it holds {name!r}, which the model does not have") for name in plan.unexpected]
+    problems += [
+        Problem(f"{row.name!r} is {list(row.shape)} in the file and {list(row.target_shape)} in the model")
+        for row in plan.mismatched
+    ]
+    if problems:
+        head = Problem(
+            f"{path} does not fit the {metadata.architecture} it describes, in {len(problems)} tensors",
+            suggestion=_versions(metadata),
+        )
+        raise InputError([head, *problems[:10]])
+
+
+def _versions(metadata: CheckpointMetadata) -> str:
+    from zoo.checkpoint.metadata import version
+
+    changed = [
+        f"{name} {was} (here {version(name) or 'none'})"
+        for name, was in metadata.versions.items()
+        if version(name) != was
+    ]
+    return f"it was written with {', '.join(changed)}" if changed else "was the file edited?"

@@ -5,14 +5,48 @@ Nothing in it is code or a path to code: it names registered components and give
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from zoo import registry
 from zoo.errors import InputError, Problem
+from zoo.model.assembly import Assembly
+
+
+def versions(assembly: Assembly) -> dict[str, str]:
+    """The distributions behind the architecture and the surgeries, those they need directly, zoo and torch."""
+    named = {registry.resolve(assembly.architecture, "architectures").distribution}
+    named |= {registry.resolve(record["surgery"], "surgeries").distribution for record in assembly.operations}
+    needed = {_name(line) for distribution in named - {"zoo-kit"} for line in _requirements(distribution)}
+    found = {name: version(name) for name in sorted(named | needed | {"zoo-kit", "torch"})}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def version(distribution: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _requirements(distribution: str) -> list[str]:
+    try:
+        lines = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [line for line in lines if "extra ==" not in line]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
 
 FORMAT = 1
 """Raised when a file could be misread by an older zoo."""

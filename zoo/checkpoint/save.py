@@ -1,89 +1,164 @@
-"""Writes tensors from memory into one safetensors file: atomic, synced, with the bytes that their values decide."""
+"""Writes a model as one checkpoint that describes itself, and checks that it comes back as the model it was."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
-from zoo.checkpoint.atomic import atomic_file
-from zoo.checkpoint.copying import WriteBehind
-from zoo.checkpoint.header import Entry, encode_header, layout, tied_names
-from zoo.checkpoint.tensors import DTYPES
-from zoo.errors import InputError, Problem
+from zoo.checkpoint.load import load, with_base
+from zoo.checkpoint.metadata import CheckpointMetadata, encode, versions
+from zoo.errors import InputError, WorkError
+from zoo.formats.save import save_tensors, tied_aliases
+from zoo.formats.tensors import same_bits
+from zoo.lint.hidden_state import hidden_differences
+from zoo.model.assembly import Assembly
+from zoo.model.load_into import state_of
+from zoo.model.trace import call_with
+
+Only = Literal["all", "trainable"]
 
 
-def tied_aliases(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Name -> the first name of the very same tensor: one storage, offset, shape, strides and dtype.
+def save_checkpoint(
+    assembly: Assembly,
+    path: str | os.PathLike[str],
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    only: Only = "all",
+    dtype: str | None = None,
+) -> dict[str, Any]:
+    """Write `assembly` to `path`, whole or not at all.
 
-    Views that only overlap are different tensors. Empty and meta tensors share nothing.
+    Args:
+        metrics: what was measured; plain values that the file's metadata keeps.
+        only: `trainable` leaves out every tensor that the base weights give bit for bit; `zoo.load` then needs them.
+        dtype: store floating-point tensors as `float32`, `float16` or `bfloat16`.
+
+    Returns `{"path", "sha256", "bytes", "tensors", "only"}`. Raises InputError where the state dict holds what cannot
+    be saved, or `only` is asked for without base weights; WorkError where the disk is full.
     """
-    first: dict[tuple[object, ...], str] = {}
-    aliases: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        if tensor.is_meta or not tensor.numel() or tensor.layout != torch.strided:
-            continue
-        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
-        canonical = first.setdefault(place, name)
-        if canonical != name:
-            aliases[name] = canonical
-    return aliases
+    state = state_of(assembly.model)
+    tied = tied_aliases(state)
+    metadata = describe(assembly, tied=tied, only=only, metrics=metrics)
+    kept = {name: tensor for name, tensor in state.items() if name not in tied}
+    if only == "trainable":
+        given = _base_values(metadata)
+        kept = {name: tensor for name, tensor in kept.items() if not same_bits(tensor, given.get(name))}
+    stored = {name: _cast(tensor, dtype) for name, tensor in kept.items()}
+    sha256 = save_tensors(stored, path, encode(metadata))
+    size = Path(path).stat().st_size
+    return {"path": str(path), "sha256": sha256, "bytes": size, "tensors": len(stored), "only": only}
 
 
-def save_tensors(
-    tensors: Mapping[str, torch.Tensor], destination: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
-) -> str:
-    """Write `tensors` to `destination`, whole or not at all, and return the file's sha256.
+def describe(
+    assembly: Assembly,
+    *,
+    tied: Mapping[str, str] | None = None,
+    only: Only = "all",
+    metrics: Mapping[str, Any] | None = None,
+) -> CheckpointMetadata:
+    """What a checkpoint of `assembly` says about itself. Raises InputError for values that JSON does not hold."""
+    try:
+        return CheckpointMetadata.model_validate(
+            {
+                "architecture": assembly.architecture,
+                "arguments": assembly.arguments,
+                "operations": assembly.operations,
+                "classes": list(assembly.classes),
+                "task": assembly.task,
+                "preprocessing": assembly.preprocessing.as_dict(),
+                "base_weights": assembly.base_weights,
+                "data": assembly.data,
+                "tied": dict(tied or {}),
+                "frozen": list(assembly.frozen.parameters) if assembly.frozen else [],
+                "only": only,
+                "metrics": dict(metrics or {}),
+                "versions": versions(assembly),
+            }
+        )
+    except ValueError as error:
+        raise InputError(f"the checkpoint's metadata cannot be written: {error}") from error
 
-    A tensor that stands under several names is written once, under the first. Where `metadata` does not say which
-    names belong to it (zoo's own table or safetensors' `alias: name`), `alias: name` is added, so that none is lost.
-    Tensors elsewhere than on the CPU are fetched one at a time. The same values and metadata give the same bytes.
 
-    Raises InputError for tensors that the format cannot hold and places that cannot be written, WorkError where the
-    disk is full.
+def _base_values(metadata: CheckpointMetadata) -> dict[str, torch.Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        base, given = with_base(metadata.model_dump())
+    return {name: value for name, value in state_of(base.model).items() if name in given}
+
+
+def _cast(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
+    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(getattr(torch, dtype))
+
+
+def verify_reload(
+    assembly: Assembly, path: str | os.PathLike[str], inputs: torch.Tensor | None = None, *, dtype: str | None = None
+) -> None:
+    """Rebuild the model from the file at `path` and compare tensors, and the answers to one batch in eval mode.
+
+    Both answer with the tensors of the file, so that what a smaller `dtype` rounded off does not count; what is left
+    is what the state dict does not hold. `inputs` default to two seeded images as the preprocessing makes them.
+    Raises WorkError where anything differs, naming the tensors that the state dict lacks.
     """
-    aliases = tied_aliases(tensors)
-    kept = {name: tensor for name, tensor in tensors.items() if name not in aliases}
-    _check(kept)
-    told = tied_names(metadata or {})
-    untold = {alias: name for alias, name in aliases.items() if told.get(alias) != name}
-    placed = layout(Entry(name, DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in kept.items())
-    header = encode_header(placed, {**(metadata or {}), **untold})
-    digest = hashlib.sha256(header)
-    with atomic_file(Path(destination)) as descriptor:
-        file = WriteBehind(descriptor)
-        file.write(header, 0)
-        for entry in placed:
-            data = _bytes(kept[entry.name])
-            file.write(data, len(header) + entry.offset)
-            digest.update(data)
-    return digest.hexdigest()
+    model = assembly.model
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    batch = (_images(assembly) if inputs is None else inputs).to(device)
+    again = load(path, device=device).model
+    mine, its = state_of(model), state_of(again)
+    if odd := [name for name, tensor in mine.items() if not same_bits(_rounded(tensor, dtype), its.get(name))]:
+        raise WorkError(f"{os.fspath(path)} does not come back as it was saved: {', '.join(odd[:5])} differ")
+    with _evaluating(model), torch.no_grad():
+        ours = _tensors(call_with(model, {id(tensor): its[name] for name, tensor in mine.items()}, batch))
+        theirs = _tensors(again(batch))
+    if len(ours) != len(theirs) or not all(map(_alike, ours, theirs)):
+        raise WorkError(_explain(path, model, again), suggestion="register it: self.register_buffer(name, tensor)")
 
 
-def _check(tensors: Mapping[str, torch.Tensor]) -> None:
-    problems = [
-        Problem(f"tensor {name!r} cannot be saved: {reason}")
-        for name, tensor in tensors.items()
-        if (reason := _obstacle(tensor)) is not None
-    ]
-    if problems:
-        raise InputError(problems)
+def _images(assembly: Assembly) -> torch.Tensor:
+    height, width = assembly.preprocessing.size
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, assembly.preprocessing.channels, height, width, generator=generator)
 
 
-def _obstacle(tensor: torch.Tensor) -> str | None:
-    if tensor.is_meta:
-        return "it is on the meta device and has no values"
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        return "safetensors holds dense tensors only; use .to_dense() or .dequantize()"
-    if tensor.dtype not in DTYPES:
-        return f"safetensors has no {tensor.dtype}"
-    return None
+def _rounded(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
+    if dtype is None or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(getattr(torch, dtype)).to(tensor.dtype)
 
 
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    """The values in C order, little-endian, on the CPU."""
-    plain = tensor.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy().data
+def _alike(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Equal on the CPU; a GPU may choose another algorithm for the same convolution."""
+    if first.device.type == "cpu":
+        return same_bits(first, second)
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside. `train()` comes before the old modes, as some modules drop what they cached there."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+        for module, training in modes:
+            module.training = training
+
+
+def _tensors(output: Any) -> list[torch.Tensor]:
+    """All tensors of an output, whatever holds them."""
+    if isinstance(output, torch.Tensor):
+        return [output]
+    items = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
+    return [tensor for item in items for tensor in _tensors(item)]
+
+
+def _explain(path: str | os.PathLike[str], model: nn.Module, again: nn.Module) -> str:
+    hidden = hidden_differences(model, again)
+    told = f": {', '.join(hidden[:5])} changes its answers and is not in the state dict" if hidden else ""
+    return f"the model rebuilt from {os.fspath(path)} answers differently from the one saved{told}"

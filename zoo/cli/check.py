@@ -11,7 +11,7 @@ import typer
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from zoo.training.check import Verdict
+    from zoo.preflight import Verdict
 
 
 def command(
@@ -38,7 +38,7 @@ def command(
 
     try:
         loaded = load_recipe(recipe, set_ or ())
-        from zoo.training.check import check
+        from zoo.preflight import check
 
         verdict = check(loaded)
     except InputError as error:

@@ -14,7 +14,7 @@ from zoo.cli.inspect import printable
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from zoo.checkpoint.convert import Conversion
+    from zoo.conversion.carry_out import Conversion
 
 Text = str | None
 
@@ -65,7 +65,7 @@ def command(
         zoo convert tv.pth timm.safetensors --remap auto --from torchvision/vgg16 --to timm/vgg16 --verify
         zoo convert timm.safetensors back.safetensors --remap rules.yaml --invert
     """
-    from zoo.model.conversion import plan_and_convert
+    from zoo.conversion.convert import plan_and_convert
 
     made = plan_and_convert(
         source,
@@ -116,7 +116,7 @@ def _tell(made: Conversion, *, verbose: bool, as_json: bool) -> None:
         json.dump(made.as_dict(), sys.stdout, indent=1)
         print()
         return
-    from zoo.checkpoint.rendering import render
+    from zoo.remap.explain import render
 
     lines = [f"{made.source}: {made.kind}", *render(made.planned.plan, verbose=verbose).splitlines()]
     if made.verification:

@@ -1,13 +1,136 @@
-"""`zoo doctor`: plugins, devices and versions; what is broken and how to mend it."""
+"""`zoo doctor`: plugins (every component imported), packages, devices, caches; what is broken and how to mend it."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from zoo.cli import health
+from zoo import registry
+from zoo.cli.list import as_dict, counts
+from zoo.registry import Component
+
+Report = dict[str, Any]
+SHOWN = ("torch", "torchvision", "timm", "transformers", "safetensors", "accelerate", "torchmetrics", "huggingface_hub")
+
+
+def plugins() -> list[Report]:
+    """One row a plugin: what it supplies, and the components that are broken, with cause and mend."""
+    rows = registry.components()
+    found = sorted({(row.plugin, row.distribution, row.version) for row in rows})
+    return [_plugin(key, [row for row in rows if (row.plugin, row.distribution, row.version) == key]) for key in found]
+
+
+def _plugin(key: tuple[str, str, str], rows: list[Component]) -> Report:
+    broken = [row for row in map(registry.examine, _one_a_target(rows)) if row.status != "ok"]
+    return {
+        **dict(zip(("plugin", "distribution", "version"), key, strict=True)),
+        "components": counts(row for row in rows if row.status == "ok"),
+        "broken": [as_dict(row) | {"mend": _mend(row)} for row in broken],
+    }
+
+
+def _one_a_target(rows: list[Component]) -> list[Component]:
+    """One row for each entry point: a source of 1,300 architectures is imported once."""
+    return list({(row.kind, row.target, row.member is None and row.name): row for row in rows}.values())
+
+
+def _mend(row: Component) -> str:
+    """What to type next."""
+    missing = re.search(r"No module named '([\w.]+)'", row.cause or "")
+    own = row.target.partition(":")[0].partition(".")[0]
+    if missing and missing[1].partition(".")[0] != own:
+        return f"pip install {missing[1].partition('.')[0]}, or without it: pip uninstall {row.distribution}"
+    if missing:
+        return f"pip install --force-reinstall {row.distribution}"
+    return f"pip install --upgrade {row.distribution}, or without it: pip uninstall {row.distribution}"
+
+
+def packages() -> list[Report]:
+    """One row for each package that zoo or a plugin requires, with the requirement it does not meet."""
+    unmet = dict(_unmet())
+    listed = dict.fromkeys([*SHOWN, *unmet])
+    return [
+        {"package": name, "version": _version(name), "problem": unmet.get(name), "mend": _upgrade(name, unmet)}
+        for name in listed
+    ]
+
+
+def _unmet() -> Iterator[tuple[str, str]]:
+    """(package, sentence) for each requirement of zoo and its plugins that is not met."""
+    from packaging.requirements import Requirement
+
+    distributions = {"zoo-kit", *(row.distribution for row in registry.entries())}
+    for distribution in sorted(distributions):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            for text in importlib.metadata.requires(distribution) or ():
+                needed = Requirement(text)
+                if needed.marker and not needed.marker.evaluate({"extra": ""}):
+                    continue
+                version = _version(needed.name)
+                if version is None or not needed.specifier.contains(version, prereleases=True):
+                    yield needed.name, f"{distribution} needs {needed.name}{needed.specifier}"
+
+
+def _upgrade(name: str, unmet: dict[str, str]) -> str | None:
+    return f"pip install '{unmet[name].partition(' needs ')[2]}'" if name in unmet else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def machine() -> Report:
+    """Python, devices, bfloat16, caches. Imports torch."""
+    import torch
+
+    cuda = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    devices = [f"cuda:{index} {card.name}, {card.total_memory / 2**30:.0f} GB" for index, card in enumerate(cuda)]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    devices += [f"cpu {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"]
+    return {
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+        "devices": "; ".join(devices),
+        "bfloat16": bfloat16(),
+        **{name: _place(path) for name, path in caches().items()},
+    }
+
+
+def bfloat16() -> str:
+    """Whether the device that `auto` chooses computes in bfloat16 by itself."""
+    from zoo.training.devices import bfloat16_is_native, choose_device
+
+    device = choose_device()
+    return f"fast on {device.type}" if bfloat16_is_native(device) else f"emulated on {device.type}, and slow"
+
+
+def caches() -> dict[str, Path]:
+    """The folders weights are downloaded into."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from torch.hub import get_dir
+
+    return {"hub cache": Path(HF_HUB_CACHE), "torch cache": Path(get_dir())}
+
+
+def _place(folder: Path) -> str:
+    """A folder, whether it can be written, and the room left."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    writable = "" if os.access(existing, os.W_OK) else ", not writable"
+    return f"{folder} ({shutil.disk_usage(existing).free / 2**30:.0f} GB free{writable})"
 
 
 def command(
@@ -23,9 +146,9 @@ def command(
         zoo doctor --json
     """
     report: dict[str, Any] = {
-        "plugins": health.plugins(),
-        "packages": health.packages(),
-        "machine": health.machine(),
+        "plugins": plugins(),
+        "packages": packages(),
+        "machine": machine(),
     }
     report["ok"] = not troubles(report)
     print(json.dumps(report, indent=1) if as_json else as_text(report))

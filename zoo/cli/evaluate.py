@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from zoo.recipe.steps import DataOptions
+    from zoo.recipe.options import DataOptions
 
 
 def command(

@@ -46,8 +46,8 @@ def command(
         zoo finetune recipes/quickstart.yaml --output runs/one --overwrite
         torchrun --nproc-per-node 2 -m zoo finetune recipes/quickstart.yaml
     """
-    from zoo.report.summary import summary
-    from zoo.training.run import finetune
+    from zoo.finetuning.finetune import finetune
+    from zoo.finetuning.report import summary
 
     result = finetune(
         recipe,

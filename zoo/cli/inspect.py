@@ -79,7 +79,7 @@ def _record(described: dict[str, Any]) -> Iterator[str]:
 
 def _tree(described: dict[str, Any], whole: bool) -> Iterator[str]:
     """Modules with what lies below them: as deep as a screen holds or, with `whole`, all of them with their tensors."""
-    from zoo.checkpoint.tree import ancestors
+    from zoo.formats.names import ancestors
 
     tensors: dict[str, list[dict[str, Any]]] = {}
     for tensor in described["tensors"]:

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from zoo import registry
-from zoo.api import CONTRACTS
 from zoo.cli.list import kind_called
-from zoo.definition import describe
-from zoo.registry import Component
+from zoo.contracts import CONTRACTS
+from zoo.registry import Component, describe
 
 Facts = dict[str, Any]
 

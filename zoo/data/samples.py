@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.api import Preprocessing
+from zoo.contracts import Preprocessing
 from zoo.data import transforms
 from zoo.data.decode import to_image
-from zoo.data.reading import read
-from zoo.data.split import Indices
+from zoo.data.split import Indices, read
 from zoo.errors import InputError, Problem, ZooError
 
 SHOWN = 20  # broken samples a message lists before it only counts

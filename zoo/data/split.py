@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.reading import read
+from zoo.errors import WorkError, ZooError
+
+
+def read(dataset: Any, index: int) -> tuple[Any, Any]:
+    """Input and target as the data set gives them. Raises WorkError naming the sample where the data set raises."""
+    try:
+        value, target = dataset[index]
+    except ZooError:
+        raise
+    except Exception as error:
+        raise WorkError(f"the data set fails at sample {index}: {type(error).__name__}: {error}") from error
+    return value, target
+
 
 Indices = NDArray[np.int64]
 

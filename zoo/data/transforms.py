@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from zoo.api import Preprocessing
+from zoo.contracts import Preprocessing
 from zoo.errors import InputError
-from zoo.recipe.steps import DataOptions
+from zoo.recipe.options import DataOptions
 
 MODES = {
     "nearest": InterpolationMode.NEAREST_EXACT,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from zoo.api import Preprocessing
+from zoo.contracts import Preprocessing
 
 if TYPE_CHECKING:
     from zoo.model.freezing import FrozenPart

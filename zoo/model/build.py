@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from zoo import registry
-from zoo.api import Preprocessing
+from zoo.contracts import Preprocessing
 from zoo.errors import InputError, Problem, WorkError, did_you_mean
 from zoo.model.assembly import Assembly
 
@@ -61,7 +61,7 @@ def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Ass
     part of the state dict stay without values, so build on the device itself to use the model.
     Raises InputError where metadata names what is not installed or does not fit.
     """
-    from zoo.model.operate import replay
+    from zoo.model.operations import replay
 
     with _Unfilled():
         assembly = build(metadata["architecture"], metadata.get("arguments"), device=device)

@@ -14,15 +14,54 @@ A module that is frozen in part stays in training mode, and so does dropout righ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError, Problem, did_you_mean
-from zoo.model.proof import Proof as Proof
-from zoo.model.proof import hashes as hashes
-from zoo.model.proof import prove as prove
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What comparing hashes found: how many `tensors` were compared and the names of those that `moved`.
+
+    `digest` is one sha256 over all names and hashes before: a line for a report.
+    """
+
+    tensors: int
+    moved: tuple[str, ...]
+    digest: str
+
+    @property
+    def holds(self) -> bool:
+        return not self.moved
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"tensors": self.tensors, "moved": list(self.moved), "digest": self.digest}
+
+
+def hashes(model: nn.Module, part: FrozenPart) -> dict[str, str]:
+    """sha256 of the raw bytes of every frozen parameter and buffer; one tensor at a time visits the CPU."""
+    tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: _sha256(tensors[name]) for name in (*part.parameters, *part.buffers) if name in tensors}
+
+
+def prove(before: Mapping[str, str], after: Mapping[str, str]) -> Proof:
+    """Compare two results of `hashes`; a tensor that is on one side only has moved."""
+    names = sorted({*before, *after})
+    moved = tuple(name for name in names if before.get(name) != after.get(name))
+    lines = "".join(f"{name} {before[name]}\n" for name in sorted(before))
+    return Proof(len(names), moved, hashlib.sha256(lines.encode()).hexdigest())
+
+
+def _sha256(tensor: Tensor) -> str:
+    flat = tensor.detach().contiguous().reshape(-1).cpu()
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+
 
 _RECORD = "_zoo_frozen"  # in the model's __dict__: what was asked for, by name
 

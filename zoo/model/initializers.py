@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from zoo import registry
 from zoo.errors import InputError, Problem, ZooError, did_you_mean
+from zoo.model.freeze_policies import role
 from zoo.model.paths import join
-from zoo.model.policies import role
-from zoo.recipe.steps import Init, Named
+from zoo.recipe.options import Init, Named
 
 Fill = Callable[[Tensor], object]
 

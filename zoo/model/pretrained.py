@@ -1,4 +1,4 @@
-"""Pretrained weights into an assembly: found by name, checked, loaded through a plan, and remembered as its base."""
+"""Pretrained weights into a model: found by name, checked, loaded through a plan, kept as its base; `zoo.build`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from zoo import registry
-from zoo.api import Weights
-from zoo.checkpoint.load import LoadReport, load_into
-from zoo.checkpoint.plan import MIN_COVERAGE
-from zoo.checkpoint.remaps import Remap, items
-from zoo.checkpoint.sources import open_source
+from zoo.contracts import Weights
 from zoo.errors import InputError, did_you_mean
+from zoo.formats import open_source
+from zoo.model import build as building
 from zoo.model.assembly import Assembly
-from zoo.model.head import find_heads
+from zoo.model.heads import find_heads
+from zoo.model.load_into import LoadReport, load_into
+from zoo.remap.plan import MIN_COVERAGE
+from zoo.remap.remaps import Remap, items
 
 _ADDRESSES = ("hf://", "https://", "http://")
 
@@ -113,3 +116,30 @@ def digest(weights: Weights) -> str:
         return weights.sha256.lower()  # compared with the file when it was opened
     with open_source(weights.location) as source:
         return source.sha256()
+
+
+def build(
+    architecture: str,
+    *,
+    weights: str | None = None,
+    remap: Remap = None,
+    min_coverage: float = MIN_COVERAGE,
+    device: str | None = None,
+    **arguments: Any,
+) -> nn.Module:
+    """A model by name, with fresh parameters or with `weights`; its attribute `zoo` holds what is known about it.
+
+    Args:
+        architecture: `timm/resnet50`, or a bare name while it is unique. `arguments` are its own.
+        weights: an installed weights component, a tag of the architecture, `hf://org/repo`, an address or a file.
+        remap: rules for weights in another layout (see `zoo.load_into`).
+        min_coverage: the share of the parameters that `weights` must fill.
+        device: `meta` builds without memory (and then takes no weights).
+
+    Raises InputError for what is not installed or does not fit, WorkError when too little was loaded.
+    """
+    assembly = building.build(architecture, arguments, device=device)
+    if weights is not None:
+        load_weights(assembly, weights, remap, min_coverage=min_coverage)
+    assembly.model.__dict__["zoo"] = assembly
+    return assembly.model

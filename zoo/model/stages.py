@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from zoo.errors import InputError
-from zoo.model.head import find_heads
+from zoo.model.heads import find_heads
 from zoo.model.paths import join
 
 

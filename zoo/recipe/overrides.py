@@ -1,22 +1,64 @@
-"""`--set KEY=VALUE`: values from the command line laid over a document.
-
-data.batch_size=16          a key by its dotted path
-steps.2.train.epochs=1      an entry of a list by its index, from 0; also steps[2].train.epochs
-train.epochs=1              an action's name stands for every step of that action
-model.weights=null          VALUE is YAML
-"""
+"""`--set KEY=VALUE` and shorthands: everything after this meets a recipe in one, complete form."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from zoo import registry
 from zoo.errors import InputError, Problem, did_you_mean
 from zoo.recipe.document import Document, FlagLocation, Path, label
-from zoo.recipe.parse import parse
-from zoo.recipe.shorthand import write_out
-from zoo.recipe.words import shown
+from zoo.recipe.options import STEPS
+from zoo.recipe.references import parameters_of
+from zoo.recipe.validate import shown
+from zoo.recipe.yaml_reader import parse
+
+
+def write_out(document: Document) -> None:
+    """Give every section and step its long form: a lone value becomes the first parameter, a bare step an empty
+    mapping. What cannot be understood stays as it is, for validation to judge."""
+    if not isinstance(document.data, dict):
+        return
+    _scalar(document, ("model",), lambda: "architecture")
+    _scalar(document, ("data",), lambda: "source")
+    steps = document.get(("steps",))
+    for index in range(len(steps)) if isinstance(steps, list) else ():
+        _step(document, ("steps", index))
+
+
+def _step(document: Document, path: Path) -> None:
+    step = document.get(path)
+    if isinstance(step, str):
+        document.wrap(path, step)
+        document.replace((*path, step), None)
+        step = document.get(path)
+    if not isinstance(step, dict) or len(step) != 1:
+        return
+    (action,) = step
+    if step[action] is None:
+        document.replace((*path, action), {})
+    _scalar(document, (*path, action), lambda: first_parameter(action))
+
+
+def _scalar(document: Document, path: Path, key: Callable[[], str | None]) -> None:
+    value = document.get(path)
+    if value is not None and not isinstance(value, dict | list) and (name := key()):
+        document.wrap(path, name)
+
+
+def first_parameter(action: str) -> str | None:
+    """The parameter that a lone value of a step stands for; None when the step is unknown or takes nothing."""
+    if action == "freeze":
+        return "policy"
+    if action in STEPS:
+        return next(iter(STEPS[action].model_fields))
+    try:
+        known = parameters_of(registry.load(action, "surgeries"), "surgeries")
+    except InputError:
+        return None
+    return next(iter(known), None)
+
 
 _KEY = re.compile(r"[^.\[\]]+|\[\d+\]")
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from zoo.errors import Location
 from zoo.recipe.document import Document
-from zoo.recipe.steps import DataOptions, ModelOptions, Options, Precision
+from zoo.recipe.options import DataOptions, ModelOptions, Options, Precision
 
 Kind = Literal["surgery", "freeze", "init", "load", "train", "probe", "evaluate", "look", "save"]
 

@@ -10,12 +10,12 @@ from pydantic import BaseModel
 
 from zoo import registry
 from zoo.errors import InputError
-from zoo.recipe import components
+from zoo.recipe import references
+from zoo.recipe.catalogue import SUPPLIED, find, names
 from zoo.recipe.load import Sections
-from zoo.recipe.named import SUPPLIED, find, names
-from zoo.recipe.shorthand import first_parameter
+from zoo.recipe.options import NAMES, STEPS, DataOptions, ModelOptions
+from zoo.recipe.overrides import first_parameter
 from zoo.recipe.signature import is_open, model_of, parameters, summary
-from zoo.recipe.steps import NAMES, STEPS, DataOptions, ModelOptions
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -156,8 +156,8 @@ def _written(kind: str, component: registry.Component | None = None) -> list[str
 
 def _arguments(loaded: Callable[..., Any], kind: str) -> Schema:
     """The schema of a component's arguments, its keys `properties`, `required`, … always there."""
-    extra = "allow" if components.accepts_anything(loaded) else "forbid"
-    model = model_of(components.parameters_of(loaded, kind), extra=extra)  # type: ignore[arg-type]
+    extra = "allow" if references.accepts_anything(loaded) else "forbid"
+    model = model_of(references.parameters_of(loaded, kind), extra=extra)  # type: ignore[arg-type]
     return {"required": [], "properties": {}, **_object(model), "description": summary(loaded)}
 
 

@@ -13,10 +13,10 @@ from typing import Any, Literal, Union, cast
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
-from zoo.recipe.steps import ModuleName
+from zoo.recipe.options import ModuleName
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
-_MODULE_SPEC = "zoo.model.modules.ModuleSpec"  # by name: recipes do not import the model's side
+_MODULE_SPEC = "zoo.model.module_spec.ModuleSpec"  # by name: recipes do not import the model's side
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from zoo import registry
-from zoo.api import Preprocessing, Weights
+from zoo.contracts import Preprocessing, Weights
 from zoo.errors import InputError
 from zoo.testing.contract import Contract
 
@@ -92,7 +92,7 @@ class RemapContract(Contract):
     kind = "remaps"
 
     def test_its_rules_are_understood(self) -> None:
-        from zoo.checkpoint.rules import parse_rules
+        from zoo.remap.rules import parse_rules
 
         assert parse_rules(list(self.load()()))
 

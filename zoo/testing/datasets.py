@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from zoo.api import Data
+from zoo.contracts import Data
 from zoo.testing.contract import Contract
 
 

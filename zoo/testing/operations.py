@@ -20,9 +20,9 @@ class SurgeryContract(Contract):
         return 1
 
     def operated(self) -> Any:
-        from zoo.api import Context
+        from zoo.contracts import Context
         from zoo.model.build import build
-        from zoo.model.operate import operate
+        from zoo.model.operations import operate
 
         assembly = build(self.architecture)
         return operate(assembly, self.component, self.arguments, Context(preprocessing=assembly.preprocessing))

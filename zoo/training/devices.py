@@ -1,18 +1,24 @@
-"""Where training runs, and at which precision."""
+"""Where training runs and at which precision; random generators; memory that the process keeps while it trains."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import random
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import patch_environment
 
 from zoo.errors import InputError
-from zoo.recipe.steps import Precision
+from zoo.isolation import owns_process
+from zoo.recipe.options import Precision
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -37,7 +43,7 @@ def choose_device(requested: str = "auto") -> torch.device:
 
 def choose_precision(requested: Precision, device: torch.device) -> str:
     """`auto` is bfloat16 where an accelerator computes in it natively, else float32; on a CPU, where it need not be
-    faster, timing decides (zoo.training.calibrate).
+    faster, timing decides (zoo.training.autotune).
 
     Raises InputError for float16 on a CPU, where gradient scaling has no kernels.
     """
@@ -85,3 +91,103 @@ def accelerate_kept() -> Iterator[None]:
         for state, before in zip(states, kept, strict=True):
             state.clear()
             state.update(before)
+
+
+def seed_everything(seed: int) -> None:
+    """Python's, numpy's and torch's generators, on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def generator_states() -> dict[str, Any]:
+    """The state of every generator, in numbers, strings, tuples and tensors."""
+    legacy: Any = np.random.get_state()
+    name, keys, *rest = legacy
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_generators(state: dict[str, Any]) -> None:
+    """Puts back what `generator_states` gave."""
+    name, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Every generator goes on afterwards as if the block had drawn and seeded nothing. Initialises no device."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        else:  # torch.manual_seed reaches a GPU that starts later, too: let it find the caller's seed
+            torch.cuda.manual_seed_all(torch.initial_seed())
+
+
+# malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+NEVER = -1
+USUAL_MAPPED_BLOCKS = 65536
+LARGEST_THRESHOLD = 32 << 20  # where glibc's own, which grows with what is freed, ends up
+
+
+@contextmanager
+def freed_memory_kept(device: torch.device) -> Iterator[None]:
+    """For the time of the block; what is free afterwards goes back to the kernel.
+
+    Elsewhere than on a CPU, with glibc and in a command of the command line it does nothing.
+    """
+    libc = _glibc(device)
+    if libc is None:
+        yield
+        return
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+    try:
+        yield
+    finally:
+        libc.mallopt(M_MMAP_MAX, USUAL_MAPPED_BLOCKS)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_THRESHOLD)
+        libc.malloc_trim(0)
+
+
+def give_back_freed_memory(device: torch.device) -> None:
+    """Once between two kinds of work: blocks of the first are of other sizes than the second one needs."""
+    libc = _glibc(device)
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc(device: torch.device) -> ctypes.CDLL | None:
+    if not owns_process() or device.type != "cpu" or sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
+
+
+@contextmanager
+def process_kept() -> Iterator[None]:
+    """Random generators and accelerate's singletons are afterwards what they were; also a decorator of functions."""
+    with generators_kept(), accelerate_kept():
+        yield

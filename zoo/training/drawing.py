@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from zoo.api import Preprocessing
+from zoo.contracts import Preprocessing
 
 PADDING = 1  # white pixels around a tile
 

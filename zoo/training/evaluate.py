@@ -12,16 +12,14 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from zoo.data.opening import OpenData, Part, open_data
+from zoo.checkpoint.load import load
+from zoo.data.open_data import OpenData, Part, open_data
 from zoo.errors import InputError, Problem, did_you_mean
 from zoo.model.assembly import Assembly
-from zoo.model.restore import load
-from zoo.recipe.steps import DataOptions, Named
-from zoo.training.devices import choose_device
+from zoo.recipe.options import DataOptions, Named
+from zoo.training.devices import choose_device, process_kept
 from zoo.training.losses import make_loss
-from zoo.training.measure import measure
-from zoo.training.metrics import make_metrics
-from zoo.training.process import process_kept
+from zoo.training.metrics import make_metrics, measure
 
 WHOLE: tuple[Part, ...] = ("train", "validation")
 HELD_OUT: tuple[Part, ...] = ("validation",)

@@ -16,12 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint.atomic import atomic_file, write_all
 from zoo.errors import InputError, listed
 from zoo.file_name import name_mistake
+from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
 from zoo.recipe.document import walk
-from zoo.recipe.steps import Load, Save, Train
+from zoo.recipe.options import Load, Save, Train
 from zoo.training.tensorboard import FOLDER
 
 MARK, FORMAT = ".zoo-run.json", 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.data.batches import Batches, Inputs
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart
-from zoo.recipe.steps import Train
+from zoo.recipe.options import Train
 
 
 @dataclass

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import InputError
-from zoo.recipe.named import find
-from zoo.recipe.steps import Named
+from zoo.recipe.catalogue import find
+from zoo.recipe.options import Named
 from zoo.training.optimizers import named
 
 BY_TASK = {"classification": "CrossEntropyLoss", "multilabel": "BCEWithLogitsLoss", "regression": "MSELoss"}

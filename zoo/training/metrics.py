@@ -1,23 +1,21 @@
-"""Metrics by name, summed up on the device and over all processes.
-
-What is an average over samples (accuracy, every loss) is counted here; the rest is torchmetrics', imported when it is
-asked for: that import takes longer than torch's own.
-"""
+"""Metrics by name, summed up on the device and over all processes, and a model measured with them on batches."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
-from zoo.errors import InputError, did_you_mean
-from zoo.recipe.named import find
-from zoo.recipe.steps import Named
-from zoo.training.losses import make_loss
+from zoo.data.batches import Batch
+from zoo.errors import InputError, WorkError, ZooError, did_you_mean
+from zoo.model.prediction import prediction
+from zoo.recipe.catalogue import find
+from zoo.recipe.options import Named
+from zoo.training.losses import Loss, make_loss
 from zoo.training.optimizers import named
 
 DEFAULTS = {"classification": ["accuracy"], "multilabel": ["average_precision"], "regression": ["mae"]}
@@ -192,3 +190,36 @@ def _tried(metric: FromTorchmetrics, task: str, outputs: int, device: torch.devi
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise ValueError("it gives more than one number")
     return metric
+
+
+def measure(
+    model: nn.Module, forward: Callable[[Any], Any], batches: Iterable[Batch], loss: Loss, metrics: Metrics
+) -> dict[str, float]:
+    """`{"loss": …, metric: …}` of `forward` over `batches`, the model in evaluation mode meanwhile."""
+    average = Average(lambda outputs, targets: loss.total(loss(outputs, targets), len(targets)), higher_is_better=False)
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                outputs = prediction(forward(batch.inputs)).float()
+                average.update(outputs, batch.targets)
+                metrics.update(outputs, batch.targets)
+            return {"loss": float(average.compute()), **metrics.compute()}
+    except ZooError:
+        raise
+    except Exception as error:
+        raise explain(error, "measuring") from error
+    finally:
+        model.train(training)
+
+
+def explain(error: Exception, doing: str) -> ZooError:
+    """What a person can do about an error out of torch."""
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or isinstance(error, MemoryError):
+        hint = "set a smaller batch_size (accumulate makes up for it) or image_size"
+        return WorkError(f"out of memory while {doing}: {text}", suggestion=hint)
+    if isinstance(error, IndexError) and "Target" in text:
+        return InputError(f"the network has too few outputs for the data: {text}", suggestion="swap_head: auto")
+    return WorkError(f"{doing} failed: {type(error).__name__}: {text}")

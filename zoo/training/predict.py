@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.checkpoint.load import load
 from zoo.data import transforms
+from zoo.data.datasets import images_in
 from zoo.data.decode import to_image
-from zoo.data.sources import images_in
 from zoo.errors import InputError
 from zoo.model.assembly import Assembly
 from zoo.model.prediction import prediction
-from zoo.model.restore import load
 from zoo.training.devices import choose_device
 
 BATCH = 32

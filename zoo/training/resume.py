@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import Problem
-from zoo.recipe.words import shown
+from zoo.recipe.validate import shown
 
 ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (

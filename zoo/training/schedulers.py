@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.errors import InputError
-from zoo.recipe.named import EVERY_STEP, find
-from zoo.recipe.steps import Train
+from zoo.recipe.catalogue import EVERY_STEP, find
+from zoo.recipe.options import Train
 from zoo.training.optimizers import named
 
 

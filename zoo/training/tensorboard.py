@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError, WorkError
-from zoo.training.listener import Listener
+from zoo.training.callbacks import Listener
 
 if TYPE_CHECKING:
-    from zoo.training.loop import Trainer
+    from zoo.training.trainer import Trainer
+
 
 FOLDER = "tensorboard"  # in the run's folder
 FLUSH_SECONDS = 10  # who watches a run does not want to wait for torch's two minutes

@@ -12,13 +12,13 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from zoo_efficientnet_lite import remaps, weights
 
-from zoo.checkpoint.filling import fill, target_of
-from zoo.checkpoint.plan import make_plan
-from zoo.checkpoint.rules import invert, parse_rules
-from zoo.checkpoint.tensors import entry, to_array
+from zoo.conversion.convert import plan_and_convert
+from zoo.conversion.equivalence import randomise
 from zoo.errors import InputError
-from zoo.model.conversion import plan_and_convert
-from zoo.model.randomise import randomise
+from zoo.formats.tensors import entry, to_array
+from zoo.model.load_into import fill, target_of
+from zoo.remap.plan import make_plan
+from zoo.remap.rules import invert, parse_rules
 
 VARIANTS = ("lite0", "lite1", "lite2")
 

@@ -9,15 +9,14 @@ import torchvision
 from torch import nn
 from zoo_timm.remaps import torchvision_attention, torchvision_cnn, torchvision_efficientnet, transformers
 
-from zoo.checkpoint.expression import evaluate
-from zoo.checkpoint.filling import fill, state_of, target_of
-from zoo.checkpoint.load import load_into
-from zoo.checkpoint.match import match
-from zoo.checkpoint.plan import make_plan
-from zoo.checkpoint.rules import check_inverse, invert, parse_rules, run
-from zoo.checkpoint.sources import open_source
-from zoo.checkpoint.tensors import entry, to_array
-from zoo.model.randomise import randomise
+from zoo.conversion.equivalence import randomise
+from zoo.formats import open_source
+from zoo.formats.tensors import entry, to_array
+from zoo.model.load_into import fill, load_into, state_of, target_of
+from zoo.remap.auto import match
+from zoo.remap.expression import evaluate
+from zoo.remap.plan import make_plan
+from zoo.remap.rules import check_inverse, invert, parse_rules, run
 
 CNN, EFFICIENT, ATTENTION = torchvision_cnn, torchvision_efficientnet, torchvision_attention
 EPS = {"bn_eps": 1e-3}

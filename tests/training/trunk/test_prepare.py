@@ -5,8 +5,8 @@ import torch
 import yaml
 from torch import nn
 
-from zoo.training.listener import Listener
-from zoo.training.run import finetune
+from zoo.finetuning.finetune import finetune
+from zoo.training.callbacks import Listener
 from zoo.training.trunk.prepare import split_for
 
 LAST_STAGE = {"policy": "below", "module": "layer4"}

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from zoo.model.freezing import freeze
-from zoo.training.trunk.boundary import UnsplittableError
-from zoo.training.trunk.split import split
+from zoo.training.trunk.split import UnsplittableError, split
 
 ARCHITECTURES = ["resnet18", "vit_tiny_patch16_224", "levit_128s", "tf_efficientnet_lite0", "test_convnext"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from zoo.data.batches import Batches, ImageBatches, Order
-from zoo.data.opening import OpenData, Part
+from zoo.data.open_data import OpenData, Part
 from zoo.data.transforms import derived_seed
 from zoo.training.trunk.batches import FeatureBatches, StreamedBatches, collect, features_key
 from zoo.training.trunk.engine import Engine, exact_engine, fast_engine

@@ -1,0 +1,199 @@
+"""Conversions: a plan that falls short writes nothing; what is written is what the plan says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+import zoo
+from zoo.errors import InputError, WorkError
+from zoo.formats.safetensors_file import read_header
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def vit(randomise: Callable) -> torch.nn.Module:
+    return randomise(timm.create_model("test_vit"))
+
+
+def test_a_rename_and_its_report(write: Write, tmp_path: Path) -> None:
+    state = {"module.fc.weight": torch.randn(3, 2), "module.fc.bias": torch.randn(3)}
+    made = zoo.convert(write(state), tmp_path / "out.safetensors", r"^module\.fc=head")
+    out = load_file(tmp_path / "out.safetensors")
+    assert torch.equal(out["head.weight"], state["module.fc.weight"])
+    assert set(out) == {"head.weight", "head.bias"}
+    assert made["written"]
+    assert made["coverage"] is None
+    assert made["verified"] is None
+    assert {move["target"]: move["sources"] for move in made["moves"]} == {
+        "head.weight": ["module.fc.weight"],
+        "head.bias": ["module.fc.bias"],
+    }
+    assert made["rules"] == [{"rename": {r"^module\.fc": "head"}}]
+    json.dumps(made)
+
+
+def test_wrappers_come_off_where_no_rule_speaks_of_them(write: Write, tmp_path: Path) -> None:
+    source = write({"module.fc.weight": torch.randn(3, 2)})
+    made = zoo.convert(source, tmp_path / "out.safetensors")
+    assert set(load_file(tmp_path / "out.safetensors")) == {"fc.weight"}
+    assert made["rules"] == [{"strip_prefix": "module."}]
+    assert "'module.'" in made["notes"][0]
+
+
+def test_pytorch_files(vit: torch.nn.Module, tmp_path: Path) -> None:
+    torch.save({"model": vit.state_dict()}, tmp_path / "in.pth")
+    zoo.convert(tmp_path / "in.pth", tmp_path / "out.safetensors")
+    out, state = load_file(tmp_path / "out.safetensors"), vit.state_dict()
+    assert out.keys() == state.keys()
+    assert all(torch.equal(out[name], tensor) for name, tensor in state.items())
+
+
+def test_towards_an_architecture_makes_a_checkpoint_that_loads(vit: torch.nn.Module, tmp_path: Path) -> None:
+    torch.save({f"model.{name}": t for name, t in vit.state_dict().items()}, tmp_path / "in.pth")
+    made = zoo.convert(tmp_path / "in.pth", tmp_path / "out.safetensors", to="timm/test_vit")
+    assert made["coverage"] == made["buffer_coverage"] == made["use"] == 1
+    model = zoo.load(tmp_path / "out.safetensors")
+    images = torch.randn(2, 3, 160, 160)
+    assert torch.equal(model(images), vit.eval()(images))
+    told = json.loads(read_header(tmp_path / "out.safetensors").metadata["zoo"])
+    assert told["converted_from"]["name"] == "in.pth"
+    assert len(told["converted_from"]["sha256"]) == 64
+
+
+def test_arguments_of_the_architecture(randomise: Callable, tmp_path: Path) -> None:
+    model = randomise(timm.create_model("test_vit", num_classes=7))
+    torch.save(model.state_dict(), tmp_path / "in.pth")
+    with pytest.raises(WorkError, match="head has 7 outputs in the file and 1000 in the target"):
+        zoo.convert(tmp_path / "in.pth", tmp_path / "out.safetensors", to="timm/test_vit")
+    zoo.convert(tmp_path / "in.pth", tmp_path / "out.safetensors", to="timm/test_vit", to_arguments={"num_classes": 7})
+    assert zoo.load(tmp_path / "out.safetensors").head.out_features == 7
+
+
+def test_short_of_the_floor_nothing_is_written(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
+    state = vit.state_dict()
+    del state["pos_embed"]
+    source, out = write(state), tmp_path / "out.safetensors"
+    out.write_text("what stood here before")
+    with pytest.raises(WorkError, match="of the target's parameters would be filled; 100% is asked for"):
+        zoo.convert(source, out, to="timm/test_vit")
+    assert out.read_text() == "what stood here before"
+    assert zoo.convert(source, out, to="timm/test_vit", min_coverage=0.9)["missing"] == ["pos_embed"]
+    with pytest.raises(InputError, match="it lacks 'pos_embed'"):
+        zoo.load(out)
+
+
+def test_a_dry_run_writes_nothing_and_says_the_same(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
+    source = write(vit.state_dict())
+    dry = zoo.convert(source, tmp_path / "out.safetensors", dry_run=True)
+    assert not (tmp_path / "out.safetensors").exists()
+    wet = zoo.convert(source, tmp_path / "out.safetensors")
+    assert {**dry, "written": True, "bytes": wet["bytes"]} == wet
+    assert zoo.convert(source, dry_run=True)["destination"] is None
+
+
+def test_casting(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
+    zoo.convert(write(vit.state_dict()), tmp_path / "out.safetensors", dtype="bfloat16")
+    out = load_file(tmp_path / "out.safetensors")
+    assert all(torch.equal(out[name], tensor.bfloat16()) for name, tensor in vit.state_dict().items())
+    with pytest.raises(InputError, match="did you mean bfloat16"):
+        zoo.convert(write(vit.state_dict()), tmp_path / "out.safetensors", dtype="bfloat61")
+
+
+def test_casting_behind_rules_that_need_the_sources_classes(write: Write, tmp_path: Path) -> None:
+    told = {"zoo": json.dumps({"format": 1, "architecture": "x/y", "classes": ["a", "b"]})}
+    source = write({"fc.bias": torch.tensor([1.0, 2.0])}, metadata=told)
+    rule = {"adapt_classes": {"match": "fc", "to": ["b", "a"]}}
+    zoo.convert(source, tmp_path / "out.safetensors", rule, dtype="float16")
+    assert load_file(tmp_path / "out.safetensors")["fc.bias"].tolist() == [2.0, 1.0]
+
+
+def test_backwards_gives_the_same_file(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
+    rules = [
+        {"split": {"from": "blocks.{i}.attn.qkv.{leaf=weight|bias}", "into": [f"l.{{i}}.{p}.{{leaf}}" for p in "qkv"]}},
+        {"rename": {"blocks.{i}.{rest*}": "layer.{i+1}.{rest}"}},
+        {"add_prefix": "vit."},
+    ]
+    source = write(vit.state_dict())
+    zoo.convert(source, tmp_path / "there.safetensors", rules)
+    assert len(load_file(tmp_path / "there.safetensors")) > len(vit.state_dict())
+    made = zoo.convert(tmp_path / "there.safetensors", tmp_path / "back.safetensors", rules, invert=True)
+    assert (tmp_path / "back.safetensors").read_bytes() != b""
+    back = load_file(tmp_path / "back.safetensors")
+    assert back.keys() == vit.state_dict().keys()
+    assert all(np.array_equal(back[name], tensor) for name, tensor in vit.state_dict().items())
+    assert made["rules"][0] == {"strip_prefix": "vit."}
+
+
+def test_backwards_needs_rules_that_can_be_undone(write: Write, tmp_path: Path) -> None:
+    source = write({"a": torch.randn(2)})
+    with pytest.raises(InputError, match="no rules to run backwards"):
+        zoo.convert(source, tmp_path / "o.safetensors", invert=True)
+    with pytest.raises(InputError, match="cannot run backwards"):
+        zoo.convert(source, tmp_path / "o.safetensors", "drop: b", invert=True)
+    with pytest.raises(InputError, match="cannot be inverted before it is found"):
+        zoo.convert(source, tmp_path / "o.safetensors", "auto", invert=True)
+    with pytest.raises(WorkError, match="none of the rules"):
+        zoo.convert(source, tmp_path / "o.safetensors", "^x=y", invert=True)
+
+
+def test_the_rules_used_can_be_kept(write: Write, tmp_path: Path) -> None:
+    source = write({"module.b.weight": torch.randn(2, 2)})
+    zoo.convert(source, tmp_path / "1.safetensors", "^b=c", write_rules=tmp_path / "rules.yaml")
+    zoo.convert(source, tmp_path / "2.safetensors", str(tmp_path / "rules.yaml"))
+    assert (tmp_path / "1.safetensors").read_bytes() == (tmp_path / "2.safetensors").read_bytes()
+
+
+def test_tied_tensors_stay_one(write: Write, tmp_path: Path) -> None:
+    shared = torch.randn(4, 2)
+    source = write({"m.embed": shared, "m.head": shared})
+    zoo.convert(source, tmp_path / "out.safetensors", r"^m\.=")
+    header = read_header(tmp_path / "out.safetensors")
+    assert set(header.entries) == {"embed"}
+    assert header.metadata["head"] == "embed"
+
+
+def test_tying_what_differs_is_refused_before_anything_is_written(write: Write, tmp_path: Path) -> None:
+    source = write({"embed": torch.randn(4, 2), "head": torch.randn(4, 2)})
+    with pytest.raises(WorkError, match="two different ones"):
+        zoo.convert(source, tmp_path / "out.safetensors", "tie: {head: embed}")
+    assert not (tmp_path / "out.safetensors").exists()
+    same = torch.randn(4, 2)
+    source = write({"embed": same, "head": same.clone()})
+    zoo.convert(source, tmp_path / "out.safetensors", "tie: {head: embed}")
+    assert set(read_header(tmp_path / "out.safetensors").entries) == {"embed"}
+
+
+def test_a_zoo_checkpoint_that_is_only_cast_keeps_its_description(vit: torch.nn.Module, tmp_path: Path) -> None:
+    torch.save(vit.state_dict(), tmp_path / "in.pth")
+    zoo.convert(tmp_path / "in.pth", tmp_path / "a.safetensors", to="timm/test_vit")
+    zoo.convert(tmp_path / "a.safetensors", tmp_path / "half.safetensors", dtype="float16")
+    loaded = zoo.load(tmp_path / "half.safetensors")
+    assert torch.equal(loaded.pos_embed, vit.pos_embed.half().float())
+    made = zoo.convert(tmp_path / "a.safetensors", tmp_path / "renamed.safetensors", "^head=fc")
+    assert "zoo" not in read_header(tmp_path / "renamed.safetensors").metadata
+    assert any("--to" in note for note in made["notes"])
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.bin", "out.ckpt", "out.npz"])
+def test_only_safetensors_are_written(write: Write, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="safetensors only"):
+        zoo.convert(write({"a": torch.randn(2)}), tmp_path / name)
+
+
+def test_no_destination(write: Write) -> None:
+    with pytest.raises(InputError, match="no destination"):
+        zoo.convert(write({"a": torch.randn(2)}))
+
+
+def test_verifying_needs_both_networks(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name both"):
+        zoo.convert(write({"a": torch.randn(2)}), tmp_path / "o.safetensors", to="timm/test_vit", verify=True)

@@ -1,0 +1,180 @@
+"""The proof by random weights: it passes for the right rules alone, and says what it cannot see."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.api import Preprocessing
+from zoo.conversion.equivalence import Prover, common_input, execution_order, randomise
+from zoo.errors import WorkError
+from zoo.model.assembly import Assembly
+from zoo.model.load_into import target_of
+from zoo.remap.auto import match
+
+
+class Twins(nn.Module):
+    """Two branches of one shape, of which only one is activated."""
+
+    def __init__(self, names, unused=False):
+        super().__init__()
+        self.names = names
+        self.first = nn.Conv2d(3, 6, 3, 2, 1)
+        for name in names:
+            self.add_module(name, nn.Conv2d(6, 6, 1))
+        self.norm = nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 4)
+        if unused:
+            self.spare = nn.Linear(5, 5)
+
+    def forward(self, images):
+        x = self.first(images)
+        one, other = (getattr(self, name) for name in self.names)
+        return self.head(self.norm(one(x).relu() + other(x).sigmoid()).mean((2, 3)))
+
+
+def assembly(model):
+    return Assembly(model, "test/twins", preprocessing=Preprocessing(size=(32, 32)))
+
+
+def prover(source, target):
+    return Prover(assembly(source), assembly(target), {name: name for name in source.state_dict()})
+
+
+RENAME = {"left.{leaf}": "port.{leaf}", "right.{leaf}": "starboard.{leaf}"}
+CROSSED = {"left.{leaf}": "starboard.{leaf}", "right.{leaf}": "port.{leaf}"}
+
+
+def test_only_the_right_rules_are_proved():
+    prove = prover(Twins(["left", "right"]), Twins(["port", "starboard"]))
+    right, wrong = prove([{"rename": RENAME}]), prove([{"rename": CROSSED}])
+    assert right.equal
+    assert not wrong.equal
+    assert wrong.error > 1e-2
+    assert right.agreeing > wrong.agreeing
+
+
+def test_rules_that_leave_something_out_are_not_proved():
+    prove = prover(Twins(["left", "right"]), Twins(["port", "starboard"]))
+    assert not prove([{"rename": {"left.{leaf}": "port.{leaf}"}}]).equal
+
+
+def test_the_matcher_settles_twins_by_running():
+    source, target = Twins(["left", "right"]), Twins(["starboard", "port"])
+    entries, wanted = target_of(source).entries, target_of(target).entries
+    assert match(entries, wanted).status == "ambiguous"
+    result = match(entries, wanted, prove=prover(source, target))
+    assert result.status == "proved"
+    assert result.mapping["starboard.weight"] == ("left.weight",)
+
+
+class Padded(nn.Module):
+    """Pads an even image as TensorFlow does; laid down once, or anew for the size that comes."""
+
+    def __init__(self, fixed):
+        super().__init__()
+        self.fixed = fixed
+        self.first = nn.Conv2d(3, 6, 3, 2)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, images):
+        left = 0 if self.fixed else images.shape[-1] % 2
+        return self.head(self.first(nn.functional.pad(images, (left, 1, left, 1))).relu().mean((2, 3)))
+
+
+def test_padding_laid_down_for_the_own_size_is_no_obstacle():
+    prove = prover(Padded(fixed=True), Padded(fixed=False))
+    assert prove([]).equal
+    assert "32x32" in prove([]).text
+    assert not prove([{"drop": "first.bias"}]).equal
+
+
+class Siblings(Twins):
+    """Two branches that can change places."""
+
+    def forward(self, images):
+        x = self.first(images)
+        one, other = (getattr(self, name) for name in self.names)
+        return self.head(self.norm(one(x).relu() + other(x).relu()).mean((2, 3)))
+
+
+def test_what_can_change_places_is_not_settled_by_running():
+    source, target = Siblings(["left", "right"]), Siblings(["port", "starboard"])
+    prove = prover(source, target)
+    assert prove([{"rename": RENAME}]).equal
+    assert prove([{"rename": CROSSED}]).equal
+    result = match(target_of(source).entries, target_of(target).entries, prove=prove)
+    assert result.status == "ambiguous"
+    assert result.rules == []
+    assert [str(group) for group in result.groups] == [
+        "{left, right} -> {port, starboard}: the outputs are the same either way"
+    ]
+
+
+def test_order_of_execution_decides_what_names_do_not():
+    """With what runs between the twins matched, the one that runs first is known on both sides."""
+
+    class Chain(nn.Module):
+        def __init__(self, order):
+            super().__init__()
+            for name in order:
+                self.add_module(name, nn.Linear(4, 4) if name != "middle" else nn.Linear(4, 4, bias=False))
+            self.order = [name for name in ("a", "x") if name in order] + ["middle"]
+            self.order += [name for name in ("b", "y") if name in order]
+
+        def forward(self, x):
+            for name in self.order:
+                x = getattr(self, name)(x)
+            return x
+
+    source, target = Chain(["a", "middle", "b"]), Chain(["y", "middle", "x"])
+    result = match(
+        target_of(source).entries,
+        target_of(target).entries,
+        source_execution=execution_order(source),
+        target_execution=execution_order(target),
+    )
+    assert result.mapping["x.weight"] == ("a.weight",)
+    assert result.status == "unique"
+
+
+def test_parameters_that_do_not_show_are_told():
+    source, target = Twins(["left", "right"], unused=True), Twins(["port", "starboard"], unused=True)
+    proof = prover(source, target)([{"rename": RENAME}])
+    assert proof.equal
+    assert set(proof.unseen) == {"spare.weight", "spare.bias"}
+    assert "do not show" in proof.text
+
+
+def test_another_eps_is_no_obstacle_and_is_told():
+    source, target = Twins(["left", "right"]), Twins(["port", "starboard"])
+    target.norm.eps = 0.1
+    proof = prover(source, target)([{"rename": RENAME}])
+    assert proof.equal
+    assert "eps 1e-05 against 0.1" in proof.text
+    assert target.norm.eps == 0.1
+
+
+def test_execution_order_is_that_of_forward():
+    order = execution_order(Twins(["left", "right"], unused=True))
+    assert order["first.weight"] < order["left.weight"] < order["right.weight"] < order["head.weight"]
+    assert "spare.weight" not in order
+
+
+def test_random_weights_are_all_random_and_repeatable():
+    model, again = Twins(["left", "right"]), Twins(["left", "right"])
+    randomise(model)
+    randomise(again)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+        if value.is_floating_point():
+            assert value.flatten().unique().numel() == value.numel()
+    assert model.norm.running_var.min() > 0
+
+
+def test_no_common_input_is_an_error():
+    source, target = Twins(["left", "right"]), Twins(["port", "starboard"])
+    target.first = nn.Conv2d(7, 6, 3)
+    with pytest.raises(WorkError, match="goes through both"):
+        common_input(assembly(source), assembly(target), odd=True)

@@ -1,0 +1,269 @@
+"""Run two networks that should compute the same on one batch, find the first module where they part, and say why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.model.paths import get_module
+from zoo.model.trace import Event, Recording, record
+from zoo.remap.plan import Move
+
+SETTINGS = (
+    "eps", "padding", "stride", "dilation", "groups", "kernel_size", "padding_mode", "ceil_mode", "count_include_pad",
+    "approximate", "negative_slope", "num_heads", "scale", "output_size", "normalized_shape",
+)  # fmt: skip
+"""Attributes of modules that change what they compute."""
+
+_PLAIN = (int, float, str, bool, tuple)
+
+
+def settings(source: nn.Module, target: nn.Module) -> list[str]:
+    """`eps 1e-05 against 0.001`, for every setting that both have and that differs; the source's comes first."""
+    found = []
+    for name in SETTINGS:
+        one, other = getattr(source, name, None), getattr(target, name, None)
+        if isinstance(one, _PLAIN) and isinstance(other, _PLAIN) and _plain(one) != _plain(other):
+            found.append(f"{name} {_plain(one)} against {_plain(other)}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """One number for a tuple that repeats it, so that 1 and (1, 1) are the same."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+def all_settings(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) -> tuple[str, ...]:
+    """The settings that differ in modules that correspond, each with the number of modules and the first of them."""
+    where: dict[str, list[str]] = {}
+    for path, other in pairs.items():
+        for words in settings(get_module(source, other), get_module(target, path)):
+            where.setdefault(words, []).append(path)
+    return tuple(f"{words} in {len(paths)} modules, first in {paths[0]}" for words, paths in where.items())
+
+
+def inside(source: nn.Module, target: nn.Module, one: Sequence[str], other: Sequence[str]) -> str | None:
+    """What differs inside two modules that were given the same values; None where nothing is seen to.
+
+    `one` and `other` are the operations they ran.
+    """
+    names = type(source).__name__, type(target).__name__
+    kinds = "" if names[0] == names[1] else f" ({names[0]} against {names[1]})"
+    if found := settings(source, target):
+        return f"{', '.join(found)}{kinds}"
+    if found := only_one(source, target):
+        return f"{', '.join(found)}{kinds}"
+    if found := unequal(source, target):
+        return f"its tensors differ: {', '.join(found)}; what was moved there is not what the source has"
+    return operations(one, other)
+
+
+def only_one(source: nn.Module, target: nn.Module) -> list[str]:
+    """Tensors that one of the modules has and the other lacks."""
+    mine, its = (
+        {name for name, _ in (*m.named_parameters(recurse=False), *m.named_buffers(recurse=False))}
+        for m in (source, target)
+    )
+    return [f"{name} against none" for name in sorted(mine - its)] + [
+        f"no {name} against one" for name in sorted(its - mine)
+    ]
+
+
+def unequal(source: nn.Module, target: nn.Module) -> list[str]:
+    """Names of tensors of both modules that hold different values, whatever their shapes."""
+    mine, its = (
+        {**dict(m.named_parameters(recurse=False)), **dict(m.named_buffers(recurse=False))} for m in (source, target)
+    )
+    return [
+        name
+        for name in mine.keys() & its.keys()
+        if mine[name].numel() != its[name].numel() or not torch.equal(mine[name].flatten(), its[name].flatten())
+    ]
+
+
+def operations(one: Sequence[str], other: Sequence[str]) -> str | None:
+    """The operations that one side ran and the other did not; None where both ran the same."""
+    mine, its = Counter(one), Counter(other)
+    only, added = (mine - its), (its - mine)
+    if not only and not added:
+        return None
+    return f"{_listed(only) or 'nothing'} against {_listed(added) or 'nothing'}"
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count}x {words}" if count > 1 else words for words, count in counts.items())
+
+
+TOLERANCE = 1e-4  # of the outputs, relative to their size; float32 rounding through 200 layers stays below 1e-5
+LOCAL_TOLERANCE = 2e-5  # of one module's input or output
+
+Pairs = Mapping[str, str]  # module path in the target -> module path in the source
+
+
+def module_pairs(moves: Iterable[Move], names: Mapping[str, str]) -> dict[str, str]:
+    """The modules that correspond because one's weight became the other's.
+
+    `names` maps the names in the file to those in the source network, where they are not the same.
+    """
+    pairs: dict[str, str] = {}
+    for move in moves:
+        path, _, leaf = move.target.rpartition(".")
+        other, _, source_leaf = names.get(move.sources[0], move.sources[0]).rpartition(".")
+        if path and leaf == source_leaf == "weight" and len(move.sources) == 1:
+            pairs[path] = other
+    return pairs
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where values differ.
+
+    `where` is "inside" the module or "before" it; `behind` is the target's module that still agreed. `cause` says what
+    differs there, the source's first; `error` by how much, relative to the values.
+    """
+
+    target: str
+    source: str
+    where: str
+    behind: str | None
+    error: float
+    cause: str
+
+    def __str__(self) -> str:
+        before = f"between {self.behind or 'the input'} and {self.target}"
+        place = f"inside {self.target}" if self.where == "inside" else before
+        return f"they part {place} (source: {self.source}), by {self.error:.1e}: {self.cause}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What comparing found.
+
+    `absolute` is the largest difference of the outputs, `relative` that over the source's largest output. `compared`
+    counts modules; `agreeing` their inputs and outputs, in the target's order, before the first that differs.
+    `settings` differ in modules that correspond, whether or not that mattered here.
+    """
+
+    equal: bool
+    absolute: float
+    relative: float
+    input_shape: tuple[int, ...]
+    compared: int
+    agreeing: int
+    first: Divergence | None
+    settings: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        size = "x".join(map(str, self.input_shape))
+        if self.equal:
+            return f"the outputs agree to {self.relative:.1e} on a {size} batch ({self.compared} modules compared)"
+        told = str(self.first) if self.first else "no module that corresponds differs; what follows the last one does"
+        return f"the outputs differ by {self.relative:.1e} on a {size} batch: {told}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "equal": self.equal,
+            "message": self.message,
+            "max_absolute_error": self.absolute,
+            "max_relative_error": self.relative,
+            "input_shape": list(self.input_shape),
+            "modules": self.compared,
+            "agreeing": self.agreeing,
+            "first": None if self.first is None else vars(self.first),
+            "settings": list(self.settings),
+        }
+
+
+def compare(
+    source: nn.Module, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
+) -> Comparison:
+    """Run both on `inputs` in evaluation mode; `pairs` are the modules that correspond."""
+    return compare_recorded(source, record(source, inputs, set(pairs.values())), target, pairs, inputs, tolerance)
+
+
+def compare_recorded(
+    source: nn.Module, run: Recording, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
+) -> Comparison:
+    """The same with the source's run given: whoever tries several weights in the target needs it once only."""
+    both = _Both(source, run, target, record(target, inputs, pairs), pairs)
+    absolute, relative = both.output_error()
+    bad, error = both.first_error()
+    first = None if relative <= tolerance or bad == len(both.seen) else both.divergence(bad, error)
+    return Comparison(
+        relative <= tolerance, absolute, relative, tuple(inputs.shape), len({event.path for event in both.seen}),
+        bad, first, all_settings(source, target, pairs),
+    )  # fmt: skip
+
+
+class _Both:
+    """The runs of both networks. `seen` are the target's events that have a counterpart, in order."""
+
+    def __init__(
+        self, source: nn.Module, source_run: Recording, target: nn.Module, target_run: Recording, pairs: Pairs
+    ) -> None:
+        self.source, self.source_run, self.target, self.target_run = source, source_run, target, target_run
+        self.pairs = pairs
+        self.seen = [event for event in target_run.events if self._comparable(event)]
+
+    def _comparable(self, event: Event) -> bool:
+        """A norm with an activation inside gives other values than a bare one; only its input can be compared."""
+        modules = get_module(self.target, event.path), get_module(self.source, self.pairs[event.path])
+        whole = event.way == "in" or all(_is_bare(module) for module in modules)
+        return whole and self.source_run.event(self.pairs[event.path], event.way) is not None
+
+    def other(self, event: Event) -> Event:
+        found = self.source_run.event(self.pairs[event.path], event.way)
+        assert found is not None
+        return found
+
+    def first_error(self) -> tuple[int, float]:
+        """The first of `seen` that differs, and by how much; their number where none does."""
+        for place, event in enumerate(self.seen):
+            error = _difference(self.other(event).value, event.value, ordered=False)[1]
+            if error > LOCAL_TOLERANCE:
+                return place, error
+        return len(self.seen), 0.0
+
+    def output_error(self) -> tuple[float, float]:
+        one, other = self.source_run.output, self.target_run.output
+        return _difference(one, other, ordered=True) if one.shape == other.shape else (float("inf"), float("inf"))
+
+    def divergence(self, bad: int, error: float) -> Divergence:
+        event, before = self.seen[bad], self.seen[bad - 1] if bad else None
+        mine = self.other(event)
+        starts = (self.other(before).step, before.step) if before else (0, 0)
+        ran = self.source_run.between(starts[0], mine.step), self.target_run.between(starts[1], event.step)
+        if before and before.way == "in":  # the culprit is this module, or what follows it
+            modules = get_module(self.source, self.pairs[before.path]), get_module(self.target, before.path)
+            if cause := inside(*modules, *ran):
+                return Divergence(before.path, self.pairs[before.path], "inside", None, error, cause)
+        cause = operations(*ran) or "both run the same operations there; the modules around may be wired differently"
+        behind = before.path if before else None
+        return Divergence(event.path, self.pairs[event.path], "before", behind, error, cause)
+
+
+def _is_bare(module: nn.Module) -> bool:
+    return all(isinstance(child, nn.Identity) for child in module.children())
+
+
+def _difference(one: Tensor, other: Tensor, *, ordered: bool) -> tuple[float, float]:
+    """Largest absolute difference, and that over the largest value of `one`; infinite for what cannot be compared.
+
+    Unless `ordered`, values that stand in another order (channels last, windows) are compared sorted.
+    """
+    if torch.equal(one, other):
+        return 0.0, 0.0
+    one, other = one.double().flatten(), other.double().flatten()
+    if one.numel() != other.numel() or not bool((one - other).isfinite().all()):
+        return float("inf"), float("inf")
+    scale = max(one.abs().max().item(), 1e-12)
+    error = (one - other).abs().max().item()
+    if not ordered and error > LOCAL_TOLERANCE * scale:
+        error = min(error, (one.sort().values - other.sort().values).abs().max().item())
+    return error, error / scale

@@ -1,0 +1,162 @@
+"""Proves that rules make two networks compute the same: random weights in one, moved to the other, both run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.conversion.compare_models import all_settings, compare_recorded, module_pairs
+from zoo.errors import InputError, WorkError
+from zoo.formats.tensors import entry, to_array
+from zoo.model.assembly import Assembly
+from zoo.model.load_into import fill, state_of, target_of
+from zoo.model.paths import get_module
+from zoo.model.prediction import prediction
+from zoo.model.shapes import Arrivals, attempt
+from zoo.model.trace import Recording, record
+from zoo.remap.auto import Proof
+from zoo.remap.plan import make_plan
+from zoo.remap.rules import parse_rules
+
+
+def execution_order(model: nn.Module) -> dict[str, int]:
+    """Position of the first operation that is given each tensor of the state dict; unused tensors are not in it.
+
+    Works on `meta`. Empty where no input that is likely to fit goes through the network.
+    """
+    try:
+        done = Arrivals(model).furthest
+    except InputError:
+        return {}
+    if done.error is not None:
+        return {}
+    positions = done.trace.first_uses()
+    return {name: positions[id(value)] for name, value in state_of(model).items() if id(value) in positions}
+
+
+SPREAD = 0.2  # standard deviation of what is added to scales and put into biases
+GAIN = 1.2  # keeps signals from fading through activations
+
+
+def randomise(model: nn.Module, seed: int = 0) -> None:
+    """Fill every parameter, and the running statistics of every norm, with random values; other buffers stay."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                parameter.copy_(_parameter(name, parameter, generator))
+            for name, buffer in module.named_buffers(recurse=False):
+                if name == "running_mean":
+                    buffer.copy_(SPREAD * torch.randn(buffer.shape, generator=generator))
+                elif name == "running_var":
+                    buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+
+
+def _parameter(name: str, value: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(value.shape, generator=generator)
+    if value.ndim in (2, 4) and math.prod(value.shape[1:]) > 1:
+        return noise * (GAIN / math.sqrt(math.prod(value.shape[1:])))
+    if name.endswith("bias"):
+        return SPREAD * noise
+    return 1 + SPREAD * noise if name == "weight" else 0.5 + SPREAD * noise
+
+
+ODD = 129  # 2**7 + 1: halved with padding it stays odd, so that TensorFlow's and PyTorch's padding are the same
+SEEN = 10  # times the error that a change of a tensor must make in the outputs to count as seen
+
+
+class Prover:
+    """Runs rules: `prover(rules)` is a `Proof`. Both networks lose their weights.
+
+    `names` maps the names that the rules start from to those of the source network.
+    Raises WorkError where no input goes through both networks.
+    """
+
+    def __init__(self, source: Assembly, target: Assembly, names: Mapping[str, str]) -> None:
+        self.source, self.target, self.names = source.model, target.model, names
+        randomise(self.source)
+        state = state_of(self.source)
+        self._state = {name: state[place] for name, place in names.items()}
+        self._entries = {name: entry(name, value) for name, value in self._state.items()}
+        images = [common_input(source, target, odd=odd) for odd in (True, False)]
+        self._images = images if images[0].shape != images[1].shape else images[:1]
+        self._paths = {place.rpartition(".")[0] for place in names.values()}
+        self._runs: list[Recording] = []
+
+    def __call__(self, rules: Sequence[Mapping[str, Any]]) -> Proof:
+        """Move the source's weights by `rules` and compare, on the second image where the first shows a difference:
+        it may be one of padding, which some networks lay down for the size they were made for.
+        """
+        proofs: list[Proof] = []
+        for place, images in enumerate(self._images):
+            if place == len(self._runs):
+                self._runs.append(record(self.source, images, self._paths))
+            proofs.append(self._prove(rules, images, self._runs[place]))
+            if proofs[-1].equal:
+                return proofs[-1]
+        return max(proofs, key=lambda proof: proof.agreeing)
+
+    def _prove(self, rules: Sequence[Mapping[str, Any]], images: Tensor, run: Recording) -> Proof:
+        plan = make_plan(self._entries, parse_rules(list(rules)), target_of(self.target))
+        randomise(self.target, seed=1)  # what no rule fills must not agree by chance
+        fill(self.target, plan, lambda name: to_array(self._state[name]), staged=False)
+        pairs = module_pairs(plan.moves, self.names)
+        with equal_eps(self.source, self.target, pairs):
+            found = compare_recorded(self.source, run, self.target, pairs, images)
+            unseen = _unseen(self.target, images, found.relative) if found.equal else ()
+        text = f"run with every parameter random and eps made equal: {found.message}"
+        if differing := all_settings(self.source, self.target, pairs):
+            text += f"; the networks differ in settings, which --verify weighs: {'; '.join(differing)}"
+        if unseen:
+            text += f"; {len(unseen)} parameters do not show in the outputs: {', '.join(unseen[:5])}"
+        return Proof(found.equal, found.relative, found.agreeing, text, unseen)
+
+
+def common_input(source: Assembly, target: Assembly, *, odd: bool) -> Tensor:
+    """A seeded image that goes through both networks: of `ODD` pixels where that is asked for, or of their own size.
+
+    Raises WorkError where none does.
+    """
+    told = [assembly.preprocessing for assembly in (target, source)]
+    sizes = [(ODD, ODD)] * odd + [one.size for one in told]
+    for height, width in dict.fromkeys(sizes):
+        size = (1, told[0].channels, height, width)
+        if all(attempt(assembly.model, size).error is None for assembly in (source, target)):
+            return torch.randn(size, generator=torch.Generator().manual_seed(0))
+    raise WorkError(f"no image goes through both {source.architecture} and {target.architecture}")
+
+
+@contextmanager
+def equal_eps(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) -> Iterator[None]:
+    """The target's norms use the source's eps while the body runs."""
+    modules = [(get_module(target, path), get_module(source, other)) for path, other in pairs.items()]
+    norms = [
+        (module, other.eps, module.eps) for module, other in modules if hasattr(module, "eps") and hasattr(other, "eps")
+    ]
+    try:
+        for module, eps, _ in norms:
+            module.eps = eps
+        yield
+    finally:
+        for module, _, eps in norms:
+            module.eps = eps
+
+
+def _unseen(model: nn.Module, inputs: Tensor, error: float) -> tuple[str, ...]:
+    """Parameters of which a change as large as themselves would not show in the outputs above `error`."""
+    parameters = dict(model.named_parameters())
+    with torch.enable_grad():
+        output = prediction(model.eval()(inputs))
+        direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)) / output.numel() ** 0.5
+        found = torch.autograd.grad((output * direction).sum(), list(parameters.values()), allow_unused=True)
+    least = SEEN * max(error, 1e-9) * output.detach().abs().max()
+    effects = [
+        0.0 if g is None else g.norm() * p.detach().std(correction=0)
+        for g, p in zip(found, parameters.values(), strict=True)
+    ]
+    return tuple(name for name, effect in zip(parameters, effects, strict=True) if not effect > least)

@@ -1,0 +1,205 @@
+"""Opens what `data:` names: the data set, its split, and the batches of either part."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from zoo import registry
+from zoo.contracts import Context, Data, Preprocessing
+from zoo.data import split, transforms
+from zoo.data.batches import ImageBatches, Order
+from zoo.data.samples import Fetcher, Samples
+from zoo.errors import InputError, WorkError, ZooError, any_of
+from zoo.recipe.options import DataOptions
+
+Part = Literal["train", "validation"]
+TASKS = ("classification", "multilabel", "regression")
+INPUTS = ("image", "features")
+MOST_WORKERS = 8
+CACHE_SHARE = 0.25  # of the memory that is free when the data is opened
+
+
+@dataclass
+class OpenData:
+    """A data set ready to be batched. `preprocessing` is None for features; `outputs` is the width a network needs."""
+
+    options: DataOptions
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    task: str
+    outputs: int
+    parts: dict[Part, Samples]
+    seed: int
+    _fetchers: dict[Part, Fetcher] = field(default_factory=dict)
+
+    @property
+    def context(self) -> Context:
+        """What `auto` in a surgery is filled in from."""
+        return Context(self.outputs, self.classes, self.preprocessing, self.task)
+
+    def with_classes(self, classes: tuple[str, ...]) -> OpenData:
+        """The same data, its classes counted as in `classes`, which has to hold them all."""
+        places = [classes.index(name) for name in self.classes]
+        parts = {part: samples.renumbered(places, len(classes)) for part, samples in self.parts.items()}
+        return replace(self, classes=classes, outputs=len(classes), parts=parts, _fetchers={})
+
+    def summary(self) -> dict[str, Any]:
+        """What a report says about the data."""
+        sizes = {str(part): len(samples) for part, samples in self.parts.items()}
+        return {"source": self.options.source, "task": self.task, "outputs": self.outputs, **sizes}
+
+    def batches(
+        self,
+        part: Part,
+        *,
+        device: torch.device | str = "cpu",
+        batch_size: int | None = None,
+        shuffle: bool | None = None,
+        augment: bool | None = None,
+        stage: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        once: bool = False,
+    ) -> ImageBatches:
+        """Batches of a part, one process's share. Training is shuffled and augmented by default, validation never.
+
+        `batch_size` counts the samples of all `world` processes together; `stage` sets one train step's order apart
+        from another's. With `once` decoded samples are not kept for a next epoch.
+        """
+        training = part == "train"
+        size = batch_size or self.options.batch_size
+        shuffled = training if shuffle is None else shuffle
+        seed = transforms.derived_seed(self.seed, stage)
+        order = Order(len(self.parts[part]), size, seed=seed, shuffle=shuffled, rank=rank, world=world)
+        augmentation = self.options.augmentation if (training if augment is None else augment) else "none"
+        workers = self._workers(part, augmentation)
+        return ImageBatches(
+            self._fetcher(part),
+            order,
+            augmentation=augmentation,
+            device=torch.device(device),
+            workers=workers,
+            once=once,
+        )
+
+    def _fetcher(self, part: Part) -> Fetcher:
+        if part not in self._fetchers:
+            self._fetchers[part] = Fetcher(self.parts[part], self._remembers(part))
+        return self._fetchers[part]
+
+    def _remembers(self, part: Part) -> bool:
+        """Whether this part's decoded samples are kept: they come again unchanged, and fit."""
+        random = part == "train" and self.options.augmentation in transforms.RANDOM_PER_IMAGE
+        if self.options.cache == "off" or random:
+            return False
+        size = self.preprocessing.channels * self.preprocessing.size[0] * self.preprocessing.size[1]
+        needed = size * sum(len(samples) for samples in self.parts.values())
+        return self.options.cache == "memory" or needed <= CACHE_SHARE * _free_memory() / _local_processes()
+
+    def _workers(self, part: Part, augmentation: str) -> int:
+        """Threads, or processes for random transforms: as many as there are cores, none for tensors in memory."""
+        if self.options.workers != "auto":
+            return self.options.workers
+        value, _ = self.parts[part].raw(0)
+        in_memory = not isinstance(value, str | os.PathLike) and augmentation not in transforms.RANDOM_PER_IMAGE
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return 0 if in_memory else min(max(cores // _local_processes(), 1), MOST_WORKERS)
+
+
+def open_data(options: DataOptions, preprocessing: Preprocessing | None = None, *, seed: int = 0) -> OpenData:
+    """The data set that `options` names, split and limited by `seed`.
+
+    `preprocessing` is the weights'; the options' own size, mean, std and interpolation go over it. A data set without
+    a validation part gives up a seeded part of its training samples, stratified by class; `limit` leaves a stratified
+    choice of at most so many samples in each part. Raises InputError for an unknown or wrongly used data set,
+    WorkError for one that fails.
+    """
+    data = _call(options)
+    resolved = transforms.resolve(preprocessing or Preprocessing(), options)
+    train, validation = _split(data, options, seed)
+    classes, outputs = _describe(data, train)
+    features = data.inputs == "features"
+    if features and options.augmentation != "none":
+        raise InputError(f"{options.source} holds features, not images", suggestion="remove data.augmentation")
+    chosen: dict[Part, Chosen] = {"train": train, "validation": validation}
+    image = None if features else resolved
+    parts = {part: Samples(*chosen[part], image, data.task, outputs) for part in chosen}
+    return OpenData(options, resolved, classes, data.task, outputs, parts, seed)
+
+
+def _call(options: DataOptions) -> Data:
+    component = registry.load(options.source, "datasets")
+    try:
+        data = component(**options.arguments)
+    except ZooError:
+        raise
+    except TypeError as error:
+        raise InputError(f"data set {options.source}: {error}", suggestion=f"see: zoo show {options.source}") from error
+    except Exception as error:
+        raise WorkError(f"data set {options.source} cannot be opened: {type(error).__name__}: {error}") from error
+    if not isinstance(data, Data):
+        raise InputError(f"data set {options.source} gave a {type(data).__name__}, not zoo.api.Data")
+    for word, value, known in (("task", data.task, TASKS), ("inputs", data.inputs, INPUTS)):
+        if value not in known:
+            message = f"data set {options.source} has the unknown {word} {value!r}"
+            raise InputError(message, suggestion=f"its code may give {any_of(known)}")
+    return data
+
+
+Chosen = tuple[Any, split.Indices]
+
+
+def _split(data: Data, options: DataOptions, seed: int) -> tuple[Chosen, Chosen]:
+    """(data set, positions) of the training and of the validation part."""
+    order = _spread(data, data.train, seed)
+    if data.validation is not None:
+        held_out = _spread(data, data.validation, seed)
+        return (data.train, _limited(order, options)), (data.validation, _limited(held_out, options))
+    if len(order) < 2:
+        raise InputError(f"{options.source} holds {len(order)} samples: too few to hold some out for validation")
+    if options.limit:  # the held-out part keeps its share of the limit
+        order = order[: round(options.limit / (1 - options.validation_fraction))]
+    train, validation = split.hold_out(order, options.validation_fraction)
+    return (data.train, train), (data.train, validation)
+
+
+def _spread(data: Data, dataset: Any, seed: int) -> split.Indices:
+    strata = split.targets_of(dataset) if data.task == "classification" else None
+    order = split.spread(strata, len(dataset), seed)
+    if not len(order):
+        raise InputError("the data set holds no samples")
+    return order
+
+
+def _limited(order: split.Indices, options: DataOptions) -> split.Indices:
+    return np.sort(order[: options.limit] if options.limit else order)
+
+
+def _describe(data: Data, train: Chosen) -> tuple[tuple[str, ...], int]:
+    """Class names and the number of outputs a network needs."""
+    classes = tuple(str(name) for name in data.classes)
+    if data.task == "classification":
+        if not classes:
+            classes = tuple(str(index) for index in range(int(max(split.targets_of(data.train))) + 1))
+        return classes, len(classes)
+    dataset, indices = train
+    outputs = int(np.asarray(dataset[int(indices[0])][1]).size)  # np.size(tensor) is a method
+    if classes and len(classes) != outputs:
+        raise InputError(f"targets have {outputs} values, but there are {len(classes)} class names")
+    return classes, outputs
+
+
+def _free_memory() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 8 * 2**30
+
+
+def _local_processes() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,0 +1,1 @@
+"""`zoo finetune`: a recipe carried out, from built model to checkpoint and report."""

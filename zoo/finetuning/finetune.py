@@ -1,0 +1,260 @@
+"""`finetune`: a recipe from built model to checkpoint, one step after the other, resumable and reported."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from accelerate import PartialState
+from filelock import FileLock, Timeout
+
+from zoo.checkpoint.save import save_checkpoint, verify_reload
+from zoo.contracts import Context
+from zoo.data.open_data import open_data
+from zoo.errors import InputError, Problem, WorkError, ZooError, listed
+from zoo.finetuning.run import ACTIONS, CHANGING, STRUCTURAL, Run, coverage
+from zoo.formats.files import atomic_file, write_all
+from zoo.model.build import build
+from zoo.model.pretrained import load_weights
+from zoo.preflight import check
+from zoo.preflight.weights import replaced_heads
+from zoo.recipe import Recipe, load_recipe
+from zoo.recipe.options import Precision, Train
+from zoo.recipe.validate import shown
+from zoo.training.callbacks import Display, Listener
+from zoo.training.devices import (
+    choose_device,
+    choose_precision,
+    freed_memory_kept,
+    make_accelerator,
+    process_kept,
+    seed_everything,
+)
+from zoo.training.folder import RECIPE, REPORT, STATE, RunFolder
+from zoo.training.state import Saved, StateFolder, write_json
+from zoo.training.trainer import NotFiniteError
+
+LOCK = ".zoo.lock"  # in a run's folder: empty, held while a run is at work there, and left behind
+
+
+@process_kept()
+def finetune(
+    recipe: Recipe | str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    output: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    precision: Precision | None = None,
+    progress: Listener | None = None,
+) -> dict[str, Any]:
+    """Carry out a recipe and leave a checkpoint that rebuilds the model by itself.
+
+    Args:
+        recipe: a checked recipe, or the path of one; `overrides` (`KEY=VALUE`) go with a path.
+        output: the run's folder, `checkpoints/NAME` by default. It gets `model.safetensors`, `report.json`,
+            `recipe.yaml` (as it was carried out) and, until the run is done, `state/`. A file there that is not this
+            run's is an error, one of an earlier run included.
+        resume: go on from `state/` where there is one; the result is bit for bit that of a run never interrupted. The
+            recipe may have changed where that alters nothing that is done (see `zoo.training.resume`).
+        overwrite: replace what an earlier run left in the folder; what zoo did not write there stays.
+        device, precision: go before what the recipe says.
+        progress: what shows it; a display on standard error by default.
+
+    Returns:
+        `{"checkpoint", "metrics", "seconds", "stages", …}`, the content of `report.json`.
+
+    Raises:
+        InputError: mistakes in the recipe (all of them), in the data, a folder that holds something else, or a recipe
+            that changed too much to resume.
+        WorkError: training or writing failed. The last whole epoch is the checkpoint then, where there is one; so it is
+            after a KeyboardInterrupt, which passes through.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(os.fspath(recipe), overrides)
+    began, listener = time.monotonic(), progress or Display()
+    where, wanted = choose_device(device or recipe.device), precision or recipe.precision
+    choose_precision(wanted, where)
+    verdict = check(recipe)
+    verdict.require()
+    folder = Path(output) if output is not None else Path("checkpoints") / recipe.name
+    where = make_accelerator(where).device  # joins the process group where there is one
+    main = PartialState().is_main_process
+    listener = listener if main else Listener()
+    for warning in verdict.warnings:
+        listener.note(f"warning: {warning}")
+    with _claimed(folder) if main else contextlib.nullcontext():
+        place = RunFolder(folder, recipe) if main else None
+        if place is not None:
+            place.check(resume=resume, overwrite=overwrite)
+        state = StateFolder(folder / STATE, recipe.resolved)
+        saved = _resumed(state, place, listener) if resume else None
+        if resume and saved is None:
+            if (report := _finished(state, folder)) is not None:
+                listener.note(f"{folder} is finished: there is nothing to resume")
+                return report
+            if place is not None:
+                place.check_new_beginning()
+            listener.note(f"there is no state in {folder} to resume from: starting at the beginning")
+        seed_everything(recipe.seed)
+        assembly = build(recipe.model.architecture, recipe.model.arguments)
+        run = Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
+        _check_failed(run)
+        _open(run)
+        if place is not None:
+            place.take(keep=saved is not None)
+        with freed_memory_kept(where):
+            return _carry_out(run, main)
+
+
+def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) -> Saved | None:
+    """The state to go on from, and a word on every change of the recipe that is taken."""
+    if place is not None and state.changes():
+        place.check_owner()
+    saved = state.load()
+    for change in saved.taken if saved is not None else ():
+        listener.note(f"resumed with a change: {change}")
+    return saved
+
+
+def _check_failed(run: Run) -> None:
+    """Raises InputError where a resumed run would only fail again."""
+    failed = run.saved.failed if run.saved is not None else None
+    if run.saved is None or failed is None or failed["conditions"] != run.conditions:
+        return
+    options = cast(Train, run.recipe.steps[run.saved.step].options)
+    raise InputError(
+        f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
+        suggestion=f"change what led there: --resume --set steps[{run.saved.step}].train.lr={options.lr / 10:g}",
+    )
+
+
+def _open(run: Run) -> None:
+    """Fills the model with its weights, or remembers what an interrupted run knew, and opens the data."""
+    recipe, assembly = run.recipe, run.assembly
+    for note in assembly.notes:
+        run.listener.note(note)
+    if run.saved is not None:
+        run.remember(run.saved.run)
+    elif recipe.model.weights is not None:
+        report = load_weights(
+            assembly,
+            recipe.model.weights,
+            recipe.model.remap,
+            min_coverage=recipe.model.min_coverage,
+            ignore=replaced_heads(recipe, assembly.model),
+        )
+        run.loaded = coverage(recipe.model.weights, report)
+    if recipe.data is not None:
+        with PartialState().local_main_process_first():  # one process a machine downloads, the others find it there
+            run.data = open_data(recipe.data, assembly.preprocessing, seed=recipe.seed)
+        if run.saved is not None:
+            _check_data(run, run.saved.run.get("data"))
+        assembly.preprocessing = run.data.preprocessing
+        assembly.data = {"options": recipe.data.model_dump(mode="json", exclude_defaults=True), "seed": recipe.seed}
+        run.context = run.data.context
+    else:
+        run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)
+
+
+def _check_data(run: Run, before: Mapping[str, Any] | None) -> None:
+    """Raises InputError where a resumed run finds other data: its classes or samples would change places."""
+    now = run.data_found() or {}
+    changed = [
+        f"{key} was {_listed(value)} when this run began and is {_listed(now.get(key))}"
+        for key, value in (before or {}).items()
+        if now.get(key) != value
+    ]
+    if changed:
+        advice = "a run is resumed on the data it began with: bring it back, or start anew with another --output"
+        raise InputError([*(Problem(f"data: {text}") for text in changed), Problem(advice)])
+
+
+def _listed(value: Any) -> str:
+    return listed(value, 20) if isinstance(value, list) else shown(value)
+
+
+def _carry_out(run: Run, main: bool) -> dict[str, Any]:
+    """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
+    for step in run.recipe.steps:
+        if run.saved is not None and step.index < run.saved.step and step.kind not in STRUCTURAL:
+            continue
+        try:
+            ACTIONS[step.kind](run, step)
+        except (KeyboardInterrupt, Exception) as error:
+            if main and run.trained and step.kind not in CHANGING:
+                _keep(run, error)
+            raise
+    result = _conclude(run) if main else run.report()
+    PartialState().wait_for_everyone()
+    return result
+
+
+def _keep(run: Run, error: BaseException) -> None:
+    """Makes a checkpoint of what is good of a run that ended early, and says so; `error` is what ended it."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    try:
+        _conclude(run, interrupted=interrupted, failed=None if interrupted else str(error))
+    except (ZooError, OSError) as another:
+        run.listener.note(f"the last whole epoch could not be written as a checkpoint: {another}")
+        return
+    ended = "interrupted" if interrupted else "failed"
+    how = "with other values --resume" if isinstance(error, NotFiniteError) else "--resume"
+    run.listener.note(f"{ended}: {run.checkpoint} is {run.kept}; {how} goes on from it")
+
+
+def _conclude(run: Run, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
+    """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model."""
+    save_checkpoint(run.assembly, run.checkpoint, metrics=run.metrics)
+    copy = run.folder / RECIPE
+    if os.path.realpath(run.recipe.path) != os.path.realpath(copy):  # a resumed run may be that of its own copy
+        with atomic_file(copy) as file:
+            write_all(file, yaml.safe_dump(run.recipe.resolved, sort_keys=False, allow_unicode=True).encode(), 0)
+    report = run.report() | {"interrupted": interrupted, "failed": failed}
+    write_json(run.folder / REPORT, report)
+    if not interrupted and failed is None:
+        run.state.finish()
+        verify_reload(run.assembly, run.checkpoint, run.example())
+    return report
+
+
+def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:
+    """The report of a run that has ended, or None."""
+    if not state.finished():
+        return None
+    try:
+        report: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkError(f"{folder} is finished, but its report.json cannot be read: {error}") from error
+    return report
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Makes the run's folder and keeps a second run out of it while this one lasts (or until it is killed).
+
+    The lock's file stays: taking it away would let two runs hold locks on two files of one name.
+    """
+    elsewhere = "name another folder with --output"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it is read-only")
+        lock = FileLock(folder / LOCK, blocking=False)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"another run is at work in {folder}", suggestion=f"wait for it, or {elsewhere}") from error
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror}", suggestion=elsewhere) from error
+    try:
+        yield
+    finally:
+        lock.release()

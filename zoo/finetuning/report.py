@@ -1,0 +1,108 @@
+"""The report of a run: read back from its report.json, and put into a few lines for a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import InputError, listed
+
+Report = dict[str, Any]
+
+
+def read_report(run: str | os.PathLike[str]) -> Report:
+    """The report of the run in a folder (or the `report.json` itself). Raises InputError where there is none."""
+    path = Path(run)
+    if path.is_dir():
+        path = path / "report.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist", suggestion="name the folder of a finished run") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a report: {error}") from error
+    if not isinstance(report, dict) or "stages" not in report:
+        raise InputError(f"{path} is not the report of a run")
+    return report
+
+
+COLUMNS = ("step", "action", "epochs", "loss", "metrics", "trainable", "frozen", "images/s", "seconds")
+
+
+def summary(report: Report) -> str:
+    """What the run did step by step, what it proved, what it reached, and where the checkpoint is."""
+    rows = [_ROWS.get(stage["action"], _other)(stage) for stage in report["stages"]]
+    lines = [*_table(rows), *_loaded(report), *_proof(report)]
+    reached = ", ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items())
+    lines.append(f"{reached or 'nothing was measured'} after {report['seconds']:.1f} s on {report['device']}")
+    if report.get("interrupted"):
+        lines.append("interrupted: this is the last whole epoch")
+    if report.get("failed"):
+        lines.append(f"failed ({report['failed'].splitlines()[0]}): this is the last whole epoch")
+    lines += [f"checkpoint: {report['checkpoint']}", f"next: zoo predict {report['checkpoint']} IMAGE…"]
+    return "\n".join(lines)
+
+
+def _train(stage: dict[str, Any]) -> dict[str, str]:
+    epochs = stage["epochs"]
+    kept = f" (kept {stage['kept_epoch']})" if stage["kept_epoch"] != len(epochs) else ""
+    rates = sorted(epoch["images_per_second"] for epoch in epochs)
+    return {
+        "epochs": f"{len(epochs)}{kept}",
+        "loss": f"{epochs[-1]['loss']:.4f}" if epochs else "",
+        "trainable": f"{stage['trainable']:,}",
+        "frozen": f"{stage['frozen']:,}",
+        "images/s": f"{rates[len(rates) // 2]:.0f}" if rates else "",
+        **_measured(stage),
+    }
+
+
+def _other(stage: dict[str, Any]) -> dict[str, str]:
+    return _measured(stage)
+
+
+def _load(stage: dict[str, Any]) -> dict[str, str]:
+    return {"metrics": f"{stage['coverage']:.1%} of the parameters"} | _measured({**stage, "metrics": None})
+
+
+def _measured(stage: dict[str, Any]) -> dict[str, str]:
+    cells = {"step": str(stage["step"]), "action": stage["action"]}
+    if stage.get("metrics"):
+        cells["metrics"] = " ".join(f"{name} {value:.4f}" for name, value in stage["metrics"].items() if name != "loss")
+    if "seconds" in stage:
+        cells["seconds"] = f"{stage['seconds']:.1f}"
+    return cells
+
+
+_ROWS: dict[str, Callable[[dict[str, Any]], dict[str, str]]] = {"train": _train, "load": _load}
+
+
+def _table(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Columns that have something in them, numbers to the right."""
+    used = [name for name in COLUMNS if any(row.get(name) for row in rows)]
+    width = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in used}
+    left = ("action", "metrics")
+
+    def line(cells: dict[str, str]) -> str:
+        aligned = (f"{cells.get(name, ''):{'<' if name in left else '>'}{width[name]}}" for name in used)
+        return "  ".join(aligned).rstrip()
+
+    return [line({name: name for name in used}), *map(line, rows)] if rows else []
+
+
+def _loaded(report: Report) -> list[str]:
+    loads = [report.get("weights"), *(stage for stage in report["stages"] if stage["action"] == "load")]
+    lines = []
+    for load in filter(None, loads):
+        left = f"; not loaded: {listed(load['missing'], 4)}" if load["missing"] else ""
+        lines.append(f"weights: {load['weights']}, {load['coverage']:.1%} of the parameters{left}")
+    return lines
+
+
+def _proof(report: Report) -> list[str]:
+    proofs = [stage["freeze_proof"] for stage in report["stages"] if stage.get("freeze_proof")]
+    tensors = sum(proof["tensors"] for proof in proofs)
+    return [f"frozen: {tensors:,} tensors compared by sha256 before and after training; none moved"] if tensors else []

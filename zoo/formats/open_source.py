@@ -1,0 +1,142 @@
+"""Finds out what a location is, by the bytes a file starts with rather than by its name, and opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from zoo.errors import InputError, WorkError, did_you_mean
+from zoo.formats.safetensors_file import open_safetensors
+from zoo.formats.sharded import WEIGHT_FILES, open_sharded
+from zoo.formats.source import Source
+
+WRAPPERS = ("module.", "_orig_mod.", "_forward_module.", "model.")
+"""What DistributedDataParallel, torch.compile, Lightning Fabric and Lightning modules put before every name."""
+
+_FOREIGN = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it points to; fetch that with `git lfs pull`"),
+    (b"<!DOCTYPE", "a web page; the download went wrong"),
+    (b"<!doctype", "a web page; the download went wrong"),
+    (b"<html", "a web page; the download went wrong"),
+    (b"\x89HDF", "an HDF5 file (Keras); zoo does not read those"),
+    (b"GGUF", "a GGUF file (llama.cpp); zoo does not read those"),
+    (b"\x1f\x8b", "compressed with gzip; unpack it first"),
+    (b"BZh", "compressed with bzip2; unpack it first"),
+    (b"\xfd7zXZ", "compressed with xz; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstandard; unpack it first"),
+)
+_OLD_TAR = (
+    "a tar archive. If torch before 0.1.11 wrote it, only running its pickle can read it: where you trust it, "
+    "torch.save(torch.load(FILE, weights_only=False), 'new.pth')"
+)
+
+
+def open_source(
+    location: str | Path, *, trust_pickle: bool = False, key: str | None = None, sha256: str | None = None
+) -> Source:
+    """The checkpoint at `location`: a file, a folder, `hf://org/repo[/file][@revision]` or an https address.
+
+    Args:
+        trust_pickle: run the code that a whole-model pickle holds; the only way to read one.
+        key: which state dict of several to take, as a dotted path (`state_dict`, `teacher`; `.` takes everything).
+        sha256: the digest the file must have, or at least its first 8 characters.
+
+    Raises InputError where it is missing, damaged, of an unknown kind, or would need code to be run; WorkError where
+    it cannot be fetched, or is not the file that `sha256` promises.
+    """
+    try:
+        source = _open_file(locate(location, sha256), str(location), trust_pickle, key)
+    except OSError as error:
+        raise InputError(f"cannot read {location}: {error.strerror or error}") from error
+    source.wrappers = find_wrappers(source.entries)
+    if sha256 and not (actual := source.sha256()).startswith(sha256.lower()):
+        source.close()
+        raise WorkError(f"{location} has the sha256 {actual}, but {sha256} was expected")
+    return source
+
+
+def locate(location: str | Path, sha256: str | None = None) -> Path:
+    """The file on this machine that `location` means, fetched where it must be."""
+    text = str(location)
+    if text.startswith("hf://"):
+        from zoo.formats.remote import fetch_from_hub
+
+        return fetch_from_hub(text)
+    if text.startswith(("https://", "http://", "file://")):
+        from zoo.formats.remote import download
+
+        return download(text, sha256)
+    path = Path(location)
+    if path.is_dir():
+        return _in_folder(path)
+    if not path.exists():
+        near = did_you_mean(path.name, (file.name for file in path.parent.iterdir())) if path.parent.is_dir() else None
+        raise InputError(f"there is no file {location}", suggestion=near)
+    if not path.is_file():
+        raise InputError(f"{location} is neither a file nor a folder")
+    return path
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    files = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt"))
+    if len(files) == 1:
+        return files[0]
+    listed = f"; name one of {', '.join(file.name for file in files[:10])}" if files else ""
+    raise InputError(f"the folder {folder} holds no {' or '.join(WEIGHT_FILES)}{listed}")
+
+
+def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -> Source:
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if not start:
+        raise InputError(f"{location} is empty")
+    for magic, what in _FOREIGN:
+        if start.startswith(magic):
+            raise InputError(f"{location} is {what}")
+    if start[257:262] == b"ustar":
+        raise InputError(f"{location} is {_OLD_TAR}")
+    if path.name.endswith(".index.json"):
+        return open_sharded(path, location, lambda shard, name: _open_file(shard, name, trust_pickle, key))
+    if start[8:9] != b"{" and start.startswith((b"PK\x03\x04", b"\x93NUMPY", b"\x80")):
+        return _open_foreign(path, location, start, trust_pickle, key)
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return open_safetensors(path, location)
+    raise InputError(
+        f"{location} is of no kind that zoo reads",
+        suggestion="it reads .safetensors, what torch.save writes (.pth, .pt, .bin, .ckpt), .npz, .npy, *.index.json",
+    )
+
+
+def _open_foreign(path: Path, location: str, start: bytes, trust_pickle: bool, key: str | None) -> Source:
+    """NumPy's and torch's files; their readers are imported when there is such a file."""
+    from zoo.formats.numpy_file import is_npz, open_npy, open_npz
+    from zoo.formats.torch_file import UnsafePickleError, open_torch
+
+    if start.startswith(b"\x93NUMPY"):
+        return open_npy(path, location)
+    if start.startswith(b"PK\x03\x04") and is_npz(path):
+        return open_npz(path, location)
+    try:
+        return open_torch(path, location, key)
+    except UnsafePickleError:
+        if not trust_pickle:
+            raise
+    from zoo.formats.torch_file import open_trusted
+
+    return open_trusted(path, location, key)
+
+
+def find_wrappers(names: Iterable[str]) -> tuple[str, ...]:
+    """The prefixes of `WRAPPERS` that all names carry, outermost first."""
+    rest = list(names)
+    found: list[str] = []
+    while rest:
+        shared = next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in rest)), None)
+        if shared is None:
+            break
+        found.append(shared)
+        rest = [name.removeprefix(shared) for name in rest]
+    return tuple(found)

@@ -1,0 +1,159 @@
+"""Weights that lie elsewhere: `hf://org/repo[/file][@revision]` through huggingface_hub, or an https address."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from zoo.errors import InputError, WorkError
+from zoo.file_name import as_name, name_mistake
+from zoo.formats.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
+from zoo.formats.source import CHUNK
+
+TIMEOUT = 30.0
+_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
+
+
+def cache_folder() -> Path:
+    """Where torch.hub keeps checkpoints, so that what torchvision downloaded is found, and the other way round."""
+    home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
+    return Path(home).expanduser() / "hub" / "checkpoints"
+
+
+def download(address: str, sha256: str | None = None) -> Path:
+    """The local path of the file at `address`; it is fetched only once.
+
+    Args:
+        sha256: the digest or its first characters; without it the one in the file's name counts (`x-0676ba61.pth`).
+
+    Raises InputError for addresses that are not allowed or not found, WorkError where the transfer fails or the
+    digest is wrong. Nothing is left behind then.
+    """
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise InputError(f"{address} is not encrypted: anyone on the way could change it", suggestion="use https://")
+    name = Path(urllib.parse.unquote(parts.path)).name
+    if not name or name in (".", ".."):
+        raise InputError(f"{address} names no file")
+    if parts.scheme == "file":
+        return Path(urllib.request.url2pathname(parts.path))
+    found = _DIGEST.search(name)
+    expected = sha256 or (found[1] if found else "")
+    # The same name at two addresses must not be taken for the same file unless a digest proves it.
+    folder = cache_folder() if expected else cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
+    path = folder / as_name(name, "weights")  # what an address calls a file may not be one everywhere
+    if path.is_file() and _digest(path).startswith(expected):
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _fetch(address, path, expected)
+    except urllib.error.HTTPError as error:
+        kind = InputError if error.code in (400, 401, 403, 404, 410) else WorkError
+        raise kind(f"{address} cannot be downloaded: {error.code} {error.reason}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise WorkError(f"{address} cannot be downloaded: {reason}", suggestion="check the network") from error
+
+
+def _fetch(address: str, path: Path, expected: str) -> Path:
+    request = urllib.request.Request(address, headers={"User-Agent": "zoo"})
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            promised = response.headers.get("Content-Length")
+            shutil.copyfileobj(response, file, CHUNK)
+            written = file.tell()
+        if promised is not None and written != int(promised):
+            raise WorkError(f"{address} broke off after {written:,} of {int(promised):,} bytes")
+        actual = _digest(Path(temporary))
+        if not actual.startswith(expected):
+            raise WorkError(f"{address} has the sha256 {actual}, but {expected} was expected; it is not kept")
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+PREFIX = "hf://"
+_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
+
+
+def fetch_from_hub(address: str) -> Path:
+    """The local path of the weights at `address`, downloaded when the cache lacks them.
+
+    Raises InputError where the address, repository, revision or file does not exist or is closed to the user, and
+    WorkError where the hub cannot be reached and the cache does not help.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise InputError(f"{address!r} is not of the form hf://organisation/repository[/file][@revision]")
+    for part in filter(None, (match["file"], match["revision"])):
+        if any(map(name_mistake, part.split("/"))):
+            raise InputError(f"{address!r}: {part!r} does not stay in the repository's folder of the cache")
+    repo, revision = match["repo"], match["revision"]
+    wanted = (match["file"],) if match["file"] else WEIGHT_FILES
+    offline: Exception | None = None
+    for file in wanted:
+        path, error = _download(repo, file, revision, local_only=offline is not None)
+        offline = offline or error
+        if path is not None:
+            _fetch_shards(path, repo, file, revision)
+            return path
+    if offline is not None:
+        raise WorkError(
+            f"the Hugging Face hub cannot be reached, and its cache holds no {' or '.join(wanted)} of {repo}",
+            suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
+        ) from offline
+    raise InputError(
+        f"the repository {repo} has no {' or '.join(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE"
+    )
+
+
+def _download(repo: str, file: str, revision: str | None, *, local_only: bool) -> tuple[Path | None, Exception | None]:
+    """The file's path in the cache, or None with the error that kept the hub out of reach (None: not in the repo)."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, file, revision=revision, local_files_only=local_only)), None
+    except errors.GatedRepoError as error:
+        hint = "accept its terms on its page and log in with `hf auth login`"
+        raise InputError(f"the repository {repo} is gated", suggestion=hint) from error
+    except errors.RepositoryNotFoundError as error:
+        hint = "check the spelling; a private repository needs `hf auth login`"
+        raise InputError(f"the hub has no repository {repo}", suggestion=hint) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(f"the repository {repo} has no revision {revision!r}") from error
+    except errors.HFValidationError as error:
+        raise InputError(f"{PREFIX}{repo} cannot be a repository: {error}") from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        return None, error
+    except errors.EntryNotFoundError:
+        return None, None
+    except (OSError, errors.HfHubHTTPError) as error:
+        raise WorkError(f"downloading {file} of {repo} failed: {error}") from error
+
+
+def _fetch_shards(index: Path, repo: str, file: str, revision: str | None) -> None:
+    """Bring the shards of an index beside it; their names are checked before anything is asked for."""
+    if not file.endswith(".index.json"):
+        return
+    folder = file.rpartition("/")[0]
+    for shard in sorted(set(read_weight_map(index).values())):
+        check_shard_name(index, shard)
+        path, error = _download(repo, f"{folder}/{shard}" if folder else shard, revision, local_only=False)
+        if path is None:
+            reason = "the hub cannot be reached" if error else "the repository lacks it"
+            raise WorkError(f"the shard {shard} of {PREFIX}{repo} is missing: {reason}") from error

@@ -1,0 +1,102 @@
+"""Looks into zip files that nobody vouches for: where stored entries lie, and small entries read within limits.
+
+Nothing is ever extracted to disk. Sizes that the directory claims are checked against the file, entries may not
+overlap (the trick of most zip bombs), and compressed entries are for the caller to allow.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from contextlib import AbstractContextManager
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import BinaryIO
+
+from zoo.errors import InputError
+from zoo.formats.source import ByteRange
+
+MAX_DIRECTORY_BYTES = 100_000_000
+LOCAL_HEADER_BYTES = 30
+LOCAL_SIGNATURE = b"PK\x03\x04"
+
+
+class _Bounded:
+    """A file whose single reads are bounded: zipfile reads the whole directory at once, whatever size it claims."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self.seekable, self._read = file.seek, file.tell, file.seekable, file.read
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its directory claims {size:,} bytes; {MAX_DIRECTORY_BYTES:,} is the limit")
+        return self._read(size)
+
+
+class ZipDirectory(AbstractContextManager["ZipDirectory"]):
+    """The entries of the zip file at `path`, by name. Raises InputError where it is damaged or plays tricks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = open(path, "rb")  # noqa: SIM115 - closed in __exit__
+        try:
+            self.archive = zipfile.ZipFile(_Bounded(self.file))
+            self.entries = {info.filename: info for info in self.archive.infolist()}
+            self._check_names()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, OverflowError) as error:
+            self.file.close()
+            raise self.damaged(f"{error}") from error
+        except InputError:
+            self.file.close()
+            raise
+        starts = sorted(info.header_offset for info in self.entries.values())
+        self._limits = dict(zip(starts, [*starts[1:], self.archive.start_dir], strict=True))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.archive.close()
+        self.file.close()
+
+    def damaged(self, reason: str) -> InputError:
+        return InputError(
+            f"{self.path} is a damaged zip file, or was cut short: {reason}",
+            suggestion=f"it is {os.path.getsize(self.path):,} bytes long; compare with the original and copy it again",
+        )
+
+    def _check_names(self) -> None:
+        infos = self.archive.infolist()
+        if len(self.entries) < len(infos) or len({info.header_offset for info in infos}) < len(infos):
+            raise self.damaged("two of its entries share a name or a place")
+        for name in self.entries:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+                raise InputError(
+                    f"{self.path} holds an entry that leads out of the archive: {name[:200]!r}",
+                    suggestion="do not trust this file: unpacking it elsewhere could overwrite other files",
+                )
+
+    def byte_range(self, name: str) -> ByteRange:
+        """Where the bytes of the stored (uncompressed) entry `name` lie in the file."""
+        info = self.entries[name]
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise InputError(f"the entry {name!r} of {self.path} is compressed; torch.save never does that")
+        if info.flag_bits & 1:
+            raise InputError(f"the entry {name!r} of {self.path} is encrypted")
+        self.file.seek(info.header_offset)
+        local = self.file.read(LOCAL_HEADER_BYTES)
+        if len(local) < LOCAL_HEADER_BYTES or not local.startswith(LOCAL_SIGNATURE):
+            raise self.damaged(f"the entry {name!r} is not where the directory says")
+        name_bytes, extra_bytes = int.from_bytes(local[26:28], "little"), int.from_bytes(local[28:30], "little")
+        start = info.header_offset + LOCAL_HEADER_BYTES + name_bytes + extra_bytes
+        if start + info.file_size > self._limits[info.header_offset]:
+            raise self.damaged(f"the entry {name!r} overlaps the next one")
+        return ByteRange(self.path, start, info.file_size)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The whole stored entry `name`, checked against its CRC; InputError past `limit` bytes."""
+        if self.byte_range(name).nbytes > limit:
+            raise InputError(f"the entry {name!r} of {self.path} is larger than {limit:,} bytes; that is no checkpoint")
+        try:
+            return self.archive.read(name)
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError, RuntimeError) as error:
+            raise self.damaged(f"{error}") from error

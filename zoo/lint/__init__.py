@@ -1,0 +1,39 @@
+"""Find by itself what lets a network train for nothing: each trap says where it is and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zoo.lint.gradients import without_gradient
+from zoo.lint.hidden_state import hidden_state, twin, unregistered
+from zoo.lint.optimizer import check_optimizer as check_optimizer
+from zoo.lint.outputs import wrong_end
+from zoo.lint.rehearsal import Rehearsal, rehearse
+from zoo.lint.trap import Trap as Trap
+from zoo.model.assembly import Assembly
+from zoo.model.shapes import UndecidedError, attempt
+from zoo.recipe.options import Named
+
+
+def find_traps(assembly: Assembly, input_shape: Sequence[int], loss: Named = "auto") -> list[Trap]:
+    """The traps of a network as it stands, before it is trained with `loss`.
+
+    `input_shape` is [b, …], b at least 2. One forward and backward pass on `meta` (on real numbers where forward looks
+    at values) tells the trainable parameters without a gradient and an activation in front of the loss; the modules'
+    attributes tell modules and random tensors that no state dict holds. Dead modules are `dry_run`'s to tell, and a
+    network that the input does not go through. The model is not altered.
+    """
+    shape = tuple(input_shape)
+    traps = unregistered(assembly.model)
+    rehearsal = _rehearsal(assembly, shape)
+    if rehearsal is not None:
+        traps += hidden_state(assembly, shape)
+        traps += without_gradient(rehearsal) + wrong_end(rehearsal, loss, assembly.task)
+    return traps
+
+
+def _rehearsal(assembly: Assembly, shape: tuple[int, ...]) -> Rehearsal | None:
+    done = rehearse(assembly.model, shape)
+    if done is None and isinstance(attempt(assembly.model, shape).error, UndecidedError):
+        done = rehearse(twin(assembly), shape)  # forward looks at values, which a model on meta has not
+    return done

@@ -1,0 +1,41 @@
+"""The trap of parameters that are trainable and never learn."""
+
+from __future__ import annotations
+
+from zoo.errors import listed
+from zoo.lint.rehearsal import Rehearsal
+from zoo.lint.trap import Trap
+
+
+def without_gradient(rehearsal: Rehearsal) -> list[Trap]:
+    """Trainable parameters of modules that run, to which no gradient of the prediction comes: they lead to other
+    outputs alone, or forward goes through `.data`, `.detach()` or numpy, or leaves their result unused. Those of
+    modules that do not run are told as dead modules, unless nothing else could learn either."""
+    fatal = not any(rehearsal.reached.values())
+    unreached = [name for name, reached in rehearsal.reached.items() if not reached]
+    auxiliary = [] if fatal else [name for name in unreached if rehearsal.beside[name]]
+    lost = [name for name in unreached if fatal or name.rpartition(".")[0] in rehearsal.called]
+    traps = [_lost([name for name in lost if name not in auxiliary], fatal)] if set(lost) - set(auxiliary) else []
+    return [*traps, *([_auxiliary(auxiliary)] if auxiliary else [])]
+
+
+def _lost(names: list[str], fatal: bool) -> Trap:
+    are, get = ("are", "get") if len(names) > 1 else ("is", "gets")
+    message = (
+        f"{listed(names)} {are} trainable but never {get} a gradient{', and nothing else trains' if fatal else ''}: "
+        "forward does not use the parameter itself (.data, .detach(), no_grad) or drops what comes of it"
+    )
+    mend = f"use the parameter itself in forward, or {'let others train' if fatal else 'freeze it'}"
+    return Trap("no_gradient", tuple(names), message, mend, fatal)
+
+
+def _auxiliary(names: list[str]) -> Trap:
+    """Of auxiliary classifiers, which the loss does not take."""
+    modules = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    message = (
+        f"{listed(modules)}: {len(names)} trainable parameters lead to auxiliary outputs alone, which the loss does "
+        "not take, so nothing trains them"
+    )
+    patterns = ", ".join(f"'^{name}\\.'" for name in modules)
+    mend = f"build the model without them, or freeze: {{policy: pattern, patterns: [{patterns}]}}"
+    return Trap("no_gradient", tuple(names), message, mend)

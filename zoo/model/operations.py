@@ -1,0 +1,164 @@
+"""Run a surgery on an assembly and keep a record of it that can be replayed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from zoo import registry
+from zoo.contracts import Context
+from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean
+from zoo.model import signatures
+from zoo.model.assembly import Assembly
+from zoo.model.module_spec import ModuleSpec
+
+_OWN = ("model", "context")  # what zoo hands a surgery itself
+
+
+def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], context: Context) -> Assembly:
+    """Run the surgery called `component` on `assembly.model` and append the record to `assembly.operations`.
+
+    `auto` is filled in from `context`. The record names every argument, defaults and inferred values included, so that
+    `replay` gives the same structure without working anything out. Returns the assembly, changed in place.
+    Raises InputError for arguments the surgery does not take and for what the surgery itself finds wrong, WorkError
+    when the surgery fails.
+    """
+    entry = registry.resolve(component, "surgeries")
+    surgery = registry.load(entry)
+    own = replace(context, resolved={})
+    bound = _bind(entry.name, surgery, arguments, own)
+    _run(assembly, entry.name, surgery, bound, own)
+    record = {"surgery": entry.name, "arguments": _plain({**bound, **own.resolved})}
+    try:
+        json.dumps(record)
+    except (TypeError, ValueError) as error:
+        raise WorkError(f"{entry.name} leaves a record that no checkpoint can keep: {error}") from error
+    assembly.operations.append(record)
+    return assembly
+
+
+def replay(assembly: Assembly, operations: Iterable[Mapping[str, Any]]) -> Assembly:
+    """Run recorded operations on a freshly built assembly, in place.
+
+    Raises InputError for a record that is not one, names a surgery that is not installed or does not fit the model.
+    """
+    context = Context(preprocessing=assembly.preprocessing, classes=assembly.classes, task=assembly.task)
+    for record in operations:
+        if not isinstance(record, Mapping) or set(record) != {"surgery", "arguments"}:
+            raise InputError(f"not the record of an operation: {record!r}")
+        entry = registry.resolve(record["surgery"], "surgeries")
+        surgery = registry.load(entry)
+        own = replace(context, resolved={})
+        _run(assembly, entry.name, surgery, _bind(entry.name, surgery, record["arguments"], own), own)
+        assembly.operations.append({"surgery": entry.name, "arguments": dict(record["arguments"])})
+    return assembly
+
+
+def _run(
+    assembly: Assembly, name: str, surgery: Callable[..., Any], arguments: dict[str, Any], context: Context
+) -> None:
+    handed = {"context": context} if "context" in inspect.signature(surgery).parameters else {}
+    try:
+        model = surgery(assembly.model, **arguments, **handed)
+    except ZooError:
+        raise
+    except Exception as error:
+        raise WorkError(f"{name} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise WorkError(f"{name} returned {type(model).__name__}; a surgery returns the model")
+    before, assembly.model = assembly.model, model
+    if assembly.frozen is not None:
+        _hold(assembly, before)
+
+
+def _hold(assembly: Assembly, before: nn.Module) -> None:
+    """Let what was frozen stay frozen under the names it has now; what came in trains."""
+    from zoo.model.freezing import freeze, frozen_part
+
+    if assembly.model is not before and assembly.frozen is not None:
+        prefix = next(f"{path}." for path, module in assembly.model.named_modules() if module is before)
+        part = assembly.frozen
+        names = (*part.parameters, *part.buffers, *part.modules)
+        assembly.frozen = freeze(assembly.model, [f"{prefix}{name}".rstrip(".") for name in names])
+    else:
+        assembly.frozen = frozen_part(assembly.model)
+
+
+def _bind(name: str, surgery: Callable[..., Any], given: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Every argument by name: given, `auto` filled in, modules parsed, defaults written out. Raises InputError."""
+    parameters = signatures.parameters(surgery, {"ModuleSpec": ModuleSpec})
+    known = {key: parameter for key, parameter in parameters.items() if key not in _OWN}
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    named = {k: v for k, v in known.items() if v.kind not in (v.VAR_KEYWORD, v.VAR_POSITIONAL)}
+    problems = [
+        Problem(f"{name} takes no argument {key!r}", None, did_you_mean(key, named) or f"it takes {', '.join(named)}")
+        for key in given
+        if key not in named and not open_ended
+    ]
+    bound = {key: given[key] for key in given if open_ended and key not in named}
+    for key, parameter in named.items():
+        try:
+            bound[key] = _value(name, key, parameter, given, context)
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(problems)
+    return bound
+
+
+def _value(name: str, key: str, parameter: inspect.Parameter, given: Mapping[str, Any], context: Context) -> Any:
+    if key not in given:
+        if parameter.default is parameter.empty:
+            raise InputError(f"{name} needs {key}")
+        return parameter.default
+    value = given[key]
+    if isinstance(value, str) and value == "auto" and int in signatures.members(parameter.annotation):
+        return _from_context(name, key, context)
+    return _parsed(value, parameter.annotation, context)
+
+
+def _from_context(name: str, key: str, context: Context) -> Any:
+    value = getattr(context, key, None)
+    if value is None:
+        raise InputError(
+            f"{name}: {key} is auto, but the data does not tell it", suggestion=f"write a number for {key}"
+        )
+    return value
+
+
+def _parsed(value: Any, annotation: Any, context: Context) -> Any:
+    """`value` with modules read where the annotation says so: by themselves, in a list or in a mapping."""
+    for kind in signatures.members(annotation):
+        origin, inner = typing.get_origin(kind), typing.get_args(kind)
+        if kind is ModuleSpec and value is not None:
+            return _with_classes(ModuleSpec.parse(value), context)
+        if origin is dict and isinstance(value, Mapping):
+            return {key: _parsed(item, inner[1], context) for key, item in value.items()}
+        if origin is list and isinstance(value, list):
+            return [_parsed(item, inner[0], context) for item in value]
+    return value
+
+
+def _with_classes(spec: ModuleSpec, context: Context) -> ModuleSpec:
+    """`out_features: auto` inside a module is the number of classes, too."""
+    for part in (*spec.parts.values(), *(value for value in spec.arguments.values() if isinstance(value, ModuleSpec))):
+        _with_classes(part, context)
+    for key in ("out_features", "out_channels", "num_classes"):
+        if spec.arguments.get(key) == "auto" and isinstance(spec.arguments[key], str):
+            spec.arguments[key] = _from_context(spec.name, "num_classes", context)
+    return spec
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON holds it."""
+    if isinstance(value, ModuleSpec):
+        return value.as_json()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

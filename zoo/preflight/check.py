@@ -1,0 +1,31 @@
+"""The dry run itself: build on `meta`, look at the weights' header, open the data, take the steps in order."""
+
+from __future__ import annotations
+
+from zoo.errors import ZooError
+from zoo.model.build import build
+from zoo.preflight.data import look_at_data
+from zoo.preflight.steps import Rehearsal
+from zoo.preflight.verdict import Verdict, in_order, placed
+from zoo.preflight.weights import look_at_weights
+from zoo.recipe import Recipe
+from zoo.recipe.document import Path
+
+
+def check(recipe: Recipe) -> Verdict:
+    """Do everything `finetune` would do but load weights, download and train. Nothing is written.
+
+    Every mistake is placed in the recipe; a mistake in one step does not hide those of the next.
+    """
+    verdict = Verdict()
+    try:
+        verdict.assembly = build(recipe.model.architecture, recipe.model.arguments, device="meta")
+    except ZooError as error:
+        place: Path = ("model", "arguments") if recipe.model.arguments else ("model", "architecture")
+        verdict.errors += placed(recipe, place, error)
+    sample = look_at_data(recipe, verdict, look_at_weights(recipe, verdict))
+    if verdict.assembly is not None:
+        Rehearsal(recipe, verdict, verdict.assembly, sample).run()
+    verdict.errors = in_order(verdict.errors)
+    verdict.warnings = in_order(verdict.warnings)
+    return verdict

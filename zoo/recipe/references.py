@@ -1,0 +1,287 @@
+"""What a recipe names (components, weights, remaps, optimizers, losses, modules), looked up and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Union
+
+from pydantic import BaseModel
+
+from zoo import registry
+from zoo.errors import InputError, Problem, did_you_mean
+from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
+from zoo.recipe.document import Document, Path, label
+from zoo.recipe.options import NameOf
+from zoo.recipe.signature import Parameter, is_open, model_of, parameters
+from zoo.recipe.validate import MODULE_FORM, shown, validate
+
+HANDED_OVER = ("context",)  # what zoo gives to a component that asks for it
+
+
+_WORDS = {
+    "architectures": "architecture",
+    "datasets": "dataset",
+    "freezing": "freezing policy",
+    "surgeries": "step or surgery",
+}
+
+
+def find_component(
+    document: Document, path: Path, name: str, kind: str, *, at_key: bool = False
+) -> registry.Component | None:
+    """The component called `name`, or None when there is none, which is then a problem at `path`."""
+    if not called(name, kind):
+        known = written_names(kind, full="/" in name)
+        hint = dotted(name, known) or did_you_mean(name, known) or f"see: zoo list --kind {kind}"
+        document.add(path, f"no {_WORDS[kind]} is called {name!r}", hint, at_key=at_key)
+        return None
+    try:
+        return registry.resolve(name, kind)
+    except InputError as error:
+        _note(document, path, error, at_key)
+        return None
+
+
+def called(name: str, kind: str) -> bool:
+    """Whether some component, sound, broken or ambiguous, is called `name` in full or in short."""
+    return any(name in (row.name, row.name.partition("/")[2]) for row in registry.components(kind))
+
+
+def written_names(kind: str, *, full: bool = False) -> list[str]:
+    """How people write the names of a kind: in short while that is unique. Architectures and datasets keep their
+    namespace, which says where they come from."""
+    names = registry.names(kind)
+    if full or kind in ("architectures", "datasets"):
+        return names
+    short = [name.partition("/")[2] for name in names]
+    return [name if short.count(name) > 1 else brief for name, brief in zip(names, short, strict=True)]
+
+
+def load(
+    document: Document, path: Path, component: registry.Component, *, at_key: bool = False
+) -> Callable[..., Any] | None:
+    """The component itself, or None when its plugin is broken, which is then a problem at `path`."""
+    try:
+        loaded: Callable[..., Any] = registry.load(component)
+    except InputError as error:
+        _note(document, path, error, at_key)
+        return None
+    return loaded
+
+
+def _note(document: Document, path: Path, error: InputError, at_key: bool) -> None:
+    location = document.key(path) if at_key else document.value(path)
+    document.problems += [Problem(said.message, location, said.suggestion) for said in error.problems]
+
+
+def parameters_of(loaded: Callable[..., Any], kind: str) -> dict[str, Parameter]:
+    """What a recipe may give to a component of a kind: the model it works on is left out."""
+    on_a_model = kind in ("surgeries", "freezing")
+    return parameters(loaded, first=int(on_a_model), skip=HANDED_OVER, auto=kind == "surgeries")
+
+
+def accepts_anything(loaded: Callable[..., Any]) -> bool:
+    """Whether a component takes any argument, so that its own code has to judge them."""
+    return is_open(loaded)
+
+
+def unknown_step(document: Document, path: Path, name: str, built_in: list[str]) -> None:
+    """Note that no step is called `name`, with what was meant: a built-in one, a surgery, or a policy that wants
+    `freeze:` before it."""
+    if called(name, "freezing"):
+        hint: str | None = f"write freeze: {name}"
+    else:
+        known = [*built_in, *written_names("surgeries", full="/" in name)]
+        hint = did_you_mean(name, known) or f"steps: {', '.join(known)}"
+    document.add(path, f"no {_WORDS['surgeries']} is called {name!r}", hint, at_key=True)
+
+
+_ADDRESS = re.compile(r"hf://[\w.-]+/[\w.-]+(/[^@]+)?(@[\w./-]+)?|https?://[^/\s]+/\S+")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".json")
+
+
+def check_weights(document: Document, path: Path, component: registry.Component | None) -> str | None:
+    """What to load from: the name as written, or the file's path as seen from the current directory."""
+    name = document.get(path)
+    if not isinstance(name, str):
+        return None
+    sources = [full for row in registry.components("weights") for full in (row.name, row.name.partition("/")[2])]
+    tags = _tags(document, component)
+    if name in sources or name in tags or _ADDRESS.fullmatch(name):
+        return name
+    if found := find_file(document, name):
+        return found
+    if name.startswith("hf://"):
+        document.add(path, f"{label(path)}: {name} is not hf://ORG/REPO or hf://ORG/REPO/FILE")
+    elif name.endswith(_SUFFIXES) or name.startswith(("/", ".", "~")):
+        document.add(path, f"{label(path)}: there is no file {name}", _beside(document, name))
+    else:
+        document.add(path, f"{label(path)}: nothing is called {name!r}", _nearest(name, sources[::2], tags, component))
+    return name
+
+
+def check_remap(document: Document, path: Path) -> None:
+    """Note a remap that is neither a list of rules nor anything that can be found. Rules are read by the plan."""
+    remap = document.get(path)
+    for index in range(len(remap)) if isinstance(remap, list) else ():
+        check_remap(document, (*path, index))
+    if not isinstance(remap, str) or remap == "auto" or re.search("[=:]", remap) or find_file(document, remap):
+        return
+    known = registry.names("remaps")
+    if remap in [name for full in known for name in (full, full.partition("/")[2])]:
+        return
+    hint = did_you_mean(remap, ["auto", *known]) or "a remap is auto, a list of rules, OLD=NEW, a file or one installed"
+    document.add(path, f"{label(path)}: no remap is called {remap!r}", hint)
+
+
+def find_file(document: Document, name: str) -> str | None:
+    """The file or folder called `name` beside the recipe, else in the current directory, else None."""
+    return next(
+        (found for folder in (FilePath(document.file).parent, FilePath()) if (found := is_file(name, folder))), None
+    )
+
+
+def is_file(name: str, folder: FilePath = FilePath()) -> str | None:
+    """The path of the file or folder called `name` in `folder`, where there is one."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # no name for a file, or no such user's home
+        candidate = folder / FilePath(name).expanduser()
+        if candidate.exists():
+            return str(candidate)
+    return None
+
+
+def _tags(document: Document, component: registry.Component | None) -> list[str]:
+    """The tags of an architecture's pretrained weights."""
+    if component is None or component.member is None:
+        return []
+    source: Any = registry.load_source(component)
+    try:
+        return list(source.tags(component.member)) if hasattr(source, "tags") else []
+    except Exception as error:  # a plugin's code may fail in any way
+        document.add(("model", "architecture"), f"{component.name}: its source fails to list weights: {error}")
+        return []
+
+
+def _nearest(name: str, sources: list[str], tags: list[str], component: registry.Component | None) -> str:
+    if hint := did_you_mean(name, [*sources, *tags]):
+        return hint
+    if tags and component:
+        return f"tags of {component.name}: {', '.join(tags[:5])}{', …' if len(tags) > 5 else ''}"
+    return "an installed weights source, a file, or hf://ORG/REPO; see: zoo list --kind weights"
+
+
+def _beside(document: Document, name: str) -> str:
+    near: list[str] = []
+    for folder in (FilePath(document.file).parent, FilePath()):
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            parent = folder / FilePath(name).parent.expanduser()
+            near += [str(FilePath(name).parent / file.name) for file in parent.iterdir() if file.suffix in _SUFFIXES]
+    return did_you_mean(name, near) or "paths count from the recipe's folder, then from the current directory"
+
+
+def check_option_names(document: Document, path: Path, options: type[BaseModel]) -> None:
+    """Check every named value among the keys at `path`, which `options` describes."""
+    _check_each(document, path, typing.get_type_hints(options, include_extras=True))
+
+
+def check_argument_names(document: Document, path: Path, known: Mapping[str, Parameter]) -> None:
+    """Check every named value among the arguments at `path`."""
+    _check_each(document, path, {name: parameter.kind for name, parameter in known.items()})
+
+
+def _check_each(document: Document, path: Path, annotations: Mapping[str, Any]) -> None:
+    for key, annotation in annotations.items():
+        written = document.get((*path, key))
+        for place, kind in named_places(annotation, (*path, key), written):
+            check_named(document, place, kind)
+
+
+def named_places(annotation: Any, path: Path, written: Any) -> Iterator[tuple[Path, str]]:
+    """Where in a written value, of a type that holds `NameOf` marks, names stand, and of which kind."""
+    marks = [mark.kind for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, NameOf)]
+    if written is None:
+        return
+    if marks:
+        yield path, marks[0]
+        return
+    inner, origin = typing.get_args(annotation), typing.get_origin(annotation)
+    if origin is list:
+        for index, item in enumerate(written if isinstance(written, list) else ()):
+            yield from named_places(inner[0], (*path, index), item)
+    elif origin is dict:
+        for key, item in written.items() if isinstance(written, dict) else ():
+            yield from named_places(inner[1], (*path, key), item)
+    elif origin in (Annotated, Union, types.UnionType):
+        for member in inner if origin is not Annotated else inner[:1]:
+            yield from named_places(member, path, written)
+
+
+def check_named(document: Document, path: Path, kind: str) -> None:
+    """Check one name, or one name with its arguments. Values of another form are the caller's to judge."""
+    value = document.get(path)
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, arguments),) = value.items()
+        inner: Path = (*path, name)
+    elif isinstance(value, str):
+        name, arguments, inner = value, {}, path
+    else:
+        return None
+    if kind == "modules" and name == "Sequential":
+        return _check_chain(document, inner, arguments)
+    try:
+        factory = find(kind, name)
+    except InputError as error:
+        for problem in error.problems:
+            document.add(inner, problem.message, problem.suggestion, at_key=inner != path)
+        return None
+    if factory is not None:
+        _check_arguments(document, inner, kind, name, factory, arguments)
+    return None
+
+
+def _check_chain(document: Document, path: Path, parts: Any) -> None:
+    """`Sequential` holds modules: a list of them, or a mapping that names them."""
+    if not isinstance(parts, list | dict):
+        document.add(path, f"Sequential: expected a list of modules, got {shown(parts)}", MODULE_FORM)
+        return
+    for key in parts if isinstance(parts, dict) else range(len(parts)):
+        if key == "" or "." in str(key):
+            document.add((*path, key), f"a module inside Sequential cannot be called {key!r}", "no dots", at_key=True)
+        if not isinstance(parts[key], str) and not (isinstance(parts[key], dict) and len(parts[key]) == 1):
+            said = f"{label((*path, key))}: expected a module by name, got {shown(parts[key])}"
+            document.add((*path, key), said, MODULE_FORM)
+        check_named(document, (*path, key), "modules")
+
+
+def _check_arguments(document: Document, path: Path, kind: str, name: str, factory: Factory, given: Any) -> None:
+    if kind != "modules" and not isinstance(given, dict):
+        return None  # the form of the value is the caller's to judge
+    first, supplied = SUPPLIED[kind]
+    known = parameters(factory, first=first, skip=supplied, auto=kind == "modules")
+    arguments = given
+    if kind == "modules" and given is not None and not isinstance(given, dict):  # `{Dropout: 0.5}`: the first parameter
+        if not known:
+            return document.add(path, f"{name} takes no arguments, got {shown(given)}")
+        arguments = {next(iter(known)): given}
+    if kind == "optimizers" and "lr" in arguments:  # two learning rates would contradict each other
+        document.add((*path, "lr"), f"{label(path)}: lr is an option of the step", "write lr beside it", at_key=True)
+        known["lr"] = Parameter(Any, required=False)
+    if kind in ("modules", "metrics"):  # the model and the data tell the rest
+        filled: Iterable[str] = known
+    else:
+        filled = FILLED.get(name, ())
+    known |= {key: replace(known[key], required=False) for key in filled}
+    lacking = [key for key, parameter in known.items() if parameter.required]
+    if lacking and not arguments and path[-1] != name:  # a bare name where arguments are due
+        hint = f"write {{{name}: {{{', '.join(f'{key}: …' for key in lacking)}}}}}"
+        return document.add(path, f"{label(path)}: {name} needs {', '.join(lacking)}", hint)
+    model = model_of(known, extra="allow" if is_open(factory) else "forbid")
+    if validate(document, path, model, arguments or {}) and given is arguments:
+        check_argument_names(document, path, known)
+    return None

@@ -1,0 +1,134 @@
+"""What speaks for one choice among items that roles and shapes cannot tell apart.
+
+Each kind of evidence looks at a group and answers with the pairs it is sure of, or with none. None of them guesses:
+where two answers are possible, or where the evidence contradicts itself, it stays silent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, permutations
+
+from zoo.remap.auto.tree import Before, Group, Item, Order, Pairs, blank, numbers
+
+MAX_PERMUTED = 6  # items whose permutations are gone through one by one
+_WORD = re.compile(r"[a-z]{3,}")  # shorter ones meet by chance
+
+
+def same_name(group: Group) -> Pairs:
+    """Items of the same path, or of the same path within the block that does not end in a bare number."""
+    inside = {group.within(item, group.block.target): item for item in group.targets}
+    found: Pairs = []
+    for item in group.sources:
+        name = group.within(item, group.block.source)
+        twin = inside.get(name)
+        if twin and (twin.path == item.path or not name.rsplit(".", 1)[-1].isdigit()):
+            found.append((item, twin))
+    return found
+
+
+def same_role(group: Group, known: Mapping[str, set[str]]) -> Pairs:
+    """Items whose roles were found to correspond in other blocks of the same make; `known` maps roles to roles."""
+    targets = {group.block.target_role(item): item for item in group.targets}
+    found: Pairs = []
+    for item in group.sources:
+        roles = known.get(group.block.source_role(item), set())
+        found += [(item, targets[role]) for role in roles & targets.keys() if len(roles) == 1]
+    return found if len({other for _, other in found}) == len(found) else []
+
+
+def between_anchors(group: Group, source: Before, target: Before) -> Pairs:
+    """Pairs that stand alike to all that is matched already (the anchors), where only one choice of pairs does."""
+    anchors = concordant(group.block.pairs, source, target)
+    if not group.even or not anchors:
+        return []
+    fitting = {
+        item: [other for other in group.targets if _stands_alike(item, other, anchors, source, target)]
+        for item in group.sources
+    }
+    found = [(item, others[0]) for item, others in fitting.items() if len(others) == 1]
+    return found if len({other for _, other in found}) == len(group.sources) else []
+
+
+def in_sequence(group: Group, source: Order, target: Order) -> Pairs:
+    """Items that are numbered on both sides, number by number; the order must not speak against it.
+
+    Where an order is lost, the numbers of both sides must be consecutive.
+    """
+    if not group.even or not (_numbered(group.sources) and _numbered(group.targets)):
+        return []
+    first, second = (sorted(items, key=lambda item: numbers(item.path)) for items in (group.sources, group.targets))
+    for items, order in ((first, source), (second, target)):
+        if order.reliable and any(a.place > b.place for a, b in pairwise(items)):
+            return []
+    lost = not (source.reliable and target.reliable)
+    if lost and not (_counted(first) and _counted(second)):
+        return []
+    pairs = list(zip(first, second, strict=True))
+    return [] if contradicted(group, pairs, source.before, target.before) else pairs
+
+
+def _numbered(items: Sequence[Item]) -> bool:
+    return len({blank(item.path) for item in items}) == 1
+
+
+def _counted(items: Sequence[Item]) -> bool:
+    """Inside something larger, one number counts up by one from item to item; others stand still or say the same."""
+    rows = [numbers(item.path) for item in items]
+    if any("." not in item.path for item in items):
+        return False
+    moving = {column for column in zip(*rows, strict=True) if len(set(column)) > 1}
+    return len(moving) == 1 and all(b - a == 1 for column in moving for a, b in pairwise(column))
+
+
+def same_word(group: Group, source: Order, target: Order) -> Pairs:
+    """Items that share a word which none of the others on either side has (`grid` in grid_attention, attn_grid)."""
+    if not group.even:
+        return []
+    mine, theirs = _words(group.sources), _words(group.targets)
+    pairs = [(item, other) for item in group.sources for other in group.targets if mine[item] & theirs[other]]
+    if len({a for a, _ in pairs}) < len(pairs) or len({b for _, b in pairs}) < len(pairs):
+        return []
+    left = [item for item in group.sources if item not in {a for a, _ in pairs}]
+    spare = [item for item in group.targets if item not in {b for _, b in pairs}]
+    if not pairs or len(left) > 1:
+        return []
+    pairs += zip(left, spare, strict=True)
+    return [] if contradicted(group, pairs, source.before, target.before) else pairs
+
+
+def _words(items: Sequence[Item]) -> dict[Item, set[str]]:
+    """The words of each item's path that not all of the items have."""
+    words = {item: set(_WORD.findall(item.path.lower())) for item in items}
+    common = set.intersection(*words.values())
+    return {item: own - common for item, own in words.items()}
+
+
+def concordant(pairs: Pairs, source: Before, target: Before) -> Pairs:
+    """The pairs, if they stand in one order on both sides; nothing otherwise."""
+    ordered = sorted(pairs, key=lambda pair: pair[1].place)
+    for first, second in pairwise(ordered):
+        if source(first[0], second[0]) is False or target(first[1], second[1]) is False:
+            return []
+    return ordered
+
+
+def contradicted(group: Group, pairs: Pairs, source: Before, target: Before) -> bool:
+    """Whether another choice would agree better with the order relative to what is matched already."""
+    anchors = concordant(group.block.pairs, source, target)
+    alike = {(a, b) for a in group.sources for b in group.targets if _stands_alike(a, b, anchors, source, target)}
+    agreeing = sum(pair in alike for pair in pairs)
+    if agreeing == len(pairs):
+        return False
+    if len(pairs) > MAX_PERMUTED:
+        return True
+    mine = [item for item, _ in pairs]
+    others = permutations([other for _, other in pairs])
+    return any(sum(pair in alike for pair in zip(mine, choice, strict=True)) > agreeing for choice in others)
+
+
+def _stands_alike(item: Item, other: Item, anchors: Pairs, source: Before, target: Before) -> bool:
+    """Before and after the same anchors; what is not known does not count against it."""
+    seen = ((source(item, mine), target(other, its)) for mine, its in anchors)
+    return all(one is None or two is None or one == two for one, two in seen)

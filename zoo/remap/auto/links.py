@@ -1,0 +1,63 @@
+"""From units that correspond to tensors that correspond, with what must be done to their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from zoo.formats.entry import Entry
+from zoo.remap.auto.units import Shape, Unit, flattened, squeezed, transposed
+
+
+@dataclass(frozen=True)
+class Link:
+    """Tensors of the source that make tensors of the target.
+
+    One to one (possibly through `shape` and `turned`), several to one (put together along the first axis) or one to
+    several (cut into equal pieces; a target None is a piece that has no place). `source` and `target` name the whole
+    on both sides, also where it is no tensor there. `shape` is the whole's shape in the target, `old_shape` in the
+    source; `turned` says that its two axes are swapped first.
+    """
+
+    source: str
+    target: str
+
+    sources: tuple[str, ...]
+    targets: tuple[str | None, ...]
+    old_shape: Shape
+    shape: Shape
+    turned: bool = False
+
+
+def link(pairs: Iterable[tuple[Unit, Unit]], source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[Link]:
+    """The links of all units that correspond; what a role lacks on one side stays without."""
+    return [made for mine, its in pairs for made in _roles(mine, its, source, target)]
+
+
+def _roles(mine: Unit, its: Unit, source: Mapping[str, Entry], target: Mapping[str, Entry]) -> Iterator[Link]:
+    for role in its.parts:
+        if role not in mine.parts:
+            continue
+        old, new = mine.parts[role], its.parts[role]
+        whole, whole_target = (f"{unit.path}.{role}" for unit in (mine, its))
+        if len(old.names) == len(new.names):
+            for one, other in zip(old.names, new.names, strict=True):
+                if one is not None and other is not None:
+                    yield _link((one,), (other,), tuple(source[one].shape), tuple(target[other].shape))
+        elif len(new.names) == 1 and None not in old.names:
+            yield _link(tuple(filter(None, old.names)), new.names, old.shape, new.shape, source=whole)
+        elif len(old.names) == 1 and old.names[0] is not None:
+            yield _link((old.names[0],), new.names, old.shape, new.shape, target=whole_target)
+
+
+def _link(
+    sources: tuple[str, ...],
+    targets: tuple[str | None, ...],
+    old: Shape,
+    new: Shape,
+    source: str | None = None,
+    target: str | None = None,
+) -> Link:
+    same = squeezed(old) == squeezed(new) or flattened(old) == flattened(new)
+    turned = not same and transposed(old) == flattened(new)
+    return Link(source or sources[0], target or str(targets[0]), sources, targets, old, new, turned)

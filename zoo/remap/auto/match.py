@@ -1,0 +1,343 @@
+"""The straight line from two key sets to an answer: units, classes, the solver, rules, and a proof where possible."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, islice, permutations
+from typing import Any, Literal
+
+from zoo.errors import Problem, WorkError, any_of
+from zoo.formats.entry import Entry
+from zoo.remap.auto.links import Link, link
+from zoo.remap.auto.solver import Choice, Decision, Side, Solver
+from zoo.remap.auto.tree import Execution, Group, Order, Question, blank, is_registration
+from zoo.remap.auto.units import classes, find_units, fuse, split_name, squeezed
+from zoo.remap.auto.write_rules import RuleMapping, write_rules
+
+Status = Literal["proved", "unique", "ambiguous", "refuted", "none"]
+SHOWN = 6  # names of a group that a message lists
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What running both networks showed, the target with the source's weights moved by the rules.
+
+    Attributes:
+        equal: the outputs agree within rounding.
+        error: largest difference of the outputs, relative to their size.
+        agreeing: how many modules, in the target's order of execution, agree before the first that does not.
+        text: for people: on what, how far, and where they part if they do.
+        unseen: parameters of the target that do not show in the outputs, so that nothing was proved of them.
+    """
+
+    equal: bool
+    error: float
+    agreeing: int
+    text: str
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ambiguity:
+    """Paths that correspond in a way that is not certain; `what` is open."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    what: str = "which is which is open"
+
+    def __str__(self) -> str:
+        return f"{_some(self.sources)} -> {_some(self.targets)}: {self.what}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", … {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return "{" + ", ".join(names[:SHOWN]) + more + "}"
+
+
+@dataclass(frozen=True)
+class MatchResult:
+    """The answer to "which tensor is which".
+
+    `status` is
+        proved      running both networks gave the same outputs with every parameter random
+        unique      evidence that does not contradict itself leaves one answer; nothing was run
+        ambiguous   several answers are left; `groups` names them, and there are no rules
+        refuted     evidence left one answer, but the networks do not compute the same with it; no rules
+        none        the key sets have too little in common; no rules
+
+    `rules` are mappings as they stand in YAML. `candidate` holds those of a refuted answer, to be looked at. `links`
+    are the tensors that correspond; `missing` names of the target that nothing fills, `surplus` names of the source
+    that have no place.
+    """
+
+    status: Status
+    rules: list[RuleMapping]
+    links: tuple[Link, ...]
+    groups: tuple[Ambiguity, ...]
+    decisions: tuple[Decision, ...]
+    assumptions: tuple[str, ...]
+    missing: tuple[str, ...]
+    surplus: tuple[str, ...]
+    coverage: float
+    proof: Proof | None = None
+    candidate: list[RuleMapping] | None = None
+
+    @property
+    def found(self) -> bool:
+        return self.status in ("proved", "unique")
+
+    @property
+    def mapping(self) -> Mapping[str, tuple[str, ...]]:
+        """Target name -> the source's tensors that make it."""
+        return {name: link.sources for link in self.links for name in link.targets if name}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "rules": self.rules if self.found else None,
+            "coverage": self.coverage,
+            "evidence": self.evidence,
+            "assumptions": list(self.assumptions),
+            "ambiguous": [vars(group) for group in self.groups],
+            "missing": list(self.missing),
+            "surplus": list(self.surplus),
+            "proof": None if self.proof is None else {"equal": self.proof.equal, "error": self.proof.error},
+        }
+
+    @property
+    def evidence(self) -> dict[str, int]:
+        """What decided between items that roles and shapes leave open, and how many groups it decided."""
+        return dict(Counter(decision.reason for decision in self.decisions))
+
+    def answer(self, fitting: Callable[[], Sequence[str]] = tuple) -> list[RuleMapping]:
+        """The rules. Raises WorkError that says why there are none, and what would help.
+
+        `fitting` finds the names of remaps that would do.
+        """
+        if self.found:
+            return self.rules
+        hint = "name both architectures (--from, --to), so that they can be run"
+        if remaps := fitting():
+            hint = f"an installed remap fits: --remap {any_of(remaps)}"
+        elif self.proof:
+            hint = "write the rules yourself (docs/remap.md); the proof says where the networks part"
+        raise WorkError([Problem(f"--remap auto: {self.notes[0]}", None, hint), *map(Problem, self.notes[1:])])
+
+    def render(self) -> str:
+        return "\n".join(self.notes)
+
+    @property
+    def notes(self) -> list[str]:
+        """The certificate, or the reasons to abstain, as lines for a person."""
+        lines = [_VERDICTS[self.status]]
+        if self.status != "none":
+            fits = len(self.mapping)
+            lines.append(f"{fits} of {fits + len(self.missing)} tensors of the target have a source")
+        if self.decisions:
+            reasons = ", ".join(f"{reason} ({count})" for reason, count in self.evidence.items())
+            lines.append(f"groups alike in shape were told apart by: {reasons}")
+        if self.proof:
+            lines.append(self.proof.text)
+        lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status == "unique"]
+        lines += [f"not certain: {group}{more}" for group, more in self._questions()]
+        for names, what in ((self.missing, "no source for"), (self.surplus, "no place for")):
+            lines += [f"{what}: {_some(names)}"] if names else []
+        return lines
+
+    def _questions(self) -> list[tuple[Ambiguity, str]]:
+        """The groups, those that ask the same in several blocks once, with how many more there are."""
+        alike: dict[tuple[str, ...], list[Ambiguity]] = {}
+        for group in self.groups:
+            alike.setdefault(tuple(map(blank, (*group.sources, *group.targets))), []).append(group)
+        return [(same[0], f" (and {len(same) - 1} like it)" * (len(same) > 1)) for same in alike.values()]
+
+
+_VERDICTS = {
+    "proved": "proved: both networks give the same outputs with every parameter random",
+    "unique": "unique: one answer is left and nothing speaks against it (name both architectures to have it proved)",
+    "ambiguous": "ambiguous: more than one answer is left, so none is given",
+    "refuted": "refuted: the only answer that names, shapes and order leave does not make the networks agree",
+    "none": "no answer: the two key sets have too little in common",
+}
+
+Prove = Callable[[Sequence[RuleMapping]], Proof]
+Entries = Mapping[str, Entry]
+
+LEAST_COVERAGE = 0.5  # of the target's elements; below it two key sets are not taken for the same network
+MAX_PROOFS = 24
+_COMPUTED = re.compile(r"coords|mask|index|freq|anchor|ids$")  # tables that networks make themselves
+MAX_ITEMS = 3  # of a group whose permutations are tried by running the networks
+_EITHER_WAY = "the outputs are the same either way"
+
+
+def match(
+    source: Entries,
+    target: Entries,
+    *,
+    source_execution: Mapping[str, int] | None = None,
+    target_execution: Mapping[str, int] | None = None,
+    prove: Prove | None = None,
+) -> MatchResult:
+    """Which tensor of the source is which of the target, as rules; or an abstention that says why.
+
+    Args:
+        source: the source's entries, in file order; of a known architecture, better in the order of its state dict.
+        target: the target's entries, in the order of its state dict.
+        source_execution, target_execution: position of each tensor's first use when the network runs
+            (`zoo.conversion.equivalence.execution_order`); used where both are given.
+        prove: moves random weights by rules and runs both networks (`zoo.conversion.equivalence.Prover`). With it an
+            answer is only given if the networks agree, and open groups are settled by trying.
+    """
+    problem = _Problem(source, target, *_sides(source, target, source_execution, target_execution))
+    solved = problem.solve({})
+    result = problem.result(solved)
+    return result if prove is None or result.status == "none" else _settled(problem, solved, prove)
+
+
+def _sides(
+    source: Entries, target: Entries, first: Mapping[str, int] | None, second: Mapping[str, int] | None
+) -> tuple[Side, Side]:
+    mine, its = find_units(source), find_units(target)
+    orders = Order(is_registration(source)), Order(is_registration(target))
+    return (
+        Side(fuse(mine, its), orders[0], Execution(first) if first else None),
+        Side(fuse(its, mine), orders[1], Execution(second) if second else None),
+    )
+
+
+@dataclass(frozen=True)
+class _Problem:
+    source: Entries
+    target: Entries
+    mine: Side
+    its: Side
+
+    def solve(self, choices: Mapping[Question, Choice]) -> Solver:
+        solver = Solver(self.mine, self.its, classes(self.mine.units, self.its.units), choices)
+        solver.run()
+        return solver
+
+    def links(self, solver: Solver) -> list[Link]:
+        return link(solver.pairs, self.source, self.target)
+
+    def rules(self, solver: Solver, proved: bool) -> list[RuleMapping]:
+        """Rules that drop what is known to be of no use: everything without a place where the networks were run."""
+        links = self.links(solver)
+        surplus = self._without(self.source, links, _sources)
+        idle = surplus if proved else [name for name in surplus if self._needless(name, links)]
+        return write_rules(links, self.source, self.target, solver.blocks, idle)
+
+    def result(self, solver: Solver) -> MatchResult:
+        """The answer as far as evidence goes, without running anything."""
+        links = self.links(solver)
+        missing, surplus = self._without(self.target, links, _targets), self._without(self.source, links, _sources)
+        groups = (*map(_ambiguity, solver.undecided), *self._alike(links, missing, surplus), *_turned(links))
+        total = sum(entry.elements for entry in self.target.values())
+        coverage = 1 - sum(self.target[name].elements for name in missing) / total if total else 0.0
+        result = MatchResult(
+            "ambiguous" if groups else "none" if coverage < LEAST_COVERAGE else "unique",
+            [], tuple(links), groups, tuple(solver.decisions), _assumptions(links), missing, surplus, coverage,
+        )  # fmt: skip
+        return replace(result, rules=self.rules(solver, proved=False)) if result.found else result
+
+    def _without(self, entries: Entries, links: Sequence[Link], names: Callable[[Link], list[str]]) -> tuple[str, ...]:
+        linked = {name for entry in links for name in names(entry)}
+        return tuple(name for name in entries if name not in linked)
+
+    def _needless(self, name: str, links: Sequence[Link]) -> bool:
+        """Whether a tensor without a place is one that networks compute themselves, or of a branch apart."""
+        branches = {source.partition(".")[0] for entry in links for source in entry.sources}
+        apart = name.partition(".")[0] not in branches
+        return apart or not _floating(self.source[name]) or bool(_COMPUTED.search(name.rpartition(".")[2]))
+
+    def _alike(self, links: Sequence[Link], missing: Sequence[str], surplus: Sequence[str]) -> list[Ambiguity]:
+        """Tensors of modules without a partner, on both sides, that are alike in shape: what they are is open."""
+        known = {split_name(name)[0] for entry in links for name in (*entry.sources, *_targets(entry))}
+        wanting, idle = (
+            {
+                name: squeezed(tuple(entries[name].shape))
+                for name in names
+                if _floating(entries[name]) and split_name(name)[0] not in known
+            }
+            for names, entries in ((missing, self.target), (surplus, self.source))
+        )
+        return [
+            Ambiguity(tuple(n for n in idle if idle[n] == shape), tuple(n for n in wanting if wanting[n] == shape))
+            for shape in dict.fromkeys(wanting.values())
+            if shape in idle.values()
+        ]
+
+
+def _sources(entry: Link) -> list[str]:
+    return list(entry.sources)
+
+
+def _targets(entry: Link) -> list[str]:
+    return [name for name in entry.targets if name]
+
+
+def _floating(entry: Entry) -> bool:
+    return entry.dtype.startswith(("F", "BF"))
+
+
+def _ambiguity(group: Group) -> Ambiguity:
+    return Ambiguity(tuple(item.path for item in group.sources), tuple(item.path for item in group.targets))
+
+
+def _turned(links: Sequence[Link]) -> list[Ambiguity]:
+    """Tables with swapped axes: shapes do not show in which order the values stand."""
+    turned = [entry for entry in links if entry.turned]
+    sources, targets = (tuple(n for e in turned for n in names(e)) for names in (_sources, _targets))
+    return [Ambiguity(sources, targets, "the order of the values inside is open")] if turned else []
+
+
+def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
+    """What shapes cannot show: the order inside a tensor that is whole on one side and in parts on the other."""
+    joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
+    what = "holds query, key and value one after the other"
+    return (f"{joined[0].target} (and {len(joined) - 1} like it) {what}",) if joined else ()
+
+
+def _settled(problem: _Problem, solved: Solver, prove: Prove) -> MatchResult:
+    """The answer, run; open groups are tried in turn, a choice kept where the networks agree longer than before."""
+    choices: dict[Question, Choice] = {}
+    best = prove(problem.rules(solved, proved=False))
+    proofs, asked = 1, set[Question]()
+    while not best.equal and proofs < MAX_PROOFS and (group := _next_open(solved, asked)):
+        asked.add(group.question)
+        for choice in list(permutations(range(len(group.targets))))[1:]:
+            tried = problem.solve({**choices, group.question: choice})
+            proof = prove(problem.rules(tried, proved=False))
+            proofs += 1
+            if proof.equal or proof.agreeing > best.agreeing:
+                choices, best, solved = {**choices, group.question: choice}, proof, tried
+    result = replace(problem.result(solved), proof=best)
+    alike = [g for g in solved.undecided if best.equal and _interchangeable(problem, choices, g, prove)]
+    if best.equal and not alike:
+        return replace(result, status="proved", groups=(), rules=problem.rules(solved, proved=True))
+    if alike or solved.undecided:
+        groups = tuple(replace(_ambiguity(group), what=_EITHER_WAY) for group in alike) or result.groups
+        return replace(result, status="ambiguous", rules=[], groups=groups)
+    return replace(result, status="refuted", rules=[], candidate=problem.rules(solved, proved=False))
+
+
+def _interchangeable(problem: _Problem, choices: Mapping[Question, Choice], group: Group, prove: Prove) -> bool:
+    """Whether the networks agree as well when two of the group's items change places: outputs tell nothing of them."""
+    if not group.even:  # left out, and not missed
+        return True
+    present = choices.get(group.question, tuple(range(len(group.targets))))
+    for one, other in islice(combinations(range(len(present)), 2), MAX_PROOFS):
+        places = {one: present[other], other: present[one]}
+        choice = tuple(places.get(index, place) for index, place in enumerate(present))
+        if prove(problem.rules(problem.solve({**choices, group.question: choice}), proved=False)).equal:
+            return True
+    return False
+
+
+def _next_open(solved: Solver, asked: set[Question]) -> Group | None:
+    """The first group, in the target's order, that has not been tried and can be."""
+    waiting = [g for g in solved.undecided if g.even and len(g.targets) <= MAX_ITEMS and g.question not in asked]
+    return min(waiting, key=lambda group: min(item.place for item in group.targets), default=None)

@@ -1,0 +1,196 @@
+"""Names into units (the tensors of one module together), and which units of two sides can stand for each other."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from zoo.formats.entry import Entry
+
+Shape = tuple[int, ...]
+Signature = tuple[tuple[str, Shape], ...]
+
+LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+COUNTER = "num_batches_tracked"  # rides along with its module; old checkpoints lack it
+STATISTICS = ("running_mean", "running_var", COUNTER)
+_PROJECTION = re.compile(r"(?:to_|w_|in_)?(q|k|v|query|key|value)(?:_proj|_lin|_linear)?")
+_FUSED = ("qkv", "kv")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One role of a unit: the tensors that make it, in order along the first axis, and the shape of the whole.
+
+    `names` holds None where a piece of the whole has no tensor (the bias of a key projection that has none).
+    """
+
+    names: tuple[str | None, ...]
+    shape: Shape
+    floating: bool = True
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A module with tensors of its own, or a bare tensor. `place` is the index of its first tensor."""
+
+    path: str
+    parts: Mapping[str, Part] = field(compare=False)
+    place: int = field(compare=False)
+
+    @property
+    def signature(self) -> Signature:
+        """Roles and shapes; what must agree for two units to be matched."""
+        rows = {role: part for role, part in self.parts.items() if role != COUNTER} or self.parts
+        return tuple(sorted((role + " (integer)" * (not part.floating), part.shape) for role, part in rows.items()))
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A tensor's unit and its role there: `("layer1.0.bn1", "weight")`; a bare tensor has the role "value"."""
+    head, _, leaf = name.rpartition(".")
+    if leaf in LEAVES and head:
+        return head, leaf
+    stem, _, ending = leaf.rpartition("_")
+    if stem and ending in ("weight", "bias"):
+        return (f"{head}.{stem}" if head else stem), ending
+    return name, "value"
+
+
+def find_units(entries: Mapping[str, Entry]) -> list[Unit]:
+    """The units of a key set, in order of their first tensors; a query's and a value's bare bias join their `qkv`."""
+    parts: dict[str, dict[str, Part]] = {}
+    places: dict[str, int] = {}
+    for place, (name, entry) in enumerate(entries.items()):
+        path, role = split_name(name)
+        floating = entry.dtype.startswith(("F", "BF"))
+        parts.setdefault(path, {})[role] = Part((name,), tuple(entry.shape), floating or role == COUNTER)
+        places.setdefault(path, place)
+    return _join_biases([Unit(path, roles, places[path]) for path, roles in parts.items()])
+
+
+def _join_biases(units: Sequence[Unit]) -> list[Unit]:
+    """Take `q_bias` and `v_bias` into the `qkv` that has a weight only (Swin v2, BEiT): its key part has no bias."""
+    by_path = {unit.path: unit for unit in units}
+    gone: set[str] = set()
+    joined: dict[str, Unit] = {}
+    for unit in units:
+        parent, dot, last = unit.path.rpartition(".")
+        query, value = (by_path.get(f"{parent}{dot}{letter}") for letter in "qv")
+        if last != "qkv" or set(unit.parts) != {"weight"} or query is None or value is None:
+            continue
+        if set(query.parts) == set(value.parts) == {"bias"}:
+            names = (*query.parts["bias"].names, None, *value.parts["bias"].names)
+            bias = Part(names, (3 * query.parts["bias"].shape[0],))
+            joined[unit.path] = replace(unit, parts={**unit.parts, "bias": bias})
+            gone |= {query.path, value.path}
+    return [joined.get(unit.path, unit) for unit in units if unit.path not in gone]
+
+
+def fuse(units: Sequence[Unit], other: Iterable[Unit]) -> list[Unit]:
+    """Take query, key and value projections together where the `other` side has tensors of the fused size.
+
+    The fused unit stands at its parent's path plus `qkv` (or `kv`), where the first of them stood.
+    """
+    wanted = _weights(other) - _weights(units)
+    families: dict[str, dict[str, Unit]] = {}
+    for unit in units:
+        parent, _, last = unit.path.rpartition(".")
+        if found := _PROJECTION.fullmatch(last):
+            families.setdefault(parent, {})[found[1][0]] = unit
+    fused: dict[str, Unit] = {}
+    gone: set[str] = set()
+    for parent, family in families.items():
+        for letters in _FUSED:
+            members = [family[letter] for letter in letters if letter in family]
+            whole = _fused(f"{parent}.{letters}".lstrip("."), members) if len(members) == len(letters) else None
+            if whole and whole.parts["weight"].shape in wanted:
+                fused[members[0].path] = whole
+                gone |= {member.path for member in members}
+                break
+    return [fused.get(unit.path, unit) for unit in units if unit.path in fused or unit.path not in gone]
+
+
+def _weights(units: Iterable[Unit]) -> Counter[Shape]:
+    return Counter(unit.parts["weight"].shape for unit in units if "weight" in unit.parts)
+
+
+def _fused(path: str, members: Sequence[Unit]) -> Unit | None:
+    if any("weight" not in member.parts for member in members):
+        return None
+    roles = dict.fromkeys(role for member in members for role in member.parts)
+    parts: dict[str, Part] = {}
+    for role in roles:
+        pieces = [member.parts.get(role) for member in members]
+        known = [piece for piece in pieces if piece is not None]
+        if len({piece.shape[1:] for piece in known}) > 1:
+            return None
+        names = tuple(None if piece is None else piece.names[0] for piece in pieces)
+        rows = sum(piece.shape[0] for piece in known) * len(members) // len(known)
+        parts[role] = Part(names, (rows, *known[0].shape[1:]))
+    return Unit(path, parts, min(member.place for member in members))
+
+
+def squeezed(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def flattened(shape: Shape) -> Shape:
+    """A convolution's kernel as the matrix that a linear layer would hold."""
+    return (shape[0], math.prod(shape[1:])) if shape else ()
+
+
+def transposed(shape: Shape) -> Shape:
+    return flattened(squeezed(shape)[::-1])
+
+
+Classes = dict[Signature, Signature]
+
+
+def classes(source: Iterable[Unit], target: Iterable[Unit]) -> Classes:
+    """Maps each signature to the class it belongs to.
+
+    Equal signatures are one class. Where one side has units to spare of one signature and the other side of another,
+    the two are joined if they differ in axes of size 1, in a kernel laid flat (a linear layer and the convolution that
+    does the same), in a transpose, or in a bias that one of them lacks; the first of these that fits one way only.
+    """
+    sources, targets = Counter(unit.signature for unit in source), Counter(unit.signature for unit in target)
+    joined: Classes = {signature: signature for signature in [*sources, *targets]}
+    spare = [signature for signature in sources if sources[signature] > targets[signature]]
+    wanting = [signature for signature in targets if targets[signature] > sources[signature]]
+    for like in _LIKENESSES:
+        for signature in list(spare):
+            fitting = [other for other in wanting if like(signature, other)]
+            rivals = [other for other in spare if any(like(other, want) for want in fitting)]
+            if len(fitting) == 1 and rivals == [signature]:
+                joined[signature] = joined[fitting[0]]
+                spare.remove(signature)
+                wanting.remove(fitting[0])
+    return joined
+
+
+def _alike(change: Callable[[Shape], Shape]) -> Callable[[Signature, Signature], bool]:
+    def like(first: Signature, second: Signature) -> bool:
+        one, other = ([(role, change(shape)) for role, shape in signature] for signature in (first, second))
+        return one == other
+
+    return like
+
+
+def _turned(first: Signature, second: Signature) -> bool:
+    """The first's matrices are the second's tensors with the two axes swapped, in a shape of their own."""
+    if [role for role, _ in first] != [role for role, _ in second]:
+        return False
+    shapes = [(one, other) for (_, one), (_, other) in zip(first, second, strict=True) if one != other]
+    return all(len(one) == 2 and transposed(one) == flattened(other) for one, other in shapes)
+
+
+def _lacking(first: Signature, second: Signature) -> bool:
+    """They share a weight of the same shape, and one has what the other lacks."""
+    one, other = dict(first), dict(second)
+    common = set(one) & set(other)
+    return "weight" in common and all(one[role] == other[role] for role in common) and common in (set(one), set(other))
+
+
+_LIKENESSES = (_alike(squeezed), _alike(flattened), _turned, _lacking)

@@ -1,0 +1,67 @@
+"""Runs a program of rules backwards: the inverse of each rule, last first, and the check that it leads back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zoo.errors import InputError, Problem
+from zoo.formats.entry import Entry
+from zoo.remap.rules.base import Rule, Surroundings, run, start
+from zoo.remap.rules.names import Rename
+from zoo.remap.rules.patterns import InversionError
+
+
+def invert(rules: Sequence[Rule]) -> list[Rule]:
+    """The program that undoes `rules`. Raises InputError that names every rule which cannot be undone, and why."""
+    inverse: list[Rule] = []
+    problems: list[Problem] = []
+    for rule in reversed(rules):
+        try:
+            inverse += rule.inverse()
+        except InversionError as error:
+            problems.append(Problem(f"{rule} cannot run backwards: {error}", rule.location))
+    if problems:
+        raise InputError(problems[::-1])
+    return inverse
+
+
+def check_inverse(
+    rules: Sequence[Rule], entries: Mapping[str, Entry], aliases: Mapping[str, str] | None = None
+) -> None:
+    """Prove on names, dtypes and shapes that `rules` lead from what their inverse makes of `entries` back to them.
+
+    Raises InputError where they do not, and where a name has two ways back.
+    """
+    inverse = invert(rules)
+    _check_one_way(inverse, entries, aliases or {})
+    back = run(inverse, entries, aliases)
+    there = {name: Entry(name, value.dtype, value.shape) for name, value in back.values.items()}
+    try:
+        again = run(rules, there, back.ties)
+    except InputError as error:
+        head = Problem("the rules cannot be run backwards on this file: what that makes, they do not take back")
+        raise InputError([head, *error.problems]) from error
+    expected = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
+    found = {name: (value.dtype, value.shape) for name, value in again.values.items()}
+    found |= {alias: found[name] for alias, name in again.ties.items()}
+    if odd := [name for name in expected if found.get(name) != expected[name]]:
+        raise InputError(
+            f"the rules do not lead back to this file: {len(odd)} of its tensors, {odd[0]!r} first, would not come out "
+            "of them again; is it in the layout that the rules lead to?"
+        )
+    if one_sided := [rule for rule in again.idle if not all(step in back.idle for step in rule.inverse())]:
+        raise InputError(f"{one_sided[0]} does something backwards that it does not do forwards: names overlap")
+
+
+def _check_one_way(inverse: Sequence[Rule], entries: Mapping[str, Entry], aliases: Mapping[str, str]) -> None:
+    state = start(entries, aliases, Surroundings())
+    for rule in inverse:
+        if isinstance(rule, Rename):
+            for name in state.values:
+                ways = {new for line in rule.lines if (new := line.apply(name)) is not None}
+                if len(ways) > 1:
+                    raise InputError(
+                        f"{name!r} has {len(ways)} ways back, {' and '.join(map(repr, sorted(ways)))}: two lines of "
+                        "a rename lead to it"
+                    )
+        rule.apply(state)

@@ -1,0 +1,164 @@
+"""The step `look`: the graph, the samples, and what chosen modules make of them, as pictures for TensorBoard."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from zoo.data.open_data import OpenData
+from zoo.errors import InputError, Problem, ZooError
+from zoo.model.paths import get_module
+from zoo.model.trace import Recording, record
+from zoo.recipe.options import Look
+from zoo.training.devices import generator_states, restore_generators
+from zoo.training.drawing import feature_maps, photographs
+from zoo.training.metrics import explain
+from zoo.training.tensorboard import FOLDER, explained, open_writer, steps_done
+
+if TYPE_CHECKING:
+    from zoo.finetuning.run import Run
+    from zoo.recipe import Step
+
+
+def look(run: Run, step: Step) -> None:
+    """Carry out the step, in the main process alone. Model and random generators stay as they are."""
+    began, options, model = time.perf_counter(), cast(Look, step.options), run.assembly.model
+    if not PartialState().is_main_process:
+        return
+    names = module_names(model, options.modules)
+    inputs, folder = _samples(run, options), run.folder / FOLDER
+    album = Album(open_writer(folder), steps_done(run.stages))
+    with explained(folder), contextlib.closing(album.writer), _unchanged(model.to(run.device)):
+        if options.images:
+            album.samples(inputs, cast(OpenData, run.data))
+        failure = album.graph(model, inputs) if options.graph else None
+        drawn = album.modules(_recorded(model, inputs, names), names, len(inputs))
+    if failure:
+        run.listener.note(f"look: the graph is left out: {failure}")
+    for path in names:
+        if path not in drawn:
+            run.listener.note(
+                f"look: {path} has nothing to draw: forward does not call it with a tensor of the samples"
+            )
+    run.stages.append(
+        {
+            "step": step.index + 1,
+            "action": "look",
+            "folder": str(folder),
+            "samples": len(inputs),
+            "graph": options.graph and failure is None,
+            "modules": drawn,
+            "seconds": time.perf_counter() - began,
+        }
+    )
+    run.listener.note(f"look: tensorboard --logdir {folder}")
+
+
+def module_names(model: nn.Module, paths: str | Sequence[str]) -> dict[str, str]:
+    """By path as written, the one of `named_modules` (a shared module has several). Raises InputError for lost ones."""
+    names = {module: name for name, module in model.named_modules()}
+    found: dict[str, str] = {}
+    lost: list[Problem] = []
+    for path in [paths] if isinstance(paths, str) else paths:
+        try:
+            found[path] = names[get_module(model, path)]
+        except InputError as error:
+            lost += error.problems
+    if lost:
+        raise InputError(lost)
+    return found
+
+
+class Album:
+    """Pictures of one moment of a run, `step`, in the event file of `writer`."""
+
+    def __init__(self, writer: Any, step: int) -> None:
+        self.writer, self.step = writer, step
+
+    def samples(self, inputs: Tensor, data: OpenData) -> None:
+        """Images as they looked, anything else as maps."""
+        if data.parts["validation"].preprocessing is not None and inputs.shape[1] in (1, 3):
+            self._add("validation/images", photographs(inputs, data.preprocessing))
+        else:
+            self._add_maps("validation/inputs", inputs, len(inputs))
+
+    def graph(self, model: nn.Module, inputs: Tensor) -> str | None:
+        """The graph as torch.jit traces it, or why it could not be traced."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the tracer, which wants to be exact for any input
+                traced = torch.jit.trace(model, inputs[:1], strict=False)  # add_graph prints what cannot be traced
+                self.writer.add_graph(traced, inputs[:1])
+        except OSError:
+            raise
+        except Exception as error:  # forward may do what cannot be traced
+            said = str(error).strip().partition("\n")[0]
+            return f"{type(error).__name__}: {said}"
+        return None
+
+    def modules(self, recording: Recording, names: dict[str, str], samples: int) -> dict[str, Any]:
+        """Draws what went into and came out of each module; shape and range of what was drawn, by path."""
+        drawn: dict[str, dict[str, Any]] = {}
+        for path, name in names.items():
+            for way, word in (("in", "input"), ("out", "output")):
+                event = recording.event(name, way)
+                if event is not None and self._add_maps(f"{path or 'model'}/{word}", event.value, samples):
+                    drawn.setdefault(path, {})[word] = _described(event.value)
+        return drawn
+
+    def _add_maps(self, tag: str, values: Tensor, samples: int) -> bool:
+        """One picture goes by the tag itself, one a sample by the tag and the sample's number."""
+        pictures = feature_maps(values, samples)
+        for index, picture in enumerate(pictures):
+            self._add(tag if values.ndim < 3 and len(pictures) == 1 else f"{tag}/{index}", picture)
+        return bool(pictures)
+
+    def _add(self, tag: str, picture: Tensor) -> None:
+        self.writer.add_image(tag, picture.cpu(), self.step)
+
+
+def _described(values: Tensor) -> dict[str, Any]:
+    """Shape, and the range that black and white stand for; None where nothing is finite."""
+    finite = values[values.isfinite()].float()
+    low, high = torch.stack(finite.aminmax()).tolist() if finite.numel() else (None, None)
+    return {"shape": list(values.shape), "minimum": low, "maximum": high}
+
+
+def _samples(run: Run, options: Look) -> Tensor:
+    batches = cast(OpenData, run.data).batches(
+        "validation", device=run.device, batch_size=options.samples, shuffle=False, once=True
+    )
+    return cast(Tensor, next(batches.epoch(0)).inputs)
+
+
+def _recorded(model: nn.Module, inputs: Tensor, names: dict[str, str]) -> Recording:
+    if not names:
+        return Recording(torch.empty(0))
+    try:
+        return record(model, inputs, names.values())
+    except ZooError:
+        raise
+    except Exception as error:
+        raise explain(error, "looking") from error
+
+
+@contextlib.contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, without autograd; modes and random generators are put back."""
+    modes = {module: module.training for module in model.modules()}
+    generators = generator_states()
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        restore_generators(generators)

@@ -1,0 +1,144 @@
+"""The step `probe`: a linear head, solved on the features that reach it, and left in the model.
+
+`probe` and then `train` is LP-FT (Kumar et al., 2022, "Fine-Tuning can Distort Pretrained Features and Underperform
+Out-of-Distribution"): fine-tuning starts at the head that the fixed features deserve.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from zoo.data.batches import Batch
+from zoo.data.open_data import OpenData, Part
+from zoo.errors import InputError
+from zoo.model.heads import find_heads
+from zoo.model.paths import get_module
+from zoo.recipe.options import Probe
+from zoo.training.losses import make_loss
+from zoo.training.metrics import make_metrics, measure
+from zoo.training.solver import Solution, logistic_loss, softmax_loss, solve, solve_ridge
+from zoo.training.trunk.batches import collect, features_key
+from zoo.training.trunk.prepare import PARTS, example_batch, split_for
+from zoo.training.trunk.split import UnsplittableError
+from zoo.training.trunk.store import FeatureCache
+
+if TYPE_CHECKING:
+    from zoo.finetuning.run import Run
+    from zoo.recipe import Step
+
+
+def probe(run: Run, step: Step) -> None:
+    """Carry out the step: every process solves the same problem on all features, so none has to be told the result."""
+    began = time.perf_counter()
+    options, data = cast(Probe, step.options), cast(OpenData, run.data)
+    assembly = run.assembly
+    assembly.classes, assembly.task = data.classes, data.task
+    model = assembly.model.to(run.device)
+    path, head = linear_head(model, data.outputs)
+    exact = run.precision == "float32"
+    features = head_inputs(model, head, data, run.device, exact=exact)
+    solution = solve_head(options, *features["train"], data)
+    with torch.no_grad():
+        head.weight.copy_(solution.weight)
+        head.bias.copy_(solution.bias)
+    train, validation = (_measure(head, features[part], data, run.device) for part in PARTS)
+    record = {
+        "step": step.index + 1,
+        "action": "probe",
+        "head": path,
+        "metrics": validation,
+        "train_loss": train["loss"],
+        "gradient_norm": solution.gradient_norm,
+        "converged": solution.converged,
+        "iterations": solution.iterations,
+        "samples": len(data.parts["train"]),
+        "seconds": time.perf_counter() - began,
+    }
+    run.stages.append(record)
+    run.trained = True
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in validation.items())
+    run.listener.note(f"probe: {path} solved to a gradient norm of {solution.gradient_norm:.1e}; {measured}")
+    if not solution.converged:
+        run.listener.note(f"warning: probe stopped above tolerance {options.tolerance:g}: raise l2 or max_iterations")
+
+
+def linear_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
+    """The model's one linear classifier. Raises InputError where there is another kind, or more than one."""
+    paths = find_heads(model)
+    head = get_module(model, paths[0])
+    if len(paths) > 1 or not isinstance(head, nn.Linear):
+        found = ", ".join(f"{path} ({type(get_module(model, path)).__name__})" for path in paths)
+        raise InputError(f"probe solves one linear head; this model has {found}", suggestion="use train instead")
+    if head.bias is None:
+        raise InputError(f"probe: {paths[0]} has no bias", suggestion="swap_head: {num_classes: auto, bias: true}")
+    if head.out_features != outputs:
+        message = f"probe: {paths[0]} has {head.out_features} outputs, the data has {outputs}"
+        raise InputError(message, suggestion="swap_head: auto")
+    return paths[0], head
+
+
+def head_inputs(
+    model: nn.Module, head: nn.Linear, data: OpenData, device: torch.device, *, exact: bool
+) -> dict[Part, tuple[Tensor, Tensor]]:
+    """What reaches the head in evaluation mode, [n, d], and the targets, for both parts of the data."""
+    example = example_batch(data, device)
+    live = {id(parameter) for parameter in head.parameters()}
+    try:
+        half = split_for(model, example, training=False, exact=exact, live=live)
+        direct = [feature.ndim for feature in half.engine(example)] == [2]
+    except UnsplittableError:
+        direct = False
+    if not direct:
+        return {part: _captured(model, head, data, part, device) for part in PARTS}
+    cache = FeatureCache()
+    kept: dict[Part, tuple[Tensor, Tensor]] = {}
+    for part in PARTS:
+        images = data.batches(part, device=device, shuffle=False, augment=False, once=True)
+        key = features_key(half.engine, data.parts[part], images, 0)
+        (features,), targets = collect(half.engine, images, 0, key=key, cache=cache).everything()
+        kept[part] = (features.to(device), targets.to(device))
+    return kept
+
+
+def _captured(
+    model: nn.Module, head: nn.Linear, data: OpenData, part: Part, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The plain way: the whole model runs, and the head's inputs are noted as they arrive."""
+    arrived: list[Tensor] = []
+    targets: list[Tensor] = []
+    handle = head.register_forward_pre_hook(lambda module, inputs: arrived.append(inputs[0].detach().flatten(0, -2)))
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for batch in data.batches(part, device=device, shuffle=False, augment=False, once=True).epoch(0):
+                model(batch.inputs)
+                targets.append(batch.targets)
+    finally:
+        handle.remove()
+        model.train(training)
+    features = torch.cat(arrived)
+    if len(features) != len(torch.cat(targets)):
+        raise InputError("probe: the head is called more than once a sample", suggestion="use train instead")
+    return features, torch.cat(targets)
+
+
+def solve_head(options: Probe, features: Tensor, targets: Tensor, data: OpenData) -> Solution:
+    """The head that the options ask for: softmax (logistic for several labels), or ridge towards 0 and 1."""
+    if options.kind == "ridge" or data.task == "regression":
+        wanted = targets if targets.is_floating_point() else nn.functional.one_hot(targets, data.outputs)
+        return solve_ridge(features, wanted, l2=options.l2)
+    loss = logistic_loss(targets) if data.task == "multilabel" else softmax_loss(targets)
+    limits: dict[str, Any] = {"tolerance": options.tolerance, "max_iterations": options.max_iterations}
+    return solve(features, loss, data.outputs, l2=options.l2, **limits)
+
+
+def _measure(head: nn.Linear, part: tuple[Tensor, Tensor], data: OpenData, device: torch.device) -> dict[str, float]:
+    features, targets = part
+    batch = Batch(features.to(head.weight.dtype), targets, torch.arange(len(targets)))
+    metrics = make_metrics(None, data.task, data.outputs, device)
+    return measure(head, head, [batch], make_loss("auto", data.task, device=device), metrics)

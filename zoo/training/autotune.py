@@ -1,0 +1,263 @@
+"""Choosing precision and memory layout by timing: no rule fits all, so a few steps of each candidate decide."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.model.trace import tensors_in
+from zoo.training.devices import bfloat16_is_native
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a step is run: `precision` is "float32", "bfloat16" or "float16"."""
+
+    precision: str = "float32"
+    channels_last: bool = False
+
+    def __str__(self) -> str:
+        return self.precision + (" channels-last" if self.channels_last else "")
+
+
+def apply_layout(module: nn.Module, setting: Setting) -> None:
+    """Put the module's four-dimensional parameters into the setting's memory layout, in place."""
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    module.to(memory_format=layout)
+
+
+def key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]) -> str:
+    """Everything the fastest setting depends on, as a digest."""
+    device = inputs[0].device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    parts = [
+        *(f"{n} {tuple(p.shape)} {p.requires_grad}" for n, p in module.named_parameters()),
+        *(str(tuple(value.shape[1:])) for value in inputs),
+        *(str(setting) for setting in settings),
+        f"{device.type} {name} {torch.get_num_threads()} {torch.__version__}",
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return platform.processor()
+
+
+class Memory:
+    """Choices of earlier runs: one small JSON file a key, so that two runs never write over each other."""
+
+    def __init__(self, root: Path | None, key: str) -> None:
+        base = root or Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
+        self.path = base / "calibration" / f"{key}.json"
+
+    def recall(self, allowed: Sequence[Setting]) -> Setting | None:
+        with suppress(OSError, ValueError, TypeError):
+            setting = Setting(**json.loads(self.path.read_text(encoding="utf-8")))
+            return setting if setting in allowed else None
+        return None
+
+    def remember(self, setting: Setting) -> None:
+        with suppress(OSError):  # an unwritable cache costs the next run its seconds, nothing else
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(asdict(setting)), encoding="utf-8")
+
+
+OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's outputs from float32's
+SAMPLES = 8  # of a batch are timed on a CPU: enough for the ratio, a fraction of the time. A GPU needs a whole batch
+LONG_ENOUGH = 0.15  # seconds a step: in a shorter one the casts of the weights weigh more than in a whole batch
+TIE = 1.03  # times the fastest one's seconds is as fast: below it the machine's noise decides
+WORTH_TIMING = 10.0  # seconds: a stage that takes less ends before a faster setting has paid for the search
+ROUNDS = (2, 10)  # of every candidate: as many, and up to so many until its fastest step has come twice
+SAME = 1.05  # two steps that are no further apart are the same: what a busy machine adds is never twice the same
+PATIENCE = (2.5, 1.5)  # not timed further: what takes so many times the best one's seconds, once settled
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The chosen setting, each candidate's seconds for a step of a few samples, and what the choosing took.
+
+    The seconds of a candidate far behind after its first step are that step's: a bound. `settled` is False where none
+    of many steps took as long as another.
+    """
+
+    setting: Setting
+    timings: dict[str, float]
+    seconds: float
+    remembered: bool = False
+    settled: bool = True
+
+    def __str__(self) -> str:
+        if self.remembered:
+            return f"{self.setting} (chosen in an earlier run)"
+        if not self.timings:
+            return str(self.setting)
+        listed = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in self.timings.items())
+        busy = "" if self.settled else " on a busy machine, not remembered"
+        return f"{self.setting} (timed in {self.seconds:.1f} s{busy}: {listed})"
+
+
+def candidates(module: nn.Module, device: torch.device, precision: str) -> list[Setting]:
+    """What is tried: all combinations that the device and the requested precision ("auto" or a fixed one) allow."""
+    precisions = ["float32", "bfloat16"] if bfloat16_is_native(device) else ["float32"]
+    if precision != "auto":
+        precisions = [precision]
+    convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())
+    layouts = [False, True] if convolutions > 1 else [False]
+    return [Setting(name, layout) for name in precisions for layout in layouts]
+
+
+def calibrate(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    targets: Tensor,
+    loss: Callable[[Any, Tensor], Tensor],
+    *,
+    samples: int,
+    precision: str = "auto",
+    root: Path | None = None,
+) -> Calibration | None:
+    """Time forward and backward of each candidate on one batch and choose the fastest that is close enough.
+
+    Args:
+        inputs: the module's positional arguments, [n, …] each.
+        samples: how many will be trained on.
+
+    Returns None where the first candidate trains on them in less than `WORTH_TIMING` seconds. Parameters, buffers,
+    gradients and random generators are as before afterwards; the module is left in the chosen memory layout.
+    """
+    started = time.perf_counter()
+    device = inputs[0].device
+    settings = candidates(module, device, precision)
+    if len(settings) == 1:
+        apply_layout(module, settings[0])
+        return Calibration(settings[0], {}, 0.0)
+    memory = Memory(root, key(module, inputs, settings))
+    setting = memory.recall(settings)
+    if setting is not None:
+        apply_layout(module, setting)
+        return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
+    count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
+    with _untouched(module, device):
+        step = functools.partial(_step, module, inputs, targets, loss, count)
+        limit = WORTH_TIMING * count / samples
+        outputs, seconds = step(settings[0])  # a first step is slow: what it calls short is short
+        if limit <= seconds < 2 * max(limit, LONG_ENOUGH):
+            _, seconds = step(settings[0])
+        if seconds < limit:
+            return None
+        enough = min(math.ceil(count * LONG_ENOUGH / seconds), len(targets))
+        if enough > count:
+            step = functools.partial(_step, module, inputs, targets, loss, enough)
+            outputs, seconds = step(settings[0])
+        timings, settled = _time_all(step, settings, outputs, seconds)
+    setting = next(one for one, seconds in timings.items() if seconds <= TIE * min(timings.values()))
+    apply_layout(module, setting)
+    if settled:
+        memory.remember(setting)
+    named = {str(candidate): seconds for candidate, seconds in timings.items()}
+    return Calibration(setting, named, time.perf_counter() - started, settled=settled)
+
+
+def _time_all(
+    step: Callable[[Setting], tuple[list[Tensor], float]],
+    settings: Sequence[Setting],
+    expected: Sequence[Tensor],
+    seconds: float,
+) -> tuple[dict[Setting, float], bool]:
+    """Seconds a step of every candidate whose outputs are close enough to the first one's, and whether they settled.
+
+    The first one's outputs are `expected`, and it took `seconds`.
+    """
+    timings = {settings[0]: [seconds]}
+    for setting in settings[1:]:  # in a first step kernels are chosen and compiled: its seconds are a bound
+        got, seconds = step(setting)
+        if _distance(expected, got) <= OUTPUT_TOLERANCE:
+            timings[setting] = [seconds]
+    least, most = ROUNDS
+    settled = True
+    for done in range(most):  # in turn, so that a machine that is busy for a moment slows no candidate alone
+        best = min(map(min, timings.values()))
+        left = [setting for setting, known in timings.items() if min(known) <= PATIENCE[_settled(known)] * best]
+        if len(left) == 1 or (done >= least and all(_settled(timings[setting]) for setting in left)):
+            break
+        for setting in left:
+            timings[setting].append(step(setting)[1])
+    else:
+        settled = False
+    return {setting: min(known) for setting, known in timings.items()}, settled
+
+
+def _settled(seconds: Sequence[float]) -> bool:
+    fastest, *others = sorted(seconds)
+    return bool(others) and others[0] <= SAME * fastest
+
+
+def _step(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    targets: Tensor,
+    loss: Callable[[Any, Tensor], Tensor],
+    count: int,
+    setting: Setting,
+) -> tuple[list[Tensor], float]:
+    """Forward and backward of the first `count` samples, finished on the device too; the outputs and the seconds."""
+    device = inputs[0].device
+    half = None if setting.precision == "float32" else getattr(torch, setting.precision)
+    apply_layout(module, setting)
+    module.zero_grad()  # gradients take their parameters' layout when they are new
+    torch.manual_seed(0)  # the same dropout for every candidate
+    started = time.perf_counter()
+    inputs = [_arranged(value[:count], setting) for value in inputs]
+    with torch.autocast(device.type, dtype=half) if half else nullcontext():
+        outputs = module(*inputs)
+        value = loss(outputs, targets[:count])
+    value.backward()  # type: ignore[no-untyped-call]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - started
+    return [tensor.detach().float() for tensor in tensors_in(outputs)], seconds
+
+
+def _arranged(value: Tensor, setting: Setting) -> Tensor:
+    layout = torch.channels_last if setting.channels_last and value.ndim == 4 else torch.contiguous_format
+    return value.contiguous(memory_format=layout)
+
+
+def _distance(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+    pairs = zip(expected, got, strict=True)
+    distance = max(float((one - other).norm() / one.norm().clamp_min(1e-12)) for one, other in pairs)
+    return distance if distance == distance else float("inf")
+
+
+@contextmanager
+def _untouched(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Running statistics, gradients and random generators come back as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            for parameter, gradient in gradients:
+                parameter.grad = gradient

@@ -1,0 +1,299 @@
+"""The training loop, on Accelerate: epochs of batches through a model, measured, kept and resumable at any step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from zoo.data.batches import Batch, Inputs
+from zoo.errors import Problem, WorkError, ZooError
+from zoo.lint import check_optimizer
+from zoo.model.prediction import prediction
+from zoo.recipe.options import Train
+from zoo.training.callbacks import Listener
+from zoo.training.devices import generator_states, make_accelerator, restore_generators
+from zoo.training.ema import MovingAverage
+from zoo.training.job import Job, Progress, arranged, fill, moving_tensors
+from zoo.training.losses import make_loss
+from zoo.training.metrics import explain, make_metrics, measure
+from zoo.training.optimizers import make_optimizer
+from zoo.training.schedulers import Schedule
+from zoo.training.state import Saved, StateFolder
+
+LOOK_SECONDS = 0.5  # reading the loss makes a GPU wait: no more often than this
+SAVE_SECONDS = 600.0  # in an epoch longer than this the state is written in its middle too
+CALMER = "lower lr, add warmup or clip_grad_norm, or set precision: float32"
+
+
+class NotFiniteError(WorkError):
+    """Training ran away: it would again with the same values."""
+
+
+class Trainer:
+    """One train step: `begin` or `restore`, then `run`. `state` is where it is kept for `--resume`."""
+
+    def __init__(self, job: Job, state: StateFolder, listener: Listener) -> None:
+        options = job.options
+        self.job, self.state = job, state
+        self.accelerator = make_accelerator(job.device, job.precision)
+        self.device = self.accelerator.device
+        self.listener = listener if self.accelerator.is_main_process else Listener()
+        job.model.to(self.device, memory_format=job.memory_format)  # type: ignore[call-overload]
+        self.loss = make_loss(options.loss, job.task, label_smoothing=options.label_smoothing, device=self.device)
+        self.metrics = make_metrics(options.metrics, job.task, job.outputs, self.device)
+        optimizer = make_optimizer(job.model, options)
+        per_epoch = math.ceil(len(job.train) / options.accumulate)
+        self.epochs = options.epochs or math.ceil((options.max_steps or 1) / per_epoch)
+        self.steps = min(options.max_steps or self.epochs * per_epoch, self.epochs * per_epoch)
+        self.schedule = Schedule(
+            optimizer, options, steps=self.steps, epochs=self.epochs, higher_is_better=self.metrics.higher_is_better
+        )
+        if traps := check_optimizer(job.model, optimizer, self.schedule.inner):
+            raise WorkError(Problem(trap.message, suggestion=trap.suggestion) for trap in traps)
+        self.second_order = getattr(optimizer, "is_second_order", False)  # timm's adahessian and the like
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        self.network = self.accelerator.prepare_model(job.network or job.model)
+        self.forward = torch.compile(self.network) if options.compile else self.network
+        self.moving = moving_tensors(job.model, job.frozen)
+        self.average = MovingAverage(self.moving, options.ema) if options.ema else None
+        self.best: dict[str, Tensor] | None = None
+        self.progress = Progress()
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
+        self.rate = 0.0  # samples a second in the present epoch
+        self.lr = 0.0  # the largest of the last optimizer step
+        self._looked = self._saved = self._started = time.monotonic()
+        self._first = 0
+
+    def run(self) -> Progress:
+        """Trains to the end and leaves in the model what `conclude` says; a KeyboardInterrupt passes through.
+
+        Raises WorkError for a loss that is no longer finite, and for what fails in torch.
+        """
+        self.listener.stage_started(self)
+        try:
+            while self.progress.epoch < self.epochs and self.progress.steps < self.steps:
+                began = time.monotonic() - self.progress.seconds
+                self._train_epoch(began)
+                self._end_epoch(began)
+            self.conclude()
+        finally:
+            self.job.train.close()
+            self.listener.stage_ended(self)
+        return self.progress
+
+    def _train_epoch(self, began: float) -> None:
+        self.job.model.train()
+        progress, accumulate = self.progress, self.job.options.accumulate
+        self._started, self._first = time.monotonic(), progress.batch
+        for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
+            last = index + 1 == len(self.job.train) or (index + 1) % accumulate == 0
+            with self._explained(batch):
+                self._backward(index, batch, last)
+                if last:
+                    self._step()
+            progress.batch = index + 1
+            now = time.monotonic()
+            if now - self._looked > LOOK_SECONDS:
+                self._look()
+            if last and now - self._saved > SAVE_SECONDS:
+                self._look()  # what is kept to go on from is sound
+                progress.seconds = now - began
+                self.save()
+            if progress.steps == self.steps:
+                return
+
+    def _backward(self, index: int, batch: Batch, last: bool) -> None:
+        """Adds a batch's gradients, every sample of the optimizer step counting the same."""
+        accumulate = self.job.options.accumulate
+        first = index - index % accumulate
+        whole = self._samples(first, min(first + accumulate, len(self.job.train)))
+        with nullcontext() if last else self.accelerator.no_sync(self.network):
+            outputs = self.forward(*arranged(batch.inputs, self.job))
+            loss = self.loss(prediction(outputs), batch.targets)
+            share = self.loss.share(len(batch.targets), whole, self.accelerator.num_processes)
+            self.accelerator.backward(loss * share, create_graph=self.second_order)
+        loss = loss.detach()
+        self.loss_sum += self.loss.total(loss, len(batch.targets))
+        broken = (self.broken_at < 0) & ~loss.isfinite()
+        self.broken_at = torch.where(broken, self.progress.steps, self.broken_at)
+
+    def _step(self) -> None:
+        if self.job.options.clip_grad_norm:
+            trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            self.accelerator.clip_grad_norm_(trained, self.job.options.clip_grad_norm)
+        self.lr = max(group["lr"] for group in self.optimizer.param_groups)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        if self.average:
+            self.average.update()
+        self.progress.steps += 1
+
+    def _end_epoch(self, began: float) -> None:
+        progress = self.progress
+        record: dict[str, Any] = {
+            "epoch": progress.epoch + 1,
+            "steps": progress.steps,
+            "lr": self.lr,
+            "loss": self._look(everywhere=True),
+        }
+        self._check_weights()
+        with self.average.applied() if self.average else nullcontext():
+            record["validation"] = self._measure()
+            self._keep_best(record["validation"][self.metrics.main])
+        self.schedule.end_epoch(record["validation"][self.metrics.main])
+        progress.seconds = time.monotonic() - began
+        record |= {"images_per_second": self.rate, "seconds": progress.seconds}
+        progress.history.append(record)
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        self.loss_sum.zero_()
+        self.save(whole=True)
+        self.listener.epoch_ended(self, record)
+
+    def _measure(self) -> dict[str, float]:
+        forward = self.forward
+        if self.job.validation_network is not None:
+            forward = self.job.validation_network
+        elif self.accelerator.num_processes > 1:  # each process has its own number of batches to measure
+            forward = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=True)
+
+        def measured(inputs: Inputs) -> Any:
+            with self.accelerator.autocast():
+                return forward(*arranged(inputs, self.job))
+
+        return measure(self.job.model, measured, self.job.validation.epoch(0), self.loss, self.metrics)
+
+    def _keep_best(self, value: float) -> None:
+        sign = 1 if self.metrics.higher_is_better else -1
+        if self.progress.best is None or sign * value > sign * self.progress.best["value"]:
+            self.progress.best = {"epoch": self.progress.epoch + 1, "metric": self.metrics.main, "value": value}
+            if self.job.options.keep == "best":
+                self.best = {name: tensor.clone() for name, tensor in self.moving.items()}
+
+    def _look(self, *, everywhere: bool = False) -> float:
+        """The epoch's mean loss so far, with `everywhere` of all processes. Raises WorkError where it is not finite."""
+        self._looked = time.monotonic()
+        self.rate = self._samples(self._first, self.progress.batch) / max(self._looked - self._started, 1e-9)
+        total = self.accelerator.reduce(self.loss_sum) if everywhere else self.loss_sum * self.accelerator.num_processes
+        summed, broken = torch.stack([total, self.broken_at]).tolist()
+        if broken >= 0:
+            message = f"{self.job.label}: the loss is not finite at step {int(broken) + 1}"
+            raise NotFiniteError(message, suggestion=CALMER)
+        loss: float = summed / self._samples(0, self.progress.batch)
+        self.listener.looked(self, loss)
+        return loss
+
+    def _check_weights(self) -> None:
+        """After the last step of an epoch no loss shows what it did. Raises NotFiniteError."""
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        if not torch.stack([parameter.isfinite().all() for parameter in trained]).all():
+            message = f"{self.job.label}: the weights are not finite after step {self.progress.steps}"
+            raise NotFiniteError(message, suggestion=CALMER)
+
+    def _samples(self, first: int, end: int) -> int:
+        return sum(self.job.train.size(index) for index in range(first, end))
+
+    @contextmanager
+    def _explained(self, batch: Batch) -> Iterator[None]:
+        try:
+            yield
+        except ZooError:
+            raise
+        except Exception as error:
+            shape = list(getattr(batch.inputs, "shape", ()))
+            doing = f"{self.job.label}, step {self.progress.steps + 1}, on inputs {shape}"
+            raise explain(error, doing) from error
+
+    def conclude(self) -> None:
+        """Leaves in the model what the step is to end with: the best epoch, the averages, or the last values."""
+        if self.best is not None:
+            fill(self.moving, self.best)
+        elif self.average is not None:
+            fill(self.moving, self.average.average)
+        self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
+
+    def begin(self, step: int, run: dict[str, Any]) -> None:
+        """Keeps the state the train step starts from; `step` is its place in the chain, `run` what else to remember."""
+        training = self._state()
+        if self.accelerator.is_main_process:
+            self.state.begin(step, run, training, self.job.model.state_dict())
+
+    def save(self, *, whole: bool = False) -> None:
+        training = self._state()
+        if self.accelerator.is_main_process:
+            self.state.save(training, self.moving, steps=self.progress.steps, whole=whole)
+        self._saved = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        own = [{"generators": generator_states(), "loss_sum": self.loss_sum.item()}]
+        scaler = self.accelerator.scaler
+        return {
+            "progress": asdict(self.progress),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "average": [self.average.updates, self.average.average] if self.average else None,
+            "best": self.best,
+            "processes": own if self.accelerator.num_processes == 1 else gather_object(own),
+        }
+
+    def restore(self, saved: Saved) -> None:
+        """Goes back to a kept state. Raises WorkError where it does not fit.
+
+        Where the step's options have changed since, it goes on with the new ones; `begin` has to follow where
+        `saved.anew`.
+        """
+        training = saved.training
+        if not saved.anew:
+            self._restore_weights(saved)
+            if saved.options is None:
+                self.optimizer.load_state_dict(training["optimizer"])
+                self.schedule.load_state_dict(training["schedule"])
+            else:
+                self._change(Train.model_validate(saved.options), training)
+        own = training["processes"][self.accelerator.process_index % len(training["processes"])]
+        self.loss_sum.fill_(own["loss_sum"])
+        restore_generators(own["generators"])
+
+    def _change(self, before: Train, training: dict[str, Any]) -> None:
+        """The moments of an optimizer made with other options, and the learning rate that the present options have
+        after so many steps and epochs."""
+        former = make_optimizer(self.job.model, before)  # its groups may be others, its parameters are the same
+        former.load_state_dict(training["optimizer"])
+        self.optimizer.optimizer.state.update(former.state)
+        self.schedule.go_through(
+            [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
+        )
+        if self.best is None or (self.progress.best or {}).get("metric") != self.metrics.main:
+            self.best = self.progress.best = None  # of the epochs from here on
+
+    def _restore_weights(self, saved: Saved) -> None:
+        training = saved.training
+        fill(self.job.model.state_dict(), saved.model)
+        self.progress = Progress(**training["progress"])
+        if self.accelerator.scaler is not None and training["scaler"]:
+            self.accelerator.scaler.load_state_dict(training["scaler"])
+        if self.average:
+            self.average.updates, values = training["average"]
+            fill(self.average.average, values)
+        best = training["best"] if self.job.options.keep == "best" else None
+        self.best = {name: tensor.to(self.device) for name, tensor in best.items()} if best else None
+
+    def rewind(self) -> bool:
+        """After an interrupt or a failure: goes back to the last whole epoch and concludes with it. False when none of
+        this step's is whole: the model is then as the step began."""
+        saved = self.state.last_epoch()
+        if saved is None:
+            return False
+        self._restore_weights(saved)
+        self.conclude()
+        return self.progress.epoch > 0
