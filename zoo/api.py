@@ -16,6 +16,7 @@ from zoo.errors import InputError, WorkError
 if TYPE_CHECKING:
     from zoo.model.heads import find_head, replace_head
     from zoo.model.paths import get_module, set_module
+    from zoo.recipe.step import Step
 
 __all__ = [
     "CONTRACTS",
@@ -24,6 +25,7 @@ __all__ = [
     "Data",
     "InputError",
     "Preprocessing",
+    "Step",
     "Weights",
     "WorkError",
     "find_head",
@@ -37,6 +39,7 @@ _LAZY = {
     "find_head": "zoo.model.heads",
     "get_module": "zoo.model.paths",
     "set_module": "zoo.model.paths",
+    "Step": "zoo.recipe.step",
 }
 
 

@@ -18,12 +18,14 @@ CONTRACTS = {
     "tags(name), weights(name, tag) -> Weights, preprocessing(name, tag) -> Preprocessing; "
     "or one callable (**arguments) -> nn.Module",
     "surgeries": "(model, *, …) -> nn.Module; operates in place and returns the model",
-    "freezing": "(model, *, …) -> iterable of dotted names of parameters and modules that shall stand still",
+    "freezing": "(model, *, …) -> iterable of dotted names of parameters and modules to freeze",
     "modules": "an nn.Module class or a factory (…) -> nn.Module",
     "datasets": "(*, …) -> Data",
     "weights": "() -> Weights",
     "remaps": "() -> a list of rules, as they would stand under `remap:` in a recipe",
     "initializers": "(tensor, *, …) -> None; fills the tensor in place, under torch.no_grad",
+    "steps": "a class derived from zoo.api.Step: its fields are the options, run(run) does it, check(rehearsal) takes "
+    "it on meta before a run, row(record) is its line in the summary",
 }
 
 

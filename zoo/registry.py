@@ -24,7 +24,11 @@ from typing import Any
 from zoo.errors import InputError, did_you_mean
 from zoo.isolation import PluginError, guarded
 
-KINDS = ("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers")
+CORE = "zoo-kit"  # the distribution that this package is in
+KINDS = (
+    *("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers"),
+    "steps",
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from zoo.errors import InputError
 from zoo.model.build import build
 from zoo.model.freezing import freeze
 from zoo.model.initializers import initialize, torch_initializers
-from zoo.recipe.options import Init
+from zoo.steps.init import Init
 
 
 @pytest.fixture

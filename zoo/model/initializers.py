@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,10 @@ from zoo import registry
 from zoo.errors import InputError, Problem, ZooError, did_you_mean
 from zoo.model.freeze_policies import role
 from zoo.model.paths import join
-from zoo.recipe.options import Init, Named
+from zoo.recipe.options import Named
+
+if TYPE_CHECKING:
+    from zoo.steps.init import Init
 
 Fill = Callable[[Tensor], object]
 
