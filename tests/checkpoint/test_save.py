@@ -44,7 +44,7 @@ def tuned(base: Path) -> Assembly:
     assembly = build("timm/test_resnet")
     load_weights(assembly, str(base))
     context = Context(4, ("a", "b", "c", "d"), assembly.preprocessing)
-    operate(assembly, "kit/swap_head", {"num_classes": "auto"}, context)
+    operate(assembly, "zoo/swap_head", {"num_classes": "auto"}, context)
     with torch.no_grad():
         for name, parameter in assembly.model.named_parameters():
             if name.startswith(("fc", "layer4")):
@@ -65,7 +65,7 @@ def test_a_checkpoint_tells_all_about_itself(tuned: Assembly, base: Path, tmp_pa
     saved = save_checkpoint(tuned, tmp_path / "m.safetensors", metrics={"accuracy": 0.75})
     told = metadata(tmp_path / "m.safetensors")
     assert told["architecture"] == "timm/test_resnet"
-    assert [step["surgery"] for step in told["operations"]] == ["kit/swap_head"]
+    assert [step["surgery"] for step in told["operations"]] == ["zoo/swap_head"]
     assert told["classes"] == ["a", "b", "c", "d"]
     assert told["metrics"] == {"accuracy": 0.75}
     assert told["base_weights"]["name"] == str(base)
@@ -98,8 +98,8 @@ def test_a_thin_checkpoint_follows_names_through_surgery(base: Path, tmp_path: P
     assembly = build("timm/test_resnet")
     load_weights(assembly, str(base))
     context = Context(1000, preprocessing=assembly.preprocessing)
-    operate(assembly, "kit/append", {"path": "conv1", "module": "Identity"}, context)
-    operate(assembly, "kit/add_module", {"name": "more", "module": {"Linear": {"out_features": 3}}}, context)
+    operate(assembly, "zoo/append", {"path": "conv1", "module": "Identity"}, context)
+    operate(assembly, "zoo/add_module", {"name": "more", "module": {"Linear": {"out_features": 3}}}, context)
     save_checkpoint(assembly, tmp_path / "thin.safetensors", only="trainable")
     assert set(read_header(tmp_path / "thin.safetensors").entries) == {
         name for name in assembly.model.state_dict() if "more" in name

@@ -23,7 +23,7 @@ SMALL = Preprocessing(size=(16, 16))
 
 
 def options(folder: Path, **values) -> DataOptions:
-    return DataOptions(**{"source": "kit/image_folder", "arguments": {"path": str(folder)}, "batch_size": 8} | values)
+    return DataOptions(**{"source": "zoo/image_folder", "arguments": {"path": str(folder)}, "batch_size": 8} | values)
 
 
 def gathered(batches, epoch: int = 0, start: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
