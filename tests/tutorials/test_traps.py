@@ -205,7 +205,7 @@ def test_the_pages_table_quotes_what_is_said():
     for fragment in (
         "is never called by the model's forward: it is dead weight",
         "trainable but never",
-        "random numbers outside the state dict, so a model loaded from its file answers differently",
+        "random numbers outside the state dict, so a model loaded from its file gives other outputs",
         "whole pickled model",
         "is the last operation of the network",
         "not one tensor would be moved",
