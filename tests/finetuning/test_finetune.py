@@ -662,7 +662,7 @@ def test_predict_goes_on_past_what_it_cannot_read(whole, photos, tmp_path):
 
 def test_predict_without_images(whole, tmp_path):
     checkpoint = whole[0] / "model.safetensors"
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="contains no images"):
         predict(checkpoint, [tmp_path])
     with pytest.raises(InputError, match="there is no image"):
         predict(checkpoint, [tmp_path / "none.png"])
