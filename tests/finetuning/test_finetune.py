@@ -46,9 +46,17 @@ RECIPE = {
     "steps": [
         {"swap_head": {"num_classes": "auto"}},
         {"freeze": "all_but_head"},
-        {"train": {"epochs": 2, "lr": 0.01, "trunk": "off"}},
+        {"train": {"epochs": 2, "lr": 0.01, "feature_cache": "off"}},
         {"freeze": {"policy": "below", "module": "layer3"}},
-        {"train": {"epochs": 2, "lr": 0.01, "optimizer": {"SGD": {"momentum": 0.9}}, "ema": 0.9, "trunk": "off"}},
+        {
+            "train": {
+                "epochs": 2,
+                "lr": 0.01,
+                "optimizer": {"SGD": {"momentum": 0.9}},
+                "ema": 0.9,
+                "feature_cache": "off",
+            }
+        },
     ],
 }
 
