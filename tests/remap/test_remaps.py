@@ -8,10 +8,11 @@ from safetensors.numpy import save_file
 
 from zoo import registry
 from zoo.cli import run as cli
+from zoo.errors import InputError
 from zoo.formats.entry import Entry
 from zoo.model.build import build
 from zoo.model.load_into import target_of
-from zoo.remap.remaps import fitting_remaps
+from zoo.remap.remaps import fitting_remaps, meaning_of, rules_of
 from zoo.remap.rules import invert, parse_rules, run
 
 NAME, TINY = "timm/from_transformers_vit", "timm/vit_tiny_patch16_224"
@@ -56,3 +57,28 @@ def test_the_command_suggests_what_it_then_takes(vit, tmp_path, monkeypatch, cap
     assert f"an installed remap fits: --remap {NAME}" in said
     assert "which is which is open" in said
     assert cli([*command, NAME]) == 0
+
+
+@pytest.mark.parametrize(
+    ("item", "meaning"),
+    [
+        ("auto", "auto"),
+        ({"drop": "^fc"}, "rules"),
+        ("a.yaml", "file"),
+        ("rules", "file"),
+        ("old=new", "inline"),
+        ("drop: ^fc", "inline"),
+        ("drpo: ^fc", "inline"),
+        ("lukemelas_lite0", "installed"),
+        ("efficientnet-lite/lukemelas_lite0", "installed"),
+    ],
+)
+def test_what_an_item_of_a_remap_means(item, meaning, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules").write_text("[drop: x]")
+    assert meaning_of(item) == meaning
+
+
+def test_a_misspelt_inline_rule_gets_the_nearest():
+    with pytest.raises(InputError, match=r"there is no rule 'drpo' \(did you mean drop\?\)"):
+        rules_of("drpo: ^fc")

@@ -7,14 +7,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zoo import registry
 from zoo.errors import InputError, Location, ZooError
 from zoo.formats import Source
 from zoo.formats.entry import Entry
 from zoo.remap.plan import Plan, Target, make_plan
-from zoo.remap.rules import RULES, Rule, load_rules, parse_rules, run
+from zoo.remap.rules import Rule, load_rules, parse_rules, run
+from zoo.remap.rules.parse import Locate
 
 
 def fitting_remaps(source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[str]:
@@ -106,7 +107,7 @@ def resolve(
             rules += found
             notes += told
         else:
-            rules += _rules(item, location)
+            rules += rules_of(item, location)
     return rules, notes
 
 
@@ -121,30 +122,45 @@ def items(*remaps: Remap) -> list[Any]:
     return found
 
 
-def _rules(item: Any, location: Location | None) -> list[Rule]:
+Meaning = Literal["auto", "rules", "file", "inline", "installed"]
+
+
+def meaning_of(item: Any) -> Meaning:
+    """What one item of a remap is: `auto`, rules, a file of rules, a rule written inline, or an installed remap."""
+    if not isinstance(item, str):
+        return "rules"
+    if item == "auto":
+        return "auto"
+    if item.endswith((".yaml", ".yml")) or Path(item).is_file():
+        return "file"
+    return "inline" if "=" in item or ":" in item else "installed"
+
+
+def rules_of(item: Any, location: Location | Locate | None = None) -> list[Rule]:
+    """The rules that one item of a remap stands for; any item but `auto`, whose rules depend on the file.
+
+    Raises InputError for what is neither a rule nor the name of rules.
+    """
     if isinstance(item, Rule):
         return [item]
-    if not isinstance(item, str):
-        return parse_rules([item] if isinstance(item, Mapping) else item, location)
-    if item.endswith((".yaml", ".yml")) or Path(item).is_file():
+    meaning = meaning_of(item)
+    if meaning == "file":
         return load_rules(item)
-    if "=" in item or item.partition(":")[0].strip() in RULES:
-        return parse_rules(item, location)
-    return _installed(item, location)
+    if meaning == "installed":
+        return _installed(item, location if isinstance(location, Location) else None)
+    return parse_rules([item] if isinstance(item, Mapping) else item, location)
 
 
 def _installed(name: str, location: Location | None) -> list[Rule]:
     """The rules of a plugin's remap."""
-    from zoo import registry
-
-    try:
-        rules = registry.load(name, "remaps")
-    except InputError as error:
+    component = registry.find(name, "remaps")
+    if component is None:
         message = f"{name!r} is no remap: neither a file, nor an installed remap, nor OLD=NEW"
-        hint = error.problems[0].suggestion or "see: zoo list --kind remaps"
-        raise InputError(message, location=location, suggestion=hint) from error
+        hint = registry.unknown(name, "remaps").problems[0].suggestion
+        raise InputError(message, location=location, suggestion=hint)
     # A rule's number stands in for its line, as the plugin's code has none that would mean anything.
-    return parse_rules(rules(), lambda path: Location(name, int(path[0]) + 1, 1) if path else None)
+    rules = registry.load(component)()
+    return parse_rules(rules, lambda path: Location(component.name, int(path[0]) + 1, 1) if path else None)
 
 
 def _auto(before: Sequence[Rule], source: Source, target: Target | None, match: Match) -> tuple[list[Rule], list[str]]:
