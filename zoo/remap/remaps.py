@@ -20,19 +20,6 @@ if TYPE_CHECKING:
     from zoo.remap.auto import MatchResult
 
 
-def fitting_remaps(source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[str]:
-    """Names of the remaps that fill all of the target's parameters and leave nothing of the source unused."""
-    return [name for name in registry.names("remaps") if _fits(name, source, target)]
-
-
-def _fits(name: str, source: Mapping[str, Entry], target: Mapping[str, Entry]) -> bool:
-    try:
-        plan = make_plan(source, parse_rules(registry.load(name, "remaps")()), Target(target))
-    except Exception:  # rules that do not fit, or a plugin's own code that fails: neither is worth suggesting
-        return False
-    return plan.coverage == 1.0 == plan.use
-
-
 Remap = str | os.PathLike[str] | Rule | Mapping[str, Any] | Sequence[Any] | None
 """A rule file, a plugin's remap, `auto`, an inline rule, a rule, or several of these in order."""
 
@@ -157,10 +144,10 @@ def items(*remaps: Remap) -> list[Any]:
     found: list[Any] = []
     for remap in remaps:
         if isinstance(remap, str | os.PathLike | Rule | Mapping):
-            found.append(os.fspath(remap) if isinstance(remap, os.PathLike) else remap)
+            found.append(remap)
         elif remap is not None:
             found += list(remap)
-    return found
+    return [os.fspath(item) if isinstance(item, os.PathLike) else item for item in found]
 
 
 def read_rules(remap: Remap) -> list[Rule]:
@@ -199,3 +186,16 @@ def classes_of(metadata: Mapping[str, str]) -> tuple[str, ...]:
     except (ValueError, AttributeError, RecursionError):
         return ()
     return tuple(classes) if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else ()
+
+
+def fitting_remaps(source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[str]:
+    """Names of the installed remaps that fill all of the target's parameters and leave nothing of the source unused."""
+    return [name for name in registry.names("remaps") if _fits(name, source, target)]
+
+
+def _fits(name: str, source: Mapping[str, Entry], target: Mapping[str, Entry]) -> bool:
+    try:
+        plan = make_plan(source, parse_rules(registry.load(name, "remaps")()), Target(target))
+    except Exception:  # rules that do not fit, or a plugin's own code that fails: neither is worth suggesting
+        return False
+    return plan.coverage == 1.0 == plan.use
