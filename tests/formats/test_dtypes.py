@@ -94,7 +94,7 @@ def test_a_wider_dtype_holds_every_value(name: str) -> None:
 
 
 def test_derived_tables() -> None:
-    assert BITS == {name: dtype.bits for name, dtype in DTYPES.items()}
+    assert {name: dtype.bits for name, dtype in DTYPES.items()} == BITS
     assert set(DTYPES) - set(NUMPY_DTYPES) == {"F4", "F6_E2M3", "F6_E3M2"}
     assert "BF16" not in FROM_NUMPY.values()
     assert FROM_NUMPY["<f4"] == "F32"
