@@ -60,8 +60,8 @@ def test_torch_and_safetensors_agree_with_the_table(name: str) -> None:
 
 
 def test_every_dtype_that_safetensors_reads_is_in_the_table() -> None:
+    header = b'{"x":{"dtype":"?","shape":[],"data_offsets":[0,0]}}'
     with pytest.raises(safetensors.SafetensorError, match="unknown variant") as refused:
-        header = b'{"x":{"dtype":"?","shape":[],"data_offsets":[0,0]}}'
         safetensors.deserialize(len(header).to_bytes(8, "little") + header)
     listed = re.findall(r"`(\w+)`", str(refused.value).split("expected one of")[1])
     assert set(listed) - {"F4"} <= set(DTYPES)

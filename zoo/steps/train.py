@@ -113,7 +113,7 @@ def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:
 
 
 def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
-    """The job on the cached features of a frozen backbone where one can be split off; else as it is, with the reason."""
+    """The job on cached features of a frozen backbone where one can be split off; else as it is, with the reason."""
     if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
     data = cast(OpenData, run.data)
