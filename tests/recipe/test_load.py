@@ -47,10 +47,10 @@ def test_the_design_s_recipe(load: Loader) -> None:
     assert recipe.data is not None
     assert (recipe.data.source, recipe.data.image_size, recipe.data.batch_size) == ("sklearn/digits", 96, 64)
     assert list(recipe.steps) == [
-        Surgery(component="kit/swap_head", arguments={"num_classes": "auto"}),
-        Freeze(policy="kit/all_but_head"),
+        Surgery(component="zoo/swap_head", arguments={"num_classes": "auto"}),
+        Freeze(policy="zoo/all_but_head"),
         Train(epochs=10, lr=1e-2),
-        Freeze(policy="kit/below", module="blocks.5"),
+        Freeze(policy="zoo/below", module="blocks.5"),
         Train(epochs=3, lr=5e-4),
     ]
     assert [step.place.action for step in recipe.steps] == ["swap_head", "freeze", "train", "freeze", "train"]
@@ -77,7 +77,7 @@ def test_resolved_is_a_recipe_again(load: Loader) -> None:
         ("save: best", "save: {name: best}"),
         ("freeze: all", "freeze: {policy: all}"),
         ("freeze: none", "freeze: {policy: none}"),
-        ("kit/swap_head: 10", "kit/swap_head: {num_classes: 10}"),
+        ("zoo/swap_head: 10", "zoo/swap_head: {num_classes: 10}"),
         ("swap_head: auto", "swap_head: {num_classes: auto}"),
         ("remove_module: output", "remove_module: {path: output}"),
         ("load: efficientnet-lite/lite0", "load: {weights: efficientnet-lite/lite0}"),
@@ -143,7 +143,7 @@ def test_a_dataset_s_arguments_stand_beside_or_below(load: Loader) -> None:
     assert beside.data == below.data == both.data
     assert beside.data is not None
     assert beside.data.arguments == {"path": "a.csv", "label_column": "class"}
-    assert beside.data.source == "kit/csv"
+    assert beside.data.source == "zoo/csv"
 
 
 def test_weights_in_a_file_are_looked_for_beside_the_recipe_first(

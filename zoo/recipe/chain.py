@@ -71,15 +71,15 @@ def _component(document: Document, path: Path, action: str) -> registry.Componen
 
 def meant(action: str) -> list[registry.Component]:
     """The steps and surgeries that the word may stand for. zoo's own steps go before what plugins call the same."""
-    steps = [row for row in _steps() if action in (row.name, _short(row))]
+    steps = [row for row in _steps() if action in (row.name, row.short)]
     first = [row for row in steps if row.name == action or row.distribution == registry.CORE]
-    surgeries = [row for row in registry.components("surgeries") if action in (row.name, _short(row))]
+    surgeries = [row for row in registry.components("surgeries") if action in (row.name, row.short)]
     return first[:1] or [*steps, *surgeries]
 
 
 def actions_of(component: registry.Component) -> list[str]:
     """The words for one step or surgery: in short where nothing else is meant by that, and in full."""
-    return [word for word in (_short(component), component.name) if meant(word) == [component]]
+    return [word for word in (component.short, component.name) if meant(word) == [component]]
 
 
 def step_names() -> list[str]:
@@ -89,7 +89,7 @@ def step_names() -> list[str]:
 
 def name_of(component: registry.Component) -> str:
     """What reports call a step: zoo's own in short, a plugin's in full."""
-    return _short(component) if component.distribution == registry.CORE else component.name
+    return component.short if component.distribution == registry.CORE else component.name
 
 
 def step_class(name: str) -> type[Step] | None:
@@ -112,11 +112,7 @@ def _steps() -> list[registry.Component]:
 
 
 def _is_surgery(row: registry.Component) -> bool:
-    return row.distribution == registry.CORE and _short(row) == SURGERY
-
-
-def _short(row: registry.Component) -> str:
-    return row.name.partition("/")[2]
+    return row.distribution == registry.CORE and row.short == SURGERY
 
 
 def first_option(action: str) -> str | None:

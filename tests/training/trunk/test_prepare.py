@@ -36,7 +36,7 @@ def run(tmp_path):
         }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-        return finetune(path, output=tmp_path / name, overwrite=True, progress=listener or Listener())
+        return finetune(path, output=tmp_path / name, overwrite=True, progress=listener or Listener()).report
 
     return finetuned
 
