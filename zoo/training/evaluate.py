@@ -1,4 +1,4 @@
-"""`evaluate`: what a checkpoint achieves on data, from the file alone or on data named anew."""
+"""Evaluate a checkpoint: on the data that its file names, or on other data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo.training.devices import choose_device, process_kept
 from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics, measure
 
-WHOLE: tuple[Part, ...] = ("train", "validation")
+ALL: tuple[Part, ...] = ("train", "validation")
 HELD_OUT: tuple[Part, ...] = ("validation",)
 
 
@@ -34,7 +34,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """`{"metrics": {…}, "samples": n}` of a checkpoint.
+    """A checkpoint's loss and metrics on data: `{"metrics": {…}, "samples": n, "data": {…}, "checkpoint": path}`.
 
     Without `data` these are the held-out samples of the data it was trained on, which the file names. `data` is a
     recipe's data section (its held-out part counts), or a name: an image folder or CSV file by its path, or a data set
@@ -43,7 +43,7 @@ def evaluate(
     """
     assembly = load(checkpoint, device=(where := choose_device(device)))
     if isinstance(data, str):
-        opened, parts = other_data(data, assembly, seed=0), WHOLE
+        opened, parts = other_data(data, assembly, seed=0), ALL
     else:
         opened, parts = _own_data(checkpoint, assembly, data), HELD_OUT
     values, samples = measure_parts(assembly.model, opened, parts, where, metrics, batch_size=batch_size)
@@ -73,7 +73,7 @@ def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
 
 
 def _matched(data: OpenData, assembly: Assembly) -> OpenData:
-    """`data` with its targets counted as the checkpoint's classes are: by name, not by the order of folders."""
+    """`data` with the checkpoint's class indices: matched by name, not by the order of folders."""
     if data.task != assembly.task:
         raise InputError(f"the data is for {data.task}, the checkpoint for {assembly.task}")
     if data.classes == assembly.classes or not data.classes or not assembly.classes:
