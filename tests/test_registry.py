@@ -133,6 +133,24 @@ class TestNaming:
             "(write the full name)"
         )
 
+    def test_what_a_name_may_mean(self, twins):
+        assert [row.name for row in registry.named("shared", "remaps")] == ["acme/shared", "bell/shared"]
+        assert [row.name for row in registry.named("bell/shared", "remaps")] == ["bell/shared"]
+        assert registry.find("nothing", "remaps") is None
+        with pytest.raises(InputError, match="ambiguous"):
+            registry.find("shared", "remaps")
+        written = registry.short_names("remaps")
+        assert {"only", "acme/shared", "bell/shared"} < set(written), "in short while that is unique"
+        assert "shared" not in written
+        assert "acme/only" in registry.short_names("remaps", full=True)
+        assert "sklearn/digits" in registry.short_names("datasets"), "a dataset keeps its namespace"
+
+    def test_a_broken_component_is_found_and_says_why(self, plugins):
+        plugins.write("zoo-acme", "[zoo.remaps]\nx = acme_gone:f")
+        assert len(registry.named("x", "remaps")) == 1
+        with pytest.raises(InputError, match="acme/x is broken"):
+            registry.find("x", "remaps")
+
     def test_a_misspelling_is_answered_with_the_nearest_names(self):
         with pytest.raises(InputError, match=r"did you mean zoo/swap_head\?"):
             registry.resolve("swaphead", "surgeries")

@@ -29,7 +29,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert epochs[0] == epochs[2] != epochs[1]
     assert [len(chunk) for chunk in epochs[0]] == [3, 3]  # batch norm cannot train on the seventh alone
     assert [chunk.tolist() for chunk in order.epoch(0, start=1)] == epochs[0][1:]
-    assert len({position for batch in epochs[0] for position in batch}) == 6
+    assert len({index for batch in epochs[0] for index in batch}) == 6
 
 
 def test_without_shuffling_every_sample_is_in_a_batch():

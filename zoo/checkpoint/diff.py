@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.formats import ByteRange, Source, open_source
-from zoo.formats.dtypes import BITS, NUMPY_DTYPES
+from zoo.formats.dtypes import BITS, FLOATING, NUMPY_DTYPES
 from zoo.formats.files import CHUNK, Readers
 from zoo.formats.names import by_module, in_order
 
@@ -160,8 +160,6 @@ def _notes(first: Source, second: Source) -> list[str]:
 BLOCK = CHUNK // 8
 """Elements compared at a time; a block of the widest dtype fills one chunk of reading."""
 
-_FLOATS = ("F16", "BF16", "F32", "F64")
-
 
 @dataclass
 class Difference:
@@ -257,7 +255,7 @@ def _compare_block(mine: bytes, one: str, theirs: bytes, two: str) -> Difference
             float(np.vdot(x, y).real) for x, y in ((a, a), (b, b), (change, change), (a, b))
         )
         found.largest = float(np.abs(change).max(initial=0.0))
-    if one == two and one in _FLOATS:
+    if one == two and one in FLOATING and BITS[one] > 8:
         found.ulps = _ulps(mine, theirs, one, changed & finite)
     return found
 

@@ -19,6 +19,7 @@ from zoo.errors import InputError, Problem, WorkError, ZooError
 from zoo.formats import open_source
 from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
+from zoo.model.info import attach
 from zoo.model.load_into import fill, load_into, state_of, target_of
 from zoo.model.operations import replay
 from zoo.model.pretrained import digest, find_weights
@@ -115,10 +116,8 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
 
 
 def load_model(path: str | os.PathLike[str], *, device: Device | None = None) -> nn.Module:
-    """`zoo.load`: the model alone, in eval mode; `model.zoo` is the Assembly (classes, preprocessing, …)."""
-    assembly = load(path, device=device)
-    assembly.model.__dict__["zoo"] = assembly
-    return assembly.model
+    """`zoo.load`: the model alone, in eval mode; its attribute `zoo` says what it is (classes, preprocessing, …)."""
+    return attach(load(path, device=device))
 
 
 def _in_file(problem: Problem, path: str | os.PathLike[str]) -> Problem:

@@ -21,7 +21,7 @@ from zoo.training.devices import choose_device, process_kept
 from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics, measure
 
-ALL: tuple[Part, ...] = ("train", "validation")
+WHOLE: tuple[Part, ...] = ("train", "validation")
 HELD_OUT: tuple[Part, ...] = ("validation",)
 
 
@@ -43,7 +43,7 @@ def evaluate(
     """
     assembly = load(checkpoint, device=(where := choose_device(device)))
     if isinstance(data, str):
-        opened, parts = other_data(data, assembly, seed=0), ALL
+        opened, parts = other_data(data, assembly, seed=0), WHOLE
     else:
         opened, parts = _own_data(checkpoint, assembly, data), HELD_OUT
     values, samples = measure_parts(assembly.model, opened, parts, where, metrics, batch_size=batch_size)
