@@ -14,7 +14,17 @@ from zoo.formats.entry import Entry
 from zoo.model.build import build
 from zoo.model.load_into import target_of
 from zoo.remap.plan import Target
-from zoo.remap.remaps import choose_rules, classes_of, fitting_remaps, items, plan_source, read_rules, split_at_auto
+from zoo.remap.remaps import (
+    choose_rules,
+    classes_of,
+    fitting_remaps,
+    items,
+    meaning_of,
+    plan_source,
+    read_rules,
+    rules_of,
+    split_at_auto,
+)
 from zoo.remap.rules import invert, parse_rules, run
 
 NAME, TINY = "timm/from_transformers_vit", "timm/vit_tiny_patch16_224"
@@ -59,6 +69,31 @@ def test_the_command_suggests_what_it_then_takes(vit, tmp_path, monkeypatch, cap
     assert f"an installed remap fits: --remap {NAME}" in said
     assert "the correspondence is open" in said
     assert cli([*command, NAME]) == 0
+
+
+@pytest.mark.parametrize(
+    ("item", "meaning"),
+    [
+        ("auto", "auto"),
+        ({"drop": "^fc"}, "rules"),
+        ("a.yaml", "file"),
+        ("rules", "file"),
+        ("old=new", "inline"),
+        ("drop: ^fc", "inline"),
+        ("drpo: ^fc", "inline"),
+        ("lukemelas_lite0", "installed"),
+        ("efficientnet-lite/lukemelas_lite0", "installed"),
+    ],
+)
+def test_what_an_item_of_a_remap_means(item, meaning, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules").write_text("[drop: x]")
+    assert meaning_of(item) == meaning
+
+
+def test_a_misspelt_inline_rule_gets_the_nearest():
+    with pytest.raises(InputError, match=r"there is no rule 'drpo' \(did you mean drop\?\)"):
+        rules_of("drpo: ^fc")
 
 
 def entries(shapes):

@@ -7,14 +7,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import registry
 from zoo.errors import InputError, Location, ZooError
 from zoo.formats import Source
 from zoo.formats.entry import Entry
 from zoo.remap.plan import Plan, Target, make_plan
-from zoo.remap.rules import RULES, Rule, load_rules, parse_rules, run
+from zoo.remap.rules import Rule, load_rules, parse_rules, run
+from zoo.remap.rules.parse import Locate
 
 if TYPE_CHECKING:
     from zoo.remap.auto import MatchResult
@@ -150,33 +151,50 @@ def items(*remaps: Remap) -> list[Any]:
     return [os.fspath(item) if isinstance(item, os.PathLike) else item for item in found]
 
 
-def read_rules(remap: Remap) -> list[Rule]:
-    """The rules that are written in `remap`, in files or in plugins; `auto` is not among them."""
-    return [rule for item in items(remap) for rule in _rules(item)]
+Meaning = Literal["auto", "rules", "file", "inline", "installed"]
 
 
-def _rules(item: Any) -> list[Rule]:
+def meaning_of(item: Any) -> Meaning:
+    """What one item of a remap is: `auto`, rules, a file of rules, a rule written inline, or an installed remap."""
+    if not isinstance(item, str):
+        return "rules"
+    if item == AUTO:
+        return "auto"
+    if item.endswith((".yaml", ".yml")) or Path(item).is_file():
+        return "file"
+    return "inline" if "=" in item or ":" in item else "installed"
+
+
+def rules_of(item: Any, location: Location | Locate | None = None) -> list[Rule]:
+    """The rules that one item of a remap stands for; any item but `auto`, whose rules depend on the file.
+
+    Raises InputError for what is neither a rule nor the name of rules.
+    """
     if isinstance(item, Rule):
         return [item]
-    if not isinstance(item, str):
-        return parse_rules([item] if isinstance(item, Mapping) else item)
-    if item.endswith((".yaml", ".yml")) or Path(item).is_file():
+    meaning = meaning_of(item)
+    if meaning == "file":
         return load_rules(item)
-    if "=" in item or item.partition(":")[0].strip() in RULES:
-        return parse_rules(item)
-    return _installed(item)
+    if meaning == "installed":
+        return _installed(item, location if isinstance(location, Location) else None)
+    return parse_rules([item] if isinstance(item, Mapping) else item, location)
 
 
-def _installed(name: str) -> list[Rule]:
+def read_rules(remap: Remap) -> list[Rule]:
+    """The rules that are written in `remap`, in files or in plugins; `auto` is not among them."""
+    return [rule for item in items(remap) for rule in rules_of(item)]
+
+
+def _installed(name: str, location: Location | None) -> list[Rule]:
     """The rules of a plugin's remap."""
-    try:
-        rules = registry.load(name, "remaps")
-    except InputError as error:
+    component = registry.find(name, "remaps")
+    if component is None:
         message = f"{name!r} is no remap: neither a file, nor an installed remap, nor OLD=NEW"
-        hint = error.problems[0].suggestion or "see: zoo list --kind remaps"
-        raise InputError(message, suggestion=hint) from error
+        hint = registry.unknown(name, "remaps").problems[0].suggestion
+        raise InputError(message, location=location, suggestion=hint)
     # A rule's number stands in for its line, as the plugin's code has none that would mean anything.
-    return parse_rules(rules(), lambda path: Location(name, int(path[0]) + 1, 1) if path else None)
+    rules = registry.load(component)()
+    return parse_rules(rules, lambda path: Location(component.name, int(path[0]) + 1, 1) if path else None)
 
 
 def classes_of(metadata: Mapping[str, str]) -> tuple[str, ...]:
