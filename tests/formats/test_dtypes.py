@@ -60,12 +60,11 @@ def test_torch_and_safetensors_agree_with_the_table(name: str) -> None:
 
 
 def test_every_dtype_that_safetensors_reads_is_in_the_table() -> None:
+    header = b'{"x":{"dtype":"?","shape":[],"data_offsets":[0,0]}}'
     with pytest.raises(safetensors.SafetensorError, match="unknown variant") as refused:
-        header = b'{"x":{"dtype":"?","shape":[],"data_offsets":[0,0]}}'
         safetensors.deserialize(len(header).to_bytes(8, "little") + header)
     listed = re.findall(r"`(\w+)`", str(refused.value).split("expected one of")[1])
-    assert set(listed) - {"F4"} <= set(DTYPES)
-    assert set(DTYPES) <= set(listed)
+    assert set(listed) == set(DTYPES)
 
 
 def test_storages_are_those_that_torch_has() -> None:
@@ -94,7 +93,7 @@ def test_a_wider_dtype_holds_every_value(name: str) -> None:
 
 
 def test_derived_tables() -> None:
-    assert BITS == {name: dtype.bits for name, dtype in DTYPES.items()}
+    assert {name: dtype.bits for name, dtype in DTYPES.items()} == BITS
     assert set(DTYPES) - set(NUMPY_DTYPES) == {"F4", "F6_E2M3", "F6_E3M2"}
     assert "BF16" not in FROM_NUMPY.values()
     assert FROM_NUMPY["<f4"] == "F32"

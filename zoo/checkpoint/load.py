@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata
@@ -22,6 +21,7 @@ from zoo.model.build import Device, rebuild
 from zoo.model.load_into import fill, load_into, state_of, target_of
 from zoo.model.operations import replay
 from zoo.model.pretrained import digest, find_weights
+from zoo.model.undisturbed import generators_kept
 from zoo.remap.plan import Plan, make_plan
 
 
@@ -100,7 +100,7 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
         metadata = read_metadata(source.metadata, path)
         described = metadata.model_dump()
         try:
-            with torch.random.fork_rng(devices=[]):
+            with generators_kept():
                 if metadata.only == "trainable":
                     assembly, given = with_base(described)
                 else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from zoo.lint.hidden_state import hidden_differences
 from zoo.model.assembly import Assembly
 from zoo.model.load_into import state_of
 from zoo.model.trace import call_with
+from zoo.model.undisturbed import generators_kept, undisturbed
 
 Only = Literal["all", "trainable"]
 
@@ -86,7 +86,7 @@ def describe(
 
 
 def _base_values(metadata: CheckpointMetadata) -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
+    with generators_kept():
         base, given = with_base(metadata.model_dump())
     return {name: value for name, value in state_of(base.model).items() if name in given}
 
@@ -111,7 +111,7 @@ def verify_reload(
     mine, its = state_of(model), state_of(again)
     if odd := [name for name, tensor in mine.items() if not same_bits(_rounded(tensor, dtype), its.get(name))]:
         raise WorkError(f"{os.fspath(path)} does not come back as it was saved: {', '.join(odd[:5])} differ")
-    with _evaluating(model), torch.no_grad():
+    with undisturbed(model, training=False, attributes=True), torch.no_grad():
         ours = _tensors(call_with(model, {id(tensor): its[name] for name, tensor in mine.items()}, batch))
         theirs = _tensors(again(batch))
     if len(ours) != len(theirs) or not all(map(_alike, ours, theirs)):
@@ -135,19 +135,6 @@ def _alike(first: torch.Tensor, second: torch.Tensor) -> bool:
     if first.device.type == "cpu":
         return same_bits(first, second)
     return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside. `train()` comes before the old modes, as some modules drop what they cached there."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()
-        for module, training in modes:
-            module.training = training
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:

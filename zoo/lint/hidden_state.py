@@ -18,6 +18,7 @@ from zoo.model.freezing import freeze
 from zoo.model.operations import replay
 from zoo.model.paths import join
 from zoo.model.trace import tensors_in
+from zoo.model.undisturbed import generators_kept
 
 _TORCH_OWN = frozenset(nn.Module().__dict__)
 
@@ -84,7 +85,7 @@ def hidden_state(assembly: Assembly, shape: tuple[int, ...]) -> list[Trap]:
         return []
     model, other = twin(assembly, 1), twin(assembly, 2)
     other.load_state_dict(model.state_dict())
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), generators_kept():
         inputs = torch.randn(shape)
         answers = [list(tensors_in(network.eval()(inputs.clone()))) for network in (model, other)]
     if all(torch.allclose(a, b, **CLOSE, equal_nan=True) for a, b in zip(*answers, strict=True)):
@@ -99,7 +100,7 @@ def hidden_state(assembly: Assembly, shape: tuple[int, ...]) -> list[Trap]:
 
 def twin(assembly: Assembly, seed: int = 0) -> nn.Module:
     """The same network built anew on the CPU under `seed`, its operations replayed and as much frozen."""
-    with torch.random.fork_rng():
+    with generators_kept():
         torch.manual_seed(seed)
         built = build(assembly.architecture, assembly.arguments, device="cpu")
         model = replay(built, assembly.operations).model
