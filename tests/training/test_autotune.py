@@ -61,7 +61,7 @@ def test_choice_is_remembered_for_the_same_model_only(model, tmp_path):
 
 def test_damaged_memory_is_ignored(model, tmp_path):
     run(model, tmp_path)
-    next((tmp_path / "calibration").iterdir()).write_text('{"precision": 7')
+    next((tmp_path / "timings").iterdir()).write_text('{"precision": 7')
     assert not run(model, tmp_path).remembered
 
 
@@ -153,5 +153,5 @@ def _pretend(monkeypatch, seconds):
 
 def test_a_short_stage_is_not_worth_timing(model, tmp_path):
     assert run(model, tmp_path, samples=20) is None
-    assert not (tmp_path / "calibration").exists()
+    assert not (tmp_path / "timings").exists()
     assert run(model, tmp_path, samples=10**6).timings

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.cache import cache_folder
 from zoo.model.trace import tensors_in
 from zoo.model.undisturbed import undisturbed
 from zoo.training.devices import bfloat16_is_native
@@ -64,8 +64,7 @@ class Memory:
     """Choices of earlier runs: one small JSON file a key, so that two runs never write over each other."""
 
     def __init__(self, root: Path | None, key: str) -> None:
-        base = root or Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-        self.path = base / "calibration" / f"{key}.json"
+        self.path = (root or cache_folder()) / "timings" / f"{key}.json"
 
     def recall(self, allowed: Sequence[Setting]) -> Setting | None:
         with suppress(OSError, ValueError, TypeError):

@@ -1,7 +1,7 @@
 """Keeping a trunk's outputs: in memory up to a budget, past it in memory-mapped safetensors shards, for later runs too.
 
-A set of features lies in a folder named by its key (weights, data, transform, engine) under the cache folder,
-`$ZOO_CACHE` or `~/.cache/zoo`, which is kept below `$ZOO_CACHE_LIMIT` gigabytes by removing what was used longest ago.
+A set of features lies in a folder named by its key (weights, data, transform, engine) under the cache folder
+(zoo.cache), which is kept below `$ZOO_CACHE_LIMIT` gigabytes by removing what was used longest ago.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from zoo.cache import cache_folder
 
 SHARD_BYTES = 256 * 2**20
 BUDGET_SHARE = 0.25  # of the memory that is free when features are first kept
@@ -112,8 +114,7 @@ class FeatureCache:
     """Features of earlier runs, by key."""
 
     def __init__(self, root: Path | None = None) -> None:
-        base = Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-        self.root = (root or base) / "features"
+        self.root = (root or cache_folder()) / "features"
 
     def find(self, key: str, budget: int) -> Features | None:
         """The features kept under `key`, whole and sound, or None."""
