@@ -14,7 +14,7 @@ from torch import nn
 
 from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata
 from zoo.contracts import Weights
-from zoo.errors import InputError, Problem, WorkError, ZooError
+from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
 from zoo.formats import open_source
 from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
@@ -142,7 +142,7 @@ def _check(plan: Plan, given: frozenset[str], metadata: CheckpointMetadata, path
             f"{path} does not fit the {metadata.architecture} it describes, in {len(problems)} tensors",
             suggestion=_versions(metadata),
         )
-        raise InputError([head, *problems[:10]])
+        raise InputError([head, *first_problems(problems)])
 
 
 def _versions(metadata: CheckpointMetadata) -> str:

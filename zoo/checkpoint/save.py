@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo.checkpoint.load import load, with_base
 from zoo.checkpoint.metadata import CheckpointMetadata, encode, versions
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, WorkError, listed
 from zoo.formats.save import save_tensors, tied_aliases
 from zoo.formats.tensors import same_bits
 from zoo.lint.hidden_state import hidden_differences
@@ -110,7 +110,7 @@ def verify_reload(
     again = load(path, device=device).model
     mine, its = state_of(model), state_of(again)
     if odd := [name for name, tensor in mine.items() if not same_bits(_rounded(tensor, dtype), its.get(name))]:
-        raise WorkError(f"{os.fspath(path)} does not come back as it was saved: {', '.join(odd[:5])} differ")
+        raise WorkError(f"{os.fspath(path)} does not come back as it was saved: {listed(odd)} differ")
     with undisturbed(model, training=False, attributes=True), torch.no_grad():
         ours = _tensors(call_with(model, {id(tensor): its[name] for name, tensor in mine.items()}, batch))
         theirs = _tensors(again(batch))
@@ -147,5 +147,5 @@ def _tensors(output: Any) -> list[torch.Tensor]:
 
 def _explain(path: str | os.PathLike[str], model: nn.Module, again: nn.Module) -> str:
     hidden = hidden_differences(model, again)
-    told = f": {', '.join(hidden[:5])} changes its answers and is not in the state dict" if hidden else ""
+    told = f": {listed(hidden)} changes its answers and is not in the state dict" if hidden else ""
     return f"the model rebuilt from {os.fspath(path)} answers differently from the one saved{told}"

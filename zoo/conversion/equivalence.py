@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.conversion.compare_models import all_settings, compare_recorded, module_pairs
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, WorkError, listed
 from zoo.formats.tensors import entry, to_array
 from zoo.model.assembly import Assembly
 from zoo.model.load_into import fill, state_of, target_of
@@ -113,7 +113,7 @@ class Prover:
         if differing := all_settings(self.source, self.target, pairs):
             text += f"; the networks differ in settings, which --verify weighs: {'; '.join(differing)}"
         if unseen:
-            text += f"; {len(unseen)} parameters do not show in the outputs: {', '.join(unseen[:5])}"
+            text += f"; {len(unseen)} parameters do not show in the outputs: {listed(unseen)}"
         return Proof(found.equal, found.relative, found.agreeing, text, unseen)
 
 

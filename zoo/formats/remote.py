@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from zoo.cache import weights_folder
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, WorkError, any_of
 from zoo.file_name import as_name, name_mistake
 from zoo.formats.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
 from zoo.formats.source import CHUNK
@@ -109,12 +109,10 @@ def fetch_from_hub(address: str) -> Path:
             return path
     if offline is not None:
         raise WorkError(
-            f"the Hugging Face hub cannot be reached, and its cache holds no {' or '.join(wanted)} of {repo}",
+            f"the Hugging Face hub cannot be reached, and its cache holds no {any_of(wanted)} of {repo}",
             suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
         ) from offline
-    raise InputError(
-        f"the repository {repo} has no {' or '.join(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE"
-    )
+    raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")
 
 
 def _download(repo: str, file: str, revision: str | None, *, local_only: bool) -> tuple[Path | None, Exception | None]:
