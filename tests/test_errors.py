@@ -56,7 +56,7 @@ def test_nearest_ignores_case_and_knows_names_behind_a_slash() -> None:
 
 
 def test_did_you_mean() -> None:
-    assert did_you_mean("acuracy", ["accuracy", "auroc"]) == "did you mean accuracy?"
+    assert did_you_mean("acuracy", ["accuracy", "mse"]) == "did you mean accuracy?"
     assert did_you_mean("zzz", ["accuracy"]) is None
 
 

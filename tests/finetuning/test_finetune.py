@@ -46,9 +46,17 @@ RECIPE = {
     "steps": [
         {"swap_head": {"num_classes": "auto"}},
         {"freeze": "all_but_head"},
-        {"train": {"epochs": 2, "lr": 0.01, "trunk": "off"}},
+        {"train": {"epochs": 2, "lr": 0.01, "feature_cache": "off"}},
         {"freeze": {"policy": "below", "module": "layer3"}},
-        {"train": {"epochs": 2, "lr": 0.01, "optimizer": {"SGD": {"momentum": 0.9}}, "ema": 0.9, "trunk": "off"}},
+        {
+            "train": {
+                "epochs": 2,
+                "lr": 0.01,
+                "optimizer": {"SGD": {"momentum": 0.9}},
+                "ema": 0.9,
+                "feature_cache": "off",
+            }
+        },
     ],
 }
 
@@ -97,7 +105,7 @@ def same(first: Path, second: Path) -> bool:
 def whole(tmp_path_factory) -> tuple[Path, dict]:
     """The folder and the document of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder / "run", finetune(written(folder), output=folder / "run", progress=Quiet())
+    return folder / "run", finetune(written(folder), output=folder / "run", progress=Quiet()).report
 
 
 def test_the_document_and_the_files_of_a_run(whole):
@@ -156,7 +164,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch, stage, s
         finetune(recipe, output=run, progress=Quiet(Killed(), stage, step))
     assert not (run / "model.safetensors").exists()
     torch.manual_seed(123)
-    document = finetune(recipe, output=run, resume=True, progress=Quiet())
+    document = finetune(recipe, output=run, resume=True, progress=Quiet()).report
     assert same(run, whole[0])
     assert document["metrics"] == whole[1]["metrics"]
     assert [len(entry["epochs"]) for entry in document["stages"]] == [2, 2]
@@ -221,7 +229,7 @@ def test_resuming_what_is_finished_or_never_began(whole, tmp_path):
     folder, document = whole
     before = (folder / "model.safetensors").stat().st_mtime_ns
     quiet = Quiet()
-    again = finetune(written(tmp_path), output=folder, resume=True, progress=quiet)
+    again = finetune(written(tmp_path), output=folder, resume=True, progress=quiet).report
     assert again == document
     assert "is finished" in quiet.notes[-1]
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
@@ -317,7 +325,7 @@ def test_more_epochs_and_another_learning_rate_in_the_middle(tmp_path):
     calmer = written(
         tmp_path, steps=with_train(2, **{**plain, "scheduler": "cosine"}, epochs=3, lr=0.001, weight_decay=0.0)
     )
-    report = finetune(calmer, output=second, resume=True, progress=Quiet())
+    report = finetune(calmer, output=second, resume=True, progress=Quiet()).report
     rates = [epoch["lr"] for epoch in report["stages"][1]["epochs"]]
     assert rates[0] == 0.01
     assert rates[1:] == pytest.approx([0.001 * (1 + math.cos(math.pi * steps / 9)) / 2 for steps in (5, 8)])
@@ -361,7 +369,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_epoch(tmp_path):
     with pytest.raises(InputError, match="resumed unchanged it would end the same way") as refused:
         finetune(diverging, output=run, resume=True, progress=Quiet())
     (cure,) = re.findall(r"--set (\S+)=", refused.value.problems[0].suggestion)
-    report = finetune(diverging, overrides=[f"{cure}=0.01"], output=run, resume=True, progress=Quiet())
+    report = finetune(diverging, overrides=[f"{cure}=0.01"], output=run, resume=True, progress=Quiet()).report
     finetune(diverging, overrides=[f"{cure}=0.01"], output=tmp_path / "calm", progress=Quiet())
     assert (report["interrupted"], report["failed"]) == (False, None)
     assert same(run, tmp_path / "calm")
@@ -445,7 +453,7 @@ def test_the_recipe_that_runs_is_never_overwritten(tmp_path, monkeypatch, overwr
     with pytest.raises(InputError, match=r"holds recipe.yaml, which no run of zoo wrote"):
         finetune("recipe.yaml", output=".", overwrite=overwrite, progress=Quiet())
     assert held(tmp_path) == {"recipe.yaml": text}
-    report = finetune("recipe.yaml", output="run", progress=Quiet())
+    report = finetune("recipe.yaml", output="run", progress=Quiet()).report
     with pytest.raises(InputError, match=r"the recipe reads run/recipe.yaml, which --overwrite would replace"):
         finetune("run/recipe.yaml", output="run", overwrite=True, progress=Quiet())
     before = held(tmp_path)
@@ -538,7 +546,7 @@ def test_every_kind_of_step(tmp_path, whole):
         {"evaluate": {"data": "sklearn/digits", "metrics": ["accuracy"]}},
     ]
     data = {key: value for key, value in RECIPE["data"].items() if key != "augmentation"}
-    document = finetune(written(tmp_path, steps=steps, data=data), output=tmp_path / "run", progress=Quiet())
+    document = finetune(written(tmp_path, steps=steps, data=data), output=tmp_path / "run", progress=Quiet()).report
     load_, init, first, train, save, last = document["stages"]
     assert load_["coverage"] == 1.0
     assert init["parameters"] == ["fc.weight", "fc.bias"]
@@ -557,7 +565,7 @@ def test_every_kind_of_step(tmp_path, whole):
 
 def test_a_recipe_without_data_operates_and_saves(tmp_path):
     steps = [{"swap_head": {"num_classes": 7}}]
-    document = finetune(written(tmp_path, data=None, steps=steps), output=tmp_path / "run", progress=Quiet())
+    document = finetune(written(tmp_path, data=None, steps=steps), output=tmp_path / "run", progress=Quiet()).report
     assert document["metrics"] == {}
     assert load(document["checkpoint"]).model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 
@@ -636,7 +644,7 @@ def test_evaluate_without_data_and_with_other_metrics(whole, tmp_path):
         written(tmp_path, data=None, steps=[{"swap_head": {"num_classes": 7}}]),
         output=tmp_path / "run",
         progress=Quiet(),
-    )
+    ).report
     with pytest.raises(InputError, match="does not say which data it was trained on"):
         evaluate(document["checkpoint"], device="cpu")
     found = evaluate(whole[0] / "model.safetensors", metrics=["f1", "top5"], device="cpu")
@@ -662,7 +670,7 @@ def test_predict_goes_on_past_what_it_cannot_read(whole, photos, tmp_path):
 
 def test_predict_without_images(whole, tmp_path):
     checkpoint = whole[0] / "model.safetensors"
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="contains no images"):
         predict(checkpoint, [tmp_path])
     with pytest.raises(InputError, match="there is no image"):
         predict(checkpoint, [tmp_path / "none.png"])

@@ -36,7 +36,7 @@ def run(tmp_path):
         recipe = {"model": "tutorial/small_mlp", "data": "tutorial/rows", "steps": list(steps)}
         path = tmp_path / "rows.yaml"
         path.write_text(yaml.safe_dump(recipe))
-        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener())
+        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener()).report
 
     return finetuned
 

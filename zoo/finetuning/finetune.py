@@ -19,7 +19,9 @@ from zoo.checkpoint.save import save_checkpoint, verify_reload
 from zoo.contracts import Context
 from zoo.data.open_data import open_data
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
-from zoo.finetuning.run import ACTIONS, CHANGING, STRUCTURAL, Run, coverage
+from zoo.finetuning import run as running
+from zoo.finetuning.result import Run
+from zoo.finetuning.run import ACTIONS, CHANGING, STRUCTURAL, coverage
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
@@ -55,7 +57,7 @@ def finetune(
     device: str | None = None,
     precision: Precision | None = None,
     progress: Listener | None = None,
-) -> dict[str, Any]:
+) -> Run:
     """Carry out a recipe and leave a checkpoint that rebuilds the model by itself.
 
     Args:
@@ -70,7 +72,7 @@ def finetune(
         progress: what shows it; a display on standard error by default.
 
     Returns:
-        `{"checkpoint", "metrics", "seconds", "stages", …}`, the content of `report.json`.
+        The run: the trained model, the rows of all epochs, metrics, checkpoint, folder, and the report.
 
     Raises:
         InputError: mistakes in the recipe (all of them), in the data, a folder that holds something else, or a recipe
@@ -100,19 +102,19 @@ def finetune(
         if resume and saved is None:
             if (report := _finished(state, folder)) is not None:
                 listener.note(f"{folder} is finished: there is nothing to resume")
-                return report
+                return Run(report, folder, where)
             if place is not None:
                 place.check_new_beginning()
             listener.note(f"there is no state in {folder} to resume from: starting at the beginning")
         seed_everything(recipe.seed)
         assembly = build(recipe.model.architecture, recipe.model.arguments)
-        run = Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
+        run = running.Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         _check_failed(run)
         _open(run)
         if place is not None:
             place.take(keep=saved is not None)
         with freed_memory_kept(where):
-            return _carry_out(run, main)
+            return Run(_carry_out(run, main), folder, where, run.assembly)
 
 
 def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) -> Saved | None:
@@ -125,7 +127,7 @@ def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) ->
     return saved
 
 
-def _check_failed(run: Run) -> None:
+def _check_failed(run: running.Run) -> None:
     """Raises InputError where a resumed run would only fail again."""
     failed = run.saved.failed if run.saved is not None else None
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
@@ -137,7 +139,7 @@ def _check_failed(run: Run) -> None:
     )
 
 
-def _open(run: Run) -> None:
+def _open(run: running.Run) -> None:
     """Fills the model with its weights, or remembers what an interrupted run knew, and opens the data."""
     recipe, assembly = run.recipe, run.assembly
     for note in assembly.notes:
@@ -165,7 +167,7 @@ def _open(run: Run) -> None:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)
 
 
-def _check_data(run: Run, before: Mapping[str, Any] | None) -> None:
+def _check_data(run: running.Run, before: Mapping[str, Any] | None) -> None:
     """Raises InputError where a resumed run finds other data: its classes or samples would change places."""
     now = run.data_found() or {}
     changed = [
@@ -182,7 +184,7 @@ def _listed(value: Any) -> str:
     return listed(value, 20) if isinstance(value, list) else shown(value)
 
 
-def _carry_out(run: Run, main: bool) -> dict[str, Any]:
+def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
     """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
     for step in run.recipe.steps:
         if run.saved is not None and step.index < run.saved.step and step.kind not in STRUCTURAL:
@@ -198,7 +200,7 @@ def _carry_out(run: Run, main: bool) -> dict[str, Any]:
     return result
 
 
-def _keep(run: Run, error: BaseException) -> None:
+def _keep(run: running.Run, error: BaseException) -> None:
     """Makes a checkpoint of what is good of a run that ended early, and says so; `error` is what ended it."""
     interrupted = isinstance(error, KeyboardInterrupt)
     try:
@@ -211,7 +213,7 @@ def _keep(run: Run, error: BaseException) -> None:
     run.listener.note(f"{ended}: {run.checkpoint} is {run.kept}; {how} goes on from it")
 
 
-def _conclude(run: Run, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
+def _conclude(run: running.Run, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
     """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model."""
     save_checkpoint(run.assembly, run.checkpoint, metrics=run.metrics)
     copy = run.folder / RECIPE

@@ -15,6 +15,7 @@ from zoo.formats import open_source
 from zoo.model import build as building
 from zoo.model.assembly import Assembly
 from zoo.model.heads import find_heads
+from zoo.model.info import attach
 from zoo.model.load_into import LoadReport, load_into
 from zoo.remap.plan import MIN_COVERAGE
 from zoo.remap.remaps import Remap, items
@@ -141,5 +142,4 @@ def build(
     assembly = building.build(architecture, arguments, device=device)
     if weights is not None:
         load_weights(assembly, weights, remap, min_coverage=min_coverage)
-    assembly.model.__dict__["zoo"] = assembly
-    return assembly.model
+    return attach(assembly)

@@ -30,7 +30,7 @@ class Share:
 
     device: torch.device
     batch_size: int | None = None
-    stage: int = 0
+    step: int = 0
     rank: int = 0
     world: int = 1
 
@@ -176,7 +176,7 @@ def _images(
         batch_size=share.batch_size,
         shuffle=shuffle,
         augment=augment,
-        stage=share.stage,
+        step=share.step,
         rank=share.rank,
         world=share.world,
         once=once,
