@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 from functools import cached_property
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def run(tmp_path):
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(recipe))
         listener = Notes()
-        report = finetune(path, output=tmp_path / "run", overwrite=True, progress=listener)
+        report = finetune(path, output=tmp_path / "run", overwrite=True, progress=listener).report
         return Looked(tmp_path / "run", report, listener.notes)
 
     return looked
@@ -185,20 +184,7 @@ def test_training_goes_on_as_if_nobody_had_looked(run):
     assert event.step == trained[0]["epochs"][-1]["steps"]
 
 
-def test_a_frozen_part_and_modes_stay(run):
-    from zoo.steps import look as module
-
-    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.BatchNorm1d(3))
-    model.train()
-    model[2].eval()
-    states = random.getstate(), torch.get_rng_state()
-    with module._unchanged(model):
-        assert not any(part.training for part in model.modules())
-        random.random()
-        torch.rand(1)
-    assert [part.training for part in model.modules()] == [True, True, True, False]
-    assert random.getstate() == states[0]
-    assert torch.equal(torch.get_rng_state(), states[1])
+def test_a_frozen_part_stays(run):
     looked = run({"freeze": "all_but_head"}, {"look": RELU}, {"train": {"epochs": 1, "lr": 0.01}})
     assert looked.report["stages"][-1]["freeze_proof"]["tensors"] > 0
     assert "graph" in looked.events.Tags()
@@ -282,7 +268,7 @@ def test_a_shared_module_is_found_by_each_of_its_paths():
 def test_the_tutorials_recipe(tmp_path):
     path = ROOT / "recipes" / "tutorials" / "look.yaml"
     overrides = ["train.epochs=1", "data.limit=60"]
-    report = finetune(path, overrides=overrides, output=tmp_path / "run", overwrite=True, progress=Listener())
+    report = finetune(path, overrides=overrides, output=tmp_path / "run", overwrite=True, progress=Listener()).report
     looked = Looked(tmp_path / "run", report, [])
     assert set(looked.stage["modules"]) == {CONVOLUTION, RELU, POOLING, "features.4"}
     assert {"train/loss", "validation/accuracy"} <= set(looked.events.Tags()["scalars"])

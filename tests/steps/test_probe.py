@@ -32,7 +32,7 @@ def run(tmp_path):
         }
         path = tmp_path / "run.yaml"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener())
+        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener()).report
 
     return finetuned
 

@@ -18,6 +18,7 @@ from zoo.data.open_data import OpenData, Part
 from zoo.errors import InputError
 from zoo.model.heads import find_head, find_heads
 from zoo.model.paths import get_module
+from zoo.model.undisturbed import undisturbed
 from zoo.recipe import Step
 from zoo.recipe.options import Positive
 from zoo.training.losses import make_loss
@@ -129,17 +130,11 @@ def _captured(
     """Without the feature cache: the complete model runs, and the head's inputs are recorded."""
     arrived: list[Tensor] = []
     targets: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda module, inputs: arrived.append(inputs[0].detach().flatten(0, -2)))
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in data.batches(part, device=device, shuffle=False, augment=False, once=True).epoch(0):
-                model(batch.inputs)
-                targets.append(batch.targets)
-    finally:
-        handle.remove()
-        model.train(training)
+    with undisturbed(model, training=False, attributes=True), torch.no_grad():
+        head.register_forward_pre_hook(lambda module, inputs: arrived.append(inputs[0].detach().flatten(0, -2)))
+        for batch in data.batches(part, device=device, shuffle=False, augment=False, once=True).epoch(0):
+            model(batch.inputs)
+            targets.append(batch.targets)
     features = torch.cat(arrived)
     if len(features) != len(torch.cat(targets)):
         raise InputError("probe: the head is called more than once a sample", suggestion="use train instead")

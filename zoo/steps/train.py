@@ -13,7 +13,7 @@ from accelerate import PartialState
 from pydantic import Field
 
 from zoo.data.open_data import OpenData
-from zoo.errors import Problem, WorkError, ZooError
+from zoo.errors import Problem, WorkError, ZooError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe import Step
@@ -174,7 +174,7 @@ class Train(Step):
         proof = prove(before, hashes(assembly.model, frozen))
         if not proof.holds:
             run.trained = False  # a model that is not what the recipe says is no result
-            raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {', '.join(proof.moved[:5])}")
+            raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {listed(proof.moved)}")
         run.trained |= progress.epoch > 0
         _record(run, self, trainer, preparation, proof.as_dict())
 
