@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.conversion.compare_models import all_settings, common_input, compare_recorded, module_pairs, names_in
-from zoo.errors import InputError
+from zoo.errors import InputError, listed
 from zoo.formats.entry import Entry
 from zoo.formats.tensors import entry, to_array
 from zoo.model.assembly import Assembly
@@ -141,7 +141,7 @@ class Prover:
         if differing := all_settings(self.source, self.target, pairs):
             text += f"; the networks differ in settings, which --verify weighs: {'; '.join(differing)}"
         if unseen:
-            text += f"; {len(unseen)} parameters do not show in the outputs: {', '.join(unseen[:5])}"
+            text += f"; {len(unseen)} parameters do not show in the outputs: {listed(unseen)}"
         return Proof(found.equal, found.relative, found.agreeing, text, unseen)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, islice, permutations
 from typing import Any, Literal
 
-from zoo.errors import Problem, WorkError, any_of
+from zoo.errors import Problem, WorkError, any_of, listed
 from zoo.formats.entry import Entry
 from zoo.remap.auto.links import Link, link
 from zoo.remap.auto.solver import Choice, Decision, Side, Solver
@@ -49,12 +49,7 @@ class Ambiguity:
     what: str = "the correspondence is open"
 
     def __str__(self) -> str:
-        return f"{_some(self.sources)} -> {_some(self.targets)}: {self.what}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f", … {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return "{" + ", ".join(names[:SHOWN]) + more + "}"
+        return f"{{{listed(self.sources, SHOWN)}}} -> {{{listed(self.targets, SHOWN)}}}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -144,7 +139,7 @@ class MatchResult:
         lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status == "unique"]
         lines += [f"not certain: {group}{more}" for group, more in self._questions()]
         for names, what in ((self.missing, "no source for"), (self.surplus, "no place for")):
-            lines += [f"{what}: {_some(names)}"] if names else []
+            lines += [f"{what}: {{{listed(names, SHOWN)}}}"] if names else []
         return lines
 
     def _questions(self) -> list[tuple[Ambiguity, str]]:
