@@ -134,7 +134,7 @@ def table(job: Job, images: int, runs: dict[str, list[Run]]) -> str:
     lines = [
         f"### {job.task}: {job.model}, {job.size} px, {images} images, {job.epochs} epochs, batch {job.batch_size}",
         "",
-        "| contestant | whole process s | loop s | images/s | accuracy | peak MB | loop ratio | whole ratio |",
+        "| contestant | entire process s | loop s | images/s | accuracy | peak MB | loop ratio | process ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, ones in runs.items():
