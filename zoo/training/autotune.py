@@ -21,11 +21,10 @@ import functools
 import hashlib
 import json
 import math
-import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.cache import cache_folder
 from zoo.model.trace import tensors_in
+from zoo.model.undisturbed import undisturbed
 from zoo.training.devices import bfloat16_is_native
 
 
@@ -78,8 +79,7 @@ class TimingCache:
     """Settings that earlier runs chose: one small JSON file a key, so that two runs never overwrite each other's."""
 
     def __init__(self, root: Path | None, key: str) -> None:
-        base = root or Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-        self.path = base / "timings" / f"{key}.json"
+        self.path = (root or cache_folder()) / "timings" / f"{key}.json"
 
     def find(self, allowed: Sequence[Setting]) -> Setting | None:
         with suppress(OSError, ValueError, TypeError):
@@ -168,7 +168,7 @@ def calibrate(
         apply_layout(module, setting)
         return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
     count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
-    with _untouched(module, device):
+    with undisturbed(module, buffers=True):
         step = functools.partial(_step, module, inputs, targets, loss, count)
         limit = WORTH_TIMING * count / samples
         outputs, seconds = step(settings[0])  # a first step is slow: what it calls short is short
@@ -258,21 +258,3 @@ def _distance(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
     pairs = zip(expected, got, strict=True)
     distance = max(float((one - other).norm() / one.norm().clamp_min(1e-12)) for one, other in pairs)
     return distance if distance == distance else float("inf")
-
-
-@contextmanager
-def _untouched(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Running statistics, gradients and random generators come back as they were."""
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
-    for parameter, _ in gradients:
-        parameter.grad = None
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
-            for parameter, gradient in gradients:
-                parameter.grad = gradient

@@ -18,6 +18,7 @@ from accelerate.utils import patch_environment
 
 from zoo.errors import InputError
 from zoo.isolation import owns_process
+from zoo.model.undisturbed import generators_kept
 from zoo.recipe.options import Precision
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -122,26 +123,6 @@ def restore_generators(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Restores every random generator at the end of the block. Initialises no device."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        else:  # torch.manual_seed also decides the seed of a GPU that is initialised later: make it the caller's
-            torch.cuda.manual_seed_all(torch.initial_seed())
 
 
 # glibc gives large blocks back to the kernel as soon as they are freed, and the next training step asks for blocks of

@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 from zoo.data.batches import Batch
 from zoo.errors import InputError, WorkError, ZooError, did_you_mean
 from zoo.model.prediction import prediction
+from zoo.model.undisturbed import undisturbed
 from zoo.recipe.catalogue import find
 from zoo.recipe.options import Named
 from zoo.training.losses import Loss, make_loss
@@ -197,10 +198,8 @@ def measure(
 ) -> dict[str, float]:
     """`{"loss": …, metric: …}` of `forward` over `batches`, with the model in evaluation mode."""
     average = Average(lambda outputs, targets: loss.total(loss(outputs, targets), len(targets)), higher_is_better=False)
-    training = model.training
-    model.eval()
     try:
-        with torch.inference_mode():
+        with undisturbed(model, training=False), torch.inference_mode():
             for batch in batches:
                 outputs = prediction(forward(batch.inputs)).float()
                 average.update(outputs, batch.targets)
@@ -210,8 +209,6 @@ def measure(
         raise
     except Exception as error:
         raise explain(error, "measuring") from error
-    finally:
-        model.train(training)
 
 
 def explain(error: Exception, doing: str) -> ZooError:

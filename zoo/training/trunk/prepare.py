@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 from zoo.data.batches import Batches, ImageBatches, Order
 from zoo.data.open_data import OpenData, Part
 from zoo.data.transforms import derived_seed
+from zoo.model.undisturbed import undisturbed
 from zoo.training.trunk.batches import FeatureBatches, StreamedBatches, collect, features_key
 from zoo.training.trunk.engine import Engine, exact_engine, fast_engine
 from zoo.training.trunk.graph import attribute
@@ -120,12 +121,8 @@ def split_for(
 
     The engine of `like` is used where the frozen backbone is the same.
     """
-    before = model.training
-    model.train(training)
-    try:
+    with undisturbed(model, training=training):
         parts = split(model, example, live)
-    finally:
-        model.train(before)
     trunk = parts.trunk
     if like is not None and _same(trunk, like.parts.trunk):
         return Half(parts, like.engine)

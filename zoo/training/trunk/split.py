@@ -16,7 +16,6 @@ of the batch alone: a value that mixes samples shows there. Otherwise the model 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from zoo.model.trace import tensors_in
+from zoo.model.undisturbed import undisturbed
 from zoo.training.trunk.graph import attribute, fixed_nodes, trace
 
 
@@ -240,7 +240,7 @@ def _times(size: int, factor: int) -> int:
 def _check(model: nn.Module, result: Split, example: Tensor) -> None:
     """Raises UnsplittableError where both parts together, the trunk on each half of the batch, give another output."""
     half = len(example) // 2
-    with torch.no_grad(), _unchanged(model):
+    with undisturbed(model, buffers=True), torch.no_grad():
         halves = [result.trunk(example[:half]), result.trunk(example[half:])]
         features = [torch.cat(parts) for parts in zip(*halves, strict=True)]
         torch.manual_seed(0)
@@ -253,18 +253,3 @@ def _check(model: nn.Module, result: Split, example: Tensor) -> None:
         error = (one - other).abs().max() / one.abs().max().clamp_min(1e-12)
         if not error <= TOLERANCE:
             raise UnsplittableError(f"the split model's output differs by {float(error):.1e} of the largest value")
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Give buffers (running statistics) and random generators back as they were."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    device_type = next((p.device for p in model.parameters()), torch.device("cpu"))
-    devices = [device_type] if device_type.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in kept:
-                    buffer.copy_(value)

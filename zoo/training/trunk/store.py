@@ -1,7 +1,7 @@
 """The feature cache: a frozen backbone's outputs, in memory up to a budget, beyond it in memory-mapped files.
 
 Each set of features is also written to disk, for later runs: a folder of safetensors shards, named by the features' key
-(weights, data, transform, engine), under `$ZOO_CACHE` or `~/.cache/zoo`. What was used least recently is removed when
+(weights, data, transform, engine), in the cache folder (zoo.cache). What was used least recently is removed when
 the folder exceeds `$ZOO_CACHE_LIMIT` gigabytes (10).
 
 A run that is killed while it writes leaves a `.partial-…` folder without a manifest, which nothing reads; a finished
@@ -24,6 +24,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from zoo.cache import cache_folder
 
 SHARD_BYTES = 256 * 2**20
 BUDGET_SHARE = 0.25  # of the memory that is free when features are first stored
@@ -116,8 +118,7 @@ class FeatureCache:
     """Features of this and earlier runs on disk, by key."""
 
     def __init__(self, root: Path | None = None) -> None:
-        base = Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-        self.root = (root or base) / "features"
+        self.root = (root or cache_folder()) / "features"
 
     def find(self, key: str, budget: int) -> Features | None:
         """The features stored under `key`, or None where they are missing, incomplete or damaged."""
