@@ -1,4 +1,4 @@
-"""Splits 60 architectures of 60 timm families into frozen backbone and rest, at the head and half way; prints a Markdown table.
+"""Splits 60 architectures of 60 timm families into backbone and rest, at the head and half way; prints Markdown.
 
     python benchmarks/trunk_split.py [NAME ...]
 

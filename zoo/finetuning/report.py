@@ -105,4 +105,6 @@ def _loaded(report: Report) -> list[str]:
 def _proof(report: Report) -> list[str]:
     proofs = [stage["freeze_proof"] for stage in report["stages"] if stage.get("freeze_proof")]
     tensors = sum(proof["tensors"] for proof in proofs)
-    return [f"frozen: {tensors:,} tensors compared by sha256 before and after training; none changed"] if tensors else []
+    return (
+        [f"frozen: {tensors:,} tensors compared by sha256 before and after training; none changed"] if tensors else []
+    )
