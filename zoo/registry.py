@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, did_you_mean
+from zoo.given import absent, find_given, given_names, is_given
 from zoo.isolation import PluginError, guarded
 
 KINDS = ("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers")
@@ -147,6 +148,8 @@ def components(kind: str | None = None) -> list[Component]:
     for entry in entries():
         if kind is None or entry.kind == kind:
             rows.extend(_expand(entry) if entry.kind == "architectures" else [entry])
+    for given in KINDS if kind is None else (kind,):
+        rows += [Component(name, given, "python", "", "", name) for name in given_names(given)]
     return rows
 
 
@@ -232,6 +235,8 @@ def load_source(component: Component) -> Any:
 
     Raises InputError when the plugin is broken.
     """
+    if is_given(component.name):
+        return find_given(component.kind, component.name)
     try:
         return guarded(lambda: _import(component))
     except PluginError as failure:
@@ -269,6 +274,8 @@ def _ambiguous(name: str, matches: list[Component]) -> InputError:
 
 
 def _unknown(name: str, kind: str | None, rows: Iterable[Component]) -> InputError:
+    if is_given(name):
+        return absent(kind or "", name)
     broken = [row for row in rows if row.status != "ok"]
     for row in broken:
         if name.partition("/")[0] in (row.plugin, row.name):

@@ -46,8 +46,8 @@ def command(
         zoo finetune recipes/quickstart.yaml --output runs/one --overwrite
         torchrun --nproc-per-node 2 -m zoo finetune recipes/quickstart.yaml
     """
-    from zoo.finetuning.finetune import finetune
     from zoo.finetuning.report import summary
+    from zoo.verbs import finetune
 
     run = finetune(
         recipe,

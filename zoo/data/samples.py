@@ -74,8 +74,8 @@ class Samples:
             raise InputError(f"sample {self.indices[position]}: class index {index} is not one of 0..{known - 1}")
         return torch.tensor(index if self.places is None else self.places[index])
 
-    def unreadable(self) -> InputError:
-        """Every sample that cannot be read, as one error; called once the first has turned up."""
+    def unreadable(self, first: InputError) -> InputError:
+        """Every sample that cannot be read, as one error; `first` is what made one ask, and where none is the cause."""
         found: list[Problem] = []
         for position in range(len(self)):
             try:
@@ -84,6 +84,8 @@ class Samples:
                 self.target(target, position)
             except ZooError as error:
                 found += error.problems
+        if not found:
+            return first
         more = [Problem(f"and {len(found) - SHOWN} more")] if len(found) > SHOWN else []
         return InputError([*found[:SHOWN], *more])
 
@@ -154,7 +156,7 @@ class Fetcher:
                 value, target = self.samples.raw(position)
             return self.samples.fitted(value), self.samples.target(target, position)
         except InputError as error:
-            raise self.samples.unreadable() from error
+            raise self.samples.unreadable(error) from error
 
     def _keep(self, position: int, sample: Sample) -> None:
         value, target = sample
