@@ -46,6 +46,11 @@ class TestFinding:
         assert registry.plugin_name("Zoo_Acme.Extra") == "acme-extra"
         assert registry.plugin_name("acme") == "acme"
 
+    def test_the_cores_own_name_is_zoo(self):
+        assert registry.plugin_name("zoo-kit") == registry.plugin_name("Zoo_Kit") == "zoo"
+        with pytest.raises(InputError, match=r"did you mean zoo/swap_head\?"):
+            registry.resolve("kit/swap_head", "surgeries")
+
     def test_other_packages_groups_are_not_ours(self, plugins):
         plugins.write("acme", "[console_scripts]\nacme = acme:main\n[zoology]\nx = y:z")
         assert not [row for row in registry.entries() if row.distribution == "acme"]
@@ -55,9 +60,9 @@ class TestFinding:
         assert [row.name for row in registry.entries() if row.plugin == "acme"] == ["acme/one"]
 
     def test_zoos_own_components_use_the_same_door(self):
-        assert "kit/swap_head" in registry.names("surgeries")
-        assert "kit/all_but_head" in registry.names("freezing")
-        assert "kit/image_folder" in registry.names("datasets")
+        assert "zoo/swap_head" in registry.names("surgeries")
+        assert "zoo/all_but_head" in registry.names("freezing")
+        assert "zoo/image_folder" in registry.names("datasets")
 
     def test_entries_agree_with_the_standard_library(self):
         theirs = {
@@ -128,8 +133,26 @@ class TestNaming:
             "(write the full name)"
         )
 
+    def test_what_a_name_may_mean(self, twins):
+        assert [row.name for row in registry.named("shared", "remaps")] == ["acme/shared", "bell/shared"]
+        assert [row.name for row in registry.named("bell/shared", "remaps")] == ["bell/shared"]
+        assert registry.find("nothing", "remaps") is None
+        with pytest.raises(InputError, match="ambiguous"):
+            registry.find("shared", "remaps")
+        written = registry.short_names("remaps")
+        assert {"only", "acme/shared", "bell/shared"} < set(written), "in short while that is unique"
+        assert "shared" not in written
+        assert "acme/only" in registry.short_names("remaps", full=True)
+        assert "sklearn/digits" in registry.short_names("datasets"), "a dataset keeps its namespace"
+
+    def test_a_broken_component_is_found_and_says_why(self, plugins):
+        plugins.write("zoo-acme", "[zoo.remaps]\nx = acme_gone:f")
+        assert len(registry.named("x", "remaps")) == 1
+        with pytest.raises(InputError, match="acme/x is broken"):
+            registry.find("x", "remaps")
+
     def test_a_misspelling_is_answered_with_the_nearest_names(self):
-        with pytest.raises(InputError, match=r"did you mean kit/swap_head\?"):
+        with pytest.raises(InputError, match=r"did you mean zoo/swap_head\?"):
             registry.resolve("swaphead", "surgeries")
         with pytest.raises(InputError, match=r"did you mean .*timm/resnet50"):
             registry.resolve("timm/resnet5O", "architectures")

@@ -291,8 +291,8 @@ class TestFreeze:
     @pytest.mark.parametrize(
         ("policy", "arguments", "says"),
         [
-            ("al_but_head", {}, "did you mean kit/all_but_head"),
-            ("below", {"modul": "head"}, "see: zoo show kit/below"),
+            ("al_but_head", {}, "did you mean zoo/all_but_head"),
+            ("below", {"modul": "head"}, "see: zoo show zoo/below"),
             (["stemm"], {}, "finds no parameter or buffer"),
             (["stem"], {"module": "head"}, "belong to a named policy"),
         ],
@@ -346,7 +346,7 @@ def test_the_verbs_that_open_files(own, tmp_path):
     assert torch.equal(answers(zoo.load(saved)), answers(fresh))
     assert zoo.inspect(saved)["tensors"]
     assert zoo.load_into(fresh, saved).coverage == 1.0
-    assert "kit/swap_head" in zoo.names("surgeries")
+    assert "zoo/swap_head" in zoo.names("surgeries")
 
 
 def test_what_there_is_not():

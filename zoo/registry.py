@@ -16,7 +16,8 @@ import inspect
 import itertools
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from zoo.errors import InputError, did_you_mean
 from zoo.given import absent, find_given, given_names, is_given
 from zoo.isolation import PluginError, guarded
 
+CORE = "zoo-kit"  # the distribution that this package is in
 KINDS = ("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers")
 
 
@@ -42,13 +44,19 @@ class Component:
     cause: str | None = None
     member: str | None = None  # the architecture's name within its source; None for a component of its own
 
+    @property
+    def short(self) -> str:
+        """The name without its plugin's namespace: what people write while it is unique."""
+        return self.name.partition("/")[2]
+
     def broken(self, cause: str) -> Component:
         return replace(self, status="broken", cause=cause)
 
 
 def plugin_name(distribution: str) -> str:
-    """The namespace of a distribution: its name without `zoo-`."""
-    return _normal(distribution).removeprefix("zoo-")
+    """The namespace of a distribution: its name without `zoo-`. zoo's own distribution, zoo-kit, is `zoo`."""
+    name = _normal(distribution)
+    return "zoo" if name == CORE else name.removeprefix("zoo-")
 
 
 def _normal(distribution: str) -> str:
@@ -122,13 +130,17 @@ __all__ = [
     "components",
     "entries",
     "examine",
+    "find",
     "load",
     "load_source",
     "module_files",
+    "named",
     "names",
     "plugin_name",
     "refresh",
     "resolve",
+    "short_names",
+    "unknown",
 ]
 
 NAMES_LIMIT = 50_000  # more names than this from one source is taken for an endless generator
@@ -201,22 +213,44 @@ def _is_defined_callable(target: str) -> bool:
     return any(definition.search(path.read_text("utf-8", "replace")) for path in module_files(target))
 
 
-def resolve(name: str, kind: str | None) -> Component:
+def named(name: str, kind: str | None) -> list[Component]:
+    """All components that `name` may mean, broken ones too: those of that full name, else those of that bare one."""
+    rows = components(kind)
+    return [row for row in rows if row.name == name] or [row for row in rows if row.short == name]
+
+
+def find(name: str, kind: str | None) -> Component | None:
     """The component called `name`: in full (`plugin/component`), or bare while that is unique; of any kind if None.
 
-    Raises InputError for an unknown name (with the nearest ones), an ambiguous one (with all candidates) and a
-    broken one (with its cause).
+    None where nothing is called so. Raises InputError for an ambiguous name (with all candidates) and for a broken
+    component (with its cause).
     """
-    rows = components(kind)
-    exact = [row for row in rows if row.name == name]
-    matches = exact or [row for row in rows if row.name.partition("/")[2] == name]
+    matches = named(name, kind)
     if len(matches) > 1:
         raise _ambiguous(name, matches)
-    if not matches:
-        raise _unknown(name, kind, rows)
-    if matches[0].status != "ok":
+    if matches and matches[0].status != "ok":
         raise _broken(matches[0])
-    return matches[0]
+    return matches[0] if matches else None
+
+
+def resolve(name: str, kind: str | None) -> Component:
+    """As `find`, but a name that nothing has is an InputError too, with the nearest names."""
+    found = find(name, kind)
+    if found is None:
+        raise unknown(name, kind)
+    return found
+
+
+def short_names(kind: str, *, full: bool = False) -> list[str]:
+    """How people write the names of a kind: bare while that is unique, with `full` never.
+
+    Architectures and datasets keep their namespace, which says where they come from.
+    """
+    rows = [row for row in components(kind) if row.status == "ok"]
+    if full or kind in ("architectures", "datasets"):
+        return [row.name for row in rows]
+    uses = Counter(row.short for row in rows)
+    return [row.short if uses[row.short] == 1 else row.name for row in rows]
 
 
 def load(name: str | Component, kind: str | None = None) -> Any:
@@ -273,7 +307,9 @@ def _ambiguous(name: str, matches: list[Component]) -> InputError:
     return InputError(f"{name!r} is ambiguous: {listed}", suggestion=hint)
 
 
-def _unknown(name: str, kind: str | None, rows: Iterable[Component]) -> InputError:
+def unknown(name: str, kind: str | None) -> InputError:
+    """What to say of a name that no component has: the nearest ones, or the broken plugin that it may belong to."""
+    rows = components(kind)
     if is_given(name):
         return absent(kind or "", name)
     broken = [row for row in rows if row.status != "ok"]
@@ -309,7 +345,7 @@ def describe(component: Component) -> Described:
     """What there is to read about a component. Raises InputError when it has to be imported and is broken."""
     if component.member is not None:
         return _of_source(component)
-    name = component.name.rpartition("/")[2]
+    name = component.short
     if node := _definition(component.target):
         return Described(f"{name}{_written(node)}", ast.get_docstring(node) or "")
     loaded = load(component)

@@ -46,9 +46,17 @@ RECIPE = {
     "steps": [
         {"swap_head": {"num_classes": "auto"}},
         {"freeze": "all_but_head"},
-        {"train": {"epochs": 2, "lr": 0.01, "trunk": "off"}},
+        {"train": {"epochs": 2, "lr": 0.01, "feature_cache": "off"}},
         {"freeze": {"policy": "below", "module": "layer3"}},
-        {"train": {"epochs": 2, "lr": 0.01, "optimizer": {"SGD": {"momentum": 0.9}}, "ema": 0.9, "trunk": "off"}},
+        {
+            "train": {
+                "epochs": 2,
+                "lr": 0.01,
+                "optimizer": {"SGD": {"momentum": 0.9}},
+                "ema": 0.9,
+                "feature_cache": "off",
+            }
+        },
     ],
 }
 
@@ -662,7 +670,7 @@ def test_predict_goes_on_past_what_it_cannot_read(whole, photos, tmp_path):
 
 def test_predict_without_images(whole, tmp_path):
     checkpoint = whole[0] / "model.safetensors"
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="contains no images"):
         predict(checkpoint, [tmp_path])
     with pytest.raises(InputError, match="there is no image"):
         predict(checkpoint, [tmp_path / "none.png"])

@@ -269,5 +269,5 @@ def test_an_optimizer_over_frozen_parameters_is_refused(make_trainer, monkeypatc
         return torch.optim.SGD(model.parameters(), lr=0.1)
 
     monkeypatch.setattr(trainer_module, "make_optimizer", careless)
-    with pytest.raises(WorkError, match="the optimizer holds frozen parameters"):
+    with pytest.raises(WorkError, match="the optimizer contains frozen parameters"):
         make_trainer()

@@ -1,4 +1,8 @@
-"""Proves that rules make two networks compute the same: random weights in one, moved to the other, both run."""
+"""Proves that rules make two networks compute the same: random weights in one, moved to the other, both run.
+
+`match_networks` is `--remap auto` with both architectures named: the matcher of `zoo.remap.auto` is given the order in
+which both networks use their tensors, and a `Prover` that tries rules out.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.conversion.compare_models import all_settings, compare_recorded, module_pairs
-from zoo.errors import InputError, WorkError
+from zoo.conversion.compare_models import all_settings, common_input, compare_recorded, module_pairs, names_in
+from zoo.errors import InputError
+from zoo.formats.entry import Entry
 from zoo.formats.tensors import entry, to_array
 from zoo.model.assembly import Assembly
 from zoo.model.load_into import fill, state_of, target_of
 from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
-from zoo.model.shapes import Arrivals, attempt
+from zoo.model.shapes import Arrivals
 from zoo.model.trace import Recording, record
-from zoo.remap.auto import Proof
+from zoo.remap.auto import MatchResult, Proof, match
 from zoo.remap.plan import make_plan
 from zoo.remap.rules import parse_rules
+
+
+def match_networks(source: Mapping[str, Entry], start: Assembly, end: Assembly) -> MatchResult:
+    """Which tensor of a file of `start` is which of `end`, proved by running both networks. Both lose their weights.
+
+    Raises InputError where the file is not of `start`, WorkError where no image goes through both networks.
+    """
+    names = names_in(start, make_plan(source, (), target_of(start.model)))
+    order = execution_order(start.model)
+    return match(
+        {name: source[name] for name in [*names, *(source.keys() - names.keys())]},
+        target_of(end.model).entries,
+        source_execution={name: order[place] for name, place in names.items() if place in order},
+        target_execution=execution_order(end.model),
+        prove=Prover(start, end, names),
+    )
 
 
 def execution_order(model: nn.Module) -> dict[str, int]:
@@ -44,7 +65,11 @@ GAIN = 1.2  # keeps signals from fading through activations
 
 
 def randomise(model: nn.Module, seed: int = 0) -> None:
-    """Fill every parameter, and the running statistics of every norm, with random values; other buffers stay."""
+    """Non-degenerate random weights, so that two architectures can be compared numerically.
+
+    Fills every parameter and the running statistics of every norm; other buffers stay. The same `seed` gives the same
+    values. Scales stay near 1 and variances positive, so that signals neither vanish nor explode on the way through.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
@@ -66,7 +91,6 @@ def _parameter(name: str, value: Tensor, generator: torch.Generator) -> Tensor:
     return 1 + SPREAD * noise if name == "weight" else 0.5 + SPREAD * noise
 
 
-ODD = 129  # 2**7 + 1: halved with padding it stays odd, so that TensorFlow's and PyTorch's padding are the same
 SEEN = 10  # times the error that a change of a tensor must make in the outputs to count as seen
 
 
@@ -115,20 +139,6 @@ class Prover:
         if unseen:
             text += f"; {len(unseen)} parameters do not show in the outputs: {', '.join(unseen[:5])}"
         return Proof(found.equal, found.relative, found.agreeing, text, unseen)
-
-
-def common_input(source: Assembly, target: Assembly, *, odd: bool) -> Tensor:
-    """A seeded image that goes through both networks: of `ODD` pixels where that is asked for, or of their own size.
-
-    Raises WorkError where none does.
-    """
-    told = [assembly.preprocessing for assembly in (target, source)]
-    sizes = [(ODD, ODD)] * odd + [one.size for one in told]
-    for height, width in dict.fromkeys(sizes):
-        size = (1, told[0].channels, height, width)
-        if all(attempt(assembly.model, size).error is None for assembly in (source, target)):
-            return torch.randn(size, generator=torch.Generator().manual_seed(0))
-    raise WorkError(f"no image goes through both {source.architecture} and {target.architecture}")
 
 
 @contextmanager

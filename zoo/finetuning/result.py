@@ -51,8 +51,8 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """One flat row an epoch, over all train steps: a table for `pandas.DataFrame`.
 
-        `step` is the train step's number in the recipe and `epoch` counts within it, both from 1; `loss` is the
-        training loss, and what was measured on the validation data begins with `validation_`.
+        `step` is the number of the train step and `epoch` counts within it, both from 1; `loss` is the training
+        loss, and what was measured on the validation data begins with `validation_`.
         """
         return [
             _row(stage["step"], number, epoch)

@@ -1,4 +1,4 @@
-"""One forward and backward pass in training mode that leaves the model as it was."""
+"""One forward and backward pass in training mode, to see what runs and what gets a gradient."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from zoo.model.trace import call_with, tensors_in
 class Rehearsal:
     """What the pass showed.
 
-    `reached` says of each trainable parameter, by state-dict name, whether a gradient of the prediction came to it,
-    `beside` whether one of the other outputs did, which no loss sees. `called` has the paths of the modules whose
-    forward ran, `ends` the path and output of each, in the order they finished. `output` is what the model gave.
+    `reached` says of each trainable parameter, by state-dict name, whether it got a gradient from the prediction,
+    `beside` whether it got one from the other outputs, which no loss sees. `called` are the paths of the modules whose
+    forward ran, `outputs` the path and output of each, in the order they finished. `output` is the model's.
     """
 
     reached: dict[str, bool] = field(default_factory=dict)
     beside: dict[str, bool] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
-    ends: list[tuple[str, Tensor]] = field(default_factory=list)
+    outputs: list[tuple[str, Tensor]] = field(default_factory=list)
     output: Any = None
 
 
 def rehearse(model: nn.Module, shape: tuple[int, ...]) -> Rehearsal | None:
     """Run `model` on a batch of `shape`, on `meta` or else on real numbers, and its gradients back.
 
-    Parameters, buffers, modes, gradients and the random generators stay as they are. None when the input goes through
-    on neither way. Raises InputError where the output in training mode leaves open which tensor is the prediction.
+    Parameters, buffers, modes, gradients and the random generators stay as they are. None when the input fits in
+    neither way. Raises InputError where the output in training mode leaves open which tensor is the prediction.
     """
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     for way in ("meta",) if on_meta else ("meta", "real"):
@@ -103,7 +103,7 @@ def _recording(model: nn.Module, done: Rehearsal) -> Iterator[None]:
 
     def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
         done.called.add(paths[module])
-        done.ends += [(paths[module], tensor) for tensor in list(tensors_in(output))[:1]]
+        done.outputs += [(paths[module], tensor) for tensor in list(tensors_in(output))[:1]]
 
     handles = [module.register_forward_hook(keep) for module in paths]
     try:

@@ -113,14 +113,14 @@ def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:
 
 
 def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
-    """The job on the trunk's outputs where something frozen can be split off; else as it is, with the reason."""
-    if job.options.trunk == "off" or not job.frozen.parameters:
+    """The job on cached features of a frozen backbone where one can be split off; else as it is, with the reason."""
+    if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
     data = cast(OpenData, run.data)
     try:
         prepared = prepare(job.model, data, share, exact=exact, views=job.options.views, tell=run.listener.note)
     except UnsplittableError as error:
-        run.listener.note(f"trunk: trained the plain way: {error}")
+        run.listener.note(f"feature cache: none, trained end to end: {error}")
         return replace(job, trunk={"method": "plain", "reason": str(error), "seconds": 0.0})
     return replace(
         job,

@@ -64,9 +64,9 @@ def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
     """Data by the path of an image folder or CSV file, or by the name of a data set component."""
     path = Path(name).expanduser()
     if path.is_dir():
-        source, arguments = "kit/image_folder", {"path": str(path)}
+        source, arguments = "zoo/image_folder", {"path": str(path)}
     elif path.is_file() and path.suffix.lower() == ".csv":
-        source, arguments = "kit/csv", {"path": str(path)}
+        source, arguments = "zoo/csv", {"path": str(path)}
     else:
         source, arguments = name, {}
     options = DataOptions(source=source, arguments=arguments, image_size=assembly.preprocessing.size)

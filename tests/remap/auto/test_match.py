@@ -191,4 +191,4 @@ def test_the_same_question_in_many_blocks_is_asked_once(make):
 
 def test_an_abstention_suggests_the_remaps_that_fit(make):
     with pytest.raises(WorkError, match="an installed remap fits: --remap a/one or b/two"):
-        match(*twins(make)).answer(lambda: ["a/one", "b/two"])
+        match(*twins(make)).answer(["a/one", "b/two"])

@@ -112,16 +112,16 @@ class MatchResult:
         """What decided between items that roles and shapes leave open, and how many groups it decided."""
         return dict(Counter(decision.reason for decision in self.decisions))
 
-    def answer(self, fitting: Callable[[], Sequence[str]] = tuple) -> list[RuleMapping]:
+    def answer(self, fitting: Sequence[str] = ()) -> list[RuleMapping]:
         """The rules. Raises WorkError that says why there are none, and what would help.
 
-        `fitting` finds the names of remaps that would do.
+        `fitting` are names of installed remaps that would do instead.
         """
         if self.found:
             return self.rules
         hint = "name both architectures (--from, --to), so that they can be run"
-        if remaps := fitting():
-            hint = f"an installed remap fits: --remap {any_of(remaps)}"
+        if fitting:
+            hint = f"an installed remap fits: --remap {any_of(fitting)}"
         elif self.proof:
             hint = "write the rules yourself (docs/remap.md); the proof says where the networks part"
         raise WorkError([Problem(f"--remap auto: {self.notes[0]}", None, hint), *map(Problem, self.notes[1:])])

@@ -56,6 +56,9 @@ def _inline(text: str, location: Location | None) -> dict[str, Any]:
     if colon and kind.strip() in RULES:
         return {kind.strip(): _yaml(rest.strip(), location)}
     old, equals, new = text.partition("=")
+    if colon and not equals:
+        message = f"{text!r} is no remap: there is no rule {kind.strip()!r}"
+        raise InputError(message, location=location, suggestion=did_you_mean(kind.strip(), RULES))
     if not equals or not old:
         raise InputError(
             f"{text!r} is no rule", location=location, suggestion="write OLD=NEW, or a rule like drop: ^fc"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.data.batches import Batch, ImageBatches, Order
+from zoo.data.batches import Batch, ImageBatches, Order, to_device
 from zoo.data.samples import Samples
 from zoo.given import any_given
 from zoo.training.trunk.engine import Engine
@@ -36,16 +36,11 @@ class FeatureBatches:
         features = self.views[epoch % len(self.views)]
         for positions in self.order.epoch(epoch, start):
             tensors, targets = features.take(positions)
-            moved = tuple(self._move(tensor) for tensor in tensors)
-            yield Batch(moved, self._move(targets), torch.as_tensor(positions))
+            inputs = tuple(to_device(tensor, self.device) for tensor in tensors)
+            yield Batch(inputs, to_device(targets, self.device), torch.as_tensor(positions))
 
     def close(self) -> None:
-        """Nothing works ahead here."""
-
-    def _move(self, tensor: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        """There are no worker processes."""
 
 
 class StreamedBatches:

@@ -29,7 +29,7 @@ class Share:
 
     device: torch.device
     batch_size: int | None = None
-    stage: int = 0
+    step: int = 0
     rank: int = 0
     world: int = 1
 
@@ -179,7 +179,7 @@ def _images(
         batch_size=share.batch_size,
         shuffle=shuffle,
         augment=augment,
-        stage=share.stage,
+        step=share.step,
         rank=share.rank,
         world=share.world,
         once=once,
