@@ -95,7 +95,7 @@ class TestRecipes:
         assert not verdict.ok
         assert places == ["data.image_siz", "steps[0].swap_hed", "steps[1].train.lr"]
         (problem,) = zoo.check({"model": "timm/test_resnet", "steps": [{"load": {"weights": torch.zeros(1)}}]}).errors
-        assert str(problem).startswith("steps[0].load.weights: a recipe holds plain values, not Tensor")
+        assert str(problem).startswith("steps[0].load.weights: a recipe has plain values, not Tensor")
 
     def test_paths_and_tuples_are_plain_enough(self, folder):
         data = {"source": "image_folder", "path": folder / "photos", "image_size": (16, 16)}

@@ -112,7 +112,7 @@ def _row(plugin: str, distribution: str, version: str, kind: str, line: str) -> 
 
 
 def module_files(target: str) -> list[Path]:
-    """The Python file of `target`'s module, found without importing anything; empty where only an import could tell."""
+    """The Python file of `target`'s module, found without importing anything; empty where only an import could say."""
     package, *rest = target.partition(":")[0].split(".")
     spec = sys.modules[package].__spec__ if package in sys.modules else importlib.util.find_spec(package)
     if spec is None:
@@ -353,7 +353,7 @@ def describe(component: Component) -> Described:
 
 
 def _definition(target: str, depth: int = 4) -> Definition | None:
-    """What `module:attribute` is, through `depth` times `from … import …`; None where the text does not tell."""
+    """What `module:attribute` is, through `depth` times `from … import …`; None where the text does not say."""
     attribute = target.partition(":")[2]
     for path in module_files(target):
         for node in ast.parse(path.read_bytes()).body:

@@ -181,7 +181,7 @@ def as_data(data: Any) -> Data:
         message = f"data is {type(data).__name__}, not a map-style data set (with __len__ and __getitem__)"
         raise InputError(message, suggestion="a list of (input, target), a torch Dataset, or a zoo.Data")
     if not len(data):
-        raise InputError("the data set holds no samples")
+        raise InputError("the data set has no samples")
     value, target = read(data, 0)
     if np.size(target) != 1 or float(target) != int(target) or np.asarray(target).dtype.kind == "f":
         message = f"the first target, {target!r}, is not a class index"
@@ -403,10 +403,7 @@ def _evaluating(source: Assembly | PathLike) -> Iterator[None]:
     if isinstance(source, str | os.PathLike):
         yield
         return
-    modes = [(module, module.training) for module in source.model.modules()]
-    source.model.eval()
-    try:
+    from zoo.model.undisturbed import undisturbed
+
+    with undisturbed(source.model, training=False):
         yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata, version
 from zoo.contracts import Weights
-from zoo.errors import InputError, Problem, WorkError, ZooError
+from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
 from zoo.formats import open_source
 from zoo.given import given, is_given
 from zoo.model.assembly import Assembly
@@ -25,6 +24,7 @@ from zoo.model.info import attach
 from zoo.model.load_into import fill, load_into, state_of, target_of
 from zoo.model.operations import replay
 from zoo.model.pretrained import digest, find_weights
+from zoo.model.undisturbed import generators_kept
 from zoo.remap.plan import Plan, make_plan
 
 
@@ -103,7 +103,7 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
         metadata = read_metadata(source.metadata, path)
         described = metadata.model_dump()
         try:
-            with torch.random.fork_rng(devices=[]):
+            with generators_kept():
                 if metadata.only == "trainable":
                     assembly, given = with_base(described)
                 else:
@@ -166,7 +166,7 @@ def _check(plan: Plan, given: frozenset[str], metadata: CheckpointMetadata, path
             f"{path} does not fit the {metadata.architecture} it describes, in {len(problems)} tensors",
             suggestion=_versions(metadata),
         )
-        raise InputError([head, *problems[:10]])
+        raise InputError([head, *first_problems(problems)])
 
 
 def _versions(metadata: CheckpointMetadata) -> str:

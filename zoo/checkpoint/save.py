@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from torch import nn
 
 from zoo.checkpoint.load import load, with_base
 from zoo.checkpoint.metadata import CheckpointMetadata, encode, versions
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, WorkError, listed
 from zoo.formats.save import save_tensors, tied_aliases
 from zoo.formats.tensors import same_bits
 from zoo.given import is_given
@@ -22,6 +21,7 @@ from zoo.model.assembly import Assembly
 from zoo.model.build import rebuild
 from zoo.model.load_into import state_of
 from zoo.model.trace import call_with, tensors_in
+from zoo.model.undisturbed import generators_kept, undisturbed
 
 Only = Literal["all", "trainable"]
 
@@ -109,7 +109,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _base_values(metadata: CheckpointMetadata) -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
+    with generators_kept():
         base, given = with_base(metadata.model_dump())
     return {name: value for name, value in state_of(base.model).items() if name in given}
 
@@ -133,8 +133,8 @@ def verify_reload(
     again = load(path, device=device).model
     mine, its = state_of(model), state_of(again)
     if changed := [name for name, tensor in mine.items() if not same_bits(_rounded(tensor, dtype), its.get(name))]:
-        raise WorkError(f"{os.fspath(path)} does not load as it was saved: {', '.join(changed[:5])} differ")
-    with _evaluating(model), torch.no_grad():
+        raise WorkError(f"{os.fspath(path)} does not load as it was saved: {listed(changed)} differ")
+    with undisturbed(model, training=False, attributes=True), torch.no_grad():
         ours = list(tensors_in(call_with(model, {id(tensor): its[name] for name, tensor in mine.items()}, batch)))
         theirs = list(tensors_in(again(batch)))
     if len(ours) != len(theirs) or not all(map(_same_output, ours, theirs)):
@@ -160,20 +160,7 @@ def _same_output(first: torch.Tensor, second: torch.Tensor) -> bool:
     return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside. `train()` comes before the old modes, as some modules drop what they cached there."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()
-        for module, training in modes:
-            module.training = training
-
-
 def _explain(path: str | os.PathLike[str], model: nn.Module, again: nn.Module) -> str:
     hidden = hidden_differences(model, again)
-    cause = f": {', '.join(hidden[:5])} changes its outputs and is not in the state dict" if hidden else ""
+    cause = f": {listed(hidden)} changes its outputs and is not in the state dict" if hidden else ""
     return f"the model rebuilt from {os.fspath(path)} gives other outputs than the one saved{cause}"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import registry
+from zoo.cache import cache_folder
 from zoo.errors import ZooError
 from zoo.registry import Component
 
@@ -71,7 +72,7 @@ def _component_here(row: Component) -> bool | None:
 def _place(row: Component) -> tuple[str, Location] | None:
     """The architecture of a weights component and where its file lies; None where the component does not say.
 
-    What an earlier call was told is taken where it still holds: asking costs a list of a package's files.
+    What an earlier call found is taken while the file is still there: asking reads the list of a package's files.
     """
     table = Table.of(row)
     known = table.rows.get(row.name)
@@ -200,8 +201,7 @@ class Table:
 
 @functools.cache
 def _table(distribution: str) -> Table:
-    base = Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-    return Table(base / "facts" / f"{distribution}.json", _versions(distribution))
+    return Table(cache_folder() / "facts" / f"{distribution}.json", _versions(distribution))
 
 
 def _versions(distribution: str) -> dict[str, str]:

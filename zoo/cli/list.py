@@ -20,7 +20,7 @@ from zoo.registry import KINDS, Component
 
 
 def overview(rows: Sequence[Component], *, small: int, width: int | None = None) -> str:
-    """The text. A kind of more than `small` components is told as counts by namespace."""
+    """What a terminal shows. Of a kind of more than `small` components it has counts by namespace."""
     width = width or min(shutil.get_terminal_size().columns, 120)
     sound = [row for row in rows if row.status == "ok"]
     parts = [_plugins(sound)]
@@ -57,7 +57,7 @@ def _wrapped(names: Sequence[str], width: int) -> str:
     return "\n".join(lines).replace("\0", " ")
 
 
-SMALL = 60  # a kind with more components than this is told in counts
+SMALL = 60  # a kind with more components than this is shown as counts
 SINGULAR = {kind.removesuffix("s").replace("surgerie", "surgery"): kind for kind in KINDS}
 EPILOG = """\
 Examples:

@@ -10,6 +10,7 @@ import typer
 from zoo import registry
 from zoo.cli.list import kind_called
 from zoo.contracts import CONTRACTS
+from zoo.errors import listed
 from zoo.registry import Component, describe
 
 Facts = dict[str, Any]
@@ -56,7 +57,7 @@ def read(component: Component) -> Facts:
 
 
 def ask(component: Component) -> Facts:
-    """What only the plugin itself can tell: preprocessing, where weights lie, a remap's rules."""
+    """What only the plugin's own code knows: preprocessing, where weights lie, a remap's rules."""
     if component.kind == "weights":
         weights = registry.load(component)()
         facts = {key: getattr(weights, key) for key in ("location", "architecture", "sha256", "license", "source")}
@@ -101,7 +102,7 @@ def _rows(facts: Facts) -> dict[str, str]:
         elif key == "tags":
             rows[key] = f"{value[0]} (default){''.join(f', {tag}' for tag in value[1:])}"
         elif key == "classes":
-            rows[key] = f"{len(value):,}: {', '.join(value[:3])}, …"
+            rows[key] = f"{len(value):,}: {listed(value, 3)}"
         elif key == "rules":
             rows[key] = "".join(f"\n    - {json.dumps(rule)}" for rule in value)
         else:

@@ -15,7 +15,7 @@ from zoo.contracts import Preprocessing
 from zoo.data import transforms
 from zoo.data.decode import to_image
 from zoo.data.split import Indices, read
-from zoo.errors import InputError, Problem, ZooError
+from zoo.errors import InputError, Problem, ZooError, first_problems
 
 SHOWN = 20  # broken samples a message lists before it only counts
 
@@ -85,10 +85,7 @@ class Samples:
                 self.target(target, position)
             except ZooError as error:
                 found += error.problems
-        if not found:
-            return first
-        more = [Problem(f"and {len(found) - SHOWN} more")] if len(found) > SHOWN else []
-        return InputError([*found[:SHOWN], *more])
+        return InputError(first_problems(found, SHOWN)) if found else first
 
 
 class Augmented(torch.utils.data.Dataset[Sample | ZooError]):

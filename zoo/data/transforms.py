@@ -101,7 +101,7 @@ def augmentation(name: str, to: Preprocessing) -> Callable[[Tensor], Tensor]:
 
 
 class GivenTransform:
-    """A transform of the caller's, held to the contract of zoo's own; what it leaves in another size is fitted."""
+    """A transform of the caller's, checked against the contract of zoo's own; an image of another size is fitted."""
 
     def __init__(self, name: str, transform: Callable[[Tensor], Any], to: Preprocessing) -> None:
         self.name, self.transform, self.to = name, transform, to

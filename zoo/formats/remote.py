@@ -12,19 +12,14 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from zoo.errors import InputError, WorkError
+from zoo.cache import weights_folder
+from zoo.errors import InputError, WorkError, any_of
 from zoo.file_name import as_name, name_mistake
 from zoo.formats.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
 from zoo.formats.source import CHUNK
 
 TIMEOUT = 30.0
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
-
-
-def cache_folder() -> Path:
-    """Where torch.hub keeps checkpoints, so that what torchvision downloaded is found, and the other way round."""
-    home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
-    return Path(home).expanduser() / "hub" / "checkpoints"
 
 
 def download(address: str, sha256: str | None = None) -> Path:
@@ -67,7 +62,7 @@ def place_of(address: str, sha256: str | None = None) -> tuple[Path, str]:
     if parts.scheme == "file":
         return Path(urllib.request.url2pathname(parts.path)), expected
     # The same name at two addresses must not be taken for the same file unless a digest proves it.
-    folder = cache_folder() if expected else cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
+    folder = weights_folder() if expected else weights_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
     return folder / as_name(name, "weights"), expected  # what an address calls a file may not be one everywhere
 
 
@@ -123,12 +118,10 @@ def fetch_from_hub(address: str) -> Path:
             return path
     if offline is not None:
         raise WorkError(
-            f"the Hugging Face hub cannot be reached, and its cache holds no {' or '.join(wanted)} of {repo}",
+            f"the Hugging Face hub cannot be reached, and its cache holds no {any_of(wanted)} of {repo}",
             suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
         ) from offline
-    raise InputError(
-        f"the repository {repo} has no {' or '.join(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE"
-    )
+    raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")
 
 
 def _download(repo: str, file: str, revision: str | None, *, local_only: bool) -> tuple[Path | None, Exception | None]:

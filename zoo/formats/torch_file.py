@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from zoo.errors import InputError
+from zoo.errors import InputError, listed
 from zoo.formats.dtypes import BITS, STORAGE_BYTES
 from zoo.formats.entry import Entry
 from zoo.formats.pickle_reader import (
@@ -258,9 +258,8 @@ def open_torch(path: Path, location: str, key: str | None = None) -> Source:
     if isinstance(pickled.root, dict) and "pytorch-lightning_version" in pickled.root:
         source.kind += " (Lightning checkpoint)"
     if chosen.others:
-        rows = [f"{name} ({_type_name(value)})" for name, value in list(chosen.others.items())[:5]]
-        more = f" and {len(chosen.others) - 5} more" if len(chosen.others) > 5 else ""
-        source.notes.append(f"left out what is no tensor: {', '.join(rows)}{more}")
+        others = listed(f"{name} ({_type_name(value)})" for name, value in chosen.others.items())
+        source.notes.append(f"left out what is no tensor: {others}")
     return source
 
 
@@ -282,7 +281,6 @@ def _type_name(value: Any) -> str:
 def refusal(pickled: Pickled) -> UnsafePickleError:
     """Why the file is not opened: what it is, which classes it would call, what to do instead."""
     names = [str(named) for named in pickled.refused]
-    classes = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     models = whole_models(pickled.root)
     if models:
         what = f"holds a whole pickled model ({models[0].made_by}) instead of a state dict"
@@ -291,7 +289,7 @@ def refusal(pickled: Pickled) -> UnsafePickleError:
         what = "holds objects that are neither tensors nor plain data"
         advice = "save the tensors alone, like torch.save(checkpoint['state_dict'], 'weights.pth')"
     error = UnsafePickleError(
-        f"{pickled.path} {what}. Opening it would run code that the file chooses; it names: {classes}",
+        f"{pickled.path} {what}. Opening it would run code that the file chooses; it names: {listed(names)}",
         suggestion=f"{advice}. Only if you trust whoever made the file: --trust-pickle runs that code with your rights",
     )
     error.kind = f"whole pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"

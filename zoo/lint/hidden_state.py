@@ -19,6 +19,7 @@ from zoo.model.freezing import freeze
 from zoo.model.operations import replay
 from zoo.model.paths import join
 from zoo.model.trace import tensors_in
+from zoo.model.undisturbed import generators_kept
 
 _DEPTH = 3  # containers inside containers that are looked into
 _TORCH_OWN = frozenset(vars(nn.Module()))  # what every module has: its parameters, buffers, children and hooks
@@ -49,7 +50,7 @@ def find_hidden_state(assembly: Assembly, shape: tuple[int, ...]) -> list[Trap]:
         return []
     model, other = twin(assembly, 1), twin(assembly, 2)
     other.load_state_dict(model.state_dict())
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), generators_kept():
         inputs = torch.randn(shape)
         outputs = [list(tensors_in(network.eval()(inputs.clone()))) for network in (model, other)]
     if all(torch.allclose(a, b, **CLOSE, equal_nan=True) for a, b in zip(*outputs, strict=True)):
@@ -78,7 +79,7 @@ def hidden_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def twin(assembly: Assembly, seed: int = 0) -> nn.Module:
     """The same network built anew on the CPU under `seed`, its operations replayed and the same part frozen."""
-    with torch.random.fork_rng():
+    with generators_kept():
         torch.manual_seed(seed)
         built = build(assembly.architecture, assembly.arguments, device="cpu")
         model = replay(built, assembly.operations).model

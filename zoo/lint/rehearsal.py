@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zoo.errors import InputError
 from zoo.model.prediction import prediction
 from zoo.model.trace import call_with, tensors_in
+from zoo.model.undisturbed import undisturbed
 
 
 @dataclass
@@ -50,7 +51,7 @@ def rehearse(model: nn.Module, shape: tuple[int, ...]) -> Rehearsal | None:
 
 def _run(model: nn.Module, shape: tuple[int, ...], way: str) -> Rehearsal:
     done = Rehearsal()
-    with _training(model), _recording(model, done), torch.random.fork_rng():
+    with undisturbed(model, training=True, attributes=True), _recording(model, done):
         stand_ins = _stand_ins(model, way)
         trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         leaves = [stand_ins.get(id(parameter), parameter) for parameter in trainable.values()]
@@ -82,19 +83,6 @@ def _stand_ins(model: nn.Module, way: str) -> dict[int, Tensor]:
         return {id(buffer): buffer.clone() for buffer in model.buffers()}
     tensors = (*model.parameters(), *model.buffers())
     return {id(t): torch.empty_like(t, device="meta").requires_grad_(t.requires_grad) for t in tensors}
-
-
-@contextlib.contextmanager
-def _training(model: nn.Module) -> Iterator[None]:
-    """Training mode; modes and attributes that forward sets (old weight norm's `weight`) are put back."""
-    attributes = [(module, dict(vars(module))) for module in model.modules()]
-    model.train()  # frozen modules keep their mode
-    try:
-        yield
-    finally:
-        for module, values in attributes:
-            vars(module).clear()
-            vars(module).update(values)
 
 
 @contextlib.contextmanager

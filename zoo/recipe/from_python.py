@@ -33,7 +33,7 @@ def read_document(recipe: str | os.PathLike[str] | Mapping[str, Any]) -> Documen
 
 
 def _plain(document: Document, value: Any, path: Path) -> Any:
-    """The value as a YAML file would hold it, its place noted."""
+    """The value as a YAML file would have it, its place noted."""
     document.keys[path] = document.values[path] = FlagLocation(_written(path))
     if isinstance(value, Mapping):
         return {str(key): _plain(document, inner, (*path, str(key))) for key, inner in value.items()}
@@ -42,7 +42,7 @@ def _plain(document: Document, value: Any, path: Path) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if value is not None and not isinstance(value, str | bool | int | float):
-        message = f"a recipe holds plain values, not {type(value).__name__}"
+        message = f"a recipe has plain values, not {type(value).__name__}"
         document.add(path, message, "objects are handed over beside it: model=, data=, transform=")
         return None
     return value

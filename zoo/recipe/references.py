@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union
 from pydantic import BaseModel
 
 from zoo import registry
-from zoo.errors import InputError, Problem, did_you_mean
+from zoo.errors import InputError, Problem, did_you_mean, listed
 from zoo.given import absent, is_given
 from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
 from zoo.recipe.document import Document, Path, label
@@ -176,7 +176,7 @@ def _nearest(name: str, sources: list[str], tags: list[str], component: registry
     if hint := did_you_mean(name, [*sources, *tags]):
         return hint
     if tags and component:
-        return f"tags of {component.name}: {', '.join(tags[:5])}{', …' if len(tags) > 5 else ''}"
+        return f"tags of {component.name}: {listed(tags)}"
     return "an installed weights source, a file, or hf://ORG/REPO; see: zoo list --kind weights"
 
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 
 from zoo.data.open_data import OpenData
-from zoo.errors import WorkError, ZooError
+from zoo.errors import WorkError, ZooError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe.options import Train
@@ -56,7 +56,7 @@ def train(run: Run, step: Step) -> None:
     proof = prove(before, hashes(assembly.model, frozen))
     if not proof.holds:
         run.trained = False  # a model that is not what the recipe says is no result
-        raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {', '.join(proof.moved[:5])}")
+        raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {listed(proof.moved)}")
     run.trained |= progress.epoch > 0
     _record(run, step, trainer, preparation, proof.as_dict())
 
