@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.given import is_given
 from zoo.recipe.document import Document, FlagLocation, Path
 from zoo.recipe.options import DataOptions
 from zoo.recipe.yaml_reader import parse, read_text
@@ -83,10 +82,3 @@ def as_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> Sequence[str]:
     if isinstance(overrides, Mapping):
         return [f"{key}={json.dumps(value, default=os.fspath)}" for key, value in overrides.items()]
     return [overrides] if isinstance(overrides, str) else overrides
-
-
-def names_objects(resolved: Mapping[str, Any]) -> bool:
-    """Whether a recipe speaks of objects, so that it cannot be run from its file alone."""
-    data = resolved.get("data") or {}
-    named = (resolved["model"].get("architecture"), data.get("source"), data.get("augmentation"))
-    return any(map(is_given, named))
