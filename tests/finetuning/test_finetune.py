@@ -244,7 +244,9 @@ def test_a_new_run_forgets_the_state_of_an_earlier_one(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         finetune(recipe, output=run, progress=Quiet(Killed(), step=5))
     monkeypatch.setattr(trainer_module.Trainer, "begin", lambda *arguments: (_ for _ in ()).throw(Killed()))
-    with pytest.raises(InputError, match=r"holds an unfinished run of this recipe \(go on with --resume, replace it"):
+    with pytest.raises(
+        InputError, match=r"contains an unfinished run of this recipe \(continue it with --resume, replace it"
+    ):
         finetune(recipe, output=run, progress=Quiet())
     with pytest.raises(Killed):
         finetune(recipe, output=run, overwrite=True, progress=Quiet())
@@ -343,7 +345,7 @@ def test_what_an_epoch_is_made_of_may_not_change_after_it(tmp_path):
         "train 2: optimizer was {SGD: {momentum: 0.9}} when this run began and is 'AdamW' "
         "(change it back: --set steps[4].train.optimizer={SGD: {momentum: 0.9}})",
         "this could change: train 2: lr 0.01 -> 0.1",
-        "what is done already stays as it is: change these back, or start anew with another --output",
+        "what is already done stays as it is: change these back, or start a new run with another --output",
     ]
     cures = ["steps[4].train.epochs=2", "steps[4].train.optimizer={SGD: {momentum: 0.9}}"]
     finetune(changed, overrides=cures, output=run, resume=True, progress=Quiet())
@@ -450,7 +452,7 @@ def test_the_recipe_that_runs_is_never_overwritten(tmp_path, monkeypatch, overwr
     recipe = Path(written(tmp_path, **OPERATING))
     monkeypatch.chdir(tmp_path)
     text = recipe.read_bytes()
-    with pytest.raises(InputError, match=r"holds recipe.yaml, which no run of zoo wrote"):
+    with pytest.raises(InputError, match=r"contains recipe.yaml, which no run of zoo wrote"):
         finetune("recipe.yaml", output=".", overwrite=overwrite, progress=Quiet())
     assert held(tmp_path) == {"recipe.yaml": text}
     report = finetune("recipe.yaml", output="run", progress=Quiet()).report
@@ -471,7 +473,7 @@ def test_what_lies_beside_a_run_s_files_stays(tmp_path):
     (run / "state" / "notes.txt").write_text("mine")
     before = held(run)
     with pytest.raises(
-        InputError, match=r"holds a finished run of this recipe \(replace it with --overwrite"
+        InputError, match=r"contains a finished run of this recipe \(replace it with --overwrite"
     ) as caught:
         finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
     assert held(run) == before
@@ -491,10 +493,10 @@ def test_two_recipes_of_one_name_do_not_meet(tmp_path, monkeypatch):
         written(tmp_path / name, data=None, steps=[{"swap_head": {"num_classes": 7 if name == "a" else 8}}])
     finetune("a/recipe.yaml", progress=Quiet())
     before = held(tmp_path / "checkpoints")
-    with pytest.raises(InputError, match=rf"checkpoints/small holds a finished run of {tmp_path}/a/recipe.yaml"):
+    with pytest.raises(InputError, match=rf"checkpoints/small contains a finished run of {tmp_path}/a/recipe.yaml"):
         finetune("b/recipe.yaml", progress=Quiet())
     with pytest.raises(
-        InputError, match=r"holds a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"
+        InputError, match=r"contains a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"
     ):
         finetune("b/recipe.yaml", resume=True, progress=Quiet())
     assert held(tmp_path / "checkpoints") == before
@@ -509,7 +511,7 @@ def test_a_damaged_state_is_said(tmp_path):
         finetune(recipe, output=run, progress=Quiet(Killed(), step=2))
     base = next((run / "state").glob("base-*.safetensors"))
     base.write_bytes(base.read_bytes()[:-10])
-    with pytest.raises(WorkError, match=r"training state .*base-2.safetensors cannot be read"):
+    with pytest.raises(WorkError, match=r"resume state .*base-2.safetensors cannot be read"):
         finetune(recipe, output=run, resume=True, progress=Quiet())
     (run / "state" / "state.json").write_text("{")
     with pytest.raises(WorkError, match=r"state.json cannot be read"):

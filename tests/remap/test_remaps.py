@@ -67,7 +67,7 @@ def test_the_command_suggests_what_it_then_takes(vit, tmp_path, monkeypatch, cap
     assert cli([*command, "auto"]) == 1
     said = capsys.readouterr().err
     assert f"an installed remap fits: --remap {NAME}" in said
-    assert "which is which is open" in said
+    assert "the correspondence is open" in said
     assert cli([*command, NAME]) == 0
 
 

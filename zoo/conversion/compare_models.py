@@ -1,4 +1,4 @@
-"""Run two networks that should compute the same on one batch, find the first module where they part, and say why.
+"""Compares two networks on one batch: are the outputs equal, and if not, which module is the first to differ, and why.
 
 `compare` records the inputs and outputs of the modules that correspond in both networks and walks them in the order of
 execution; the causes at the end of this file say what differs inside the first module that does not agree.
@@ -35,7 +35,9 @@ Pairs = Mapping[str, str]  # module path in the target -> module path in the sou
 
 
 def compare_converted(start: Assembly, end: Assembly, source: Source, plan: Plan) -> Comparison:
-    """Fill `start` with the source's own weights and `end` with what `plan` makes of them, and compare their outputs.
+    """Compare the network that a file is of with the one that its weights are converted to, on one image.
+
+    `start` gets the source's own weights, `end` what `plan` makes of them.
 
     Raises InputError where the source is not of `start`, WorkError where no image goes through both networks.
     """
@@ -91,10 +93,10 @@ def module_pairs(moves: Iterable[Move], names: Mapping[str, str]) -> dict[str, s
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first place where values differ.
+    """The first place where the two networks compute different values.
 
-    `where` is "inside" the module or "before" it; `behind` is the target's module that still agreed. `cause` says what
-    differs there, the source's first; `error` by how much, relative to the values.
+    `where` is "inside" the module or "before" it; `behind` is the last module of the target that agreed. `cause` says
+    what differs there, the source's value first; `error` by how much, relative to the values.
     """
 
     target: str
@@ -107,12 +109,12 @@ class Divergence:
     def __str__(self) -> str:
         before = f"between {self.behind or 'the input'} and {self.target}"
         place = f"inside {self.target}" if self.where == "inside" else before
-        return f"they part {place} (source: {self.source}), by {self.error:.1e}: {self.cause}"
+        return f"they diverge {place} (source: {self.source}), by {self.error:.1e}: {self.cause}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comparing found.
+    """Whether two networks agree on one batch, by how much they differ, and where first.
 
     `absolute` is the largest difference of the outputs, `relative` that over the source's largest output. `compared`
     counts modules; `agreeing` their inputs and outputs, in the target's order, before the first that differs.
@@ -133,8 +135,8 @@ class Comparison:
         size = "x".join(map(str, self.input_shape))
         if self.equal:
             return f"the outputs agree to {self.relative:.1e} on a {size} batch ({self.compared} modules compared)"
-        told = str(self.first) if self.first else "no module that corresponds differs; what follows the last one does"
-        return f"the outputs differ by {self.relative:.1e} on a {size} batch: {told}"
+        cause = str(self.first) if self.first else "no module that corresponds differs; what follows the last one does"
+        return f"the outputs differ by {self.relative:.1e} on a {size} batch: {cause}"
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -153,14 +155,17 @@ class Comparison:
 def compare(
     source: nn.Module, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
 ) -> Comparison:
-    """Run both on `inputs` in evaluation mode; `pairs` are the modules that correspond."""
+    """Run two networks on `inputs` [N, C, H, W] in evaluation mode and compare outputs and corresponding modules.
+
+    `pairs` are the modules that correspond; `tolerance` is the relative error of the outputs that counts as equal.
+    """
     return compare_recorded(source, record(source, inputs, set(pairs.values())), target, pairs, inputs, tolerance)
 
 
 def compare_recorded(
     source: nn.Module, run: Recording, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
 ) -> Comparison:
-    """The same with the source's run given: whoever tries several weights in the target needs it once only."""
+    """Like `compare`, with the source's run already recorded, for trying several weights in the target."""
     both = _Both(source, run, target, record(target, inputs, pairs), pairs)
     absolute, relative = both.output_error()
     bad, error = both.first_error()
@@ -184,8 +189,8 @@ class _Both:
     def _comparable(self, event: Event) -> bool:
         """A norm with an activation inside gives other values than a bare one; only its input can be compared."""
         modules = get_module(self.target, event.path), get_module(self.source, self.pairs[event.path])
-        whole = event.way == "in" or all(_is_bare(module) for module in modules)
-        return whole and self.source_run.event(self.pairs[event.path], event.way) is not None
+        same_role = event.way == "in" or all(_is_bare(module) for module in modules)
+        return same_role and self.source_run.event(self.pairs[event.path], event.way) is not None
 
     def other(self, event: Event) -> Event:
         found = self.source_run.event(self.pairs[event.path], event.way)
@@ -251,7 +256,7 @@ _PLAIN = (int, float, str, bool, tuple)
 
 
 def settings(source: nn.Module, target: nn.Module) -> list[str]:
-    """`eps 1e-05 against 0.001`, for every setting that both have and that differs; the source's comes first."""
+    """Settings that differ between two modules, like `eps 1e-05 against 0.001`; the source's value comes first."""
     found = []
     for name in SETTINGS:
         one, other = getattr(source, name, None), getattr(target, name, None)
@@ -266,7 +271,7 @@ def _plain(value: Any) -> Any:
 
 
 def all_settings(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) -> tuple[str, ...]:
-    """The settings that differ in modules that correspond, each with the number of modules and the first of them."""
+    """Settings that differ between corresponding modules, each with the number of modules and the first of them."""
     where: dict[str, list[str]] = {}
     for path, other in pairs.items():
         for text in settings(get_module(source, other), get_module(target, path)):
@@ -275,7 +280,7 @@ def all_settings(source: nn.Module, target: nn.Module, pairs: Mapping[str, str])
 
 
 def inside(source: nn.Module, target: nn.Module, one: Sequence[str], other: Sequence[str]) -> str | None:
-    """What differs inside two modules that were given the same values; None where nothing is seen to.
+    """Why two modules with equal inputs compute different outputs; None where no difference is found.
 
     `one` and `other` are the operations they ran.
     """
@@ -291,7 +296,7 @@ def inside(source: nn.Module, target: nn.Module, one: Sequence[str], other: Sequ
 
 
 def only_one(source: nn.Module, target: nn.Module) -> list[str]:
-    """Tensors that one of the modules has and the other lacks."""
+    """Parameters and buffers that only one of the modules has."""
     mine, its = (
         {name for name, _ in (*m.named_parameters(recurse=False), *m.named_buffers(recurse=False))}
         for m in (source, target)
@@ -302,7 +307,7 @@ def only_one(source: nn.Module, target: nn.Module) -> list[str]:
 
 
 def unequal(source: nn.Module, target: nn.Module) -> list[str]:
-    """Names of tensors of both modules that hold different values, whatever their shapes."""
+    """Names of the parameters and buffers that both modules have with different values, whatever their shapes."""
     mine, its = (
         {**dict(m.named_parameters(recurse=False)), **dict(m.named_buffers(recurse=False))} for m in (source, target)
     )
@@ -314,7 +319,7 @@ def unequal(source: nn.Module, target: nn.Module) -> list[str]:
 
 
 def operations(one: Sequence[str], other: Sequence[str]) -> str | None:
-    """The operations that one side ran and the other did not; None where both ran the same."""
+    """The operations that only one side ran, as a text; None where both ran the same."""
     mine, its = Counter(one), Counter(other)
     only, added = (mine - its), (its - mine)
     if not only and not added:

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Conversion:
-    """What a conversion decided and did.
+    """The outcome of `zoo.convert`: the plan, the rules, what comparing the networks found, and what was written.
 
     Attributes:
         source, kind: the address that was given, and what the file there is, in words.
         destination: the file, or None.
         plan: what of the source goes where (see `zoo.remap.plan.Plan`).
-        rules: those the plan was made with: given, stripped of wrappers, or found by `auto`.
+        rules: those the plan was made with: given, installed or found by `auto`, and those that strip wrappers.
         notes: what was decided on the way, for people.
         problems: why nothing was written; empty where the plan was good enough.
         verification: what comparing both networks found (`equal`, `message`, errors); None without `verify`.
@@ -61,7 +61,7 @@ class Conversion:
         return advise(self.plan)
 
     def compared(self, verification: Mapping[str, Any]) -> None:
-        """Take in what comparing the networks found; that they differ is a problem."""
+        """Record what comparing the networks found; a difference is a problem."""
         self.verification = verification
         if not verification["equal"]:
             self.problems.append(Problem(verification["message"]))
@@ -96,7 +96,7 @@ class Conversion:
 
 
 class NotConvertedError(WorkError):
-    """Nothing was written: too little would be filled or used, or the networks differ. `conversion` holds the plan."""
+    """The plan fills or uses too little, or the networks differ, so nothing was written; see `conversion`."""
 
     def __init__(self, conversion: Conversion) -> None:
         head = Problem(f"{conversion.source} ({conversion.kind}) was not converted")
@@ -250,7 +250,7 @@ def _inverse(remap: Remap, source: Source) -> ChosenRules:
 def make_plan(
     source: Source, rules: tuple[Rule, ...], end: Network | None, dtype: str | None
 ) -> tuple[Plan, tuple[Rule, ...]]:
-    """The plan of the source under `rules` and a cast to `dtype` behind them, and the rules with that cast."""
+    """The plan of the source under `rules` and a final cast to `dtype`, and the rules with that cast."""
     target = None if end is None else end.target
     plan = plan_rules(source, rules, target)
     if dtype is None:
@@ -261,14 +261,14 @@ def make_plan(
 
 
 def compare_networks(start: Network, end: Network, source: Source, plan: Plan) -> dict[str, Any]:
-    """Run the source in the network it is of, and what the plan makes of it in the other: the report of `--verify`."""
+    """The report of `--verify`: whether both networks compute the same, and where they diverge if not."""
     from zoo.conversion.compare_models import compare_converted
 
     return compare_converted(start.build(), end.build(), source, plan).as_dict()
 
 
 def _notes(source: Source, plan: Plan, start: Network | None, end: Network | None, *, runs: bool) -> list[str]:
-    """What the user should know beside how the rules were chosen; `runs` says whether anything runs the networks."""
+    """Remarks for the user beside those on the rules; `runs` says whether the networks are run at all."""
     notes = []
     if end is None and "zoo" in source.metadata and _is_relaid(plan):
         notes.append(
@@ -304,7 +304,7 @@ def _carried_over(source: Source, plan: Plan) -> dict[str, str]:
 
 
 def _is_relaid(plan: Plan) -> bool:
-    """Whether names or shapes are others than the source's, or fewer."""
+    """Whether names or shapes differ from the source's, or tensors are dropped."""
     return bool(plan.dropped) or any(
         move.sources != (move.target,) or any(not isinstance(step, Cast) for step in move.operations)
         for move in plan.moves

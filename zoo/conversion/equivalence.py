@@ -30,7 +30,9 @@ from zoo.remap.rules import parse_rules
 
 
 def match_networks(source: Mapping[str, Entry], start: Assembly, end: Assembly) -> MatchResult:
-    """Which tensor of a file of `start` is which of `end`, proved by running both networks. Both lose their weights.
+    """Which tensor of a file corresponds to which of another architecture, proved by running both networks.
+
+    `source` are the entries of a file of `start`; both networks lose their weights.
 
     Raises InputError where the file is not of `start`, WorkError where no image goes through both networks.
     """
@@ -46,8 +48,9 @@ def match_networks(source: Mapping[str, Entry], start: Assembly, end: Assembly) 
 
 
 def execution_order(model: nn.Module) -> dict[str, int]:
-    """Position of the first operation that is given each tensor of the state dict; unused tensors are not in it.
+    """The order in which a network uses its parameters and buffers: name -> position of the first use.
 
+    Names are those of the state dict; unused tensors are not among them.
     Works on `meta`. Empty where no input that is likely to fit goes through the network.
     """
     try:
@@ -95,8 +98,9 @@ SEEN = 10  # times the error that a change of a tensor must make in the outputs 
 
 
 class Prover:
-    """Runs rules: `prover(rules)` is a `Proof`. Both networks lose their weights.
+    """Checks rules numerically: `prover(rules)` runs both networks on random weights moved by the rules (a `Proof`).
 
+    Both networks lose their weights.
     `names` maps the names that the rules start from to those of the source network.
     Raises WorkError where no input goes through both networks.
     """
@@ -143,7 +147,7 @@ class Prover:
 
 @contextmanager
 def equal_eps(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) -> Iterator[None]:
-    """The target's norms use the source's eps while the body runs."""
+    """Within the block, the target's normalisation layers use the eps of the source's."""
     modules = [(get_module(target, path), get_module(source, other)) for path, other in pairs.items()]
     norms = [
         (module, other.eps, module.eps) for module, other in modules if hasattr(module, "eps") and hasattr(other, "eps")
@@ -158,7 +162,7 @@ def equal_eps(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) ->
 
 
 def _unseen(model: nn.Module, inputs: Tensor, error: float) -> tuple[str, ...]:
-    """Parameters of which a change as large as themselves would not show in the outputs above `error`."""
+    """Parameters that hardly matter: a change as large as themselves would not show in the outputs above `error`."""
     parameters = dict(model.named_parameters())
     with torch.enable_grad():
         output = prediction(model.eval()(inputs))

@@ -61,7 +61,7 @@ def plan_rules(source: Source, rules: Sequence[Rule], target: Target | None = No
 
 
 def choose_rules(source: Source, remap: Remap = None, target: Target | None = None) -> ChosenRules:
-    """The rules that `remap` stands for; what `auto` stands for is found by evidence alone, no network is run.
+    """The rules that `remap` stands for: given, installed, or found by `auto` from names and shapes alone.
 
     Prefixes that every name carries (`module.`) are stripped by rules in front where that helps; `notes` say so.
     """
@@ -141,7 +141,7 @@ def _fit(source: Source, rules: Sequence[Rule], target: Target | None) -> tuple[
 
 
 def items(*remaps: Remap) -> list[Any]:
-    """What a user gave, one by one: a remap may be one thing or several, and remaps follow one another."""
+    """Remaps as one flat list: each may be one item or several; paths become texts."""
     found: list[Any] = []
     for remap in remaps:
         if isinstance(remap, str | os.PathLike | Rule | Mapping):
