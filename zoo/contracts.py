@@ -113,7 +113,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Context:
-    """What the data and the weights tell a surgery: `auto` in a recipe is filled in from here.
+    """What the data and the weights say to a surgery: `auto` in a recipe is filled in from here.
 
     A surgery that names a keyword-only parameter `context` is handed this object; it is not part of its schema.
     What it works out by itself it may put into `resolved`, under the names of its parameters: a checkpoint keeps those

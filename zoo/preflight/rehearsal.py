@@ -118,7 +118,7 @@ class Rehearsal:
             self._once(Problem(said, self.recipe.document.key(self._made.get(module, path)), hint))
         for trap in find_traps(self.assembly, self.sample.input_shape, loss):
             made = next((step for module, step in self._made.items() if _speaks_of(trap.where, module)), path)
-            place = (*path, "loss") if trap.kind == "end" and made == path else made
+            place = (*path, "loss") if trap.kind == "activation" and made == path else made
             problem = trap.problem(self.recipe.document.key(place))
             if trap.fatal:
                 self.verdict.errors.append(problem)
