@@ -133,11 +133,11 @@ def _initializer(written: Named) -> Fill:
 
 
 def _plugin(name: str) -> Callable[..., object]:
-    installed = registry.names("initializers")
-    if "/" not in name and name not in [full.partition("/")[2] for full in installed]:
-        hint = did_you_mean(name, [*torch_initializers(), *installed])
+    component = registry.resolve(name, "initializers") if "/" in name else registry.find(name, "initializers")
+    if component is None:
+        hint = did_you_mean(name, [*torch_initializers(), *registry.names("initializers")])
         raise InputError(f"no initializer is called {name!r}", suggestion=hint or "see: zoo list --kind initializers")
-    loaded: Callable[..., object] = registry.load(name, "initializers")
+    loaded: Callable[..., object] = registry.load(component, "initializers")
     return loaded
 
 

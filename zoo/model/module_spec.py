@@ -272,14 +272,12 @@ def constructor(name: str) -> Callable[..., nn.Module]:
     if name.startswith("Lazy") and name.removeprefix("Lazy") in known:
         hint = f"write {name.removeprefix('Lazy')}: what is left out is worked out"
         raise InputError(f"{name} has no shapes to keep in a checkpoint", suggestion=hint)
-    try:
-        loaded: Callable[..., nn.Module] = registry.load(name, "modules")
-    except InputError as error:
-        plugins = [full.partition("/")[2] for full in registry.names("modules")]
-        if "/" in name or name in plugins:
-            raise
+    component = registry.resolve(name, "modules") if "/" in name else registry.find(name, "modules")
+    if component is None:
+        plugins = registry.short_names("modules")
         hint = did_you_mean(name, [*known, *plugins]) or "torch.nn's classes, or: zoo list --kind modules"
-        raise InputError(f"no module is called {name!r}", suggestion=hint) from error
+        raise InputError(f"no module is called {name!r}", suggestion=hint)
+    loaded: Callable[..., nn.Module] = registry.load(component, "modules")
     return loaded
 
 

@@ -46,7 +46,7 @@ def _check_step(document: Document, index: int, step: Any) -> Step | None:
 
 
 def _too_many(document: Document, path: Path, keys: list[str]) -> None:
-    known = [key for key in keys if key in BUILT_IN or references.called(key, "surgeries")]
+    known = [key for key in keys if key in BUILT_IN or registry.named(key, "surgeries")]
     first, other = keys[0], next(key for key in keys if key != keys[0])
     if known == [first]:
         hint = f"indent {other} deeper than {first}, if it belongs to it"
@@ -62,8 +62,8 @@ def _built_in(document: Document, index: int, action: str) -> Step | None:
         check_option_names(document, path, STEPS[action])
     if action == "load":
         weights = check_weights(document, (*path, "weights"), None)
-        check_remap(document, (*path, "remap"))
-        options = options and options.model_copy(update={"weights": weights})
+        remap = check_remap(document, (*path, "remap"))
+        options = options and options.model_copy(update={"weights": weights and weights.name, "remap": remap})
     if action == "evaluate":
         _check_other_data(document, (*path, "data"))
     if options is None:
@@ -101,7 +101,7 @@ def _freeze(document: Document, index: int) -> Step | None:
 
 def _no_policy(document: Document, path: Path, given: Any) -> None:
     """A freeze step without a policy's name; the mapping may show which one was meant."""
-    policies = references.written_names("freezing")
+    policies = registry.short_names("freezing")
     first = next(iter(given), "") if isinstance(given, dict) else ""
     if first in policies:
         known = references.parameters_of(registry.load(first, "freezing"), "freezing")
@@ -117,7 +117,7 @@ def _no_policy(document: Document, path: Path, given: Any) -> None:
 
 def _surgery(document: Document, index: int, action: str) -> Step | None:
     path: Path = (*STEPS_PATH, index, action)
-    if not references.called(action, "surgeries"):
+    if not registry.named(action, "surgeries"):
         references.unknown_step(document, path, action, BUILT_IN)
         return None
     component = references.find_component(document, path, action, "surgeries", at_key=True)

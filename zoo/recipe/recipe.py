@@ -8,6 +8,8 @@ from typing import Any, Literal
 from zoo.errors import Location
 from zoo.recipe.document import Document
 from zoo.recipe.options import DataOptions, ModelOptions, Options, Precision
+from zoo.recipe.references import WeightsReference
+from zoo.registry import Component
 
 Kind = Literal["surgery", "freeze", "init", "load", "train", "probe", "evaluate", "look", "save"]
 
@@ -34,8 +36,9 @@ class Step:
 class Recipe:
     """A recipe without a mistake that can be seen before the model is built.
 
-    `resolved` is the whole recipe as plain data, shorthands written out and overrides applied: what reports and
-    checkpoints keep. `document` finds the place of any value in it.
+    `architecture`, `weights` and `dataset` are what the names in it stand for, found once. `resolved` is the whole
+    recipe as plain data, shorthands written out and overrides applied: what reports and checkpoints keep. `document`
+    finds the place of any value in it.
     """
 
     path: str
@@ -47,4 +50,7 @@ class Recipe:
     device: str
     precision: Precision
     resolved: dict[str, Any]
+    architecture: Component
+    weights: WeightsReference | None
+    dataset: Component | None
     document: Document = field(repr=False, compare=False)
