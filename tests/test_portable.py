@@ -170,7 +170,7 @@ def test_everything_works_without_posix(folder):
 def test_workers_that_are_not_forked(folder):
     """Windows and macOS start them afresh: everything a worker gets has to be pickled."""
     data = {**RECIPE["data"], "workers": 1, "augmentation": "crop_flip"}
-    steps = [*RECIPE["steps"][:2], {"train": {"epochs": 1, "trunk": "off"}}]
+    steps = [*RECIPE["steps"][:2], {"train": {"epochs": 1, "feature_cache": "off"}}]
     (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "data": data, "steps": steps}))
     script = folder / "work.py"
     script.write_text(

@@ -109,7 +109,7 @@ def run(tmp_path_factory) -> Path:
 
 
 def fine_tuned(folder: Path) -> None:
-    zoo.finetune(str(folder / "recipe.yaml"), output=folder / "run", progress=Listener())
+    zoo.finetune(str(folder / "recipe.yaml"), output=folder / "run", overwrite=True, progress=Listener())
 
 
 VERBS = {

@@ -46,6 +46,11 @@ class TestFinding:
         assert registry.plugin_name("Zoo_Acme.Extra") == "acme-extra"
         assert registry.plugin_name("acme") == "acme"
 
+    def test_the_cores_own_name_is_zoo(self):
+        assert registry.plugin_name("zoo-kit") == registry.plugin_name("Zoo_Kit") == "zoo"
+        with pytest.raises(InputError, match=r"did you mean zoo/swap_head\?"):
+            registry.resolve("kit/swap_head", "surgeries")
+
     def test_other_packages_groups_are_not_ours(self, plugins):
         plugins.write("acme", "[console_scripts]\nacme = acme:main\n[zoology]\nx = y:z")
         assert not [row for row in registry.entries() if row.distribution == "acme"]
@@ -55,9 +60,9 @@ class TestFinding:
         assert [row.name for row in registry.entries() if row.plugin == "acme"] == ["acme/one"]
 
     def test_zoos_own_components_use_the_same_door(self):
-        assert "kit/swap_head" in registry.names("surgeries")
-        assert "kit/all_but_head" in registry.names("freezing")
-        assert "kit/image_folder" in registry.names("datasets")
+        assert "zoo/swap_head" in registry.names("surgeries")
+        assert "zoo/all_but_head" in registry.names("freezing")
+        assert "zoo/image_folder" in registry.names("datasets")
 
     def test_entries_agree_with_the_standard_library(self):
         theirs = {
@@ -147,7 +152,7 @@ class TestNaming:
             registry.find("x", "remaps")
 
     def test_a_misspelling_is_answered_with_the_nearest_names(self):
-        with pytest.raises(InputError, match=r"did you mean kit/swap_head\?"):
+        with pytest.raises(InputError, match=r"did you mean zoo/swap_head\?"):
             registry.resolve("swaphead", "surgeries")
         with pytest.raises(InputError, match=r"did you mean .*timm/resnet50"):
             registry.resolve("timm/resnet5O", "architectures")

@@ -69,7 +69,7 @@ RUNS: list[tuple[str, str, Callable[[str, Problem], str]]] = [
     ("  - train: {epochs: 1, metrics: [mae]}\n", "'mae' does not fit", instead("mae", "accuracy")),
     (
         "  - train: {epochs: 1, loss: NLLLoss}\n",
-        "wants the output of log_softmax",
+        "expects the output of log_softmax",
         instead("NLLLoss", "CrossEntropyLoss"),
     ),
     (

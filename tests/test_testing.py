@@ -16,21 +16,21 @@ from zoo.testing import (
 
 
 class TestSwapHead(SurgeryContract):
-    component = "kit/swap_head"
+    component = "zoo/swap_head"
     arguments = {"num_classes": 5}
 
 
 class TestAddModule(SurgeryContract):
-    component = "kit/add_module"
+    component = "zoo/add_module"
     arguments = {"name": "add_linear", "module": {"Linear": {"out_features": 10}}}
 
 
 class TestAllButHead(FreezingContract):
-    component = "kit/all_but_head"
+    component = "zoo/all_but_head"
 
 
 class TestBelow(FreezingContract):
-    component = "kit/below"
+    component = "zoo/below"
     arguments = {"module": "features.6"}
 
 

@@ -100,7 +100,14 @@ def any_of(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def listed(names: Sequence[str], shown: int = 6) -> str:
-    """The first few names and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+def listed(names: Iterable[str], shown: int = 6) -> str:
+    """`a, b, c and 4 more`: the first few names and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def first_problems(problems: Sequence[Problem], shown: int = 10) -> list[Problem]:
+    """The first few problems, and a last one that says how many more there are."""
+    more = len(problems) - shown
+    return [*problems[:shown], *([Problem(f"and {more:,} more problems like these")] if more > 0 else [])]

@@ -25,6 +25,7 @@ from typing import Any
 from zoo.errors import InputError, did_you_mean
 from zoo.isolation import PluginError, guarded
 
+CORE = "zoo-kit"  # the distribution that this package is in
 KINDS = ("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers")
 
 
@@ -52,8 +53,9 @@ class Component:
 
 
 def plugin_name(distribution: str) -> str:
-    """The namespace of a distribution: its name without `zoo-`."""
-    return _normal(distribution).removeprefix("zoo-")
+    """The namespace of a distribution: its name without `zoo-`. zoo's own distribution, zoo-kit, is `zoo`."""
+    name = _normal(distribution)
+    return "zoo" if name == CORE else name.removeprefix("zoo-")
 
 
 def _normal(distribution: str) -> str:

@@ -78,8 +78,8 @@ def by_zoo(job: Job, images: torch.Tensor, targets: torch.Tensor) -> float:
         path = Path(folder) / "recipe.yaml"
         steps = [{"train": settings | {"weight_decay": 0.0, "precision": "bfloat16"}}]
         path.write_text(yaml.safe_dump(recipe(job, steps), sort_keys=False))
-        result = zoo.finetune(path, output=Path(folder) / "run", progress=Listener())
-    return statistics.median(epoch["images_per_second"] for epoch in result["stages"][-1]["epochs"][1:])
+        run = zoo.finetune(path, output=Path(folder) / "run", progress=Listener())
+    return statistics.median(epoch["images_per_second"] for epoch in run.history[1:])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ FULL = {
     "format": FORMAT,
     "architecture": "timm/resnet18",
     "arguments": {"in_chans": 1},
-    "operations": [{"surgery": "kit/swap_head", "arguments": {"num_classes": 2}}],
+    "operations": [{"surgery": "zoo/swap_head", "arguments": {"num_classes": 2}}],
     "classes": ["cat", "dog"],
     "task": "classification",
     "preprocessing": {

@@ -44,7 +44,7 @@ def tuned(base: Path) -> Assembly:
     assembly = build("timm/test_resnet")
     load_weights(assembly, str(base))
     context = Context(4, ("a", "b", "c", "d"), assembly.preprocessing)
-    operate(assembly, "kit/swap_head", {"num_classes": "auto"}, context)
+    operate(assembly, "zoo/swap_head", {"num_classes": "auto"}, context)
     with torch.no_grad():
         for name, parameter in assembly.model.named_parameters():
             if name.startswith(("fc", "layer4")):
@@ -65,7 +65,7 @@ def test_a_checkpoint_tells_all_about_itself(tuned: Assembly, base: Path, tmp_pa
     saved = save_checkpoint(tuned, tmp_path / "m.safetensors", metrics={"accuracy": 0.75})
     told = metadata(tmp_path / "m.safetensors")
     assert told["architecture"] == "timm/test_resnet"
-    assert [step["surgery"] for step in told["operations"]] == ["kit/swap_head"]
+    assert [step["surgery"] for step in told["operations"]] == ["zoo/swap_head"]
     assert told["classes"] == ["a", "b", "c", "d"]
     assert told["metrics"] == {"accuracy": 0.75}
     assert told["base_weights"]["name"] == str(base)
@@ -98,8 +98,8 @@ def test_a_thin_checkpoint_follows_names_through_surgery(base: Path, tmp_path: P
     assembly = build("timm/test_resnet")
     load_weights(assembly, str(base))
     context = Context(1000, preprocessing=assembly.preprocessing)
-    operate(assembly, "kit/append", {"path": "conv1", "module": "Identity"}, context)
-    operate(assembly, "kit/add_module", {"name": "more", "module": {"Linear": {"out_features": 3}}}, context)
+    operate(assembly, "zoo/append", {"path": "conv1", "module": "Identity"}, context)
+    operate(assembly, "zoo/add_module", {"name": "more", "module": {"Linear": {"out_features": 3}}}, context)
     save_checkpoint(assembly, tmp_path / "thin.safetensors", only="trainable")
     assert set(read_header(tmp_path / "thin.safetensors").entries) == {
         name for name in assembly.model.state_dict() if "more" in name
@@ -111,7 +111,7 @@ def test_a_thin_checkpoint_without_its_base_says_what_it_needs(tuned: Assembly, 
     save_checkpoint(tuned, tmp_path / "thin.safetensors", only="trainable")
     digest = metadata(tmp_path / "thin.safetensors")["base_weights"]["sha256"]
     away = base.rename(tmp_path / "away.pth")
-    with pytest.raises(WorkError, match=rf"base.pth' \(sha256 {digest}\), and they are not to be found .*put the file"):
+    with pytest.raises(WorkError, match=rf"base.pth' \(sha256 {digest}\), and they were not found .*put the file"):
         zoo.load(tmp_path / "thin.safetensors")
     torch.save({"state_dict": timm.create_model("test_resnet").state_dict()}, base)
     with pytest.raises(WorkError, match="the file is another one"):
@@ -167,7 +167,7 @@ def test_state_outside_the_state_dict_is_named(plugins: Any, tmp_path: Path) -> 
     )
     assembly = build("trap/fixed")
     save_checkpoint(assembly, tmp_path / "m.safetensors")
-    with pytest.raises(WorkError, match=r"answers differently .*rand_weight .*register_buffer"):
+    with pytest.raises(WorkError, match=r"gives other outputs .*rand_weight .*register_buffer"):
         verify_reload(assembly, tmp_path / "m.safetensors", torch.randn(2, 20))
 
 
@@ -175,5 +175,5 @@ def test_a_file_of_another_model_does_not_pass(tuned: Assembly, tmp_path: Path) 
     save_checkpoint(tuned, tmp_path / "m.safetensors")
     with torch.no_grad():
         tuned.model.conv1[0].weight.mul_(1.0001)
-    with pytest.raises(WorkError, match=r"does not come back as it was saved: conv1\.0\.weight differ"):
+    with pytest.raises(WorkError, match=r"does not load as it was saved: conv1\.0\.weight differ"):
         verify_reload(tuned, tmp_path / "m.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -13,6 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 import zoo as library
+from zoo.cli import typer_command
+from zoo.cli.convert import command
+from zoo.conversion.convert import convert
+from zoo.errors import InputError
 
 KEYS = {"coverage", "moves", "missing", "unexpected", "mismatched", "dropped", "unused_rules", "verified"}
 
@@ -155,6 +160,39 @@ def test_names_cannot_command_the_terminal(zoo, tmp_path):
     done = zoo("convert", tmp_path / "in.pth", "--dry-run", "--verbose")
     assert done.code == 0
     assert "\x1b" not in done.out + done.err
+
+
+def test_the_options_are_the_parameters_of_zoo_convert():
+    """One to one, in the same order, with the same defaults; the command adds how it prints."""
+    of_python = inspect.signature(convert).parameters
+    of_command = inspect.signature(command).parameters
+    defaults = {name: parameter.default for name, parameter in of_command.items()}
+    assert defaults.pop("verbose") is defaults.pop("as_json") is False
+    assert list(defaults.items()) == [(name, parameter.default) for name, parameter in of_python.items()]
+    written = {p.name: p.opts[0] for p in typer_command("convert", command).params if p.param_type_name == "option"}
+    expected = {name: "--" + name.rstrip("_").replace("_", "-") for name in [*of_python][2:]}
+    singular = {"to_arguments": "--to-argument", "from_arguments": "--from-argument"}  # one a time, given repeatedly
+    assert written == expected | singular | {"verbose": "--verbose", "as_json": "--json"}
+
+
+def test_every_option_arrives_as_its_parameter(zoo, monkeypatch):
+    received = {}
+
+    def record(*arguments, **named):
+        received.update(inspect.signature(convert).bind(*arguments, **named).arguments)
+        raise InputError("enough")
+
+    monkeypatch.setattr("zoo.conversion.convert.convert", record)
+    options = "--to t --from f --to-argument a=1 --from-argument b=[2] --dtype d --min-coverage 0.5 --verify --dry-run"
+    more = "--invert --write-rules w --key k --trust-pickle --no-verify-bytes"
+    zoo("convert", "SRC", "DST", "--remap", "x=y", "--remap", "auto", *options.split(), *more.split())
+    assert received == {
+        "source": "SRC", "destination": Path("DST"), "remap": ["x=y", "auto"], "to": "t", "from_": "f",
+        "to_arguments": {"a": 1}, "from_arguments": {"b": [2]}, "dtype": "d", "min_coverage": 0.5, "verify": True,
+        "dry_run": True, "invert": True, "write_rules": Path("w"), "key": "k", "trust_pickle": True,
+        "verify_bytes": False,
+    }  # fmt: skip
+    assert received.keys() == inspect.signature(convert).parameters.keys()
 
 
 def test_a_rename_imports_no_torch(source, tmp_path):

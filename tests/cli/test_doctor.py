@@ -9,7 +9,7 @@ def test_a_sound_installation(zoo):
     outcome = zoo("doctor")
     assert outcome.code == 0, outcome.out
     assert outcome.out.endswith("all is well\n")
-    for word in ("python", "cpu", "bfloat16", "hub cache", "torch ", "timm "):
+    for word in ("python", "cpu", "bfloat16", "zoo's cache", "Hugging Face cache", "torch ", "timm "):
         assert word in outcome.out
 
 

@@ -160,7 +160,7 @@ class TestInPython:
         with torch.no_grad():
             assert torch.equal(model(inputs), fresh.eval()(inputs))
         assert zoo.inspect(checkpoint(trained))["tensors"]
-        assert "kit/swap_head" in zoo.names("surgeries")
+        assert "zoo/swap_head" in zoo.names("surgeries")
         assert zoo.load_into(fresh, checkpoint(trained)).coverage == 1.0
 
     def test_what_there_is_not(self):

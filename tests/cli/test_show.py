@@ -20,7 +20,7 @@ class TestText:
 
     def test_a_surgery_by_its_bare_name_shows_what_a_step_may_say(self, zoo):
         out = zoo("show", "swap_head").out
-        assert out.startswith("kit/swap_head\n  swap_head(model")
+        assert out.startswith("zoo/swap_head\n  swap_head(model")
         assert "num_classes: int" in out
         assert "(model, *, …) -> nn.Module" in out
 

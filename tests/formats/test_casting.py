@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from zoo.formats.casting import cast
-from zoo.formats.tensors import DTYPES, same_bits, to_array, to_tensor
+from zoo.formats.tensors import NAMES, same_bits, to_array, to_tensor
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SMALL = [torch.float8_e4m3fn, torch.float8_e5m2]
@@ -27,7 +27,7 @@ def samples(dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("target", FLOATS)
 def test_floats(source: torch.dtype, target: torch.dtype) -> None:
     tensor = samples(source)
-    made = to_tensor(cast(to_array(tensor), DTYPES[source], DTYPES[target]), DTYPES[target])
+    made = to_tensor(cast(to_array(tensor), NAMES[source], NAMES[target]), NAMES[target])
     assert same_bits(made, tensor.to(target))
 
 
@@ -48,9 +48,9 @@ def test_a_nan_with_its_payload_below_stays_a_nan() -> None:
 @pytest.mark.parametrize("small", SMALL)
 def test_eight_bit_floats(small: torch.dtype) -> None:
     tensor = torch.randn(1000).to(small)
-    wide = cast(to_array(tensor), DTYPES[small], "F32")
+    wide = cast(to_array(tensor), NAMES[small], "F32")
     assert np.array_equal(wide, tensor.float().numpy())
-    assert same_bits(to_tensor(cast(wide, "F32", DTYPES[small]), DTYPES[small]), tensor)
+    assert same_bits(to_tensor(cast(wide, "F32", NAMES[small]), NAMES[small]), tensor)
 
 
 def test_integers() -> None:
@@ -64,4 +64,4 @@ def test_tensors_and_the_arrays_that_carry_them(dtype: torch.dtype, shape: tuple
     tensor = (torch.randn(shape) * 3).to(dtype)
     array = to_array(tensor)
     assert array.shape == shape
-    assert same_bits(to_tensor(array, DTYPES[dtype]), tensor)
+    assert same_bits(to_tensor(array, NAMES[dtype]), tensor)

@@ -11,9 +11,10 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
+from zoo.cache import weights_folder
 from zoo.errors import InputError, WorkError
 from zoo.formats import open_source
-from zoo.formats.remote import cache_folder, check_address, is_address
+from zoo.formats.remote import check_address, is_address
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TENSORS = {"a": torch.arange(3.0)}
@@ -146,11 +147,11 @@ def test_download_is_kept_and_checked_against_its_name(server, same):
     same(open_source(address), TENSORS)
     same(open_source(address), TENSORS)
     assert len(server.asked) == 1
-    assert [path.name for path in cache_folder().iterdir()] == [f"model-{digest[:8]}.safetensors"]
+    assert [path.name for path in weights_folder().iterdir()] == [f"model-{digest[:8]}.safetensors"]
 
 
 def left_over():
-    return [path for path in Path(cache_folder()).rglob("*") if path.is_file()]
+    return [path for path in Path(weights_folder()).rglob("*") if path.is_file()]
 
 
 def test_a_wrong_digest_is_not_kept(server):

@@ -45,7 +45,7 @@ def test_every_policy_is_a_component_and_keyword_only():
     for name in registry.names("freezing"):
         loaded = registry.load(name, "freezing")
         assert getattr(freeze_policies, name.rpartition("/")[2], loaded) is loaded
-    assert {"kit/none", "kit/norm_only"} <= set(registry.names("freezing"))
+    assert {"zoo/none", "zoo/norm_only"} <= set(registry.names("freezing"))
 
 
 def test_none_and_all(resnet):

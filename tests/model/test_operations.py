@@ -33,7 +33,7 @@ SURGERIES = """
     import torch
     from torch import nn
     from zoo.api import Context, replace_head
-    from zoo.model.modules import ModuleSpec
+    from zoo.model.module_spec import ModuleSpec
 
     class Cosine(nn.Module):
         def __init__(self, in_features: int, num_classes: int, scale: float = 16.0):
@@ -72,7 +72,7 @@ TYPED = """
     from typing import TYPE_CHECKING
     if TYPE_CHECKING:
         from torch import nn
-        from zoo.model.modules import ModuleSpec
+        from zoo.model.module_spec import ModuleSpec
 
     def typed(model: nn.Module, *, module: ModuleSpec | None = None, width: int | str, mode: str = "auto", **more):
         model.typed = module.build()
@@ -130,7 +130,7 @@ def test_the_record_is_whole_and_plain(vgg):
     linear = {"Linear": {"out_features": 10, "bias": True, "in_features": 4096}}
     assert vgg.operations == [
         {
-            "surgery": "kit/swap_head",
+            "surgery": "zoo/swap_head",
             "arguments": {
                 "num_classes": 10,
                 "module": None,
@@ -143,7 +143,7 @@ def test_the_record_is_whole_and_plain(vgg):
     ]
     operate(vgg, "replace_module", {"path": "classifier.-1", "module": {"Linear": {"out_features": "auto"}}}, TEN)
     arguments = {"path": "classifier.6", "module": {"Linear": {"out_features": 10, "in_features": 4096}}}
-    assert vgg.operations[1] == {"surgery": "kit/replace_module", "arguments": arguments}
+    assert vgg.operations[1] == {"surgery": "zoo/replace_module", "arguments": arguments}
     assert_replays(vgg)
 
 
@@ -151,7 +151,7 @@ def test_the_record_is_whole_and_plain(vgg):
     ("component", "arguments", "messages"),
     [
         ("swap_haed", {}, ["no surgeries component is called 'swap_haed'"]),
-        ("swap_head", {}, ["kit/swap_head needs num_classes"]),
+        ("swap_head", {}, ["zoo/swap_head needs num_classes"]),
         (
             "replace_module",
             {"pth": "x", "module": {"Linaer": {}}},
@@ -253,12 +253,12 @@ def test_what_was_frozen_stays_and_what_comes_in_trains():
     "record",
     [
         "swap_head",
-        {"surgery": "kit/swap_head"},
-        {"surgery": "kit/swap_head", "arguments": {}, "more": 1},
-        {"surgery": "kit/no_such", "arguments": {}},
-        {"surgery": "kit/swap_head", "arguments": {"num_classes": 3, "heads": {"nowhere": "Linear"}}},
-        {"surgery": "kit/swap_head", "arguments": {"num_classes": "auto"}},
-        {"surgery": "kit/add_module", "arguments": {"name": "x", "module": {"os.system": {"command": "true"}}}},
+        {"surgery": "zoo/swap_head"},
+        {"surgery": "zoo/swap_head", "arguments": {}, "more": 1},
+        {"surgery": "zoo/no_such", "arguments": {}},
+        {"surgery": "zoo/swap_head", "arguments": {"num_classes": 3, "heads": {"nowhere": "Linear"}}},
+        {"surgery": "zoo/swap_head", "arguments": {"num_classes": "auto"}},
+        {"surgery": "zoo/add_module", "arguments": {"name": "x", "module": {"os.system": {"command": "true"}}}},
     ],
 )
 def test_a_tampered_record_is_refused(vgg, record):

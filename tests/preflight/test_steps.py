@@ -206,7 +206,9 @@ def test_traps_are_warnings_at_their_place(checked: Check) -> None:
     assert verdict.ok
     gradient, relu = warnings(verdict)
     assert gradient.startswith("recipe.yaml:4:5: linear_relu_stack.2.weight, linear_relu_stack.2.bias are trainable")
-    assert relu.startswith("recipe.yaml:7:24: linear_relu_stack.5 is the last step of the network: a ReLU in front of")
+    assert relu.startswith(
+        "recipe.yaml:7:24: linear_relu_stack.5 is the last operation of the network: a ReLU in front of"
+    )
     assert len(warnings(verdict)) == 2, "the second train step says nothing new"
 
 

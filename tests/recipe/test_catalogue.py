@@ -85,9 +85,9 @@ def test_initializers_are_those_the_model_side_fills_with() -> None:
 
 
 def test_metrics_are_those_the_engine_knows() -> None:
-    from zoo.training.metrics import OF_CLASSES, OF_VALUES
+    from zoo.training.metrics import CLASS_METRICS, VALUE_METRICS
 
-    assert set(METRICS) == {*OF_CLASSES, *OF_VALUES}
+    assert set(METRICS) == {*CLASS_METRICS, *VALUE_METRICS}
     assert {"accuracy", "HuberLoss", "F1Score"} <= set(names("metrics"))
     assert not {"auto", "cross_entropy"} & set(names("metrics")), "words for losses"
 

@@ -71,7 +71,7 @@ WORDS = [
         "-",
         "1e999",
         "hf://",
-        "kit/csv",
+        "zoo/csv",
         "steps",
         "(",
         "SGD",

@@ -42,10 +42,10 @@ def test_the_design_s_recipe(load: Loader) -> None:
     assert recipe.data is not None
     assert (recipe.data.source, recipe.data.image_size, recipe.data.batch_size) == ("sklearn/digits", 96, 64)
     assert [(step.action, step.kind, step.component) for step in recipe.steps] == [
-        ("swap_head", "surgery", "kit/swap_head"),
-        ("freeze", "freeze", "kit/all_but_head"),
+        ("swap_head", "surgery", "zoo/swap_head"),
+        ("freeze", "freeze", "zoo/all_but_head"),
         ("train", "train", None),
-        ("freeze", "freeze", "kit/below"),
+        ("freeze", "freeze", "zoo/below"),
         ("train", "train", None),
     ]
     assert recipe.steps[0].arguments == {"num_classes": "auto"}
@@ -74,7 +74,7 @@ def test_resolved_is_a_recipe_again(load: Loader) -> None:
         ("save: best", "save: {name: best}"),
         ("freeze: all", "freeze: {policy: all}"),
         ("freeze: none", "freeze: {policy: none}"),
-        ("kit/swap_head: 10", "kit/swap_head: {num_classes: 10}"),
+        ("zoo/swap_head: 10", "zoo/swap_head: {num_classes: 10}"),
         ("swap_head: auto", "swap_head: {num_classes: auto}"),
         ("remove_module: output", "remove_module: {path: output}"),
         ("load: efficientnet-lite/lite0", "load: {weights: efficientnet-lite/lite0}"),
@@ -140,7 +140,7 @@ def test_a_dataset_s_arguments_stand_beside_or_below(load: Loader) -> None:
     assert beside.data == below.data == both.data
     assert beside.data is not None
     assert beside.data.arguments == {"path": "a.csv", "label_column": "class"}
-    assert beside.data.source == "kit/csv"
+    assert beside.data.source == "zoo/csv"
 
 
 def test_weights_in_a_file_are_looked_for_beside_the_recipe_first(
@@ -197,7 +197,7 @@ def test_names_are_resolved_once(load: Loader) -> None:
     assert recipe.weights is not None
     assert recipe.weights.component == recipe.architecture
     assert recipe.dataset is not None
-    assert recipe.dataset.name == "kit/csv"
+    assert recipe.dataset.name == "zoo/csv"
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_every_reference_leads_somewhere(recipe_schema: dict[str, Any]) -> None:
 
 def test_every_step_and_kind_of_name_is_in_it(recipe_schema: dict[str, Any]) -> None:
     steps = recipe_schema["$defs"]["step"]["anyOf"][1]["properties"]
-    assert {*STEPS, "freeze", "swap_head", "kit/swap_head", "add_module"} <= set(steps)
+    assert {*STEPS, "freeze", "swap_head", "zoo/swap_head", "add_module"} <= set(steps)
     names = {name for option in recipe_schema["$defs"]["modules"]["anyOf"] for name in option.get("enum", ())}
     assert {"ReLU", "Linear", "tutorial/MyLinear", "MyLinear"} <= names
     assert "x-names" not in json.dumps(recipe_schema)
@@ -84,7 +84,7 @@ MODEL = "model: tutorial/net_a\ndata: sklearn/digits\nsteps:\n  - "
         MODEL + "init: {type: Linear, weight: {normal: {std: 0.01}}, bias: zeros}",
         "model: {architecture: resnet50d, weights: x, remap: [{drop: a}]}\nsteps: [save]",
         "model: tutorial/net_a\ndata: {source: csv, path: a.csv, limit: 10, workers: auto}\nsteps: [evaluate]",
-        "model: tutorial/net_a\ndata: {source: kit/csv, arguments: {path: a}, image_size: [8, 8]}\nsteps: [evaluate]",
+        "model: tutorial/net_a\ndata: {source: zoo/csv, arguments: {path: a}, image_size: [8, 8]}\nsteps: [evaluate]",
     ],
 )
 def test_it_accepts_every_form(text: str, fits: Fits) -> None:

@@ -1,4 +1,4 @@
-"""Choosing a setting by timing: nothing is left changed, what is too far off is out, a choice is remembered."""
+"""Choosing a setting by timing: nothing is left changed, what is too far off is out, a choice is cached."""
 
 import itertools
 
@@ -51,7 +51,7 @@ def test_model_and_generator_are_as_before(model, tmp_path):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_choice_is_remembered_for_the_same_model_only(model, tmp_path):
+def test_choice_is_cached_for_the_same_model_only(model, tmp_path):
     first = run(model, tmp_path)
     again = run(model, tmp_path)
     assert again.remembered
@@ -59,9 +59,9 @@ def test_choice_is_remembered_for_the_same_model_only(model, tmp_path):
     assert not run(timm.create_model("test_resnet", num_classes=11).train(), tmp_path).remembered
 
 
-def test_damaged_memory_is_ignored(model, tmp_path):
+def test_damaged_cache_is_ignored(model, tmp_path):
     run(model, tmp_path)
-    next((tmp_path / "calibration").iterdir()).write_text('{"precision": 7')
+    next((tmp_path / "timings").iterdir()).write_text('{"precision": 7')
     assert not run(model, tmp_path).remembered
 
 
@@ -109,7 +109,7 @@ def test_a_busy_machine_is_timed_until_steps_repeat(model, tmp_path, monkeypatch
     slowed = itertools.cycle(1 + 0.1 * step for step in range(50))
     wild = run(model, tmp_path / "wild")
     assert not wild.settled
-    assert "on a busy machine, not remembered" in str(wild)
+    assert "on a busy machine, not kept for later runs" in str(wild)
     assert not run(model, tmp_path / "wild").remembered
     steps.clear()
     slowed = itertools.repeat(1.0)
@@ -138,7 +138,7 @@ def test_what_is_fixed_a_step_does_not_decide(model, tmp_path, monkeypatch):
     _pretend(monkeypatch, seconds)
     assert run(model, tmp_path).setting == Setting("bfloat16")
     assert counts[0] == 8
-    assert counts[-1] == 20  # the whole batch: 30 would take `LONG_ENOUGH`
+    assert counts[-1] == 20  # the entire batch: 30 would take `LONG_ENOUGH`
 
 
 def _pretend(monkeypatch, seconds):
@@ -153,5 +153,5 @@ def _pretend(monkeypatch, seconds):
 
 def test_a_short_stage_is_not_worth_timing(model, tmp_path):
     assert run(model, tmp_path, samples=20) is None
-    assert not (tmp_path / "calibration").exists()
+    assert not (tmp_path / "timings").exists()
     assert run(model, tmp_path, samples=10**6).timings

@@ -19,7 +19,15 @@ RECIPE = {
     "data": {"source": "sklearn/digits", "image_size": 32, "batch_size": 25, "limit": 90, "augmentation": "flip"},
     "steps": [
         {"freeze": {"policy": "below", "module": "blocks.1"}},
-        {"train": {"epochs": 2, "lr": 0.01, "accumulate": 2, "optimizer": {"SGD": {"momentum": 0.9}}, "trunk": "off"}},
+        {
+            "train": {
+                "epochs": 2,
+                "lr": 0.01,
+                "accumulate": 2,
+                "optimizer": {"SGD": {"momentum": 0.9}},
+                "feature_cache": "off",
+            }
+        },
         "evaluate",
     ],
 }

@@ -179,12 +179,12 @@ def test_a_free_folder_is_named(taken, recipe, monkeypatch):
 def test_resuming_without_a_state_loses_no_result(taken, recipe, tmp_path):
     place = RunFolder(taken, recipe)
     place.check(resume=True, overwrite=False)
-    with pytest.raises(InputError, match="and no state to resume from"):
+    with pytest.raises(InputError, match="and no resume state"):
         place.check_new_beginning()
     (taken / "model.safetensors").unlink()
     RunFolder(taken, recipe).check_new_beginning()  # its own, and unfinished
     (tmp_path / "other.yaml").write_text(RECIPE)
-    with pytest.raises(InputError, match=r"holds an unfinished run of .*/recipe.yaml, and no state"):
+    with pytest.raises(InputError, match=r"contains an unfinished run of .*/recipe.yaml, and no state"):
         RunFolder(taken, load_recipe(str(tmp_path / "other.yaml"))).check_new_beginning()
 
 

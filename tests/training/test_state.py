@@ -1,4 +1,4 @@
-"""The state folder: always whole, frozen tensors written once, other recipes and damage refused."""
+"""The state folder: always complete, frozen tensors written once, other recipes and damage refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     saved = folder(tmp_path).load()
     assert (saved.step, saved.run, saved.training["progress"]) == (3, {"stages": [1]}, {"epoch": 0})
     state.save(
-        {"progress": {"epoch": 1}, "momentum": (torch.full((2,), 5.0),)}, {"b": torch.zeros(2)}, steps=7, whole=True
+        {"progress": {"epoch": 1}, "momentum": (torch.full((2,), 5.0),)}, {"b": torch.zeros(2)}, steps=7, epoch_end=True
     )
     saved = folder(tmp_path).load()
     assert torch.equal(saved.model["a"], MODEL["a"])
@@ -38,11 +38,11 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     assert torch.equal(saved.training["momentum"][0], torch.full((2,), 5.0))
 
 
-def test_the_last_whole_epoch_is_kept_beside_the_latest_state(tmp_path):
+def test_the_last_complete_epoch_is_kept_beside_the_latest_state(tmp_path):
     state = folder(tmp_path)
     state.begin(0, {}, {"n": 0}, MODEL)
-    for steps, whole in ((1, False), (2, True), (3, False), (4, False)):
-        state.save({"n": steps}, {"b": torch.full((2,), float(steps))}, steps=steps, whole=whole)
+    for steps, end in ((1, False), (2, True), (3, False), (4, False)):
+        state.save({"n": steps}, {"b": torch.full((2,), float(steps))}, steps=steps, epoch_end=end)
     latest, last = folder(tmp_path).load(), folder(tmp_path).last_epoch()
     assert (latest.training["n"], last.training["n"]) == (4, 2)
     assert last.model["b"].tolist() == [2.0, 2.0]
@@ -62,7 +62,7 @@ def test_a_crash_while_writing_leaves_the_state_before(tmp_path, monkeypatch, at
 
     monkeypatch.setattr(state_module, at, crash)
     with pytest.raises(RuntimeError):
-        state.save({"n": 1}, {"b": torch.zeros(2)}, steps=1, whole=True)
+        state.save({"n": 1}, {"b": torch.zeros(2)}, steps=1, epoch_end=True)
     monkeypatch.undo()
     assert folder(tmp_path).load().training["n"] == 0
 
@@ -79,7 +79,7 @@ def test_shared_tensors_come_back_under_one_name_and_copies_under_both(tmp_path)
 def test_every_change_of_the_recipe_is_named(tmp_path):
     state = folder(tmp_path)
     state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
-    state.save({"progress": {"epoch": 1, "steps": 7}}, {"b": torch.zeros(2)}, steps=7, whole=True)
+    state.save({"progress": {"epoch": 1, "steps": 7}}, {"b": torch.zeros(2)}, steps=7, epoch_end=True)
     changed = {
         "seed": 1,
         "data": {"batch_size": 9, "workers": 0},
@@ -93,7 +93,7 @@ def test_every_change_of_the_recipe_is_named(tmp_path):
         "(change it back: remove steps[0].train.optimizer)",
         "this could change: train: lr 0.1 -> 0.2",
         "this could change: step 2 not set -> {evaluate: {}}",
-        "what is done already stays as it is: change these back, or start anew with another --output",
+        "what is already done stays as it is: change these back, or start a new run with another --output",
     ]
 
 
@@ -104,9 +104,9 @@ def steps(lr: float, *more) -> dict:
 def test_a_change_in_the_step_itself_goes_back_to_its_last_epoch(tmp_path):
     state = folder(tmp_path)
     state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
-    for count, whole in ((2, True), (3, False)):
+    for count, end in ((2, True), (3, False)):
         progress = {"progress": {"epoch": 1, "steps": count}}
-        state.save(progress, {"b": torch.full((2,), float(count))}, steps=count, whole=whole)
+        state.save(progress, {"b": torch.full((2,), float(count))}, steps=count, epoch_end=end)
     later = folder(tmp_path, steps(0.1, {"evaluate": {}})).load()
     assert (later.training["progress"]["steps"], later.options, later.anew) == (3, None, False)
     own = folder(tmp_path, steps(0.2)).load()

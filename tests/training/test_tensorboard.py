@@ -36,7 +36,7 @@ def run(tmp_path):
         recipe = {"model": "tutorial/small_mlp", "data": "tutorial/rows", "steps": list(steps)}
         path = tmp_path / "rows.yaml"
         path.write_text(yaml.safe_dump(recipe))
-        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener())
+        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener()).report
 
     return finetuned
 
@@ -127,7 +127,7 @@ def test_both_listeners_are_told_everything(make_trainer):
 def test_what_cannot_be_written_is_said(run, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "tensorboard").write_text("a file in the way")
-    with pytest.raises(InputError, match=r"holds tensorboard, which no run of zoo wrote"):
+    with pytest.raises(InputError, match=r"contains tensorboard, which no run of zoo wrote"):
         run({"train": TRAIN})
     monkeypatch.setattr(RunFolder, "check", lambda *arguments, **keywords: None)  # as if it came in between
     monkeypatch.setattr(RunFolder, "take", lambda *arguments, **keywords: None)

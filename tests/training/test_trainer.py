@@ -146,7 +146,7 @@ def test_frozen_tensors_stand_still_under_everything_at_once(make_trainer):
     part = freeze(model, ["0", "1"])
     before = hashes(model, part)
     trainer = make_trainer(model, ema=0.5, keep="best", weight_decay=0.5, clip_grad_norm=1.0, values={"frozen": part})
-    assert set(trainer.moving) == {"4.weight", "4.bias"}
+    assert set(trainer.unfrozen) == {"4.weight", "4.bias"}
     run(trainer)
     assert hashes(model, part) == before
 
@@ -199,7 +199,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(make_trainer, monkey
 
 
 @pytest.mark.parametrize("options", [{}, {"ema": 0.9}, {"keep": "best"}], ids=str)
-def test_an_interrupted_epoch_leaves_the_last_whole_one(make_trainer, options):
+def test_an_interrupted_epoch_leaves_the_last_complete_one(make_trainer, options):
     one = make_trainer(epochs=1, **options)
     expected = weights(run(one))
     trainer = make_trainer(epochs=3, **options, listener=Interrupting(step=7))
@@ -269,5 +269,5 @@ def test_an_optimizer_over_frozen_parameters_is_refused(make_trainer, monkeypatc
         return torch.optim.SGD(model.parameters(), lr=0.1)
 
     monkeypatch.setattr(trainer_module, "make_optimizer", careless)
-    with pytest.raises(WorkError, match="the optimizer holds frozen parameters"):
+    with pytest.raises(WorkError, match="the optimizer contains frozen parameters"):
         make_trainer()

@@ -101,7 +101,7 @@ class Workshop:
             output=output or f"runs/{name}",
             overwrite=True,
             progress=Listener(),
-        )
+        ).report
 
 
 @pytest.fixture

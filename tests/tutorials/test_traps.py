@@ -186,7 +186,7 @@ def test_a_recipes_optimizer_holds_what_trains_and_nothing_else(workshop):
     model = check(recipe).assembly.model
     assert check_optimizer(model, make_optimizer(model, recipe.steps[-1].options)) == []
     (trap,) = check_optimizer(model, torch.optim.SGD(model.parameters(), lr=1e-2))
-    assert "the optimizer holds frozen parameters" in trap.message
+    assert "the optimizer contains frozen parameters" in trap.message
     everything = ["steps=[{swap_head: {num_classes: 10}}, {freeze: all}, {train: {epochs: 1, lr: 0.01}}]"]
     (mistake,) = check(load_recipe(RECIPES / "resnet18_classifier.yaml", everything)).errors
     assert "there is nothing to train" in mistake.message
@@ -205,11 +205,11 @@ def test_the_pages_table_quotes_what_is_said():
     for fragment in (
         "is never called by the model's forward: it is dead weight",
         "trainable but never",
-        "random numbers outside the state dict, so a model loaded from its file answers differently",
+        "random numbers outside the state dict, so a model loaded from its file gives other outputs",
         "whole pickled model",
-        "is the last step of the network",
+        "is the last operation of the network",
         "not one tensor would be moved",
-        "the optimizer holds frozen parameters",
+        "the optimizer contains frozen parameters",
         "parameter groups and the optimizer has",
     ):
         assert fragment in code

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.formats import ByteRange, Source, open_source
-from zoo.formats.dtypes import BITS, NUMPY_DTYPES
+from zoo.formats.dtypes import BITS, FLOATING, NUMPY_DTYPES
 from zoo.formats.files import CHUNK, Readers
 from zoo.formats.names import by_module, in_order
 
@@ -21,17 +21,151 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
+STATUSES = ("equal", "changed", "dtype_changed", "shape_changed", "missing", "added")
+"""Of a tensor: same bits; same dtype and shape, other values; other dtype; other shape; only in A; only in B."""
+
+
+def diff(
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    *,
+    key_a: str | None = None,
+    key_b: str | None = None,
+    trust_pickle: bool = False,
+) -> dict[str, Any]:
+    """Compare the checkpoints at `a` and `b`; names must agree (`zoo convert` brings them together).
+
+    Returns `{"a", "b", "equal", "counts", "tensors", "modules", "metadata_changed", "ties_changed",
+    "frozen_violations", "notes"}`. A tensor's row is `{"name", "status", "dtype", "shape"}` (dtype and shape as a pair
+    [A, B]) and, where values were compared, `"elements", "changed", "relative", "cosine", "largest", "ulps",
+    "nonfinite"` (see `Difference`). `frozen_violations` are tensors that B says were frozen and that differ.
+
+    Raises InputError where either cannot be read.
+    """
+    with (
+        open_source(os.fspath(a), key=key_a, trust_pickle=trust_pickle) as first,
+        open_source(os.fspath(b), key=key_b, trust_pickle=trust_pickle) as second,
+        Readers() as readers,
+    ):
+        differences = _differences(first, second, readers)
+        names = dict.fromkeys([*first.entries, *second.entries])
+        rows = [_row(name, first, second, differences.get(name)) for name in names]
+        return {
+            "a": {"file": first.location, "kind": first.kind},
+            "b": {"file": second.location, "kind": second.kind},
+            "equal": all(row["status"] == "equal" for row in rows),
+            "counts": dict.fromkeys(STATUSES, 0) | Counter(row["status"] for row in rows),
+            "tensors": rows,
+            "modules": _modules(rows, differences),
+            "metadata_changed": _changed_keys(first.metadata, second.metadata),
+            "ties_changed": _changed_keys(first.aliases, second.aliases),
+            "frozen_violations": _frozen_violations(rows, second.metadata),
+            "notes": _notes(first, second),
+        }
+
+
+def _differences(first: Source, second: Source, readers: Readers) -> dict[str, Difference]:
+    """The difference of every tensor that has the same shape in both; tied names are compared once."""
+    found: dict[tuple[str, str], Difference] = {}
+    differences: dict[str, Difference] = {}
+    for name, entry in first.entries.items():
+        if name in second.entries and second.entries[name].shape == entry.shape:
+            pair = (first.aliases.get(name, name), second.aliases.get(name, name))
+            if pair not in found:
+                found[pair] = compare(first, pair[0], second, pair[1], readers)
+            differences[name] = found[pair]
+    return differences
+
+
+def _row(name: str, first: Source, second: Source, difference: Difference | None) -> dict[str, Any]:
+    a, b = first.entries.get(name), second.entries.get(name)
+    row = {
+        "name": name,
+        "status": _status(name, first, second, difference),
+        "dtype": [a and a.dtype, b and b.dtype],
+        "shape": [a and list(a.shape), b and list(b.shape)],
+    }
+    return row if difference is None else row | _numbers(difference)
+
+
+def _status(name: str, first: Source, second: Source, difference: Difference | None) -> str:
+    if name not in second.entries:
+        return "missing"
+    if name not in first.entries:
+        return "added"
+    if difference is None:
+        return "shape_changed"
+    if first.entries[name].dtype != second.entries[name].dtype:
+        return "dtype_changed"
+    return "changed" if difference.changed else "equal"
+
+
+def _numbers(difference: Difference) -> dict[str, Any]:
+    return {
+        "elements": difference.elements,
+        "changed": difference.changed,
+        "relative": difference.relative,
+        "cosine": difference.cosine,
+        "largest": difference.largest,
+        "ulps": difference.ulps,
+        "nonfinite": difference.nonfinite,
+    }
+
+
+def _modules(rows: list[dict[str, Any]], differences: Mapping[str, Difference]) -> list[dict[str, Any]]:
+    """Counts by status and the summed difference for each module that the names show."""
+    status = {row["name"]: row["status"] for row in rows}
+    counts: dict[str, Counter[str]] = by_module(status, Counter, lambda sum_, name: sum_.update([status[name]]))
+
+    def add(total: Difference, name: str) -> None:
+        if name in differences:
+            total.add(differences[name])
+
+    sums = by_module(status, Difference, add)
+    return [{"path": path, "counts": dict(counts[path]), **_numbers(sums[path])} for path in in_order(sums)]
+
+
+def _changed_keys(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
+    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+
+
+def _frozen_violations(rows: list[dict[str, Any]], metadata: Mapping[str, str]) -> list[str]:
+    """Tensors at or below what B's record names as frozen, which are not equal."""
+    try:
+        frozen = json.loads(metadata.get("zoo", "{}")).get("frozen", [])
+    except (ValueError, AttributeError, RecursionError):
+        return []
+    names = {name for name in frozen if isinstance(name, str)} if isinstance(frozen, list) else set()
+    return [
+        row["name"]
+        for row in rows
+        if row["status"] not in ("equal", "missing")
+        and any(row["name"] == name or row["name"].startswith(f"{name}.") for name in names)
+    ]
+
+
+def _notes(first: Source, second: Source) -> list[str]:
+    notes = [f"A: {note}" for note in first.notes] + [f"B: {note}" for note in second.notes]
+    if not first.entries.keys() & second.entries.keys():
+        notes.append("the two have no name in common; bring them together with `zoo convert --remap` first")
+    for letter, source, other in (("A", first, second), ("B", second, first)):
+        if source.wrappers and source.wrappers != other.wrappers:
+            prefix = "".join(source.wrappers)
+            notes.append(
+                f"every name in {letter} starts with {prefix}; take it off with a rule `strip_prefix: {prefix}`"
+            )
+    return notes
+
+
 BLOCK = CHUNK // 8
 """Elements compared at a time; a block of the widest dtype fills one chunk of reading."""
-
-_FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 @dataclass
 class Difference:
     """Sums over the elements of one tensor or of many.
 
-    `changed` counts elements of other bits (two NaNs are alike) or, where the dtypes differ, of other values.
+    `changed` counts elements whose bits differ (two NaNs are equal) or, where the dtypes differ, whose values do.
     `nonfinite` counts those of them where either side is infinite or NaN: such elements stay out of the norms.
     `squares_a`, `squares_b`, `squares_difference` and `product` are sums in float64; `largest` is the largest absolute
     change, `ulps` the largest in units in the last place.
@@ -121,7 +255,7 @@ def _compare_block(mine: bytes, one: str, theirs: bytes, two: str) -> Difference
             float(np.vdot(x, y).real) for x, y in ((a, a), (b, b), (change, change), (a, b))
         )
         found.largest = float(np.abs(change).max(initial=0.0))
-    if one == two and one in _FLOATS:
+    if one == two and one in FLOATING and BITS[one] > 8:
         found.ulps = _ulps(mine, theirs, one, changed & finite)
     return found
 
@@ -154,139 +288,3 @@ def _ulps(mine: bytes, theirs: bytes, dtype: str, where: Array) -> int:
 
     a, b = ordered(mine), ordered(theirs)
     return int((np.maximum(a, b) - np.minimum(a, b)).max(initial=np.uint64(0)))
-
-
-STATUSES = ("equal", "changed", "dtype_changed", "shape_changed", "missing", "added")
-"""Of a tensor: same bits; same dtype and shape, other values; other dtype; other shape; only in A; only in B."""
-
-
-def diff(
-    a: str | os.PathLike[str],
-    b: str | os.PathLike[str],
-    *,
-    key_a: str | None = None,
-    key_b: str | None = None,
-    trust_pickle: bool = False,
-) -> dict[str, Any]:
-    """Compare the checkpoints at `a` and `b`; names must agree (`zoo convert` brings them together).
-
-    Returns `{"a", "b", "equal", "counts", "tensors", "modules", "metadata_changed", "ties_changed",
-    "frozen_violations", "notes"}`. A tensor's row is `{"name", "status", "dtype", "shape"}` (dtype and shape as a pair
-    [A, B]) and, where values were compared, `"elements", "changed", "relative", "cosine", "largest", "ulps",
-    "nonfinite"` (see `comparing.Difference`). `frozen_violations` are tensors that B says were frozen and that differ.
-
-    Raises InputError where either cannot be read.
-    """
-    with (
-        open_source(os.fspath(a), key=key_a, trust_pickle=trust_pickle) as first,
-        open_source(os.fspath(b), key=key_b, trust_pickle=trust_pickle) as second,
-        Readers() as readers,
-    ):
-        differences = _differences(first, second, readers)
-        names = dict.fromkeys([*first.entries, *second.entries])
-        rows = [_row(name, first, second, differences.get(name)) for name in names]
-        return {
-            "a": {"file": first.location, "kind": first.kind},
-            "b": {"file": second.location, "kind": second.kind},
-            "equal": all(row["status"] == "equal" for row in rows),
-            "counts": dict.fromkeys(STATUSES, 0) | Counter(row["status"] for row in rows),
-            "tensors": rows,
-            "modules": _modules(rows, differences),
-            "metadata_changed": _changed_keys(first.metadata, second.metadata),
-            "ties_changed": _changed_keys(first.aliases, second.aliases),
-            "frozen_violations": _frozen_violations(rows, second.metadata),
-            "notes": _notes(first, second),
-        }
-
-
-def _differences(first: Source, second: Source, readers: Readers) -> dict[str, Difference]:
-    """The difference of every tensor that has the same shape in both; tied names are compared once."""
-    found: dict[tuple[str, str], Difference] = {}
-    differences: dict[str, Difference] = {}
-    for name, entry in first.entries.items():
-        if name in second.entries and second.entries[name].shape == entry.shape:
-            pair = (first.aliases.get(name, name), second.aliases.get(name, name))
-            if pair not in found:
-                found[pair] = compare(first, pair[0], second, pair[1], readers)
-            differences[name] = found[pair]
-    return differences
-
-
-def _row(name: str, first: Source, second: Source, difference: Difference | None) -> dict[str, Any]:
-    a, b = first.entries.get(name), second.entries.get(name)
-    row = {
-        "name": name,
-        "status": _status(name, first, second, difference),
-        "dtype": [a and a.dtype, b and b.dtype],
-        "shape": [a and list(a.shape), b and list(b.shape)],
-    }
-    return row if difference is None else row | _numbers(difference)
-
-
-def _status(name: str, first: Source, second: Source, difference: Difference | None) -> str:
-    if name not in second.entries:
-        return "missing"
-    if name not in first.entries:
-        return "added"
-    if difference is None:
-        return "shape_changed"
-    if first.entries[name].dtype != second.entries[name].dtype:
-        return "dtype_changed"
-    return "changed" if difference.changed else "equal"
-
-
-def _numbers(difference: Difference) -> dict[str, Any]:
-    return {
-        "elements": difference.elements,
-        "changed": difference.changed,
-        "relative": difference.relative,
-        "cosine": difference.cosine,
-        "largest": difference.largest,
-        "ulps": difference.ulps,
-        "nonfinite": difference.nonfinite,
-    }
-
-
-def _modules(rows: list[dict[str, Any]], differences: Mapping[str, Difference]) -> list[dict[str, Any]]:
-    """Counts by status and the summed difference for each module that the names tell of."""
-    status = {row["name"]: row["status"] for row in rows}
-    counts: dict[str, Counter[str]] = by_module(status, Counter, lambda sum_, name: sum_.update([status[name]]))
-
-    def add(total: Difference, name: str) -> None:
-        if name in differences:
-            total.add(differences[name])
-
-    sums = by_module(status, Difference, add)
-    return [{"path": path, "counts": dict(counts[path]), **_numbers(sums[path])} for path in in_order(sums)]
-
-
-def _changed_keys(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
-    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
-
-
-def _frozen_violations(rows: list[dict[str, Any]], metadata: Mapping[str, str]) -> list[str]:
-    """Tensors at or below what B's record names as frozen, which are not equal."""
-    try:
-        frozen = json.loads(metadata.get("zoo", "{}")).get("frozen", [])
-    except (ValueError, AttributeError, RecursionError):
-        return []
-    names = {name for name in frozen if isinstance(name, str)} if isinstance(frozen, list) else set()
-    return [
-        row["name"]
-        for row in rows
-        if row["status"] not in ("equal", "missing")
-        and any(row["name"] == name or row["name"].startswith(f"{name}.") for name in names)
-    ]
-
-
-def _notes(first: Source, second: Source) -> list[str]:
-    notes = [f"A: {note}" for note in first.notes] + [f"B: {note}" for note in second.notes]
-    if not first.entries.keys() & second.entries.keys():
-        notes.append("the two have no name in common; bring them together with `zoo convert --remap` first")
-    for letter, source, other in (("A", first, second), ("B", second, first)):
-        if source.wrappers and source.wrappers != other.wrappers:
-            prefix = "".join(source.wrappers)
-            notes.append(
-                f"every name in {letter} starts with {prefix}; take it off with a rule `strip_prefix: {prefix}`"
-            )
-    return notes

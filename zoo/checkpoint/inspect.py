@@ -1,4 +1,4 @@
-"""Says what a weight file is and what it holds, from headers and tables alone: no tensor is read, nothing is run."""
+"""What a weight file is and contains, from headers and tables alone: no tensor is read, nothing is run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def inspect(location: str | os.PathLike[str], *, key: str | None = None) -> dict
 
     Returns `{"file", "kind", "bytes_on_disk", "metadata", "zoo", "tensors", "totals", "modules", "aliases",
     "wrappers", "notes", "refused"}`. `tensors` are `{"name", "dtype", "shape", "bytes"}`, with `alias_of` where the
-    tensor is another's too; `zoo` is the decoded record of a zoo checkpoint, or None; `refused` are the classes that a
+    tensor is another's too; `zoo` is a zoo checkpoint's decoded metadata, or None; `refused` are the classes that a
     pickle would call: such a file is described, not opened, and has no tensors here.
 
     Raises InputError where there is no file, or it is damaged or of no known kind.

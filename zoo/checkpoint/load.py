@@ -1,4 +1,4 @@
-"""Rebuilds a model from one checkpoint file: architecture and operations from its metadata, tensors from the file.
+"""Rebuild a model from one checkpoint file: architecture and operations from its metadata, tensors from the file.
 
 A thin checkpoint leaves out what its base weights give; those are found the same way at both ends.
 """
@@ -10,36 +10,37 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
-from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata
+from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata, version
 from zoo.contracts import Weights
-from zoo.errors import InputError, Problem, WorkError, ZooError
+from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
 from zoo.formats import open_source
 from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
+from zoo.model.info import attach
 from zoo.model.load_into import fill, load_into, state_of, target_of
 from zoo.model.operations import replay
 from zoo.model.pretrained import digest, find_weights
+from zoo.model.undisturbed import generators_kept
 from zoo.remap.plan import Plan, make_plan
 
 
 def with_base(metadata: Mapping[str, Any]) -> tuple[Assembly, frozenset[str]]:
     """The assembly that `metadata` describes, its base weights loaded, and the names of the tensors they fill.
 
-    The base goes into the architecture as built and the operations run on it afterwards, so what they kept of it is
-    known by identity, whatever names it has by then.
+    The base weights are loaded into the architecture as built, and the operations are replayed afterwards: tensors
+    that these keep are recognised by identity, whatever names they have by then.
 
     Raises InputError where there are no base weights, WorkError where they cannot be found or are not the same file.
     """
     base = metadata.get("base_weights")
     if not base:
         raise InputError(
-            "there are no base weights to build upon", suggestion="save the whole model: save: {only: all}"
+            "there are no base weights to build upon", suggestion="save the complete model: save: {only: all}"
         )
     assembly = rebuild({**metadata, "operations": []}, device="cpu")
-    weights = _published(base, assembly.architecture)
+    weights = _base_weights(base, assembly.architecture)
     report = load_into(
         assembly.model,
         weights.location,
@@ -59,8 +60,8 @@ def _remap(base: Mapping[str, Any], weights: Weights) -> Any:
     return base.get("remap") or weights.remap
 
 
-def _published(base: Mapping[str, Any], architecture: str) -> Weights:
-    """The base weights by name, else at the place they were; the file must be the one recorded."""
+def _base_weights(base: Mapping[str, Any], architecture: str) -> Weights:
+    """The base weights by name, else at their recorded location; the file must be the one recorded."""
     name, recorded, location = base["name"], base["sha256"], base.get("location")
     try:
         weights = find_weights(name, architecture)
@@ -82,16 +83,16 @@ def _published(base: Mapping[str, Any], architecture: str) -> Weights:
 
 def _absent(base: Mapping[str, Any]) -> WorkError:
     return WorkError(
-        f"this checkpoint holds only what differs from the base weights {base['name']!r} (sha256 {base['sha256']}), "
-        "and they are not to be found",
+        f"this checkpoint contains only what differs from the base weights {base['name']!r} (sha256 {base['sha256']}), "
+        "and they were not found",
         suggestion=f"put the file at {base.get('location') or base['name']}, or install the plugin that has it",
     )
 
 
 def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assembly:
-    """The assembly a checkpoint describes, its model in eval mode on `device` (the CPU by default).
+    """A checkpoint as an Assembly, its model in eval mode on `device` (the CPU by default).
 
-    Tensors that a state dict does not hold (index tables, masks) are those the architecture's constructor makes.
+    Tensors that are in no state dict (index tables, masks) are those that the architecture's constructor makes.
 
     Raises InputError where the file is no zoo checkpoint, is damaged, or needs what is not installed, and WorkError
     where the base weights of a thin checkpoint are missing or others.
@@ -100,13 +101,13 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
         metadata = read_metadata(source.metadata, path)
         described = metadata.model_dump()
         try:
-            with torch.random.fork_rng(devices=[]):
+            with generators_kept():
                 if metadata.only == "trainable":
                     assembly, given = with_base(described)
                 else:
                     assembly, given = rebuild(described, device="cpu"), frozenset()
         except ZooError as error:
-            raise type(error)([_placed(problem, path) for problem in error.problems]) from error
+            raise type(error)([_in_file(problem, path) for problem in error.problems]) from error
         plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
         _check(plan, given, metadata, str(path))
         fill(assembly.model, plan, source.array, staged=False)
@@ -115,13 +116,11 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
 
 
 def load_model(path: str | os.PathLike[str], *, device: Device | None = None) -> nn.Module:
-    """`zoo.load`: the model alone, in eval mode; its attribute `zoo` holds the Assembly (classes, preprocessing, …)."""
-    assembly = load(path, device=device)
-    assembly.model.__dict__["zoo"] = assembly
-    return assembly.model
+    """`zoo.load`: the model alone, in eval mode; its attribute `zoo` says what it is (classes, preprocessing, …)."""
+    return attach(load(path, device=device))
 
 
-def _placed(problem: Problem, path: str | os.PathLike[str]) -> Problem:
+def _in_file(problem: Problem, path: str | os.PathLike[str]) -> Problem:
     return Problem(f"{os.fspath(path)}: {problem.message}", problem.location, problem.suggestion)
 
 
@@ -132,7 +131,7 @@ def _check(plan: Plan, given: frozenset[str], metadata: CheckpointMetadata, path
     floating = {name for name, entry in target.entries.items() if entry.dtype.startswith(("F", "BF"))}
     missing = [name for name in plan.missing if name not in given and (name in floating or target.is_parameter(name))]
     problems = [Problem(f"it lacks {name!r}") for name in missing]
-    problems += [Problem(f"it holds {name!r}, which the model does not have") for name in plan.unexpected]
+    problems += [Problem(f"it contains {name!r}, which the model does not have") for name in plan.unexpected]
     problems += [
         Problem(f"{row.name!r} is {list(row.shape)} in the file and {list(row.target_shape)} in the model")
         for row in plan.mismatched
@@ -142,12 +141,10 @@ def _check(plan: Plan, given: frozenset[str], metadata: CheckpointMetadata, path
             f"{path} does not fit the {metadata.architecture} it describes, in {len(problems)} tensors",
             suggestion=_versions(metadata),
         )
-        raise InputError([head, *problems[:10]])
+        raise InputError([head, *first_problems(problems)])
 
 
 def _versions(metadata: CheckpointMetadata) -> str:
-    from zoo.checkpoint.metadata import version
-
     changed = [
         f"{name} {was} (here {version(name) or 'none'})"
         for name, was in metadata.versions.items()

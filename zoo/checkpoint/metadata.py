@@ -18,36 +18,6 @@ from zoo import registry
 from zoo.errors import InputError, Problem
 from zoo.model.assembly import Assembly
 
-
-def versions(assembly: Assembly) -> dict[str, str]:
-    """The distributions behind the architecture and the surgeries, those they need directly, zoo and torch."""
-    named = {registry.resolve(assembly.architecture, "architectures").distribution}
-    named |= {registry.resolve(record["surgery"], "surgeries").distribution for record in assembly.operations}
-    needed = {_name(line) for distribution in named - {"zoo-kit"} for line in _requirements(distribution)}
-    found = {name: version(name) for name in sorted(named | needed | {"zoo-kit", "torch"})}
-    return {name: text for name, text in found.items() if text is not None}
-
-
-def version(distribution: str) -> str | None:
-    """The installed version, or None."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _requirements(distribution: str) -> list[str]:
-    try:
-        lines = importlib.metadata.requires(distribution) or []
-    except importlib.metadata.PackageNotFoundError:
-        return []
-    return [line for line in lines if "extra ==" not in line]
-
-
-def _name(requirement: str) -> str:
-    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-
-
 FORMAT = 1
 """Raised when a file could be misread by an older zoo."""
 
@@ -77,8 +47,11 @@ class Preprocessing(_Part):
 
 
 class BaseWeights(_Part):
-    """The weights that went in first. `name` is what the user wrote, `location` what it stood for, `remap` the rules
-    that led into the architecture and `ignore` the module paths that were left as they were."""
+    """The weights that were loaded first.
+
+    `name` is what the user wrote, `location` what it stood for, `remap` the rules they were renamed by, and `ignore`
+    the module paths that were not loaded into.
+    """
 
     name: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -90,9 +63,11 @@ class BaseWeights(_Part):
 
 
 class CheckpointMetadata(_Part):
-    """Everything a checkpoint tells. `tied` maps an alias to the name its tensor is stored under; `only` is
-    `trainable` where the file holds just what differs from the base weights. `data` is the data section it was trained
-    on, with the seed of the split."""
+    """Everything a checkpoint says about itself.
+
+    `tied` maps an alias to the name its tensor is stored under; `only` is `trainable` where the file contains just what
+    differs from the base weights. `data` is the data section that it was trained on, with the seed of the split.
+    """
 
     format: int = FORMAT
     architecture: str
@@ -109,6 +84,35 @@ class CheckpointMetadata(_Part):
     metrics: dict[str, Any] = {}
     versions: dict[str, str] = {}
     converted_from: dict[str, Any] | None = None
+
+
+def versions(assembly: Assembly) -> dict[str, str]:
+    """The distributions behind the architecture and the surgeries, those they need directly, zoo and torch."""
+    named = {registry.resolve(assembly.architecture, "architectures").distribution}
+    named |= {registry.resolve(record["surgery"], "surgeries").distribution for record in assembly.operations}
+    needed = {_name(line) for distribution in named - {"zoo-kit"} for line in _requirements(distribution)}
+    found = {name: version(name) for name in sorted(named | needed | {"zoo-kit", "torch"})}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def version(distribution: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _requirements(distribution: str) -> list[str]:
+    try:
+        lines = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [line for line in lines if "extra ==" not in line]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
 
 
 def encode(metadata: CheckpointMetadata) -> dict[str, str]:

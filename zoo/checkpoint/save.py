@@ -1,10 +1,9 @@
-"""Writes a model as one checkpoint that describes itself, and checks that it comes back as the model it was."""
+"""Write a model as one checkpoint that describes itself, and check that loading it gives the same model."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +12,14 @@ from torch import nn
 
 from zoo.checkpoint.load import load, with_base
 from zoo.checkpoint.metadata import CheckpointMetadata, encode, versions
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, WorkError, listed
 from zoo.formats.save import save_tensors, tied_aliases
 from zoo.formats.tensors import same_bits
 from zoo.lint.hidden_state import hidden_differences
 from zoo.model.assembly import Assembly
 from zoo.model.load_into import state_of
-from zoo.model.trace import call_with
+from zoo.model.trace import call_with, tensors_in
+from zoo.model.undisturbed import generators_kept, undisturbed
 
 Only = Literal["all", "trainable"]
 
@@ -32,15 +32,15 @@ def save_checkpoint(
     only: Only = "all",
     dtype: str | None = None,
 ) -> dict[str, Any]:
-    """Write `assembly` to `path`, whole or not at all.
+    """Write `assembly` to `path`, completely or not at all.
 
     Args:
         metrics: what was measured; plain values that the file's metadata keeps.
         only: `trainable` leaves out every tensor that the base weights give bit for bit; `zoo.load` then needs them.
         dtype: store floating-point tensors as `float32`, `float16` or `bfloat16`.
 
-    Returns `{"path", "sha256", "bytes", "tensors", "only"}`. Raises InputError where the state dict holds what cannot
-    be saved, or `only` is asked for without base weights; WorkError where the disk is full.
+    Returns `{"path", "sha256", "bytes", "tensors", "only"}`. Raises InputError where the state dict contains what
+    cannot be saved, or `only` is asked for without base weights; WorkError where the disk is full.
     """
     state = state_of(assembly.model)
     tied = tied_aliases(state)
@@ -62,7 +62,7 @@ def describe(
     only: Only = "all",
     metrics: Mapping[str, Any] | None = None,
 ) -> CheckpointMetadata:
-    """What a checkpoint of `assembly` says about itself. Raises InputError for values that JSON does not hold."""
+    """What a checkpoint of `assembly` says about itself. Raises InputError for values that JSON cannot store."""
     try:
         return CheckpointMetadata.model_validate(
             {
@@ -86,7 +86,7 @@ def describe(
 
 
 def _base_values(metadata: CheckpointMetadata) -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
+    with generators_kept():
         base, given = with_base(metadata.model_dump())
     return {name: value for name, value in state_of(base.model).items() if name in given}
 
@@ -98,27 +98,27 @@ def _cast(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
 def verify_reload(
     assembly: Assembly, path: str | os.PathLike[str], inputs: torch.Tensor | None = None, *, dtype: str | None = None
 ) -> None:
-    """Rebuild the model from the file at `path` and compare tensors, and the answers to one batch in eval mode.
+    """Load the file at `path` and compare its tensors, and the outputs for one batch in eval mode, with the model's.
 
-    Both answer with the tensors of the file, so that what a smaller `dtype` rounded off does not count; what is left
-    is what the state dict does not hold. `inputs` default to two seeded images as the preprocessing makes them.
+    Both models run on the tensors of the file, so that rounding to a smaller `dtype` does not count: what still
+    differs is not in the state dict. `inputs` default to two seeded images as the preprocessing makes them.
     Raises WorkError where anything differs, naming the tensors that the state dict lacks.
     """
     model = assembly.model
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    batch = (_images(assembly) if inputs is None else inputs).to(device)
+    batch = (_seeded_images(assembly) if inputs is None else inputs).to(device)
     again = load(path, device=device).model
     mine, its = state_of(model), state_of(again)
-    if odd := [name for name, tensor in mine.items() if not same_bits(_rounded(tensor, dtype), its.get(name))]:
-        raise WorkError(f"{os.fspath(path)} does not come back as it was saved: {', '.join(odd[:5])} differ")
-    with _evaluating(model), torch.no_grad():
-        ours = _tensors(call_with(model, {id(tensor): its[name] for name, tensor in mine.items()}, batch))
-        theirs = _tensors(again(batch))
-    if len(ours) != len(theirs) or not all(map(_alike, ours, theirs)):
+    if changed := [name for name, tensor in mine.items() if not same_bits(_rounded(tensor, dtype), its.get(name))]:
+        raise WorkError(f"{os.fspath(path)} does not load as it was saved: {listed(changed)} differ")
+    with undisturbed(model, training=False, attributes=True), torch.no_grad():
+        ours = list(tensors_in(call_with(model, {id(tensor): its[name] for name, tensor in mine.items()}, batch)))
+        theirs = list(tensors_in(again(batch)))
+    if len(ours) != len(theirs) or not all(map(_same_output, ours, theirs)):
         raise WorkError(_explain(path, model, again), suggestion="register it: self.register_buffer(name, tensor)")
 
 
-def _images(assembly: Assembly) -> torch.Tensor:
+def _seeded_images(assembly: Assembly) -> torch.Tensor:
     height, width = assembly.preprocessing.size
     generator = torch.Generator().manual_seed(0)
     return torch.randn(2, assembly.preprocessing.channels, height, width, generator=generator)
@@ -130,35 +130,14 @@ def _rounded(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
     return tensor.to(getattr(torch, dtype)).to(tensor.dtype)
 
 
-def _alike(first: torch.Tensor, second: torch.Tensor) -> bool:
+def _same_output(first: torch.Tensor, second: torch.Tensor) -> bool:
     """Equal on the CPU; a GPU may choose another algorithm for the same convolution."""
     if first.device.type == "cpu":
         return same_bits(first, second)
     return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside. `train()` comes before the old modes, as some modules drop what they cached there."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()
-        for module, training in modes:
-            module.training = training
-
-
-def _tensors(output: Any) -> list[torch.Tensor]:
-    """All tensors of an output, whatever holds them."""
-    if isinstance(output, torch.Tensor):
-        return [output]
-    items = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
-    return [tensor for item in items for tensor in _tensors(item)]
-
-
 def _explain(path: str | os.PathLike[str], model: nn.Module, again: nn.Module) -> str:
     hidden = hidden_differences(model, again)
-    told = f": {', '.join(hidden[:5])} changes its answers and is not in the state dict" if hidden else ""
-    return f"the model rebuilt from {os.fspath(path)} answers differently from the one saved{told}"
+    cause = f": {listed(hidden)} changes its outputs and is not in the state dict" if hidden else ""
+    return f"the model rebuilt from {os.fspath(path)} gives other outputs than the one saved{cause}"

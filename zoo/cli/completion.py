@@ -57,4 +57,5 @@ def options(command: str) -> list[str]:
     if command == "list":
         return [option for action in module.parser()._actions for option in action.option_strings if option[:2] == "--"]
     parameters = typer_command(command, module.command).params
-    return ["--help", *(option for parameter in parameters for option in parameter.opts if option[:2] == "--")]
+    found = [option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)]
+    return ["--help", *(option for option in found if option[:2] == "--")]

@@ -1,4 +1,4 @@
-"""`zoo convert`: weights under other names, shapes and dtypes, in a file of their own."""
+"""`zoo convert`: weights to another layout, dtype or architecture; its options are the parameters of zoo.convert."""
 
 from __future__ import annotations
 
@@ -12,44 +12,59 @@ import typer
 from zoo.cli.errors import say
 from zoo.cli.inspect import printable
 from zoo.errors import InputError
+from zoo.remap.plan import MIN_COVERAGE
 
 if TYPE_CHECKING:
-    from zoo.conversion.carry_out import Conversion
+    from zoo.conversion.convert import Conversion
 
-Text = str | None
+Name = str | None
+Names = list[str] | None
+File = Path | None
+
+# What each option says of itself; names, types and defaults are those of `zoo.conversion.convert.convert`.
+Source = typer.Argument(metavar="SRC", help="A file, folder, hf://org/repo[/file] or https://…")
+Destination = typer.Argument(metavar="DST", help="The .safetensors file to write.")
+RemapOption = typer.Option(
+    metavar="RULES", help="A YAML file, a plugin's remap, `auto`, OLD=NEW or a rule; repeatable."
+)
+To = typer.Option(metavar="ARCHITECTURE", help="What DST shall fill; zoo.load rebuilds it.")
+From = typer.Option("--from", metavar="ARCHITECTURE", help="What SRC is of.")
+ToArgument = typer.Option("--to-argument", metavar="KEY=VALUE", help="An argument of --to, like num_classes=10.")
+FromArgument = typer.Option("--from-argument", metavar="KEY=VALUE", help="An argument of --from.")
+Dtype = typer.Option(metavar="D", help="Cast floating-point tensors: bfloat16, float32, …")
+MinCoverage = typer.Option(
+    metavar="F", min=0, max=1, help="The least share of --to filled, and of SRC used or dropped."
+)
+Verify = typer.Option("--verify", help="Run --from and --to on one batch and compare.")
+DryRun = typer.Option("--dry-run", help="Print the plan; write nothing.")
+Invert = typer.Option("--invert", help="Run the rules backwards.")
+WriteRules = typer.Option(metavar="FILE", help="Save the rules used, or found by auto, as YAML.")
+Key = typer.Option(metavar="KEY", help="Which of several state dicts of SRC.")
+TrustPickle = typer.Option("--trust-pickle", help="RUN the code that a pickle holds.")
+VerifyBytes = typer.Option("--verify-bytes/--no-verify-bytes", help="Read DST back and compare every byte.")
+Verbose = typer.Option("--verbose", help="Every tensor instead of patterns.")
+AsJson = typer.Option("--json", help="One JSON document.")
 
 
 def command(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A file, folder, hf://org/repo[/file] or https://…")],
-    destination: Annotated[Path | None, typer.Argument(metavar="DST", help="The .safetensors file to write.")] = None,
-    remap: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RULES", help="A YAML file, a plugin's remap, `auto`, OLD=NEW or a rule; repeatable."),
-    ] = None,
-    to: Annotated[Text, typer.Option(metavar="ARCHITECTURE", help="What DST shall fill; zoo.load rebuilds it.")] = None,
-    from_: Annotated[Text, typer.Option("--from", metavar="ARCHITECTURE", help="What SRC is of.")] = None,
-    to_argument: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of --to, like num_classes=10.")
-    ] = None,
-    from_argument: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of --from.")] = None,
-    dtype: Annotated[Text, typer.Option(metavar="D", help="Cast floating-point tensors: bfloat16, float32, …")] = None,
-    min_coverage: Annotated[
-        float | None,
-        typer.Option(
-            metavar="F", min=0, max=1, help="The least share of --to filled, and of SRC used; all without it."
-        ),
-    ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Run --from and --to on one batch and compare.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,
-    invert: Annotated[bool, typer.Option("--invert", help="Run the rules backwards.")] = False,
-    write_rules: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Save the rules used, or found by auto, as YAML.")
-    ] = None,
-    key: Annotated[Text, typer.Option(metavar="KEY", help="Which of several state dicts of SRC.")] = None,
-    trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="RUN the code that a pickle holds.")] = False,
-    no_verify_bytes: Annotated[bool, typer.Option("--no-verify-bytes", help="Do not read DST back.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Every tensor instead of patterns.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    source: Annotated[str, Source],
+    destination: Annotated[File, Destination] = None,
+    remap: Annotated[Names, RemapOption] = None,
+    to: Annotated[Name, To] = None,
+    from_: Annotated[Name, From] = None,
+    to_arguments: Annotated[Names, ToArgument] = None,
+    from_arguments: Annotated[Names, FromArgument] = None,
+    dtype: Annotated[Name, Dtype] = None,
+    min_coverage: Annotated[float, MinCoverage] = MIN_COVERAGE,
+    verify: Annotated[bool, Verify] = False,
+    dry_run: Annotated[bool, DryRun] = False,
+    invert: Annotated[bool, Invert] = False,
+    write_rules: Annotated[File, WriteRules] = None,
+    key: Annotated[Name, Key] = None,
+    trust_pickle: Annotated[bool, TrustPickle] = False,
+    verify_bytes: Annotated[bool, VerifyBytes] = True,
+    verbose: Annotated[bool, Verbose] = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """Move weights to other names, shapes, dtypes or files, and say exactly what went where.
 
@@ -65,29 +80,22 @@ def command(
         zoo convert tv.pth timm.safetensors --remap auto --from torchvision/vgg16 --to timm/vgg16 --verify
         zoo convert timm.safetensors back.safetensors --remap rules.yaml --invert
     """
-    from zoo.conversion.convert import plan_and_convert
+    from zoo.conversion.convert import NotConvertedError, convert
 
-    made = plan_and_convert(
-        source,
-        destination,
-        remap,
-        to=to,
-        from_=from_,
-        to_arguments=_arguments(to_argument, "--to-argument"),
-        from_arguments=_arguments(from_argument, "--from-argument"),
-        dtype=dtype,
-        min_coverage=min_coverage,
-        verify=verify,
-        dry_run=dry_run,
-        invert=invert,
-        write_rules=write_rules,
-        trust_pickle=trust_pickle,
-        key=key,
-        verify_bytes=not no_verify_bytes,
-    )
-    _tell(made, verbose=verbose, as_json=as_json)
-    if made.problems:
-        raise made.error()
+    ends = {
+        "to_arguments": _arguments(to_arguments, "--to-argument"),
+        "from_arguments": _arguments(from_arguments, "--from-argument"),
+    }
+    try:
+        made = convert(
+            source, destination, remap, to=to, from_=from_, **ends, dtype=dtype, min_coverage=min_coverage,
+            verify=verify, dry_run=dry_run, invert=invert, write_rules=write_rules, key=key,
+            trust_pickle=trust_pickle, verify_bytes=verify_bytes,
+        )  # fmt: skip
+    except NotConvertedError as error:
+        _report(error.conversion, verbose=verbose, as_json=as_json)
+        raise
+    _report(made, verbose=verbose, as_json=as_json)
 
 
 def _arguments(pairs: list[str] | None, option: str) -> dict[str, Any]:
@@ -106,23 +114,14 @@ def _arguments(pairs: list[str] | None, option: str) -> dict[str, Any]:
     return arguments
 
 
-def _tell(made: Conversion, *, verbose: bool, as_json: bool) -> None:
+def _report(made: Conversion, *, verbose: bool, as_json: bool) -> None:
     """The plan and what came of it on standard output; notes and warnings on standard error."""
-    for note in made.planned.notes:
+    for note in made.notes:
         say(printable(f"note: {note}"))
-    for rule, part in made.planned.plan.unused:
+    for rule, part in made.plan.unused:
         say(printable(f"warning: {rule} found nothing for {part!r}"))
     if as_json:
         json.dump(made.as_dict(), sys.stdout, indent=1)
         print()
-        return
-    from zoo.remap.explain import render
-
-    lines = [f"{made.source}: {made.kind}", *render(made.planned.plan, verbose=verbose).splitlines()]
-    if made.verification:
-        lines.append(f"verified    {made.verification['message']}")
-    if made.written:
-        lines.append(f"wrote {made.destination}, {made.written['bytes'] / 1e6:,.1f} MB")
-    elif not made.problems:
-        lines.append("nothing was written (--dry-run)")
-    print("\n".join(printable(line) for line in lines))
+    else:
+        print("\n".join(printable(line) for line in made.render(verbose=verbose).splitlines()))

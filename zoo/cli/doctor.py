@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo import registry
+from zoo.cache import cache_folder, weights_folder
 from zoo.cli.list import as_dict, counts
 from zoo.registry import Component
 
@@ -119,11 +120,14 @@ def bfloat16() -> str:
 
 
 def caches() -> dict[str, Path]:
-    """The folders weights are downloaded into."""
+    """zoo's own cache folder, and those that weights are downloaded into."""
     from huggingface_hub.constants import HF_HUB_CACHE
-    from torch.hub import get_dir
 
-    return {"hub cache": Path(HF_HUB_CACHE), "torch cache": Path(get_dir())}
+    return {
+        "zoo's cache": cache_folder(),
+        "downloaded weights": weights_folder(),
+        "Hugging Face cache": Path(HF_HUB_CACHE),
+    }
 
 
 def _place(folder: Path) -> str:

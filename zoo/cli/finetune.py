@@ -49,7 +49,7 @@ def command(
     from zoo.finetuning.finetune import finetune
     from zoo.finetuning.report import summary
 
-    result = finetune(
+    run = finetune(
         recipe,
         overrides=set_ or (),
         output=output,
@@ -59,4 +59,4 @@ def command(
         precision=precision,
     )
     if os.environ.get("RANK", "0") == "0":  # a launcher's first process speaks for all
-        print(json.dumps(result, indent=1) if as_json else summary(result))
+        print(json.dumps(run.report, indent=1) if as_json else summary(run.report))

@@ -10,6 +10,7 @@ import typer
 from zoo import registry
 from zoo.cli.list import kind_called
 from zoo.contracts import CONTRACTS
+from zoo.errors import listed
 from zoo.registry import Component, describe
 
 Facts = dict[str, Any]
@@ -101,7 +102,7 @@ def _rows(facts: Facts) -> dict[str, str]:
         elif key == "tags":
             rows[key] = f"{value[0]} (default){''.join(f', {tag}' for tag in value[1:])}"
         elif key == "classes":
-            rows[key] = f"{len(value):,}: {', '.join(value[:3])}, …"
+            rows[key] = f"{len(value):,}: {listed(value, 3)}"
         elif key == "rules":
             rows[key] = "".join(f"\n    - {json.dumps(rule)}" for rule in value)
         else:

@@ -1,4 +1,8 @@
-"""Run two networks that should compute the same on one batch, find the first module where they part, and say why."""
+"""Compares two networks on one batch: are the outputs equal, and if not, which module is the first to differ, and why.
+
+`compare` records the inputs and outputs of the modules that correspond in both networks and walks them in the order of
+execution; the causes at the end of this file say what differs inside the first module that does not agree.
+"""
 
 from __future__ import annotations
 
@@ -10,99 +14,67 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import InputError, WorkError
+from zoo.formats import Source
+from zoo.model.assembly import Assembly
+from zoo.model.load_into import fill, target_of
 from zoo.model.paths import get_module
+from zoo.model.shapes import attempt
 from zoo.model.trace import Event, Recording, record
-from zoo.remap.plan import Move
-
-SETTINGS = (
-    "eps", "padding", "stride", "dilation", "groups", "kernel_size", "padding_mode", "ceil_mode", "count_include_pad",
-    "approximate", "negative_slope", "num_heads", "scale", "output_size", "normalized_shape",
-)  # fmt: skip
-"""Attributes of modules that change what they compute."""
-
-_PLAIN = (int, float, str, bool, tuple)
-
-
-def settings(source: nn.Module, target: nn.Module) -> list[str]:
-    """`eps 1e-05 against 0.001`, for every setting that both have and that differs; the source's comes first."""
-    found = []
-    for name in SETTINGS:
-        one, other = getattr(source, name, None), getattr(target, name, None)
-        if isinstance(one, _PLAIN) and isinstance(other, _PLAIN) and _plain(one) != _plain(other):
-            found.append(f"{name} {_plain(one)} against {_plain(other)}")
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """One number for a tuple that repeats it, so that 1 and (1, 1) are the same."""
-    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
-
-
-def all_settings(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) -> tuple[str, ...]:
-    """The settings that differ in modules that correspond, each with the number of modules and the first of them."""
-    where: dict[str, list[str]] = {}
-    for path, other in pairs.items():
-        for words in settings(get_module(source, other), get_module(target, path)):
-            where.setdefault(words, []).append(path)
-    return tuple(f"{words} in {len(paths)} modules, first in {paths[0]}" for words, paths in where.items())
-
-
-def inside(source: nn.Module, target: nn.Module, one: Sequence[str], other: Sequence[str]) -> str | None:
-    """What differs inside two modules that were given the same values; None where nothing is seen to.
-
-    `one` and `other` are the operations they ran.
-    """
-    names = type(source).__name__, type(target).__name__
-    kinds = "" if names[0] == names[1] else f" ({names[0]} against {names[1]})"
-    if found := settings(source, target):
-        return f"{', '.join(found)}{kinds}"
-    if found := only_one(source, target):
-        return f"{', '.join(found)}{kinds}"
-    if found := unequal(source, target):
-        return f"its tensors differ: {', '.join(found)}; what was moved there is not what the source has"
-    return operations(one, other)
-
-
-def only_one(source: nn.Module, target: nn.Module) -> list[str]:
-    """Tensors that one of the modules has and the other lacks."""
-    mine, its = (
-        {name for name, _ in (*m.named_parameters(recurse=False), *m.named_buffers(recurse=False))}
-        for m in (source, target)
-    )
-    return [f"{name} against none" for name in sorted(mine - its)] + [
-        f"no {name} against one" for name in sorted(its - mine)
-    ]
-
-
-def unequal(source: nn.Module, target: nn.Module) -> list[str]:
-    """Names of tensors of both modules that hold different values, whatever their shapes."""
-    mine, its = (
-        {**dict(m.named_parameters(recurse=False)), **dict(m.named_buffers(recurse=False))} for m in (source, target)
-    )
-    return [
-        name
-        for name in mine.keys() & its.keys()
-        if mine[name].numel() != its[name].numel() or not torch.equal(mine[name].flatten(), its[name].flatten())
-    ]
-
-
-def operations(one: Sequence[str], other: Sequence[str]) -> str | None:
-    """The operations that one side ran and the other did not; None where both ran the same."""
-    mine, its = Counter(one), Counter(other)
-    only, added = (mine - its), (its - mine)
-    if not only and not added:
-        return None
-    return f"{_listed(only) or 'nothing'} against {_listed(added) or 'nothing'}"
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count}x {words}" if count > 1 else words for words, count in counts.items())
-
+from zoo.remap.plan import Move, Plan, percent
+from zoo.remap.remaps import plan_source
 
 TOLERANCE = 1e-4  # of the outputs, relative to their size; float32 rounding through 200 layers stays below 1e-5
 LOCAL_TOLERANCE = 2e-5  # of one module's input or output
 
+ROUNDED = {"F16": 2e-2, "BF16": 1e-1}
+"""Relative error of the outputs that rounding the weights to a dtype explains."""
+ODD = 129  # 2**7 + 1: halved with padding it stays odd, so that TensorFlow's and PyTorch's padding are the same
+
 Pairs = Mapping[str, str]  # module path in the target -> module path in the source
+
+
+def compare_converted(start: Assembly, end: Assembly, source: Source, plan: Plan) -> Comparison:
+    """Compare the network that a file is of with the one that its weights are converted to, on one image.
+
+    `start` gets the source's own weights, `end` what `plan` makes of them.
+
+    Raises InputError where the source is not of `start`, WorkError where no image goes through both networks.
+    """
+    own = plan_source(source, None, target_of(start.model)).plan
+    names = names_in(start, own)
+    fill(start.model, own, source.array, staged=False)
+    fill(end.model, plan, source.array, staged=False)
+    tolerance = max([TOLERANCE, *(ROUNDED.get(move.dtype, 0.0) for move in plan.moves)])
+    images = common_input(start, end, odd=False)
+    return compare(start.model, end.model, module_pairs(plan.moves, names), images, tolerance)
+
+
+def names_in(network: Assembly, plan: Plan) -> dict[str, str]:
+    """A file's names in the order of the network's state dict, each with the name there; `plan` fills the network.
+
+    Raises InputError where the file is not of this architecture.
+    """
+    if plan.coverage != 1.0 or plan.mismatched:
+        raise InputError(
+            f"the file is not of {network.architecture}: it fills {percent(plan.coverage or 0.0)} of its parameters",
+            suggestion="name the architecture that the file is of: --from",
+        )
+    return {move.sources[0]: move.target for move in plan.moves}
+
+
+def common_input(source: Assembly, target: Assembly, *, odd: bool) -> Tensor:
+    """A seeded image [1, C, H, W] that goes through both networks: of `ODD` pixels if `odd`, or of their own size.
+
+    Raises WorkError where none does.
+    """
+    inputs = [assembly.preprocessing for assembly in (target, source)]
+    sizes = [(ODD, ODD)] * odd + [one.size for one in inputs]
+    for height, width in dict.fromkeys(sizes):
+        size = (1, inputs[0].channels, height, width)
+        if all(attempt(assembly.model, size).error is None for assembly in (source, target)):
+            return torch.randn(size, generator=torch.Generator().manual_seed(0))
+    raise WorkError(f"no image goes through both {source.architecture} and {target.architecture}")
 
 
 def module_pairs(moves: Iterable[Move], names: Mapping[str, str]) -> dict[str, str]:
@@ -121,10 +93,10 @@ def module_pairs(moves: Iterable[Move], names: Mapping[str, str]) -> dict[str, s
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first place where values differ.
+    """The first place where the two networks compute different values.
 
-    `where` is "inside" the module or "before" it; `behind` is the target's module that still agreed. `cause` says what
-    differs there, the source's first; `error` by how much, relative to the values.
+    `where` is "inside" the module or "before" it; `behind` is the last module of the target that agreed. `cause` says
+    what differs there, the source's value first; `error` by how much, relative to the values.
     """
 
     target: str
@@ -137,12 +109,12 @@ class Divergence:
     def __str__(self) -> str:
         before = f"between {self.behind or 'the input'} and {self.target}"
         place = f"inside {self.target}" if self.where == "inside" else before
-        return f"they part {place} (source: {self.source}), by {self.error:.1e}: {self.cause}"
+        return f"they diverge {place} (source: {self.source}), by {self.error:.1e}: {self.cause}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comparing found.
+    """Whether two networks agree on one batch, by how much they differ, and where first.
 
     `absolute` is the largest difference of the outputs, `relative` that over the source's largest output. `compared`
     counts modules; `agreeing` their inputs and outputs, in the target's order, before the first that differs.
@@ -163,8 +135,8 @@ class Comparison:
         size = "x".join(map(str, self.input_shape))
         if self.equal:
             return f"the outputs agree to {self.relative:.1e} on a {size} batch ({self.compared} modules compared)"
-        told = str(self.first) if self.first else "no module that corresponds differs; what follows the last one does"
-        return f"the outputs differ by {self.relative:.1e} on a {size} batch: {told}"
+        cause = str(self.first) if self.first else "no module that corresponds differs; what follows the last one does"
+        return f"the outputs differ by {self.relative:.1e} on a {size} batch: {cause}"
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -183,14 +155,17 @@ class Comparison:
 def compare(
     source: nn.Module, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
 ) -> Comparison:
-    """Run both on `inputs` in evaluation mode; `pairs` are the modules that correspond."""
+    """Run two networks on `inputs` [N, C, H, W] in evaluation mode and compare outputs and corresponding modules.
+
+    `pairs` are the modules that correspond; `tolerance` is the relative error of the outputs that counts as equal.
+    """
     return compare_recorded(source, record(source, inputs, set(pairs.values())), target, pairs, inputs, tolerance)
 
 
 def compare_recorded(
     source: nn.Module, run: Recording, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
 ) -> Comparison:
-    """The same with the source's run given: whoever tries several weights in the target needs it once only."""
+    """Like `compare`, with the source's run already recorded, for trying several weights in the target."""
     both = _Both(source, run, target, record(target, inputs, pairs), pairs)
     absolute, relative = both.output_error()
     bad, error = both.first_error()
@@ -214,8 +189,8 @@ class _Both:
     def _comparable(self, event: Event) -> bool:
         """A norm with an activation inside gives other values than a bare one; only its input can be compared."""
         modules = get_module(self.target, event.path), get_module(self.source, self.pairs[event.path])
-        whole = event.way == "in" or all(_is_bare(module) for module in modules)
-        return whole and self.source_run.event(self.pairs[event.path], event.way) is not None
+        same_role = event.way == "in" or all(_is_bare(module) for module in modules)
+        return same_role and self.source_run.event(self.pairs[event.path], event.way) is not None
 
     def other(self, event: Event) -> Event:
         found = self.source_run.event(self.pairs[event.path], event.way)
@@ -267,3 +242,90 @@ def _difference(one: Tensor, other: Tensor, *, ordered: bool) -> tuple[float, fl
     if not ordered and error > LOCAL_TOLERANCE * scale:
         error = min(error, (one.sort().values - other.sort().values).abs().max().item())
     return error, error / scale
+
+
+# Causes: what differs inside two modules, or between them.
+
+SETTINGS = (
+    "eps", "padding", "stride", "dilation", "groups", "kernel_size", "padding_mode", "ceil_mode", "count_include_pad",
+    "approximate", "negative_slope", "num_heads", "scale", "output_size", "normalized_shape",
+)  # fmt: skip
+"""Attributes of modules that change what they compute."""
+
+_PLAIN = (int, float, str, bool, tuple)
+
+
+def settings(source: nn.Module, target: nn.Module) -> list[str]:
+    """Settings that differ between two modules, like `eps 1e-05 against 0.001`; the source's value comes first."""
+    found = []
+    for name in SETTINGS:
+        one, other = getattr(source, name, None), getattr(target, name, None)
+        if isinstance(one, _PLAIN) and isinstance(other, _PLAIN) and _plain(one) != _plain(other):
+            found.append(f"{name} {_plain(one)} against {_plain(other)}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """One number for a tuple that repeats it, so that 1 and (1, 1) are the same."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+def all_settings(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) -> tuple[str, ...]:
+    """Settings that differ between corresponding modules, each with the number of modules and the first of them."""
+    where: dict[str, list[str]] = {}
+    for path, other in pairs.items():
+        for text in settings(get_module(source, other), get_module(target, path)):
+            where.setdefault(text, []).append(path)
+    return tuple(f"{text} in {len(paths)} modules, first in {paths[0]}" for text, paths in where.items())
+
+
+def inside(source: nn.Module, target: nn.Module, one: Sequence[str], other: Sequence[str]) -> str | None:
+    """Why two modules with equal inputs compute different outputs; None where no difference is found.
+
+    `one` and `other` are the operations they ran.
+    """
+    names = type(source).__name__, type(target).__name__
+    kinds = "" if names[0] == names[1] else f" ({names[0]} against {names[1]})"
+    if found := settings(source, target):
+        return f"{', '.join(found)}{kinds}"
+    if found := only_one(source, target):
+        return f"{', '.join(found)}{kinds}"
+    if found := unequal(source, target):
+        return f"its tensors differ: {', '.join(found)}; what was moved there is not what the source has"
+    return operations(one, other)
+
+
+def only_one(source: nn.Module, target: nn.Module) -> list[str]:
+    """Parameters and buffers that only one of the modules has."""
+    mine, its = (
+        {name for name, _ in (*m.named_parameters(recurse=False), *m.named_buffers(recurse=False))}
+        for m in (source, target)
+    )
+    return [f"{name} against none" for name in sorted(mine - its)] + [
+        f"no {name} against one" for name in sorted(its - mine)
+    ]
+
+
+def unequal(source: nn.Module, target: nn.Module) -> list[str]:
+    """Names of the parameters and buffers that both modules have with different values, whatever their shapes."""
+    mine, its = (
+        {**dict(m.named_parameters(recurse=False)), **dict(m.named_buffers(recurse=False))} for m in (source, target)
+    )
+    return [
+        name
+        for name in mine.keys() & its.keys()
+        if mine[name].numel() != its[name].numel() or not torch.equal(mine[name].flatten(), its[name].flatten())
+    ]
+
+
+def operations(one: Sequence[str], other: Sequence[str]) -> str | None:
+    """The operations that only one side ran, as a text; None where both ran the same."""
+    mine, its = Counter(one), Counter(other)
+    only, added = (mine - its), (its - mine)
+    if not only and not added:
+        return None
+    return f"{_listed(only) or 'nothing'} against {_listed(added) or 'nothing'}"
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count}x {operation}" if count > 1 else operation for operation, count in counts.items())

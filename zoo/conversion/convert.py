@@ -1,43 +1,110 @@
-"""`zoo.convert`: the conversion of a checkpoint with the architectures at its ends named.
+"""`zoo.convert`: weights to other names, shapes, dtypes or files, in five steps.
 
-torch is imported where an architecture is named, and not otherwise.
+Open the source, choose the rules, make the plan, compare the networks at both ends (`verify`), write. A plan that falls
+short is not carried out. torch is imported where an architecture is named, and not otherwise.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.conversion import carry_out as files
-from zoo.errors import InputError
-from zoo.formats import Source
-from zoo.remap.remaps import Match, Planned, Remap, classes_of, items
+from zoo.conversion.stream import write
+from zoo.errors import InputError, Problem, WorkError
+from zoo.formats import Source, open_source
+from zoo.formats.files import atomic_file, write_all
+from zoo.remap import remaps
+from zoo.remap.explain import advise, render
+from zoo.remap.expression import Cast
+from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_claims
+from zoo.remap.remaps import AUTO, ChosenRules, Remap, classes_of, items, plan_rules, read_rules, split_at_auto
+from zoo.remap.rules import Rule, check_inverse, dump_rules, parse_rules, run
+from zoo.remap.rules import invert as invert_rules
 from zoo.remap.rules.adapt import AdaptClassesRule
 
 if TYPE_CHECKING:
     from zoo.model.assembly import Assembly
 
 
-def convert(
-    source: str | os.PathLike[str],
-    destination: str | os.PathLike[str] | None = None,
-    remap: Remap = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Convert `source` to the safetensors file `destination`; the document of `zoo convert --json`.
+@dataclass
+class Conversion:
+    """The outcome of `zoo.convert`: the plan, the rules, what comparing the networks found, and what was written.
 
-    `options` are those of `plan_and_convert`. Raises InputError for wrong input and WorkError where the plan, with its
-    likely cause, or the work falls short; nothing is left behind then.
+    Attributes:
+        source, kind: the address that was given, and what the file there is, in words.
+        destination: the file, or None.
+        plan: what of the source goes where (see `zoo.remap.plan.Plan`).
+        rules: those the plan was made with: given, installed or found by `auto`, and those that strip wrappers.
+        notes: what was decided on the way, for people.
+        problems: why nothing was written; empty where the plan was good enough.
+        verification: what comparing both networks found (`equal`, `message`, errors); None without `verify`.
+        written: bytes and tensors of the file; empty where nothing was written.
     """
-    made = plan_and_convert(source, destination, remap, **options)
-    if made.problems:
-        raise made.error()
-    return made.as_dict()
+
+    source: str
+    kind: str
+    destination: str | None
+    plan: Plan
+    rules: tuple[Rule, ...]
+    notes: tuple[str, ...]
+    problems: list[Problem] = field(default_factory=list)
+    verification: Mapping[str, Any] | None = None
+    written: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def hints(self) -> list[str]:
+        """What may be meant, and what to type, where the plan falls short."""
+        return advise(self.plan)
+
+    def compared(self, verification: Mapping[str, Any]) -> None:
+        """Record what comparing the networks found; a difference is a problem."""
+        self.verification = verification
+        if not verification["equal"]:
+            self.problems.append(Problem(verification["message"]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `zoo convert --json`. `verified` is null where no `--verify` was asked for."""
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "destination": self.destination,
+            "written": bool(self.written),
+            "bytes": self.written.get("bytes"),
+            **self.plan.as_dict(),
+            "rules": [rule.as_mapping() for rule in self.rules],
+            "notes": list(self.notes),
+            "problems": [problem.message for problem in self.problems],
+            "hints": self.hints if self.problems else [],
+            "verified": None if self.verification is None else bool(self.verification["equal"]),
+            "verification": self.verification,
+        }
+
+    def render(self, *, verbose: bool = False) -> str:
+        """The plan and what came of it, for people. `verbose` names every tensor instead of grouping by pattern."""
+        lines = [f"{self.source}: {self.kind}", render(self.plan, verbose=verbose)]
+        if self.verification:
+            lines.append(f"verified    {self.verification['message']}")
+        if self.written:
+            lines.append(f"wrote {self.destination}, {self.written['bytes'] / 1e6:,.1f} MB")
+        elif not self.problems:
+            lines.append("nothing was written (--dry-run)")
+        return "\n".join(lines)
 
 
-def plan_and_convert(
+class NotConvertedError(WorkError):
+    """The plan fills or uses too little, or the networks differ, so nothing was written; see `conversion`."""
+
+    def __init__(self, conversion: Conversion) -> None:
+        head = Problem(f"{conversion.source} ({conversion.kind}) was not converted")
+        super().__init__([head, *conversion.problems, *(Problem(f"hint: {hint}") for hint in conversion.hints)])
+        self.conversion = conversion
+
+
+def convert(
     source: str | os.PathLike[str],
     destination: str | os.PathLike[str] | None = None,
     remap: Remap = None,
@@ -47,91 +114,203 @@ def plan_and_convert(
     to_arguments: Mapping[str, Any] | None = None,
     from_arguments: Mapping[str, Any] | None = None,
     dtype: str | None = None,
-    min_coverage: float | None = None,
+    min_coverage: float = MIN_COVERAGE,
     verify: bool = False,
     dry_run: bool = False,
     invert: bool = False,
     write_rules: str | os.PathLike[str] | None = None,
-    trust_pickle: bool = False,
     key: str | None = None,
+    trust_pickle: bool = False,
     verify_bytes: bool = True,
-) -> files.Conversion:
-    """Plan the conversion and carry it out where the plan is good enough (see `zoo.conversion.carry_out.convert`).
+) -> Conversion:
+    """Write the safetensors file `destination` that `remap` makes of `source`, complete or not at all.
 
     Args:
-        to: the architecture that the file shall fill, which it then describes; `to_arguments` are its own.
-        from_: the architecture that the source is of; `--remap auto` and `verify` may run it.
+        source: a file, a folder, `hf://org/repo[/file]` or an https address, of any format that zoo reads.
+        destination: a `.safetensors` file; may be omitted in a dry run.
+        remap: a rule file, an installed remap, `auto`, an inline rule (`OLD=NEW`, `drop: ^fc`), or several, in order.
+        to, to_arguments: the architecture that the file shall fill (`zoo.load` then rebuilds it), and its arguments.
+        from_, from_arguments: the architecture that the source is of; `remap="auto"` and `verify` run it.
+        dtype: cast all floating-point tensors (`bfloat16`, `float32`, …).
+        min_coverage: the least share, 0 to 1, of `to` that is filled, and of the source that is used or dropped.
         verify: run both architectures on one batch and compare them module by module before anything is written.
+        dry_run: make the plan (and verify it); write nothing.
+        invert: run the rules backwards.
+        write_rules: save the rules that were given, or found by `auto`, as YAML.
+        key, trust_pickle: see `open_source`.
+        verify_bytes: read the file back and compare every byte.
+
+    Raises InputError for what cannot be read, planned or written; NotConvertedError, a WorkError with the plan, where
+    that falls short or the networks differ; WorkError where `auto` abstains or writing fails. Nothing is left then.
     """
-    if verify and (to is None or from_ is None):
-        raise InputError(
-            "--verify compares two networks", suggestion="name both: --from ARCHITECTURE --to ARCHITECTURE"
-        )
-    end = None if to is None else Network(to, to_arguments or {})
-    start = None if from_ is None else Network(from_, from_arguments or {})
-    made = files.convert(
-        source,
-        destination,
-        remap,
-        towards=None if end is None else _towards(end),
-        match=None if end is None else _matcher(start, end),
-        verify=_verifier(start, end) if verify and start and end else None,
-        dtype=dtype,
-        min_coverage=min_coverage,
-        invert_rules=invert,
-        dry_run=dry_run,
-        write_rules=write_rules,
-        trust_pickle=trust_pickle,
-        key=key,
-        verify_bytes=verify_bytes,
-    )
-    if start is not None and not verify and "auto" not in items(remap):
-        told = f"--from {from_} was not needed: --remap auto and --verify run it, and neither was asked for"
-        made.planned = replace(made.planned, notes=(*made.planned.notes, told))
+    start, end = _network(from_, from_arguments), _network(to, to_arguments)
+    _check_request(destination, start, end, dry_run=dry_run, verify=verify)
+    with open_source(os.fspath(source), trust_pickle=trust_pickle, key=key) as opened:
+        chosen = choose_rules(remap, opened, start, end, invert=invert)
+        plan, rules = make_plan(opened, chosen.rules, end, dtype)
+        notes = (*chosen.notes, *_notes(opened, plan, start, end, runs=verify or AUTO in items(remap)))
+        made = Conversion(opened.location, opened.kind, None, plan, rules, notes, plan.problems(min_coverage))
+        made.destination = None if destination is None else os.fspath(destination)
+        if write_rules is not None:
+            _write_text(Path(write_rules), dump_rules(rules))
+        if start and end and verify and not made.problems:
+            made.compared(compare_networks(start, end, opened, plan))
+        if made.problems:
+            raise NotConvertedError(made)
+        if destination is not None and not dry_run:
+            check_claims(plan, opened.array)
+            metadata = _carried_over(opened, plan) if end is None else _described(opened, plan, rules, end)
+            made.written = write(plan, opened, destination, metadata=metadata, verify_bytes=verify_bytes)
     return made
 
 
 @dataclass(frozen=True)
 class Network:
-    """An architecture and its arguments; `network()` builds it anew, in memory or on `meta`."""
+    """An architecture at one end of a conversion, and its arguments."""
 
     architecture: str
     arguments: Mapping[str, Any]
 
-    def __call__(self, device: str = "cpu") -> Assembly:
+    def build(self, device: str = "cpu") -> Assembly:
+        """The network, built anew with fresh parameters; on `meta` without memory."""
         from zoo.model.build import build
 
         return build(self.architecture, self.arguments, device=device)
 
+    @cached_property
+    def outline(self) -> Assembly:
+        """The network on `meta`."""
+        return self.build("meta")
 
-def _matcher(start: Network | None, end: Network) -> Match:
-    from zoo.conversion.running import matcher
+    @cached_property
+    def target(self) -> Target:
+        """What a plan may fill in it."""
+        from zoo.model.load_into import target_of
 
-    return matcher(start, end)
-
-
-def _verifier(start: Network, end: Network) -> files.Verify:
-    from zoo.conversion.running import verifier
-
-    return verifier(start, end)
+        return target_of(self.outline.model)
 
 
-def _towards(network: Network) -> files.Towards:
+def _network(architecture: str | None, arguments: Mapping[str, Any] | None) -> Network | None:
+    return None if architecture is None else Network(architecture, arguments or {})
+
+
+def _check_request(
+    destination: str | os.PathLike[str] | None,
+    start: Network | None,
+    end: Network | None,
+    *,
+    dry_run: bool,
+    verify: bool,
+) -> None:
+    if verify and (start is None or end is None):
+        raise InputError(
+            "--verify compares two networks", suggestion="name both: --from ARCHITECTURE --to ARCHITECTURE"
+        )
+    if destination is None and not dry_run:
+        raise InputError("there is no destination", suggestion="name one, or plan only: --dry-run")
+    if destination is not None and Path(destination).suffix in (".pth", ".pt", ".bin", ".ckpt", ".npz"):
+        raise InputError(
+            f"{destination}: zoo writes safetensors only, which every framework reads without running code",
+            suggestion=str(Path(destination).with_suffix(".safetensors")),
+        )
+
+
+def choose_rules(
+    remap: Remap, source: Source, start: Network | None, end: Network | None, *, invert: bool = False
+) -> ChosenRules:
+    """The rules given or installed, or those that `auto` finds: by running both networks where both are named, else by
+    evidence. With `invert`, the rules that lead back."""
+    if invert:
+        return _inverse(remap, source)
+    if start is None or end is None or AUTO not in items(remap):
+        return remaps.choose_rules(source, remap, None if end is None else end.target)
+    from zoo.conversion.equivalence import match_networks
+
+    auto = split_at_auto(source, remap)
+    return auto.completed(match_networks(auto.entries, start.build(), end.build()), end.target)
+
+
+def _inverse(remap: Remap, source: Source) -> ChosenRules:
+    """The rules that undo those of `remap`; proved on names, dtypes and shapes to lead back to the source."""
+    if not remap:
+        raise InputError("there are no rules to run backwards", suggestion="name them: --remap RULES")
+    if AUTO in items(remap):
+        raise InputError(
+            "what --remap auto finds cannot be inverted before it is found",
+            suggestion="find them first: --remap auto --write-rules FILE, then --remap FILE --invert",
+        )
+    rules = read_rules(remap)
+    inverse = tuple(invert_rules(rules))
+    idle = run(inverse, source.entries, source.aliases).idle
+    if not inverse or len(idle) < len(inverse):  # where no rule finds anything to do, the plan says so
+        check_inverse(rules, source.entries, source.aliases)
+    return ChosenRules(inverse, tuple(source.notes))
+
+
+def make_plan(
+    source: Source, rules: tuple[Rule, ...], end: Network | None, dtype: str | None
+) -> tuple[Plan, tuple[Rule, ...]]:
+    """The plan of the source under `rules` and a final cast to `dtype`, and the rules with that cast."""
+    target = None if end is None else end.target
+    plan = plan_rules(source, rules, target)
+    if dtype is None:
+        return plan, rules
+    rules = (*rules, *parse_rules([{"cast": dtype}]))
+    # That a file has no floating-point tensor to cast is no mistake in a rule.
+    return replace(plan_rules(source, rules, target), unused=plan.unused, idle=plan.idle), rules
+
+
+def compare_networks(start: Network, end: Network, source: Source, plan: Plan) -> dict[str, Any]:
+    """The report of `--verify`: whether both networks compute the same, and where they diverge if not."""
+    from zoo.conversion.compare_models import compare_converted
+
+    return compare_converted(start.build(), end.build(), source, plan).as_dict()
+
+
+def _notes(source: Source, plan: Plan, start: Network | None, end: Network | None, *, runs: bool) -> list[str]:
+    """Remarks for the user beside those on the rules; `runs` says whether the networks are run at all."""
+    notes = []
+    if end is None and "zoo" in source.metadata and _is_relaid(plan):
+        notes.append(
+            "the source says which architecture it rebuilds, which is not true of the new layout and is left out; "
+            "name the new architecture (--to) to have a file that zoo.load takes"
+        )
+    if start is not None and not runs:
+        notes.append(
+            f"--from {start.architecture} was not needed: --remap auto and --verify run it, and neither was asked for"
+        )
+    return notes
+
+
+def _described(source: Source, plan: Plan, rules: tuple[Rule, ...], end: Network) -> dict[str, str]:
+    """The metadata of a zoo checkpoint of the architecture that the file fills."""
     from zoo.checkpoint.metadata import encode
     from zoo.checkpoint.save import describe
-    from zoo.model.load_into import target_of
 
-    assembly = network("meta")
-
-    def header(source: Source, planned: Planned) -> Mapping[str, str]:
-        assembly.classes = _classes(source, planned)
-        described = describe(assembly, tied=planned.plan.ties)
-        return encode(described.model_copy(update={"converted_from": files.origin(source)}))
-
-    return files.Towards(target_of(assembly.model), header)
+    chosen = [rule.to for rule in rules if isinstance(rule, AdaptClassesRule) and rule.to]
+    assembly = replace(end.outline, classes=chosen[-1] if chosen else classes_of(source.metadata))
+    name = source.location if "://" in source.location else Path(source.location).name
+    origin = {"name": name, "kind": source.kind, "sha256": source.sha256()}
+    return encode(describe(assembly, tied=plan.ties).model_copy(update={"converted_from": origin}))
 
 
-def _classes(source: Source, planned: Planned) -> tuple[str, ...]:
-    """The class names by row: those that a rule led to, else the source's own."""
-    chosen = [rule.to for rule in planned.rules if isinstance(rule, AdaptClassesRule) and rule.to]
-    return chosen[-1] if chosen else classes_of(source.metadata)
+def _carried_over(source: Source, plan: Plan) -> dict[str, str]:
+    """The source's own metadata, without zoo's description where the layout it speaks of is no more."""
+    kept = {name: text for name, text in source.metadata.items() if name not in source.aliases}
+    if _is_relaid(plan):
+        kept.pop("zoo", None)
+    ties = {} if "zoo" in kept else plan.ties
+    return {"format": "pt", **kept, **ties}
+
+
+def _is_relaid(plan: Plan) -> bool:
+    """Whether names or shapes differ from the source's, or tensors are dropped."""
+    return bool(plan.dropped) or any(
+        move.sources != (move.target,) or any(not isinstance(step, Cast) for step in move.operations)
+        for move in plan.moves
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as descriptor:
+        write_all(descriptor, text.encode(), 0)

@@ -1,4 +1,8 @@
-"""Proves that rules make two networks compute the same: random weights in one, moved to the other, both run."""
+"""Proves that rules make two networks compute the same: random weights in one, moved to the other, both run.
+
+`match_networks` is `--remap auto` with both architectures named: the matcher of `zoo.remap.auto` is given the order in
+which both networks use their tensors, and a `Prover` that tries rules out.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.conversion.compare_models import all_settings, compare_recorded, module_pairs
-from zoo.errors import InputError, WorkError
+from zoo.conversion.compare_models import all_settings, common_input, compare_recorded, module_pairs, names_in
+from zoo.errors import InputError, listed
+from zoo.formats.entry import Entry
 from zoo.formats.tensors import entry, to_array
 from zoo.model.assembly import Assembly
 from zoo.model.load_into import fill, state_of, target_of
 from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
-from zoo.model.shapes import Arrivals, attempt
+from zoo.model.shapes import Arrivals
 from zoo.model.trace import Recording, record
-from zoo.remap.auto import Proof
+from zoo.remap.auto import MatchResult, Proof, match
 from zoo.remap.plan import make_plan
 from zoo.remap.rules import parse_rules
 
 
-def execution_order(model: nn.Module) -> dict[str, int]:
-    """Position of the first operation that is given each tensor of the state dict; unused tensors are not in it.
+def match_networks(source: Mapping[str, Entry], start: Assembly, end: Assembly) -> MatchResult:
+    """Which tensor of a file corresponds to which of another architecture, proved by running both networks.
 
+    `source` are the entries of a file of `start`; both networks lose their weights.
+
+    Raises InputError where the file is not of `start`, WorkError where no image goes through both networks.
+    """
+    names = names_in(start, make_plan(source, (), target_of(start.model)))
+    order = execution_order(start.model)
+    return match(
+        {name: source[name] for name in [*names, *(source.keys() - names.keys())]},
+        target_of(end.model).entries,
+        source_execution={name: order[place] for name, place in names.items() if place in order},
+        target_execution=execution_order(end.model),
+        prove=Prover(start, end, names),
+    )
+
+
+def execution_order(model: nn.Module) -> dict[str, int]:
+    """The order in which a network uses its parameters and buffers: name -> position of the first use.
+
+    Names are those of the state dict; unused tensors are not among them.
     Works on `meta`. Empty where no input that is likely to fit goes through the network.
     """
     try:
@@ -44,7 +68,11 @@ GAIN = 1.2  # keeps signals from fading through activations
 
 
 def randomise(model: nn.Module, seed: int = 0) -> None:
-    """Fill every parameter, and the running statistics of every norm, with random values; other buffers stay."""
+    """Non-degenerate random weights, so that two architectures can be compared numerically.
+
+    Fills every parameter and the running statistics of every norm; other buffers stay. The same `seed` gives the same
+    values. Scales stay near 1 and variances positive, so that signals neither vanish nor explode on the way through.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
@@ -66,13 +94,13 @@ def _parameter(name: str, value: Tensor, generator: torch.Generator) -> Tensor:
     return 1 + SPREAD * noise if name == "weight" else 0.5 + SPREAD * noise
 
 
-ODD = 129  # 2**7 + 1: halved with padding it stays odd, so that TensorFlow's and PyTorch's padding are the same
 SEEN = 10  # times the error that a change of a tensor must make in the outputs to count as seen
 
 
 class Prover:
-    """Runs rules: `prover(rules)` is a `Proof`. Both networks lose their weights.
+    """Checks rules numerically: `prover(rules)` runs both networks on random weights moved by the rules (a `Proof`).
 
+    Both networks lose their weights.
     `names` maps the names that the rules start from to those of the source network.
     Raises WorkError where no input goes through both networks.
     """
@@ -113,27 +141,13 @@ class Prover:
         if differing := all_settings(self.source, self.target, pairs):
             text += f"; the networks differ in settings, which --verify weighs: {'; '.join(differing)}"
         if unseen:
-            text += f"; {len(unseen)} parameters do not show in the outputs: {', '.join(unseen[:5])}"
+            text += f"; {len(unseen)} parameters do not show in the outputs: {listed(unseen)}"
         return Proof(found.equal, found.relative, found.agreeing, text, unseen)
-
-
-def common_input(source: Assembly, target: Assembly, *, odd: bool) -> Tensor:
-    """A seeded image that goes through both networks: of `ODD` pixels where that is asked for, or of their own size.
-
-    Raises WorkError where none does.
-    """
-    told = [assembly.preprocessing for assembly in (target, source)]
-    sizes = [(ODD, ODD)] * odd + [one.size for one in told]
-    for height, width in dict.fromkeys(sizes):
-        size = (1, told[0].channels, height, width)
-        if all(attempt(assembly.model, size).error is None for assembly in (source, target)):
-            return torch.randn(size, generator=torch.Generator().manual_seed(0))
-    raise WorkError(f"no image goes through both {source.architecture} and {target.architecture}")
 
 
 @contextmanager
 def equal_eps(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) -> Iterator[None]:
-    """The target's norms use the source's eps while the body runs."""
+    """Within the block, the target's normalisation layers use the eps of the source's."""
     modules = [(get_module(target, path), get_module(source, other)) for path, other in pairs.items()]
     norms = [
         (module, other.eps, module.eps) for module, other in modules if hasattr(module, "eps") and hasattr(other, "eps")
@@ -148,7 +162,7 @@ def equal_eps(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) ->
 
 
 def _unseen(model: nn.Module, inputs: Tensor, error: float) -> tuple[str, ...]:
-    """Parameters of which a change as large as themselves would not show in the outputs above `error`."""
+    """Parameters that hardly matter: a change as large as themselves would not show in the outputs above `error`."""
     parameters = dict(model.named_parameters())
     with torch.enable_grad():
         output = prediction(model.eval()(inputs))

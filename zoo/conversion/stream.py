@@ -1,4 +1,4 @@
-"""Carries out a plan from file to file: copies of bytes, casts by chunks, transforms tensor by tensor."""
+"""Writes a converted file from its source: bytes copied, casts in chunks, other changes tensor by tensor."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ CAST_BLOCK = 1 << 18
 
 @dataclass(frozen=True)
 class Piece(ABC):
-    """`nbytes` of the destination from `offset` on, and where they come from."""
+    """A stretch of the destination, `nbytes` from `offset` on, and where its bytes come from."""
 
     offset: int
     nbytes: int
 
     @abstractmethod
     def content(self, readers: Readers) -> Iterator[bytes | memoryview]:
-        """The bytes, a bounded amount at a time (a transformed tensor: all of it)."""
+        """The bytes, in blocks of bounded size (of a transformed tensor: all at once)."""
 
     def write(self, destination: WriteBehind, readers: Readers) -> None:
         """Put the bytes in their place. Pieces may be written in any order, and at the same time."""
@@ -46,7 +46,7 @@ class Piece(ABC):
             position += len(block)
 
     def differs(self, descriptor: int, readers: Readers) -> int | None:
-        """The first place near which the destination holds other bytes, or None."""
+        """The position near which the destination first differs from what was to be written, or None."""
         position = self.offset
         for block in self.content(readers):
             for start in range(0, len(block), CHUNK):
@@ -59,7 +59,7 @@ class Piece(ABC):
 
 @dataclass(frozen=True)
 class Copy(Piece):
-    """Bytes as they lie in a source file."""
+    """Bytes copied from a source file as they are."""
 
     span: ByteRange
 
@@ -89,8 +89,8 @@ class Cast(Piece):
 
 
 @dataclass(frozen=True)
-class Whole(Piece):
-    """A tensor that is made as a whole."""
+class Transform(Piece):
+    """A tensor whose values are rearranged or computed, in memory."""
 
     move: Move
     source: Source
@@ -100,7 +100,7 @@ class Whole(Piece):
 
 
 def pieces_of(move: Move, source: Source, offset: int) -> Iterator[Piece]:
-    """How one tensor's bytes come about: copied, cast by chunks or, where neither will do, made as a whole."""
+    """The pieces that make one tensor: copied, cast in chunks or, where neither will do, transformed in memory."""
     if (spans := _ranges(move.spans(), source)) is not None:
         for span in spans:
             yield Copy(offset, span.nbytes, span)
@@ -114,17 +114,17 @@ def pieces_of(move: Move, source: Source, offset: int) -> Iterator[Piece]:
                 yield Cast(offset, nbytes, part, before, move.dtype)
                 offset += nbytes
     else:
-        yield Whole(offset, Entry(move.target, move.dtype, move.shape).nbytes, move, source)
+        yield Transform(offset, Entry(move.target, move.dtype, move.shape).nbytes, move, source)
 
 
 def _ranges(spans: tuple[Span, ...] | None, source: Source) -> list[ByteRange] | None:
     """Where the spans lie in files; None where some bytes must be rearranged first."""
     ranges: list[ByteRange] = []
     for span in spans if spans is not None else ():
-        whole = source.byte_range(span.source)
-        if whole is None:
+        tensor = source.byte_range(span.source)
+        if tensor is None:
             return None
-        ranges.append(ByteRange(whole.path, whole.offset + span.start, span.stop - span.start))
+        ranges.append(ByteRange(tensor.path, tensor.offset + span.start, span.stop - span.start))
     return None if spans is None else ranges
 
 
@@ -143,7 +143,7 @@ def padding(pieces: Iterable[Piece]) -> int:
 
 
 def joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The pieces, with copies that follow each other in both files made one."""
+    """The pieces, with copies that are contiguous in both files merged."""
     run: Piece | None = None
     for piece in pieces:
         if isinstance(run, Copy) and isinstance(piece, Copy) and _follows(run, piece):
@@ -179,10 +179,10 @@ def write(
     verify_bytes: bool = True,
     sync: bool = True,
 ) -> dict[str, Any]:
-    """Write the safetensors file that `plan` makes of `source`, whole or not at all.
+    """Write the safetensors file that `plan` makes of `source`, complete or not at all.
 
     Args:
-        metadata: what the header says beside the tensors; the caller tells of `plan.ties` there.
+        metadata: what the header says beside the tensors; the caller lists `plan.ties` there.
         verify_bytes: read the file back and compare every byte with what the source gives again.
         sync: wait until the disk has it, so that a power cut right afterwards loses nothing.
 
@@ -209,9 +209,9 @@ def write(
         "destination": str(destination),
         "tensors": len(placed),
         "bytes": size,
-        "copied": sum(piece.nbytes for piece in pieces if not isinstance(piece, Cast | Whole)),
+        "copied": sum(piece.nbytes for piece in pieces if not isinstance(piece, Cast | Transform)),
         "cast": sum(piece.nbytes for piece in pieces if isinstance(piece, Cast)),
-        "transformed": sum(piece.nbytes for piece in pieces if isinstance(piece, Whole)),
+        "transformed": sum(piece.nbytes for piece in pieces if isinstance(piece, Transform)),
         "verified": verify_bytes,
     }
 

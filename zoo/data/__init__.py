@@ -1,1 +1,1 @@
-"""Data: from where samples lie to batches on the device."""
+"""Data: from files and data sets to batches on the device."""

@@ -1,4 +1,4 @@
-"""Batches in an order that (seed, epoch) alone decides, from any batch on, whole or dealt out to processes."""
+"""Batches in an order that depends on seed and epoch alone, from any batch on, shared out to processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.data.samples import Augmented, Fetcher, Sample, collate
 from zoo.data.split import Indices
 from zoo.errors import InputError
 
-Inputs = Any  # a tensor of images, or the tuple of tensors a trunk made of them
+Inputs = Any  # a tensor of images, or the tuple of tensors that a frozen backbone made of them
 
 
 class Batch(NamedTuple):
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class Batches(Protocol):
-    """What the training loop takes: images here, features of a trunk elsewhere."""
+    """What the training loop takes: batches of images here, of a frozen backbone's features elsewhere."""
 
     def __len__(self) -> int:
         """Batches in an epoch, the same in every process."""
@@ -44,16 +44,23 @@ class Batches(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of worker processes; the next epoch starts them anew."""
+        """End the worker processes; the next epoch starts new ones."""
         ...
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; to a GPU through pinned memory, so that the copy runs beside the computation."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 class Order:
-    """Which samples stand in which batch. A batch is dealt out to `world` processes; `batch_size` counts them all."""
+    """Which samples are in which batch. `batch_size` counts the samples of all `world` processes together."""
 
     def __init__(self, samples: int, batch_size: int, *, seed: int, shuffle: bool, rank: int, world: int) -> None:
         if batch_size < world:
-            raise InputError(f"batch_size {batch_size} cannot be dealt out to {world} processes")
+            raise InputError(f"batch_size {batch_size} is less than one sample for each of {world} processes")
         self.samples = samples
         self.batch_size = batch_size
         self.seed = seed
@@ -62,10 +69,10 @@ class Order:
         self.world = world
 
     def __len__(self) -> int:
-        whole, rest = divmod(self.samples, self.batch_size)
+        full, rest = divmod(self.samples, self.batch_size)
         # batch norm cannot train on a single sample: a last batch that leaves a process fewer than two is dropped
-        too_small = self.shuffle and whole > 0 and rest < 2 * self.world
-        return whole if rest == 0 or too_small else whole + 1
+        too_small = self.shuffle and full > 0 and rest < 2 * self.world
+        return full if rest == 0 or too_small else full + 1
 
     def size(self, index: int) -> int:
         return min(self.batch_size, self.samples - index * self.batch_size)
@@ -82,8 +89,8 @@ class Order:
 class ImageBatches:
     """Batches of images or features: uint8 up to the device, then flipped where asked, and normalised there.
 
-    Without random transforms of single images, threads decode ahead of the loop (and remember, where the fetcher
-    does and these batches do not come `once`); with them, persistent worker processes do.
+    Without random transforms of single images, threads decode ahead of the loop (and keep what they decoded, where
+    the fetcher caches and these batches are not taken just `once`); with them, persistent worker processes do.
     """
 
     def __init__(
@@ -120,25 +127,20 @@ class ImageBatches:
         preprocessing = self.fetcher.samples.preprocessing
         for positions, (inputs, targets) in zip(plan, loaded, strict=True):
             places = torch.as_tensor(positions)
-            inputs, targets = self._move(inputs), self._move(targets)
+            inputs, targets = to_device(inputs, self.device), to_device(targets, self.device)
             if flips is not None:
-                mirrored = self._move(flips[places]).view(-1, 1, 1, 1)
+                mirrored = to_device(flips[places], self.device).view(-1, 1, 1, 1)
                 inputs = torch.where(mirrored, inputs.flip(-1), inputs)
             if preprocessing is not None:
                 inputs = transforms.normalise(inputs, preprocessing)
             yield Batch(inputs, targets, places)
 
     def close(self) -> None:
-        """See `Batches.close`. Left to the garbage collector, workers may be waited for in vain."""
+        """See `Batches.close`. Left to the garbage collector, the process may wait for its workers for ever."""
         self._loader = None
 
-    def _move(self, tensor: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        return tensor.pin_memory().to(self.device, non_blocking=True)
-
     def _flips(self, epoch: int) -> Tensor:
-        """A coin for every sample of the part, so that neither batch size nor process count changes its throw."""
+        """Whether to flip each sample, drawn for all at once: batch size and number of processes do not matter."""
         generator = torch.Generator().manual_seed(transforms.derived_seed(self.order.seed, epoch))
         return torch.rand(len(self.fetcher.samples), generator=generator) < 0.5
 
@@ -177,5 +179,5 @@ class ImageBatches:
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=collate,
-            generator=torch.Generator(),  # the loader's own draw of seeds shall not move the global generator
+            generator=torch.Generator(),  # the loader draws seeds, which must not change the global generator
         )

@@ -1,4 +1,4 @@
-"""Makes a uint8 tensor [c, h, w] of whatever a data set calls an image: a path, a PIL image, an array, a tensor."""
+"""Decode whatever a data set calls an image (a path, a PIL image, an array, a tensor) to a uint8 tensor [c, h, w]."""
 
 from __future__ import annotations
 

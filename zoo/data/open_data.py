@@ -1,4 +1,4 @@
-"""Opens what `data:` names: the data set, its split, and the batches of either part."""
+"""Open the data set that a recipe names: its split, and the batches of either part."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class OpenData:
         return Context(self.outputs, self.classes, self.preprocessing, self.task)
 
     def with_classes(self, classes: tuple[str, ...]) -> OpenData:
-        """The same data, its classes counted as in `classes`, which has to hold them all."""
+        """The same data with class indices as in `classes`, which has to contain all of its classes."""
         places = [classes.index(name) for name in self.classes]
         parts = {part: samples.renumbered(places, len(classes)) for part, samples in self.parts.items()}
         return replace(self, classes=classes, outputs=len(classes), parts=parts, _fetchers={})
@@ -61,20 +61,20 @@ class OpenData:
         batch_size: int | None = None,
         shuffle: bool | None = None,
         augment: bool | None = None,
-        stage: int = 0,
+        step: int = 0,
         rank: int = 0,
         world: int = 1,
         once: bool = False,
     ) -> ImageBatches:
         """Batches of a part, one process's share. Training is shuffled and augmented by default, validation never.
 
-        `batch_size` counts the samples of all `world` processes together; `stage` sets one train step's order apart
-        from another's. With `once` decoded samples are not kept for a next epoch.
+        `batch_size` counts the samples of all `world` processes together; `step` is the train step, each
+        of which has an order of its own. With `once` decoded samples are not kept for a next epoch.
         """
         training = part == "train"
         size = batch_size or self.options.batch_size
         shuffled = training if shuffle is None else shuffle
-        seed = transforms.derived_seed(self.seed, stage)
+        seed = transforms.derived_seed(self.seed, step)
         order = Order(len(self.parts[part]), size, seed=seed, shuffle=shuffled, rank=rank, world=world)
         augmentation = self.options.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
@@ -89,11 +89,11 @@ class OpenData:
 
     def _fetcher(self, part: Part) -> Fetcher:
         if part not in self._fetchers:
-            self._fetchers[part] = Fetcher(self.parts[part], self._remembers(part))
+            self._fetchers[part] = Fetcher(self.parts[part], self._caches(part))
         return self._fetchers[part]
 
-    def _remembers(self, part: Part) -> bool:
-        """Whether this part's decoded samples are kept: they come again unchanged, and fit."""
+    def _caches(self, part: Part) -> bool:
+        """Whether this part's decoded samples are kept: they are the same in every epoch, and fit into memory."""
         random = part == "train" and self.options.augmentation in transforms.RANDOM_PER_IMAGE
         if self.options.cache == "off" or random:
             return False
@@ -120,10 +120,10 @@ def open_data(
 ) -> OpenData:
     """The data set that `options` names (or the `dataset` found by that name), split and limited by `seed`.
 
-    `preprocessing` is the weights'; the options' own size, mean, std and interpolation go over it. A data set without
-    a validation part gives up a seeded part of its training samples, stratified by class; `limit` leaves a stratified
-    choice of at most so many samples in each part. Raises InputError for an unknown or wrongly used data set,
-    WorkError for one that fails.
+    `preprocessing` is the weights'; the options' own size, mean, std and interpolation override it. Of a data set
+    without a validation part a seeded share of the training samples, stratified by class, is held out; `limit` takes a
+    stratified choice of at most so many samples of each part. Raises InputError for an unknown or wrongly used data
+    set, WorkError for one that fails.
     """
     data = _call(options, dataset)
     resolved = transforms.resolve(preprocessing or Preprocessing(), options)
@@ -131,7 +131,7 @@ def open_data(
     classes, outputs = _describe(data, train)
     features = data.inputs == "features"
     if features and options.augmentation != "none":
-        raise InputError(f"{options.source} holds features, not images", suggestion="remove data.augmentation")
+        raise InputError(f"{options.source} contains features, not images", suggestion="remove data.augmentation")
     chosen: dict[Part, Chosen] = {"train": train, "validation": validation}
     image = None if features else resolved
     parts = {part: Samples(*chosen[part], image, data.task, outputs) for part in chosen}
@@ -167,7 +167,7 @@ def _split(data: Data, options: DataOptions, seed: int) -> tuple[Chosen, Chosen]
         held_out = _spread(data, data.validation, seed)
         return (data.train, _limited(order, options)), (data.validation, _limited(held_out, options))
     if len(order) < 2:
-        raise InputError(f"{options.source} holds {len(order)} samples: too few to hold some out for validation")
+        raise InputError(f"{options.source} contains {len(order)} samples: too few to hold some out for validation")
     if options.limit:  # the held-out part keeps its share of the limit
         order = order[: round(options.limit / (1 - options.validation_fraction))]
     train, validation = split.hold_out(order, options.validation_fraction)
@@ -178,7 +178,7 @@ def _spread(data: Data, dataset: Any, seed: int) -> split.Indices:
     strata = split.targets_of(dataset) if data.task == "classification" else None
     order = split.spread(strata, len(dataset), seed)
     if not len(order):
-        raise InputError("the data set holds no samples")
+        raise InputError("the data set contains no samples")
     return order
 
 

@@ -1,4 +1,4 @@
-"""The chosen samples of a data set, one by one: decoded, cut to size, targets as tensors; and a cache of them."""
+"""The chosen samples of a data set, one by one: decoded, resized and cropped, targets as tensors; and their cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.contracts import Preprocessing
 from zoo.data import transforms
 from zoo.data.decode import to_image
 from zoo.data.split import Indices, read
-from zoo.errors import InputError, Problem, ZooError
+from zoo.errors import InputError, Problem, ZooError, first_problems
 
 SHOWN = 20  # broken samples a message lists before it only counts
 
@@ -36,7 +36,7 @@ class Samples:
         self.preprocessing = preprocessing
         self.task = task
         self.outputs = outputs
-        self.places: Sequence[int] | None = None  # where another numbering has each class
+        self.places: Sequence[int] | None = None  # the class index that each class has in another numbering
 
     def renumbered(self, places: Sequence[int], outputs: int) -> Samples:
         """The same samples, class i counted as class `places[i]` of `outputs`."""
@@ -58,7 +58,7 @@ class Samples:
         return to_image(value, self.preprocessing.channels)
 
     def fitted(self, value: Any) -> Tensor:
-        """A raw input as evaluation sees it: cut to the network's size where it is an image."""
+        """A raw input as evaluation sees it: resized and cropped to the network's size where it is an image."""
         image = self.decoded(value)
         return image if self.preprocessing is None else transforms.fit(image, self.preprocessing)
 
@@ -75,7 +75,7 @@ class Samples:
         return torch.tensor(index if self.places is None else self.places[index])
 
     def unreadable(self) -> InputError:
-        """Every sample that cannot be read, as one error; called once the first has turned up."""
+        """Every sample that cannot be read, as one error; called when the first one is found."""
         found: list[Problem] = []
         for position in range(len(self)):
             try:
@@ -84,15 +84,14 @@ class Samples:
                 self.target(target, position)
             except ZooError as error:
                 found += error.problems
-        more = [Problem(f"and {len(found) - SHOWN} more")] if len(found) > SHOWN else []
-        return InputError([*found[:SHOWN], *more])
+        return InputError(first_problems(found, SHOWN))
 
 
 class Augmented(torch.utils.data.Dataset[Sample | ZooError]):
     """Samples under a random transform whose draw depends on (seed, epoch, sample) alone; indexed by (epoch, position).
 
-    An item is a sample, or the error that reading it raised: what is raised in a worker process would reach the
-    caller as a traceback.
+    An item is a sample, or the error that reading it raised: raised in a worker process, it would be a traceback for
+    the caller.
     """
 
     def __init__(self, samples: Samples, transform: Callable[[Tensor], Tensor], seed: int) -> None:
@@ -115,12 +114,14 @@ class Augmented(torch.utils.data.Dataset[Sample | ZooError]):
 
 
 class Fetcher:
-    """Batches of unaugmented samples, from any thread; with `remember` every sample is decoded once and kept."""
+    """Batches of samples without augmentation, from any thread; with `cache` every sample is decoded once and kept."""
 
-    def __init__(self, samples: Samples, remember: bool) -> None:
+    def __init__(self, samples: Samples, cache: bool) -> None:
         self.samples = samples
-        self.remember = remember
-        self._reading = threading.Lock()  # a data set need not be thread-safe; decoding and resizing run beside it
+        self.cache = cache
+        self._reading = (
+            threading.Lock()
+        )  # a data set need not be thread-safe; decoding and resizing run without the lock
         self._inputs: Tensor | None = None
         self._targets: Tensor | None = None
         self._filled = np.zeros(len(samples), dtype=bool)
@@ -128,11 +129,11 @@ class Fetcher:
     @torch.inference_mode(False)  # what is kept is used in training, whoever asked for it first
     def __call__(self, positions: Sequence[int] | Indices) -> Sample:
         """(inputs, targets) of `positions`, stacked. Raises InputError naming every unreadable sample of the set."""
-        if not self.remember:
+        if not self.cache:
             return self.once(positions)
         missing = [position for position in positions if not self._filled[position]]
         for position in missing:
-            self._keep(position, self._load(position))
+            self._store(position, self._load(position))
         assert self._inputs is not None
         assert self._targets is not None
         chosen = torch.as_tensor(np.asarray(positions))
@@ -140,10 +141,10 @@ class Fetcher:
 
     @torch.inference_mode(False)
     def once(self, positions: Sequence[int] | Indices) -> Sample:
-        """As a call, for samples that are not asked for again: keeps none."""
-        return stack([self._kept(position) or self._load(position) for position in positions])
+        """As a call, for samples that are used once: caches none."""
+        return stack([self._cached(position) or self._load(position) for position in positions])
 
-    def _kept(self, position: int) -> Sample | None:
+    def _cached(self, position: int) -> Sample | None:
         if not self._filled[position] or self._inputs is None or self._targets is None:
             return None
         return self._inputs[position], self._targets[position]
@@ -156,7 +157,7 @@ class Fetcher:
         except InputError as error:
             raise self.samples.unreadable() from error
 
-    def _keep(self, position: int, sample: Sample) -> None:
+    def _store(self, position: int, sample: Sample) -> None:
         value, target = sample
         with self._reading:
             if self._inputs is None or self._targets is None:
@@ -168,7 +169,7 @@ class Fetcher:
 
 
 def collate(items: Sequence[Sample | ZooError]) -> Sample | list[ZooError]:
-    """The items stacked, or the errors among them: a worker process hands either on."""
+    """The items as a batch, or the errors among them; a worker process returns either."""
     errors = [item for item in items if isinstance(item, ZooError)]
     if errors:
         return errors

@@ -1,4 +1,4 @@
-"""Which samples are trained on and which are held out: seeded, and stratified where there are classes."""
+"""Split a data set into training and held-out samples: seeded, and stratified where there are classes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import WorkError, ZooError
-
-
-def read(dataset: Any, index: int) -> tuple[Any, Any]:
-    """Input and target as the data set gives them. Raises WorkError naming the sample where the data set raises."""
-    try:
-        value, target = dataset[index]
-    except ZooError:
-        raise
-    except Exception as error:
-        raise WorkError(f"the data set fails at sample {index}: {type(error).__name__}: {error}") from error
-    return value, target
-
 
 Indices = NDArray[np.int64]
 
@@ -36,7 +24,7 @@ def targets_of(dataset: Any) -> list[Any]:
 
 
 def spread(strata: Sequence[Any] | None, size: int, seed: int) -> Indices:
-    """A random order of `size` positions of which every beginning holds the strata in near their true proportions.
+    """A random order of `size` positions, stratified: any first part of it has nearly the true share of each class.
 
     `strata` has one hashable value a sample (class indices), or is None for a plain random order.
     """
@@ -57,3 +45,17 @@ def hold_out(order: Indices, fraction: float) -> tuple[Indices, Indices]:
     """(train, validation) positions, each sorted: the first `fraction` of `order`, at least one sample, is held out."""
     count = min(max(round(len(order) * fraction), 1), len(order) - 1)
     return np.sort(order[count:]), np.sort(order[:count])
+
+
+def read(dataset: Any, index: int) -> tuple[Any, Any]:
+    """Input and target as the data set gives them. Raises WorkError naming the sample where the data set raises."""
+    try:
+        value, target = dataset[index]
+    except ZooError:
+        raise
+    except Exception as error:
+        raise WorkError(f"the data set fails at sample {index}: {type(error).__name__}: {error}") from error
+    return value, target
+
+
+Indices = NDArray[np.int64]

@@ -29,7 +29,7 @@ RANDOM_PER_IMAGE = ("crop_flip", "randaugment", "trivial")
 
 
 def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing:
-    """The weights' preprocessing with what `data:` says put over it. Raises InputError where mean or std do not fit."""
+    """The weights' preprocessing, overridden by what `data:` says. Raises InputError where mean or std do not fit."""
     size = options.image_size
     changes: dict[str, Any] = {
         "size": (size, size) if isinstance(size, int) else size,
@@ -52,8 +52,8 @@ def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing
 def fit(image: Tensor, to: Preprocessing) -> Tensor:
     """Resize the short side and cut out the centre, as evaluation does: uint8 [c, h, w] -> uint8 [c, *to.size].
 
-    The centre crop keeps `crop_fraction` of the resized image. An image no larger than the target is taken whole: its
-    borders are content, not scenery (8x8 digits).
+    The centre crop keeps `crop_fraction` of the resized image. Nothing is cut off an image no larger than the target:
+    its borders are content, not background (8x8 digits).
     """
     height, width = image.shape[-2:]
     target_height, target_width = to.size
@@ -93,9 +93,9 @@ def augmentation(name: str, to: Preprocessing) -> Callable[[Tensor], Tensor]:
 
 
 def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, *key: int) -> Tensor:
-    """`transform(image)` with random numbers that depend on `key` alone, in whichever process it runs.
+    """`transform(image)` with random numbers that depend on `key` alone, in whatever process it runs.
 
-    The CPU generator is put back afterwards; others are not touched.
+    The state of the CPU generator is restored afterwards; others are not touched.
     """
     before = torch.default_generator.get_state()
     torch.default_generator.manual_seed(derived_seed(*key))

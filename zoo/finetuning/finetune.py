@@ -20,7 +20,9 @@ from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
-from zoo.finetuning.run import ACTIONS, CHANGING, STRUCTURAL, Run, coverage
+from zoo.finetuning import run as running
+from zoo.finetuning.result import Run
+from zoo.finetuning.run import ACTIONS, CHANGING, STRUCTURAL, coverage
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
@@ -56,7 +58,7 @@ def finetune(
     device: str | None = None,
     precision: Precision | None = None,
     progress: Listener | None = None,
-) -> dict[str, Any]:
+) -> Run:
     """Carry out a recipe and leave a checkpoint that rebuilds the model by itself.
 
     Args:
@@ -71,7 +73,7 @@ def finetune(
         progress: what shows it; a display on standard error by default.
 
     Returns:
-        `{"checkpoint", "metrics", "seconds", "stages", …}`, the content of `report.json`.
+        The run: the trained model, the rows of all epochs, metrics, checkpoint, folder, and the report.
 
     Raises:
         InputError: mistakes in the recipe (all of them), in the data, a folder that holds something else, or a recipe
@@ -96,16 +98,16 @@ def finetune(
         state = StateFolder(folder / STATE, recipe.resolved)
         saved = _resumed(state, place, listener) if resume else None
         if resume and saved is None and (report := _nothing_to_resume(state, place, folder, listener)) is not None:
-            return report
+            return Run(report, folder, where)
         seed_everything(recipe.seed)
         assembly = build(recipe.architecture, recipe.model.arguments)
-        run = Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
+        run = running.Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         _check_failed(run)
         _open(run, verdict)
         if place is not None:
             place.take(keep=saved is not None)
         with freed_memory_kept(where):
-            return _carry_out(run, main)
+            return Run(_carry_out(run, main), folder, where, run.assembly)
 
 
 def _nothing_to_resume(
@@ -131,7 +133,7 @@ def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) ->
     return saved
 
 
-def _check_failed(run: Run) -> None:
+def _check_failed(run: running.Run) -> None:
     """Raises InputError where a resumed run would only fail again."""
     failed = run.saved.failed if run.saved is not None else None
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
@@ -143,7 +145,7 @@ def _check_failed(run: Run) -> None:
     )
 
 
-def _open(run: Run, verdict: Verdict) -> None:
+def _open(run: running.Run, verdict: Verdict) -> None:
     """Fills the model with its weights, or remembers what an interrupted run knew, and takes the data.
 
     Weights and data are those that the check before the run has found, planned and opened.
@@ -184,7 +186,7 @@ def _data(recipe: Recipe, preprocessing: Preprocessing, opened: OpenData | None)
         return open_recipe_data(recipe, preprocessing)
 
 
-def _check_data(run: Run, before: Mapping[str, Any] | None) -> None:
+def _check_data(run: running.Run, before: Mapping[str, Any] | None) -> None:
     """Raises InputError where a resumed run finds other data: its classes or samples would change places."""
     now = run.data_found() or {}
     changed = [
@@ -201,7 +203,7 @@ def _listed(value: Any) -> str:
     return listed(value, 20) if isinstance(value, list) else shown(value)
 
 
-def _carry_out(run: Run, main: bool) -> dict[str, Any]:
+def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
     """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
     for step in run.recipe.steps:
         if run.saved is not None and step.index < run.saved.step and step.kind not in STRUCTURAL:
@@ -217,7 +219,7 @@ def _carry_out(run: Run, main: bool) -> dict[str, Any]:
     return result
 
 
-def _keep(run: Run, error: BaseException) -> None:
+def _keep(run: running.Run, error: BaseException) -> None:
     """Makes a checkpoint of what is good of a run that ended early, and says so; `error` is what ended it."""
     interrupted = isinstance(error, KeyboardInterrupt)
     try:
@@ -230,7 +232,7 @@ def _keep(run: Run, error: BaseException) -> None:
     run.listener.note(f"{ended}: {run.checkpoint} is {run.kept}; {how} goes on from it")
 
 
-def _conclude(run: Run, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
+def _conclude(run: running.Run, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
     """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model."""
     save_checkpoint(run.assembly, run.checkpoint, metrics=run.metrics)
     copy = run.folder / RECIPE

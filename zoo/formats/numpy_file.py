@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
-from zoo.formats.dtypes import NUMPY_DTYPES
+from zoo.formats.dtypes import FROM_NUMPY, NUMPY_DTYPES
 from zoo.formats.entry import Entry
 from zoo.formats.source import ByteRange, Source
 from zoo.formats.zip_file import ZipDirectory
@@ -83,7 +83,7 @@ def _dtype(dtype: np.dtype[Any]) -> str | None:
     """The safetensors dtype of a numpy dtype. Two raw bytes (V2) are how JAX writes bfloat16."""
     import numpy as np
 
-    plain = {np.dtype(code).str: name for name, code in reversed(NUMPY_DTYPES.items())}
+    plain = {np.dtype(code).str: name for code, name in FROM_NUMPY.items()}
     return "BF16" if dtype.str == "|V2" else plain.get(dtype.newbyteorder("<").str)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from zoo.errors import InputError, WorkError, did_you_mean
+from zoo.errors import InputError, WorkError, any_of, did_you_mean, listed
 from zoo.formats.remote import fetch, is_address
 from zoo.formats.safetensors_file import open_safetensors
 from zoo.formats.sharded import WEIGHT_FILES, open_sharded
@@ -79,8 +79,8 @@ def _in_folder(folder: Path) -> Path:
     files = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt"))
     if len(files) == 1:
         return files[0]
-    listed = f"; name one of {', '.join(file.name for file in files[:10])}" if files else ""
-    raise InputError(f"the folder {folder} holds no {' or '.join(WEIGHT_FILES)}{listed}")
+    choice = f"; name one of {listed((file.name for file in files), 10)}" if files else ""
+    raise InputError(f"the folder {folder} holds no {any_of(WEIGHT_FILES)}{choice}")
 
 
 def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -> Source:

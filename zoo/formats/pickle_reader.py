@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from zoo.errors import InputError
-from zoo.formats.dtypes import BITS, TORCH_DTYPES
+from zoo.formats.dtypes import BITS, STORAGE_DTYPES, TORCH_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +209,6 @@ class PickleMachine:
             raise ValueError("it calls something that is no class or function")
         self.stack.append(self.resolve(function, arguments))
 
-
-STORAGE_DTYPES = {
-    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL", "ComplexFloatStorage": "C64", "UntypedStorage": "U8",
-}  # fmt: skip
-"""Storage class -> dtype; complex128 and the quantized storages have none, safetensors cannot hold them."""
 
 _DTYPES = {Global("torch", name): dtype for dtype, name in TORCH_DTYPES.items()}
 _STORAGE_MODULES = {"torch", "torch.storage", "torch.cuda"}

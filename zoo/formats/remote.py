@@ -11,7 +11,8 @@ import urllib.error
 import urllib.parse
 from pathlib import Path
 
-from zoo.errors import InputError, WorkError
+from zoo.cache import weights_folder
+from zoo.errors import InputError, WorkError, any_of
 from zoo.file_name import as_name, name_mistake
 from zoo.formats.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
 from zoo.formats.source import CHUNK
@@ -41,12 +42,6 @@ def fetch(address: str, sha256: str | None = None) -> Path:
     return fetch_from_hub(address) if address.startswith(PREFIX) else download(address, sha256)
 
 
-def cache_folder() -> Path:
-    """Where torch.hub keeps checkpoints, so that what torchvision downloaded is found, and the other way round."""
-    home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
-    return Path(home).expanduser() / "hub" / "checkpoints"
-
-
 def download(address: str, sha256: str | None = None) -> Path:
     """The local path of the file at `address`; it is fetched only once.
 
@@ -64,7 +59,7 @@ def download(address: str, sha256: str | None = None) -> Path:
     found = _DIGEST.search(name)
     expected = sha256 or (found[1] if found else "")
     # The same name at two addresses must not be taken for the same file unless a digest proves it.
-    folder = cache_folder() if expected else cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
+    folder = weights_folder() if expected else weights_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
     path = folder / as_name(name, "weights")  # what an address calls a file may not be one everywhere
     if path.is_file() and _digest(path).startswith(expected):
         return path
@@ -138,12 +133,10 @@ def fetch_from_hub(address: str) -> Path:
             return path
     if offline is not None:
         raise WorkError(
-            f"the Hugging Face hub cannot be reached, and its cache holds no {' or '.join(wanted)} of {repo}",
+            f"the Hugging Face hub cannot be reached, and its cache holds no {any_of(wanted)} of {repo}",
             suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
         ) from offline
-    raise InputError(
-        f"the repository {repo} has no {' or '.join(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE"
-    )
+    raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")
 
 
 def _hub_parts(address: str) -> tuple[str, str | None, str | None]:

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError, Problem, did_you_mean
+from zoo.errors import InputError, Problem, did_you_mean, first_problems
 from zoo.formats.dtypes import BITS
 from zoo.formats.entry import Entry
 from zoo.formats.source import ByteRange, Source
 
 MAX_HEADER_BYTES = 100_000_000
 METADATA_KEY = "__metadata__"
-MAX_PROBLEMS = 10
 
 _RANK = {dtype: rank for rank, dtype in enumerate(BITS)}
 
@@ -101,9 +100,8 @@ def tied_names(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _invalid(path: str | os.PathLike[str], *problems: str) -> InputError:
-    more = len(problems) - MAX_PROBLEMS
-    rows = [Problem(f"{path} is not a valid safetensors file: {problem}") for problem in problems[:MAX_PROBLEMS]]
-    return InputError(rows + ([Problem(f"and {more} more problems like these")] if more > 0 else []))
+    rows = [Problem(f"{path} is not a valid safetensors file: {problem}") for problem in problems]
+    return InputError(first_problems(rows))
 
 
 def _check_length(length: int, size: int, path: str | os.PathLike[str]) -> None:

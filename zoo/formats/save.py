@@ -13,7 +13,7 @@ from zoo.errors import InputError, Problem
 from zoo.formats.entry import Entry
 from zoo.formats.files import WriteBehind, atomic_file
 from zoo.formats.safetensors_file import encode_header, layout, tied_names
-from zoo.formats.tensors import DTYPES
+from zoo.formats.tensors import NAMES
 
 
 def tied_aliases(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
@@ -50,7 +50,7 @@ def save_tensors(
     _check(kept)
     told = tied_names(metadata or {})
     untold = {alias: name for alias, name in aliases.items() if told.get(alias) != name}
-    placed = layout(Entry(name, DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in kept.items())
+    placed = layout(Entry(name, NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in kept.items())
     header = encode_header(placed, {**(metadata or {}), **untold})
     digest = hashlib.sha256(header)
     with atomic_file(Path(destination)) as descriptor:
@@ -78,7 +78,7 @@ def _obstacle(tensor: torch.Tensor) -> str | None:
         return "it is on the meta device and has no values"
     if tensor.layout != torch.strided or tensor.is_quantized:
         return "safetensors holds dense tensors only; use .to_dense() or .dequantize()"
-    if tensor.dtype not in DTYPES:
+    if tensor.dtype not in NAMES:
         return f"safetensors has no {tensor.dtype}"
     return None
 

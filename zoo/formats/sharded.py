@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import InputError, Problem, did_you_mean
+from zoo.errors import InputError, Problem, did_you_mean, first_problems
 from zoo.file_name import name_mistake
 from zoo.formats.source import Source
 
@@ -25,7 +25,6 @@ WEIGHT_FILES = (
 """What is looked for in a repository (or a folder) when no file is named, in this order."""
 
 MAX_INDEX_BYTES = 100_000_000
-MAX_PROBLEMS = 10
 
 
 class ShardedSource(Source):
@@ -125,4 +124,4 @@ def _check_agreement(index: Path, weight_map: dict[str, str], shards: dict[str, 
                 problems.append(Problem(f"{shard} holds {name!r}, which {index} does not list"))
             seen[name] = shard
     if problems:
-        raise InputError(problems[:MAX_PROBLEMS])
+        raise InputError(first_problems(problems))

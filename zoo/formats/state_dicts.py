@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.errors import InputError, did_you_mean
+from zoo.errors import InputError, did_you_mean, listed
 from zoo.formats.pickle_reader import OrderedTable, Record, TensorRecord
 
 MAX_DEPTH = 8
@@ -116,13 +116,13 @@ def choose(candidates: list[Candidate], key: str | None, file: str) -> tuple[Can
         best = outer
     elif len(candidates) > 1 and not known:
         raise SeveralGroupsError(
-            f"{file} holds several groups of tensors, and nothing says which is meant: {_listed(candidates)}",
+            f"{file} holds several groups of tensors, and nothing says which is meant: {_names(candidates)}",
             suggestion=f"choose one with --key, like --key {ranked[0].name}, or all of them with --key {WHOLE}",
         )
     rivals = [each for each in candidates if each is not best and each.elements * 10 >= best.elements]
     if not rivals:
         return best, []
-    return best, [f"took the weights under {best.name!r}; --key chooses others: {_listed(rivals)}"]
+    return best, [f"took the weights under {best.name!r}; --key chooses others: {_names(rivals)}"]
 
 
 def _named(candidates: list[Candidate], key: str, file: str) -> Candidate:
@@ -132,16 +132,15 @@ def _named(candidates: list[Candidate], key: str, file: str) -> Candidate:
         if candidate.name == key:
             return candidate
     near = did_you_mean(key, [candidate.name for candidate in candidates])
-    raise InputError(f"{file} has no tensors under {key!r}; it has {_listed(candidates)}", suggestion=near)
+    raise InputError(f"{file} has no tensors under {key!r}; it has {_names(candidates)}", suggestion=near)
 
 
 def _total(candidates: list[Candidate]) -> int:
     return sum(candidate.elements for candidate in candidates)
 
 
-def _listed(candidates: list[Candidate]) -> str:
-    rows = [f"{candidate.name!r} ({len(candidate.tensors)} tensors)" for candidate in candidates[:10]]
-    return ", ".join(rows) + (f" and {len(candidates) - 10} more" if len(candidates) > 10 else "")
+def _names(candidates: list[Candidate]) -> str:
+    return listed((f"{candidate.name!r} ({len(candidate.tensors)} tensors)" for candidate in candidates), 10)
 
 
 def _merged(candidates: list[Candidate]) -> Candidate:

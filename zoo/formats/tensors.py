@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.errors import InputError
-from zoo.formats.dtypes import NUMPY_DTYPES, TORCH_DTYPES
+from zoo.formats.dtypes import DTYPES, TORCH_DTYPES
 from zoo.formats.entry import Entry
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-DTYPES = {getattr(torch, name): dtype for dtype, name in TORCH_DTYPES.items() if hasattr(torch, name)}
-_CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+NAMES = {getattr(torch, name): dtype for dtype, name in TORCH_DTYPES.items() if hasattr(torch, name)}
+"""The name (safetensors' spelling) of each of torch's dtypes that a file can hold."""
 
 
 def entry(name: str, tensor: torch.Tensor) -> Entry:
     """Name, dtype and shape of `tensor`. Raises InputError for a dtype that safetensors does not have."""
-    if tensor.dtype not in DTYPES:
+    if tensor.dtype not in NAMES:
         raise InputError(f"tensor {name!r} has the dtype {tensor.dtype}, which a safetensors file cannot hold")
-    return Entry(name, DTYPES[tensor.dtype], tuple(tensor.shape))
+    return Entry(name, NAMES[tensor.dtype], tuple(tensor.shape))
 
 
 def to_tensor(array: np.ndarray[Any, Any], dtype: str) -> torch.Tensor:
@@ -34,11 +34,11 @@ def to_tensor(array: np.ndarray[Any, Any], dtype: str) -> torch.Tensor:
 
 def to_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The bits of a CPU tensor as an array that numpy can hold (bfloat16 as integers), contiguous."""
-    tensor = tensor.detach().contiguous()
-    if tensor.dtype.is_complex or tensor.dtype == torch.bool:
+    tensor, dtype = tensor.detach().contiguous(), DTYPES[NAMES[tensor.dtype]]
+    if dtype.is_native:
         return tensor.numpy()
-    carried: np.ndarray[Any, Any] = tensor.view(_CARRIERS[tensor.element_size()]).numpy()
-    return carried.view(NUMPY_DTYPES[DTYPES[tensor.dtype]])
+    carried: np.ndarray[Any, Any] = tensor.view(getattr(torch, f"int{dtype.bits}")).numpy()
+    return carried.view(dtype.numpy)
 
 
 def same_bits(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from zoo.errors import InputError
-from zoo.formats.dtypes import BITS
+from zoo.errors import InputError, listed
+from zoo.formats.dtypes import BITS, STORAGE_BYTES
 from zoo.formats.entry import Entry
 from zoo.formats.pickle_reader import (
     Global,
@@ -40,12 +40,6 @@ MAX_PICKLE_BYTES = 100_000_000
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 PLAIN = "plain pickle (torch.save did not write it)"
-ITEM_BYTES = {
-    "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8, "IntStorage": 4,
-    "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1, "BoolStorage": 1, "ComplexFloatStorage": 8,
-    "ComplexDoubleStorage": 16, "UntypedStorage": 1, "QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4,
-    "QUInt4x2Storage": 1, "QUInt2x4Storage": 1,
-}  # fmt: skip
 
 
 @dataclass
@@ -86,7 +80,7 @@ def _run(file: Any, path: Path) -> tuple[Any, list[Global], dict[str, StorageRec
     def persistent(identifier: Any) -> Any:
         record = storage(identifier)
         if isinstance(record, StorageRecord):
-            if record.storage_class not in ITEM_BYTES:
+            if record.storage_class not in STORAGE_BYTES:
                 raise ValueError(f"the storage class {record.storage_class!r} is unknown")
             found[record.key] = record
         return record
@@ -130,7 +124,7 @@ def _record(archive: ZipDirectory, prefix: str, record: StorageRecord) -> ByteRa
     if name not in archive.entries:
         raise archive.damaged(f"the tensor data {name!r} is missing")
     span = archive.byte_range(name)
-    needed = record.numel * ITEM_BYTES[record.storage_class]
+    needed = record.numel * STORAGE_BYTES[record.storage_class]
     if span.nbytes < needed:
         raise archive.damaged(f"{name!r} holds {span.nbytes:,} bytes where its tensors need {needed:,}")
     return span
@@ -163,7 +157,7 @@ def _next_storage(file: BinaryIO, path: Path, key: Any, found: dict[str, Storage
     numel = int.from_bytes(file.read(8), "little")
     if not isinstance(key, str) or key not in found or numel < found[key].numel:
         raise InputError(f"{path} is damaged, or was cut short: its storages do not fit its tensors")
-    span = ByteRange(path, file.tell(), numel * ITEM_BYTES[found[key].storage_class])
+    span = ByteRange(path, file.tell(), numel * STORAGE_BYTES[found[key].storage_class])
     if span.offset + span.nbytes > os.fstat(file.fileno()).st_size:
         raise InputError(f"{path} was cut short: the data of storage {key!r} are not all there")
     file.seek(span.nbytes, io.SEEK_CUR)
@@ -264,9 +258,8 @@ def open_torch(path: Path, location: str, key: str | None = None) -> Source:
     if isinstance(pickled.root, dict) and "pytorch-lightning_version" in pickled.root:
         source.kind += " (Lightning checkpoint)"
     if chosen.others:
-        rows = [f"{name} ({_type_name(value)})" for name, value in list(chosen.others.items())[:5]]
-        more = f" and {len(chosen.others) - 5} more" if len(chosen.others) > 5 else ""
-        source.notes.append(f"left out what is no tensor: {', '.join(rows)}{more}")
+        others = listed(f"{name} ({_type_name(value)})" for name, value in chosen.others.items())
+        source.notes.append(f"left out what is no tensor: {others}")
     return source
 
 
@@ -288,7 +281,6 @@ def _type_name(value: Any) -> str:
 def refusal(pickled: Pickled) -> UnsafePickleError:
     """Why the file is not opened: what it is, which classes it would call, what to do instead."""
     names = [str(named) for named in pickled.refused]
-    classes = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     models = whole_models(pickled.root)
     if models:
         what = f"holds a whole pickled model ({models[0].made_by}) instead of a state dict"
@@ -297,7 +289,7 @@ def refusal(pickled: Pickled) -> UnsafePickleError:
         what = "holds objects that are neither tensors nor plain data"
         advice = "save the tensors alone, like torch.save(checkpoint['state_dict'], 'weights.pth')"
     error = UnsafePickleError(
-        f"{pickled.path} {what}. Opening it would run code that the file chooses; it names: {classes}",
+        f"{pickled.path} {what}. Opening it would run code that the file chooses; it names: {listed(names)}",
         suggestion=f"{advice}. Only if you trust whoever made the file: --trust-pickle runs that code with your rights",
     )
     error.kind = f"whole pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"

@@ -1,13 +1,13 @@
-"""Find by itself what lets a network train for nothing: each trap says where it is and what to do."""
+"""Checks for what lets a network train for nothing: each finding says where it is and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from zoo.lint.gradients import without_gradient
-from zoo.lint.hidden_state import hidden_state, twin, unregistered
+from zoo.lint.hidden_state import find_hidden_state, twin, unregistered
 from zoo.lint.optimizer import check_optimizer as check_optimizer
-from zoo.lint.outputs import wrong_end
+from zoo.lint.outputs import activation_before_loss
 from zoo.lint.rehearsal import Rehearsal, rehearse
 from zoo.lint.trap import Trap as Trap
 from zoo.model.assembly import Assembly
@@ -16,19 +16,19 @@ from zoo.recipe.options import Named
 
 
 def find_traps(assembly: Assembly, input_shape: Sequence[int], loss: Named = "auto") -> list[Trap]:
-    """The traps of a network as it stands, before it is trained with `loss`.
+    """The traps of a network in its present state, before it is trained with `loss`.
 
     `input_shape` is [b, …], b at least 2. One forward and backward pass on `meta` (on real numbers where forward looks
-    at values) tells the trainable parameters without a gradient and an activation in front of the loss; the modules'
-    attributes tell modules and random tensors that no state dict holds. Dead modules are `dry_run`'s to tell, and a
-    network that the input does not go through. The model is not altered.
+    at values) shows the trainable parameters without a gradient and an activation in front of the loss; the modules'
+    attributes show modules and random tensors that are in no state dict. Modules that never run, and inputs that do
+    not fit the network, are reported by `dry_run`. The model is not altered.
     """
     shape = tuple(input_shape)
     traps = unregistered(assembly.model)
     rehearsal = _rehearsal(assembly, shape)
     if rehearsal is not None:
-        traps += hidden_state(assembly, shape)
-        traps += without_gradient(rehearsal) + wrong_end(rehearsal, loss, assembly.task)
+        traps += find_hidden_state(assembly, shape)
+        traps += without_gradient(rehearsal) + activation_before_loss(rehearsal, loss, assembly.task)
     return traps
 
 

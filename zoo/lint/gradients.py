@@ -1,4 +1,4 @@
-"""The trap of parameters that are trainable and never learn."""
+"""Trainable parameters that never get a gradient."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from zoo.lint.trap import Trap
 
 
 def without_gradient(rehearsal: Rehearsal) -> list[Trap]:
-    """Trainable parameters of modules that run, to which no gradient of the prediction comes: they lead to other
-    outputs alone, or forward goes through `.data`, `.detach()` or numpy, or leaves their result unused. Those of
-    modules that do not run are told as dead modules, unless nothing else could learn either."""
+    """Trainable parameters of modules that run but get no gradient from the prediction.
+
+    They feed other outputs alone, or forward goes through `.data`, `.detach()` or numpy, or their result is not used.
+    Parameters of modules that do not run are reported as dead modules, unless nothing else gets a gradient either.
+    """
     fatal = not any(rehearsal.reached.values())
     unreached = [name for name, reached in rehearsal.reached.items() if not reached]
     auxiliary = [] if fatal else [name for name in unreached if rehearsal.beside[name]]
@@ -23,14 +25,14 @@ def _lost(names: list[str], fatal: bool) -> Trap:
     are, get = ("are", "get") if len(names) > 1 else ("is", "gets")
     message = (
         f"{listed(names)} {are} trainable but never {get} a gradient{', and nothing else trains' if fatal else ''}: "
-        "forward does not use the parameter itself (.data, .detach(), no_grad) or drops what comes of it"
+        "forward does not use the parameter itself (.data, .detach(), no_grad) or discards the result"
     )
     mend = f"use the parameter itself in forward, or {'let others train' if fatal else 'freeze it'}"
     return Trap("no_gradient", tuple(names), message, mend, fatal)
 
 
 def _auxiliary(names: list[str]) -> Trap:
-    """Of auxiliary classifiers, which the loss does not take."""
+    """Parameters of auxiliary classifiers, whose outputs the loss does not take."""
     modules = list(dict.fromkeys(name.partition(".")[0] for name in names))
     message = (
         f"{listed(modules)}: {len(names)} trainable parameters lead to auxiliary outputs alone, which the loss does "

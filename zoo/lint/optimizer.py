@@ -1,4 +1,4 @@
-"""The traps between an optimizer, its scheduler and a model that changed since they were made."""
+"""Checks that optimizer and scheduler fit the model, which may have changed since they were made."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from zoo.model.freezing import trainable_parameters
 
 
 def check_optimizer(model: nn.Module, optimizer: Optimizer, scheduler: Any = None) -> list[Trap]:
-    """What is wrong between the three: parameters that the optimizer holds in vain or not at all, and a scheduler that
-    steps other groups than the optimizer has."""
+    """Parameters that the optimizer contains for nothing or lacks, and a scheduler that steps other groups than its."""
     return [*_parameters(model, optimizer), *(_scheduler(optimizer, scheduler) if scheduler is not None else [])]
 
 
 def _parameters(model: nn.Module, optimizer: Optimizer) -> list[Trap]:
-    held = {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
+    contained = {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
     own = {id(parameter): name for name, parameter in model.named_parameters()}
     trains = {id(parameter) for parameter in trainable_parameters(model).values()}
-    frozen = tuple(own[key] for key in held if key in own and key not in trains)
-    absent = tuple(own[key] for key in own if key in trains and key not in held)
-    foreign = [parameter for key, parameter in held.items() if key not in own]
+    frozen = tuple(own[key] for key in contained if key in own and key not in trains)
+    absent = tuple(own[key] for key in own if key in trains and key not in contained)
+    foreign = [parameter for key, parameter in contained.items() if key not in own]
     traps = []
     if frozen:
-        message = f"the optimizer holds frozen parameters: {listed(frozen)}"
+        message = f"the optimizer contains frozen parameters: {listed(frozen)}"
         traps.append(Trap("optimizer", frozen, message, "build it over trainable_parameters(model)"))
     if absent:
-        message = f"trainable parameters are not in the optimizer and will never move: {listed(absent)}"
+        message = f"trainable parameters are not in the optimizer, so they are never updated: {listed(absent)}"
         traps.append(Trap("optimizer", absent, message, "build the optimizer after the last freeze or surgery"))
     if foreign:
         shapes = tuple(str(list(parameter.shape)) for parameter in foreign)
-        message = f"the optimizer holds parameters that the model no longer has, of shape {listed(shapes)}"
+        message = f"the optimizer contains parameters that the model no longer has, of shape {listed(shapes)}"
         traps.append(Trap("optimizer", shapes, message, "build the optimizer after the last surgery"))
     return traps
 
 
 def _scheduler(optimizer: Optimizer, scheduler: Any) -> list[Trap]:
     traps: list[Trap] = []
-    for inner in getattr(scheduler, "_schedulers", [scheduler]):  # SequentialLR and ChainedScheduler hold several
+    for inner in getattr(scheduler, "_schedulers", [scheduler]):  # SequentialLR and ChainedScheduler contain several
         name = type(inner).__name__
         if inner.optimizer is not optimizer:
             message = f"{name} steps another optimizer than the one that trains"

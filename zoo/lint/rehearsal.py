@@ -1,4 +1,4 @@
-"""One forward and backward pass in training mode that leaves the model as it was."""
+"""One forward and backward pass in training mode, to see what runs and what gets a gradient."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from torch import Tensor, nn
 from zoo.errors import InputError
 from zoo.model.prediction import prediction
 from zoo.model.trace import call_with, tensors_in
+from zoo.model.undisturbed import undisturbed
 
 
 @dataclass
 class Rehearsal:
     """What the pass showed.
 
-    `reached` says of each trainable parameter, by state-dict name, whether a gradient of the prediction came to it,
-    `beside` whether one of the other outputs did, which no loss sees. `called` has the paths of the modules whose
-    forward ran, `ends` the path and output of each, in the order they finished. `output` is what the model gave.
+    `reached` says of each trainable parameter, by state-dict name, whether it got a gradient from the prediction,
+    `beside` whether it got one from the other outputs, which no loss sees. `called` are the paths of the modules whose
+    forward ran, `outputs` the path and output of each, in the order they finished. `output` is the model's.
     """
 
     reached: dict[str, bool] = field(default_factory=dict)
     beside: dict[str, bool] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
-    ends: list[tuple[str, Tensor]] = field(default_factory=list)
+    outputs: list[tuple[str, Tensor]] = field(default_factory=list)
     output: Any = None
 
 
 def rehearse(model: nn.Module, shape: tuple[int, ...]) -> Rehearsal | None:
     """Run `model` on a batch of `shape`, on `meta` or else on real numbers, and its gradients back.
 
-    Parameters, buffers, modes, gradients and the random generators stay as they are. None when the input goes through
-    on neither way. Raises InputError where the output in training mode leaves open which tensor is the prediction.
+    Parameters, buffers, modes, gradients and the random generators stay as they are. None when the input fits in
+    neither way. Raises InputError where the output in training mode leaves open which tensor is the prediction.
     """
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     for way in ("meta",) if on_meta else ("meta", "real"):
@@ -50,7 +51,7 @@ def rehearse(model: nn.Module, shape: tuple[int, ...]) -> Rehearsal | None:
 
 def _run(model: nn.Module, shape: tuple[int, ...], way: str) -> Rehearsal:
     done = Rehearsal()
-    with _training(model), _recording(model, done), torch.random.fork_rng():
+    with undisturbed(model, training=True, attributes=True), _recording(model, done):
         stand_ins = _stand_ins(model, way)
         trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         leaves = [stand_ins.get(id(parameter), parameter) for parameter in trainable.values()]
@@ -85,25 +86,12 @@ def _stand_ins(model: nn.Module, way: str) -> dict[int, Tensor]:
 
 
 @contextlib.contextmanager
-def _training(model: nn.Module) -> Iterator[None]:
-    """Training mode; modes and attributes that forward sets (old weight norm's `weight`) are put back."""
-    attributes = [(module, dict(vars(module))) for module in model.modules()]
-    model.train()  # frozen modules keep their mode
-    try:
-        yield
-    finally:
-        for module, values in attributes:
-            vars(module).clear()
-            vars(module).update(values)
-
-
-@contextlib.contextmanager
 def _recording(model: nn.Module, done: Rehearsal) -> Iterator[None]:
     paths = {module: path for path, module in model.named_modules()}
 
     def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
         done.called.add(paths[module])
-        done.ends += [(paths[module], tensor) for tensor in list(tensors_in(output))[:1]]
+        done.outputs += [(paths[module], tensor) for tensor in list(tensors_in(output))[:1]]
 
     handles = [module.register_forward_hook(keep) for module in paths]
     try:

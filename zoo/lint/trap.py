@@ -1,4 +1,4 @@
-"""What a trap is."""
+"""The finding of a check: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from zoo.errors import Location, Problem
 
 @dataclass(frozen=True)
 class Trap:
-    """Something that spoils a training; with `fatal` no training is possible at all.
+    """Something that makes training useless; with `fatal`, none is possible at all.
 
-    `kind` is `no_gradient`, `hidden_state`, `unregistered`, `end`, `optimizer` or `scheduler`; `where` are paths in the
-    model (or group numbers of an optimizer).
+    `kind` is `no_gradient`, `hidden_state`, `unregistered`, `activation`, `optimizer` or `scheduler`; `where` are paths
+    in the model (or group numbers of an optimizer).
     """
 
     kind: str
@@ -22,5 +22,5 @@ class Trap:
     fatal: bool = False
 
     def problem(self, location: Location | None = None) -> Problem:
-        """The trap as a warning, or a mistake, at a place in a recipe."""
+        """The finding as a warning, or a mistake, at a place in a recipe."""
         return Problem(self.message, location, self.suggestion)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from zoo.errors import InputError, Problem, did_you_mean
+from zoo.errors import InputError, Problem, did_you_mean, listed
 from zoo.model.heads import find_heads
 from zoo.model.paths import canonical, get_module, join
 from zoo.model.stages import find_stages
@@ -81,7 +81,7 @@ def first_stages(model: nn.Module, *, count: int) -> list[str]:
     stages = find_stages(model)
     if not 0 <= count <= len(stages):
         raise InputError(
-            f"first_stages: count is {count}, but the model has {len(stages)} stages: {', '.join(stages)}",
+            f"first_stages: count is {count}, but the model has {len(stages)} stages: {listed(stages, 12)}",
             suggestion=f"write a number from 0 to {len(stages)}",
         )
     if count == len(stages):
@@ -121,7 +121,7 @@ def batchnorm(model: nn.Module) -> list[str]:
     names = [path for path, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not names:
         kinds = sorted({type(module).__name__ for module in model.modules() if _is_norm(module)})
-        hint = f"its normalization layers are {', '.join(kinds)}: use the policy pattern" if kinds else None
+        hint = f"its normalization layers are {listed(kinds)}: use the policy pattern" if kinds else None
         raise InputError("batchnorm: the model has no batch-norm layer", suggestion=hint)
     return names
 

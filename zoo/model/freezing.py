@@ -89,7 +89,7 @@ class _Record:
     stopped: tuple[str, ...]
 
 
-class _Standing:
+class HeldInEval:
     """Stands in for `module.train` and answers every mode with evaluation mode.
 
     It lets go by itself once trainable parameters have come in below (a surgery after the freeze); a `pinned` module is
@@ -155,7 +155,7 @@ def frozen_part(model: nn.Module) -> FrozenPart:
     _let_go(model)
     held: set[int] = set()
     for module, pinned in list(_outermost(model, record)):
-        holds = {inner: _Standing(inner, pinned) for inner in module.modules()}
+        holds = {inner: HeldInEval(inner, pinned) for inner in module.modules()}
         module.train(False)
         for inner, hold in holds.items():
             inner.__dict__["train"] = hold
@@ -201,7 +201,7 @@ def _resolve(model: nn.Module, names: Iterable[str]) -> tuple[frozenset[str], fr
 
 def _let_go(model: nn.Module) -> None:
     """Take every hold off; each module is then in the mode last asked of it, or in the one it was found in."""
-    held = [module for module in model.modules() if isinstance(module.__dict__.get("train"), _Standing)]
+    held = [module for module in model.modules() if isinstance(module.__dict__.get("train"), HeldInEval)]
     holds = [module.__dict__.pop("train") for module in held]
     done: set[int] = set()
     for hold in holds:  # parents come first, and a mode asked of them goes for all that is inside

@@ -6,14 +6,14 @@ import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.errors import InputError, Problem, ZooError, did_you_mean
+from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.model.freeze_policies import role
 from zoo.model.paths import join
 from zoo.recipe.options import Init, Named
@@ -75,7 +75,7 @@ def _selected(model: nn.Module, options: Init) -> dict[str, nn.Module]:
         if not modules:
             hint = did_you_mean(options.type, known)
             raise InputError(
-                f"init: the model has no module of type {options.type!r}, only {_some(known)}", suggestion=hint
+                f"init: the model has no module of type {options.type!r}, only {listed(known)}", suggestion=hint
             )
     if options.match is not None:
         try:
@@ -107,7 +107,7 @@ def _parameters(
     chosen = " and ".join(f"{key} {value!r}" for key in ("type", "match") if (value := getattr(options, key)))
     what = f"init: no module{f' of {chosen}' if chosen else ''} has a {kind}"
     if own:
-        raise InputError(f"{what} that trains: {_some(own)} stands still", suggestion="put init in front of freeze")
+        raise InputError(f"{what} that trains: {listed(own)} stands still", suggestion="put init in front of freeze")
     raise InputError(what)
 
 
@@ -119,7 +119,11 @@ def _initializer(written: Named) -> Fill:
     known.pop("generator", None)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     problems = [
-        Problem(f"{name} takes no argument {key!r}", None, did_you_mean(key, known) or f"it takes {_some(known)}")
+        Problem(
+            f"{name} takes no argument {key!r}",
+            None,
+            did_you_mean(key, known) or f"it takes {listed(known) or 'nothing'}",
+        )
         for key in arguments
         if key not in known and not open_ended
     ]
@@ -178,8 +182,3 @@ def _set_value(model: nn.Module, options: Init) -> list[str]:
         raise InputError(f"init: {options.parameter} is {shape}; there is no element {index}")
     tensor[tuple(index)] = options.value
     return [options.parameter]
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "") or "none"

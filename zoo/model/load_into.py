@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from zoo.errors import InputError, Problem, WorkError
+from zoo.errors import InputError, Problem, WorkError, first_problems, listed
 from zoo.formats import Source, open_source
 from zoo.formats.tensors import entry, to_array, to_tensor
 from zoo.remap.explain import advise, render
@@ -192,7 +192,7 @@ def load_into(
         check_claims(planned.plan, read)
         fill(model, planned.plan, read)
     if empty := left_on_meta(model):
-        raise WorkError(f"{len(empty)} tensors of the model have no values: {', '.join(empty[:5])}")
+        raise WorkError(f"{len(empty)} tensors of the model have no values: {listed(empty)}")
     return report
 
 
@@ -202,12 +202,11 @@ def check(report: LoadReport, min_coverage: float, *, strict_shapes: bool = True
     target = report.plan.target
     odd = [row for row in report.plan.mismatched if target is None or not target.ignores(row.name)]
     if strict_shapes:
-        problems += [
+        rows = [
             Problem(f"{row.name} is {list(row.shape)} in the file and {list(row.target_shape)} in the model")
-            for row in odd[:5]
+            for row in odd
         ]
-        if len(odd) > 5:
-            problems.append(Problem(f"and {len(odd) - 5} more tensors have other shapes"))
+        problems += first_problems(rows, 5)
     if problems:
         hints = [Problem(f"hint: {hint}") for hint in advise(report.plan)]
         raise WorkError([Problem(f"{report.location} ({report.kind}) does not fill the model"), *problems, *hints])

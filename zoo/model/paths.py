@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from zoo.errors import InputError, did_you_mean
+from zoo.errors import InputError, did_you_mean, listed
 
 _SHOWN = 12  # children listed in an error
 
@@ -73,13 +73,12 @@ def _child_name(module: nn.Module, name: str) -> str | None:
 def _lost(model: nn.Module, path: str, good: str, module: nn.Module) -> InputError:
     """The error for a path that stops leading anywhere behind `good`, which is `module`."""
     children = [name for name, _ in module.named_children()]
-    shown = ", ".join(children[:_SHOWN]) + (", …" if len(children) > _SHOWN else "")
     place = f"{good!r} ({type(module).__name__})" if good else f"the model ({type(module).__name__})"
-    held = f"{place} holds {shown}" if children else f"{place} holds no modules"
+    held = f"{place} holds {listed(children, _SHOWN)}" if children else f"{place} holds no modules"
     rest = path[len(good) :].lstrip(".")
     hint = did_you_mean(path, [known for known in module_paths(model) if known])
     return InputError(f"no module at {path!r}: {rest.split('.')[0]!r} is not there; {held}", suggestion=hint)
 
 
 def _top(model: nn.Module) -> str:
-    return f"its modules are {', '.join(name for name, _ in model.named_children())}"
+    return f"its modules are {listed((name for name, _ in model.named_children()), _SHOWN)}"

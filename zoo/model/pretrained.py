@@ -14,6 +14,7 @@ from zoo.formats import open_source
 from zoo.model import build as building
 from zoo.model.assembly import Assembly
 from zoo.model.heads import find_heads
+from zoo.model.info import attach
 from zoo.model.load_into import LoadReport, load_into
 from zoo.recipe.references import refer_to_weights, tags_of
 from zoo.remap.plan import MIN_COVERAGE
@@ -129,5 +130,4 @@ def build(
     assembly = building.build(architecture, arguments, device=device)
     if weights is not None:
         load_weights(assembly, weights, remap, min_coverage=min_coverage)
-    assembly.model.__dict__["zoo"] = assembly
-    return assembly.model
+    return attach(assembly)

@@ -18,6 +18,7 @@ from zoo.model.module_spec import Place
 from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
 from zoo.model.trace import Shape, Trace, call_with, tensors_in
+from zoo.model.undisturbed import undisturbed
 from zoo.model.wiring import runs_in_order
 
 BATCH = 2  # one sample would break batch normalisation in training mode
@@ -138,7 +139,9 @@ def _move_training_only(model: nn.Module, run: DryRun) -> None:
 
 def _run(model: nn.Module, size: Shape, way: str, trace: Trace, *, training: bool = False) -> Any:
     """One forward pass on stand-ins for the model's tensors."""
-    with _untouched(model, training), _setting(way):
+    with undisturbed(model, attributes=True), torch.no_grad(), _setting(way):
+        for module in model.modules():
+            module.training = training  # frozen ones too: what forward calls in this mode is a matter of its code
         trace.stand_ins = {id(tensor): _stand_in(tensor, way) for tensor in _tensors(model)}
         like = next((t for t in trace.stand_ins.values() if t.is_floating_point()), torch.empty(0))
         generator = torch.Generator(like.device).manual_seed(0) if way == "real" else None
@@ -171,21 +174,6 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
     """Parameters and buffers, shared ones once."""
     yield from model.parameters()
     yield from model.buffers()
-
-
-@contextlib.contextmanager
-def _untouched(model: nn.Module, training: bool) -> Iterator[None]:
-    """The body runs without autograd in the mode asked for; modes and the random generator are put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    devices = {tensor.device for tensor in _tensors(model) if tensor.is_cuda}
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
-            for module, _ in modes:
-                module.training = training
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 _SIDES = (224, 32, 28, 64, 96)  # of images, where nobody says: ImageNet, CIFAR, MNIST, and others in use

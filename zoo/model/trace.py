@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from zoo.model.paths import join
 from zoo.model.prediction import prediction
+from zoo.model.undisturbed import undisturbed
 
 
 def call_with(model: nn.Module, stand_ins: Mapping[int, Tensor], *inputs: Any) -> Any:
@@ -181,7 +182,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, paths: Iterable[str]) -> None:
         super().__init__()
         self.recording = Recording(torch.empty(0))
-        self._chosen = {module: path for path, module in model.named_modules() if path in set(paths)}
+        self.chosen = {module: path for path, module in model.named_modules() if path in set(paths)}
         self._step = 0
         self._seen: set[tuple[str, str]] = set()
 
@@ -195,7 +196,7 @@ class _Recorder(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def note(self, module: nn.Module, way: str, values: Any) -> None:
-        path, tensor = self._chosen[module], next(tensors_in(values), None)
+        path, tensor = self.chosen[module], next(tensors_in(values), None)
         if tensor is not None and (path, way) not in self._seen:
             self._seen.add((path, way))
             self._step += 1
@@ -215,21 +216,14 @@ def _words(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
 
 
 def record(model: nn.Module, inputs: Tensor, paths: Iterable[str]) -> Recording:
-    """Run `model` on `inputs` in evaluation mode without autograd; modes are put back.
+    """Run `model` on `inputs` in evaluation mode without autograd, and leave it as it was.
 
     Raises whatever forward raises.
     """
     recorder = _Recorder(model, paths)
-    hooks = [m.register_forward_pre_hook(lambda m, a, k: recorder.note(m, "in", (a, k)), with_kwargs=True)
-             for m in recorder._chosen]  # fmt: skip
-    hooks += [m.register_forward_hook(lambda m, _, out: recorder.note(m, "out", out)) for m in recorder._chosen]
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad(), recorder:
-            recorder.recording.output = prediction(model.eval()(inputs))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for hook in hooks:
-            hook.remove()
+    with undisturbed(model, training=False, attributes=True), torch.no_grad(), recorder:
+        for module in recorder.chosen:
+            module.register_forward_pre_hook(lambda m, a, k: recorder.note(m, "in", (a, k)), with_kwargs=True)
+            module.register_forward_hook(lambda m, _, out: recorder.note(m, "out", out))
+        recorder.recording.output = prediction(model(inputs))
     return recorder.recording

@@ -10,7 +10,7 @@ from torch import nn
 
 from zoo.contracts import Weights
 from zoo.data.open_data import OpenData
-from zoo.errors import InputError, Location, Problem, ZooError
+from zoo.errors import InputError, Location, Problem, ZooError, listed
 from zoo.model.assembly import Assembly
 from zoo.recipe import Recipe
 from zoo.recipe.document import FlagLocation, Path, walk
@@ -94,9 +94,8 @@ def _words(module: nn.Module | None) -> str | None:
     """A layer as torch prints it; of a container the class and what is directly inside."""
     if module is None:
         return None
-    children = [type(child).__name__ for child in module.children()]
-    inside = ", ".join(children[:6]) + (", …" if len(children) > 6 else "")
-    return f"{type(module).__name__}({inside if children else module.extra_repr()})"
+    inside = listed(type(child).__name__ for child in module.children())
+    return f"{type(module).__name__}({inside or module.extra_repr()})"
 
 
 @dataclass(frozen=True)

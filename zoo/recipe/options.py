@@ -5,8 +5,9 @@ A `Named` value is a bare name (`AdamW`) or a mapping of one name to its argumen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
@@ -41,6 +42,7 @@ class Options(BaseModel):
     """Base of every options model: unknown keys are mistakes, values do not change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    renamed: ClassVar[Mapping[str, str]] = {}  # keys of former versions -> what each is called now
 
 
 class ModelOptions(Options):
@@ -94,6 +96,8 @@ class Train(Options):
     """`train:` minimises a loss over the trainable parameters. `lr` is per optimizer step; `warmup` is a number of
     steps (1 or more) or a share of all steps (below 1)."""
 
+    renamed: ClassVar = {"trunk": "feature_cache"}
+
     epochs: Positive | None = None
     """Passes over the training data; this or `max_steps`."""
     max_steps: Positive | None = None
@@ -131,10 +135,10 @@ class Train(Options):
     """Goes over the recipe's `precision`."""
     compile: bool = False
     """Run the model through torch.compile."""
-    trunk: Literal["auto", "off"] = "auto"
-    """Whether what is frozen in front is computed once and kept."""
+    feature_cache: Literal["auto", "off"] = "auto"
+    """Whether the features of a frozen backbone are computed once and kept."""
     views: Annotated[int, Field(ge=0)] = 0
-    """Augmented passes over the trunk that are kept; 0 trains on one plain pass."""
+    """Augmented passes over the images whose features are kept; 0 keeps those of one plain pass."""
     keep: Literal["last", "best"] = "last"
     """Which epoch's weights remain."""
     tensorboard: bool = False

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from zoo import registry
 from zoo.contracts import Weights
-from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean
+from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean, listed
 from zoo.formats.remote import check_address, is_address
 from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
 from zoo.recipe.document import Document, Path, label
@@ -235,7 +235,7 @@ def _nearest(name: str, architecture: registry.Component | None) -> str:
     if hint := did_you_mean(name, [*registry.names("weights"), *tags]):
         return hint
     if tags and architecture:
-        return f"tags of {architecture.name}: {', '.join(tags[:5])}{', …' if len(tags) > 5 else ''}"
+        return f"tags of {architecture.name}: {listed(tags)}"
     return "an installed weights source, a file, or hf://ORG/REPO; see: zoo list --kind weights"
 
 

@@ -134,12 +134,13 @@ def validate(document: Document, path: Path, model: type[Model], value: Any = ..
     try:
         return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        _explain(document, path, value, model.model_json_schema(), error)
+        _explain(document, path, value, model, error)
         return None
 
 
-def _explain(document: Document, path: Path, value: Any, schema: Schema, error: ValidationError) -> None:
+def _explain(document: Document, path: Path, value: Any, model: type[BaseModel], error: ValidationError) -> None:
     """One problem a place: the members of a union fail one by one, but the reader wants one sentence."""
+    schema = model.model_json_schema()
     missing: dict[Path, list[str]] = {}
     unknown: list[Path] = []
     wrong: list[Path] = []
@@ -152,6 +153,9 @@ def _explain(document: Document, path: Path, value: Any, schema: Schema, error: 
         elif place not in wrong:
             wrong.append(place)
     for place in unknown:
+        if len(place) == 1 and (now := getattr(model, "renamed", {}).get(place[0])):
+            document.add((*path, *place), f"{label(path)}: {place[0]} is called {now}", f"write {now}", at_key=True)
+            continue
         known = _descend(schema, place[:-1]).get("properties", {})
         lacking = missing.get(place[:-1], [])
         if meant := nearest(str(place[-1]), lacking, 1):

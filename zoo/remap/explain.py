@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from zoo.formats.dtypes import BITS
 from zoo.formats.names import grouped, pattern, shared, stem_and_leaf, with_leaves
 from zoo.remap.expression import Cast
-from zoo.remap.plan import Mismatch, Plan, Target, percent
-
-if TYPE_CHECKING:
-    from zoo.remap.plan import Move, Plan
-
+from zoo.remap.plan import Mismatch, Move, Plan, Target, percent
 
 MOST_ROWS = 30  # of moves; of every other list a third
 
@@ -80,13 +75,16 @@ def _patterns(moves: Iterable[Move]) -> Iterator[tuple[str, str, str]]:
 
 
 def _table(rows: list[tuple[str, str, str]], most: int) -> Iterator[str]:
-    shown = rows[:most]
-    left = min(max((len(row[0]) for row in shown), default=0), 60)
-    right = min(max((len(row[1]) for row in shown), default=0), 60)
-    for source, target, detail in shown:
-        yield f"  {source:<{left}} → {target:<{right}}  {detail}".rstrip()
-    if len(rows) > most:
-        yield f"  … and {len(rows) - most} more patterns (--verbose shows all)"
+    left = min(max((len(row[0]) for row in rows[:most]), default=0), 60)
+    right = min(max((len(row[1]) for row in rows[:most]), default=0), 60)
+    lines = [f"  {source:<{left}} → {target:<{right}}  {detail}".rstrip() for source, target, detail in rows]
+    yield from _first(lines, most, " patterns")
+
+
+def _first(lines: Sequence[str], most: int, what: str = "") -> Iterator[str]:
+    yield from lines[:most]
+    if len(lines) > most:
+        yield f"  … and {len(lines) - most:,} more{what} (--verbose shows all)"
 
 
 def _rest(plan: Plan, verbose: bool) -> Iterator[str]:
@@ -95,11 +93,11 @@ def _rest(plan: Plan, verbose: bool) -> Iterator[str]:
     yield from _list("unexpected", plan.unexpected, verbose, "tensors of the file")
     if plan.mismatched:
         yield f"mismatched  {len(plan.mismatched):,} tensors"
-        most = len(plan.mismatched) if verbose else MOST_ROWS // 3
-        for row in plan.mismatched[:most]:
-            yield f"  {row.name}  {list(row.shape)} in the file, {list(row.target_shape)} in the target"
-        if len(plan.mismatched) > most:
-            yield f"  … and {len(plan.mismatched) - most} more (--verbose shows all)"
+        lines = [
+            f"  {row.name}  {list(row.shape)} in the file, {list(row.target_shape)} in the target"
+            for row in plan.mismatched
+        ]
+        yield from _first(lines, len(lines) if verbose else MOST_ROWS // 3)
     yield from _list("dropped", plan.dropped, verbose, "tensors of the file")
     yield from (f"initialised {name}: {text}" for name, text in plan.initialised.items())
 
@@ -109,11 +107,8 @@ def _list(title: str, names: Iterable[str], verbose: bool, what: str) -> Iterato
     if not groups:
         return
     yield f"{title:<11} {sum(map(len, groups.values())):,} {what}"
-    most = len(groups) if verbose else MOST_ROWS // 3
-    for text, members in list(groups.items())[:most]:
-        yield f"  {text}" + (f"  {len(members)}×" if len(members) > 1 else "")
-    if len(groups) > most:
-        yield f"  … and {len(groups) - most} more patterns (--verbose shows all)"
+    lines = [f"  {text}" + (f"  {len(members)}×" if len(members) > 1 else "") for text, members in groups.items()]
+    yield from _first(lines, len(lines) if verbose else MOST_ROWS // 3, " patterns")
 
 
 MOST = 8  # of the mismatches looked at one by one

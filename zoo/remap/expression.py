@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-FLOATING = frozenset(dtype for dtype in BITS if dtype.startswith(("F", "BF")))
-
-
 class ShapeError(ValueError):
     """The operation does not fit the tensor; the message says why, the caller adds which tensor and rule."""
 

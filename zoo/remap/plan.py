@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import Problem, WorkError, listed
+from zoo.formats.dtypes import FLOATING
 from zoo.formats.entry import Entry
-from zoo.remap.expression import FLOATING, Cast, Expression, Operation, Span, byte_spans, evaluate
+from zoo.remap.expression import Cast, Expression, Operation, Span, byte_spans, evaluate
 from zoo.remap.rules import Claim, Rule, Surroundings, run
 from zoo.remap.rules.base import one_tensor
 

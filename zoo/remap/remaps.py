@@ -1,13 +1,13 @@
-"""From what a user gives as a remap to rules, and from a source and those to a plan."""
+"""What a remap means: the rules that `--remap`, `remap:` and `remap=` stand for, and a source's plan under them."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import registry
 from zoo.errors import InputError, Location, WorkError, ZooError
@@ -17,25 +17,23 @@ from zoo.remap.plan import Plan, Target, make_plan
 from zoo.remap.rules import Rule, load_rules, parse_rules, run
 from zoo.remap.rules.parse import Locate
 
-
-def fitting_remaps(source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[str]:
-    """Names of the remaps that fill all of the target's parameters and leave nothing of the source unused."""
-    return [name for name in registry.names("remaps") if _fits(name, source, target)]
-
-
-def _fits(name: str, source: Mapping[str, Entry], target: Mapping[str, Entry]) -> bool:
-    try:
-        plan = make_plan(source, parse_rules(registry.load(name, "remaps")()), Target(target))
-    except Exception:  # rules that do not fit, or a plugin's own code that fails: neither is worth suggesting
-        return False
-    return plan.coverage == 1.0 == plan.use
+if TYPE_CHECKING:
+    from zoo.remap.auto import MatchResult
 
 
 Remap = str | os.PathLike[str] | Rule | Mapping[str, Any] | Sequence[Any] | None
 """A rule file, a plugin's remap, `auto`, an inline rule, a rule, or several of these in order."""
 
-Match = Callable[[Mapping[str, Entry], Mapping[str, Entry]], tuple[Sequence[Mapping[str, Any]], Sequence[str]]]
-"""Finds what `auto` stands for: rules that lead from one set of entries to another, and notes about them."""
+AUTO = "auto"
+"""The remap that stands for the rules which `zoo.remap.auto` finds."""
+
+
+@dataclass(frozen=True)
+class ChosenRules:
+    """The rules to run, in order, and what was decided on the way, for people."""
+
+    rules: tuple[Rule, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,79 +54,110 @@ def _basis(source: Source, target: Target | None) -> Any:
     return source.entries, source.aliases, source.wrappers, tuple(source.notes), classes_of(source.metadata), target
 
 
-def plan_source(
-    source: Source,
-    remap: Remap = None,
-    target: Target | None = None,
-    *,
-    location: Location | None = None,
-    match: Match | None = None,
-) -> Planned:
-    """Plan what of `source` goes where. Prefixes that every name carries (`module.`) are stripped by a rule where that
-    helps, and `notes` say so.
+def plan_source(source: Source, remap: Remap = None, target: Target | None = None) -> Planned:
+    """Plan what of `source` goes where: `choose_rules`, then `plan_rules`.
 
-    Raises InputError for a remap that is none, and for rules that do not fit.
+    Raises InputError for a remap that is none and for rules that do not fit, WorkError where `auto` abstains.
     """
-    notes = list(source.notes)
-    wrappers = parse_rules([{"strip_prefix": prefix} for prefix in source.wrappers])
-    best: tuple[tuple[float, int, int], Planned] | None = None
-    error: ZooError | None = None
-    for prefix in _prefixes(wrappers, remap):
-        try:
-            rules, told = resolve(remap, source, target, prefix, location, match)
-            plan = make_plan(
-                source.entries, rules, target, aliases=source.aliases, source_classes=classes_of(source.metadata)
+    chosen = choose_rules(source, remap, target)
+    return Planned(plan_rules(source, chosen.rules, target), chosen.rules, chosen.notes, _basis(source, target))
+
+
+def plan_rules(source: Source, rules: Sequence[Rule], target: Target | None = None) -> Plan:
+    """The plan of a source under `rules`, its aliases and class names taken into account."""
+    classes = classes_of(source.metadata)
+    return make_plan(source.entries, rules, target, aliases=source.aliases, source_classes=classes)
+
+
+def choose_rules(source: Source, remap: Remap = None, target: Target | None = None) -> ChosenRules:
+    """The rules that `remap` stands for: given, installed, or found by `auto` from names and shapes alone.
+
+    Prefixes that every name carries (`module.`) are stripped by rules in front where that helps; `notes` say so.
+    """
+    if AUTO in items(remap):
+        from zoo.remap.auto import match
+
+        if target is None or not target.entries:
+            raise InputError(
+                "--remap auto needs to know what to match against",
+                suggestion="name the architecture: --to ARCHITECTURE",
             )
-        except ZooError as failure:
-            error = error or failure
-            continue
-        # Without a target only the rules can tell: stripped names are the better guess where none are given.
-        score = (plan.coverage or 0.0, -len(plan.unused), int(bool(prefix) and target is None and not remap))
-        stripped = [f"every name carried the prefix {text!r}: it was stripped" for text in source.wrappers if prefix]
-        if best is None or score > best[0]:
-            best = score, Planned(plan, tuple(rules), (*notes, *stripped, *told), _basis(source, target))
-    if best is None:
-        assert error is not None
-        raise error
-    return best[1]
+        auto = split_at_auto(source, remap)
+        return auto.completed(match(auto.entries, target.entries), target)
+    given, wrappers = read_rules(remap), unwrapping(source)
+    if not wrappers or not _fits_better_stripped(source, wrappers, given, target):
+        return ChosenRules(tuple(given), tuple(source.notes))
+    return ChosenRules((*wrappers, *given), (*source.notes, *_stripped(source)))
 
 
-def _prefixes(wrappers: list[Rule], remap: Remap) -> list[list[Rule]]:
-    """Rules to try in front: none, and those that strip wrappers. The matcher is asked once; it needs no wrappers."""
-    if not wrappers:
-        return [[]]
-    return [wrappers] if "auto" in items(remap) else [[], wrappers]
+@dataclass(frozen=True)
+class AutoRemap:
+    """A remap that says `auto`: the rules in front of it and after it, and what stands in between.
+
+    `entries` are the source's tensors as the rules in front leave them: what the matcher is given.
+    """
+
+    before: tuple[Rule, ...]
+    after: tuple[Rule, ...]
+    entries: Mapping[str, Entry]
+    notes: tuple[str, ...]
+
+    def completed(self, result: MatchResult, target: Target) -> ChosenRules:
+        """All rules, with those that were found in the place of `auto`. Raises WorkError where there is no answer."""
+        fitting = [] if result.found else fitting_remaps(self.entries, target.entries)
+        found = parse_rules(result.answer(fitting))
+        return ChosenRules((*self.before, *found, *self.after), (*self.notes, *result.notes))
 
 
-def resolve(
-    remap: Remap,
-    source: Source,
-    target: Target | None = None,
-    before: Sequence[Rule] = (),
-    location: Location | None = None,
-    match: Match | None = None,
-) -> tuple[list[Rule], list[str]]:
-    """The rules that `remap` stands for, behind those of `before`, and notes about them."""
-    rules, notes = list(before), []
-    for item in items(remap):
-        if item == "auto":
-            found, told = _auto(rules, source, target, match or _match)
-            rules += found
-            notes += told
-        else:
-            rules += rules_of(item, location)
-    return rules, notes
+def split_at_auto(source: Source, remap: Remap) -> AutoRemap:
+    """Split a remap at `auto`. Prefixes that every name carries come off first."""
+    given = items(remap)
+    if given.count(AUTO) > 1:
+        raise InputError("--remap auto stands there twice", suggestion="say it once: it finds all rules at once")
+    place = given.index(AUTO)
+    before, after = [*unwrapping(source), *read_rules(given[:place])], read_rules(given[place + 1 :])
+    outcome = run(before, source.entries, source.aliases)
+    entries = {name: Entry(name, value.dtype, value.shape) for name, value in outcome.values.items()}
+    return AutoRemap(tuple(before), tuple(after), entries, (*source.notes, *_stripped(source)))
+
+
+def unwrapping(source: Source) -> list[Rule]:
+    """The rules that strip the prefixes which every name of the source carries."""
+    return parse_rules([{"strip_prefix": prefix} for prefix in source.wrappers])
+
+
+def _stripped(source: Source) -> list[str]:
+    return [f"every name carried the prefix {prefix!r}: it was stripped" for prefix in source.wrappers]
+
+
+def _fits_better_stripped(
+    source: Source, wrappers: Sequence[Rule], given: Sequence[Rule], target: Target | None
+) -> bool:
+    """Whether more is filled, or fewer rules find nothing to do, once the wrappers' prefixes are stripped."""
+    plain, stripped = _fit(source, given, target), _fit(source, [*wrappers, *given], target)
+    if plain == stripped:  # without a target only rules can tell; stripped names are the better guess without any
+        return target is None and not given
+    return stripped > plain
+
+
+def _fit(source: Source, rules: Sequence[Rule], target: Target | None) -> tuple[float, int]:
+    """How well rules fit a source: the coverage, then how few of them find nothing to do."""
+    try:
+        plan = plan_rules(source, rules, target)
+    except ZooError:
+        return -1.0, 0
+    return plan.coverage or 0.0, -len(plan.unused)
 
 
 def items(*remaps: Remap) -> list[Any]:
-    """What a user gave, one by one: a remap may be one thing or several, and remaps follow one another."""
+    """Remaps as one flat list: each may be one item or several; paths become texts."""
     found: list[Any] = []
     for remap in remaps:
         if isinstance(remap, str | os.PathLike | Rule | Mapping):
-            found.append(os.fspath(remap) if isinstance(remap, os.PathLike) else remap)
+            found.append(remap)
         elif remap is not None:
             found += list(remap)
-    return found
+    return [os.fspath(item) if isinstance(item, os.PathLike) else item for item in found]
 
 
 Meaning = Literal["auto", "rules", "file", "inline", "installed"]
@@ -138,7 +167,7 @@ def meaning_of(item: Any) -> Meaning:
     """What one item of a remap is: `auto`, rules, a file of rules, a rule written inline, or an installed remap."""
     if not isinstance(item, str):
         return "rules"
-    if item == "auto":
+    if item == AUTO:
         return "auto"
     if item.endswith((".yaml", ".yml")) or Path(item).is_file():
         return "file"
@@ -160,6 +189,11 @@ def rules_of(item: Any, location: Location | Locate | None = None) -> list[Rule]
     return parse_rules([item] if isinstance(item, Mapping) else item, location)
 
 
+def read_rules(remap: Remap) -> list[Rule]:
+    """The rules that are written in `remap`, in files or in plugins; `auto` is not among them."""
+    return [rule for item in items(remap) for rule in rules_of(item)]
+
+
 def _installed(name: str, location: Location | None) -> list[Rule]:
     """The rules of a plugin's remap."""
     component = registry.find(name, "remaps")
@@ -176,31 +210,23 @@ def _installed(name: str, location: Location | None) -> list[Rule]:
     return parse_rules(rules, lambda path: Location(component.name, int(path[0]) + 1, 1) if path else None)
 
 
-def _auto(before: Sequence[Rule], source: Source, target: Target | None, match: Match) -> tuple[list[Rule], list[str]]:
-    """Rules that the matcher finds for the names as they stand after the rules before."""
-    outcome = run(before, source.entries, source.aliases)
-    entries = {name: Entry(name, value.dtype, value.shape) for name, value in outcome.values.items()}
-    rules, notes = match(entries, {} if target is None else target.entries)
-    return parse_rules(rules), list(notes)
-
-
-def _match(
-    entries: Mapping[str, Entry], target: Mapping[str, Entry]
-) -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
-    from zoo.remap.auto import match
-
-    if not target:
-        raise InputError(
-            "--remap auto needs to know what to match against", suggestion="name the architecture: --to ARCHITECTURE"
-        )
-    result = match(entries, target)
-    return result.answer(lambda: fitting_remaps(entries, target)), result.notes
-
-
 def classes_of(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The class names a zoo checkpoint's header tells, none for other files."""
+    """The class names in a zoo checkpoint's header; none for other files."""
     try:
         classes = json.loads(metadata.get("zoo", "{}")).get("classes") or ()
     except (ValueError, AttributeError, RecursionError):
         return ()
     return tuple(classes) if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else ()
+
+
+def fitting_remaps(source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[str]:
+    """Names of the installed remaps that fill all of the target's parameters and leave nothing of the source unused."""
+    return [name for name in registry.names("remaps") if _fits(name, source, target)]
+
+
+def _fits(name: str, source: Mapping[str, Entry], target: Mapping[str, Entry]) -> bool:
+    try:
+        plan = make_plan(source, parse_rules(registry.load(name, "remaps")()), Target(target))
+    except Exception:  # rules that do not fit, or a plugin's own code that fails: neither is worth suggesting
+        return False
+    return plan.coverage == 1.0 == plan.use

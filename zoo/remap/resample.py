@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.remap.expression import FLOATING, Expression, Operation, ShapeError
+from zoo.formats.dtypes import FLOATING
+from zoo.remap.expression import Expression, Operation, ShapeError
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -16,8 +16,8 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, ZooError
 from zoo.model.paths import get_module
 from zoo.model.trace import Recording, record
+from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import Look
-from zoo.training.devices import generator_states, restore_generators
 from zoo.training.drawing import feature_maps, photographs
 from zoo.training.metrics import explain
 from zoo.training.tensorboard import FOLDER, explained, open_writer, steps_done
@@ -35,7 +35,13 @@ def look(run: Run, step: Step) -> None:
     names = module_names(model, options.modules)
     inputs, folder = _samples(run, options), run.folder / FOLDER
     album = Album(open_writer(folder), steps_done(run.stages))
-    with explained(folder), contextlib.closing(album.writer), _unchanged(model.to(run.device)):
+    model.to(run.device)
+    with (
+        explained(folder),
+        contextlib.closing(album.writer),
+        undisturbed(model, training=False, attributes=True),
+        torch.no_grad(),
+    ):
         if options.images:
             album.samples(inputs, cast(OpenData, run.data))
         failure = album.graph(model, inputs) if options.graph else None
@@ -94,7 +100,7 @@ class Album:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, which wants to be exact for any input
-                traced = torch.jit.trace(model, inputs[:1], strict=False)  # add_graph prints what cannot be traced
+                traced = torch.jit.trace(model, inputs[:1], strict=False)  # add_graph prints what cannot be traced  # type: ignore[no-untyped-call]
                 self.writer.add_graph(traced, inputs[:1])
         except OSError:
             raise
@@ -147,18 +153,3 @@ def _recorded(model: nn.Module, inputs: Tensor, names: dict[str, str]) -> Record
         raise
     except Exception as error:
         raise explain(error, "looking") from error
-
-
-@contextlib.contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, without autograd; modes and random generators are put back."""
-    modes = {module: module.training for module in model.modules()}
-    generators = generator_states()
-    try:
-        model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        restore_generators(generators)

@@ -17,6 +17,7 @@ from zoo.data.open_data import OpenData, Part
 from zoo.errors import InputError
 from zoo.model.heads import find_heads
 from zoo.model.paths import get_module
+from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import Probe
 from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics, measure
@@ -110,17 +111,11 @@ def _captured(
     """The plain way: the whole model runs, and the head's inputs are noted as they arrive."""
     arrived: list[Tensor] = []
     targets: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda module, inputs: arrived.append(inputs[0].detach().flatten(0, -2)))
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in data.batches(part, device=device, shuffle=False, augment=False, once=True).epoch(0):
-                model(batch.inputs)
-                targets.append(batch.targets)
-    finally:
-        handle.remove()
-        model.train(training)
+    with undisturbed(model, training=False, attributes=True), torch.no_grad():
+        head.register_forward_pre_hook(lambda module, inputs: arrived.append(inputs[0].detach().flatten(0, -2)))
+        for batch in data.batches(part, device=device, shuffle=False, augment=False, once=True).epoch(0):
+            model(batch.inputs)
+            targets.append(batch.targets)
     features = torch.cat(arrived)
     if len(features) != len(torch.cat(targets)):
         raise InputError("probe: the head is called more than once a sample", suggestion="use train instead")

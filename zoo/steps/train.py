@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 
 from zoo.data.open_data import OpenData
-from zoo.errors import WorkError, ZooError
+from zoo.errors import WorkError, ZooError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe.options import Train
@@ -56,7 +56,7 @@ def train(run: Run, step: Step) -> None:
     proof = prove(before, hashes(assembly.model, frozen))
     if not proof.holds:
         run.trained = False  # a model that is not what the recipe says is no result
-        raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {', '.join(proof.moved[:5])}")
+        raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {listed(proof.moved)}")
     run.trained |= progress.epoch > 0
     _record(run, step, trainer, preparation, proof.as_dict())
 
@@ -113,14 +113,14 @@ def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:
 
 
 def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
-    """The job on the trunk's outputs where something frozen can be split off; else as it is, with the reason."""
-    if job.options.trunk == "off" or not job.frozen.parameters:
+    """The job on cached features of a frozen backbone where one can be split off; else as it is, with the reason."""
+    if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
     data = cast(OpenData, run.data)
     try:
         prepared = prepare(job.model, data, share, exact=exact, views=job.options.views, tell=run.listener.note)
     except UnsplittableError as error:
-        run.listener.note(f"trunk: trained the plain way: {error}")
+        run.listener.note(f"feature cache: none, trained end to end: {error}")
         return replace(job, trunk={"method": "plain", "reason": str(error), "seconds": 0.0})
     return replace(
         job,

@@ -1,1 +1,1 @@
-"""Training: a recipe's steps run in order, from built model to checkpoint."""
+"""Train a model: the loop, and losses, optimizers, schedulers, metrics, averages and devices by name."""

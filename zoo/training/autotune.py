@@ -1,4 +1,19 @@
-"""Choosing precision and memory layout by timing: no rule fits all, so a few steps of each candidate decide."""
+"""Choose precision and memory layout by timing a few training steps of each candidate.
+
+No rule fits all: bfloat16 is faster where the processor multiplies in it, and slower where casting the weights costs
+more than it saves; channels-last helps most convolutions and harms some. So each candidate runs forward and backward
+on one real batch, and the fastest is taken whose outputs stay close to float32's.
+
+What makes such timings right on a machine that does other work, too:
+
+- The minimum counts, not the mean: other work only ever adds time.
+- Candidates take turns, so that a busy moment slows no candidate alone.
+- A candidate's fastest step is believed once a second step was as fast; noise is never twice the same.
+- Ties go to the plainer candidate (the list begins with float32), and a choice between timings that never agreed
+  is used, but not written into the timing cache.
+
+Timing is skipped where all training takes less than the search would save.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +21,10 @@ import functools
 import hashlib
 import json
 import math
-import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +32,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.cache import cache_folder
 from zoo.model.trace import tensors_in
+from zoo.model.undisturbed import undisturbed
 from zoo.training.devices import bfloat16_is_native
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a step is run: `precision` is "float32", "bfloat16" or "float16"."""
+    """Precision and memory layout of training steps: `precision` is "float32", "bfloat16" or "float16"."""
 
     precision: str = "float32"
     channels_last: bool = False
@@ -59,20 +75,19 @@ def _processor() -> str:
     return platform.processor()
 
 
-class Memory:
-    """Choices of earlier runs: one small JSON file a key, so that two runs never write over each other."""
+class TimingCache:
+    """Settings that earlier runs chose: one small JSON file a key, so that two runs never overwrite each other's."""
 
     def __init__(self, root: Path | None, key: str) -> None:
-        base = root or Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-        self.path = base / "calibration" / f"{key}.json"
+        self.path = (root or cache_folder()) / "timings" / f"{key}.json"
 
-    def recall(self, allowed: Sequence[Setting]) -> Setting | None:
+    def find(self, allowed: Sequence[Setting]) -> Setting | None:
         with suppress(OSError, ValueError, TypeError):
             setting = Setting(**json.loads(self.path.read_text(encoding="utf-8")))
             return setting if setting in allowed else None
         return None
 
-    def remember(self, setting: Setting) -> None:
+    def keep(self, setting: Setting) -> None:
         with suppress(OSError):  # an unwritable cache costs the next run its seconds, nothing else
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(asdict(setting)), encoding="utf-8")
@@ -82,18 +97,18 @@ OUTPUT_TOLERANCE = 0.05  # relative Frobenius distance of a training batch's out
 SAMPLES = 8  # of a batch are timed on a CPU: enough for the ratio, a fraction of the time. A GPU needs a whole batch
 LONG_ENOUGH = 0.15  # seconds a step: in a shorter one the casts of the weights weigh more than in a whole batch
 TIE = 1.03  # times the fastest one's seconds is as fast: below it the machine's noise decides
-WORTH_TIMING = 10.0  # seconds: a stage that takes less ends before a faster setting has paid for the search
+WORTH_TIMING = 10.0  # seconds: training that takes less ends before a faster setting has paid for the search
 ROUNDS = (2, 10)  # of every candidate: as many, and up to so many until its fastest step has come twice
 SAME = 1.05  # two steps that are no further apart are the same: what a busy machine adds is never twice the same
-PATIENCE = (2.5, 1.5)  # not timed further: what takes so many times the best one's seconds, once settled
+PATIENCE = (2.5, 1.5)  # not timed further: what takes so many times the best one's seconds; the second, once settled
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The chosen setting, each candidate's seconds for a step of a few samples, and what the choosing took.
+    """The chosen setting, each candidate's seconds for a step on a few samples, and the seconds that choosing took.
 
-    The seconds of a candidate far behind after its first step are that step's: a bound. `settled` is False where none
-    of many steps took as long as another.
+    A candidate that was far slower in its first step is not timed again: its seconds are an upper bound. `settled` is
+    False where no two of many steps of a candidate took equally long.
     """
 
     setting: Setting
@@ -108,7 +123,7 @@ class Calibration:
         if not self.timings:
             return str(self.setting)
         listed = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in self.timings.items())
-        busy = "" if self.settled else " on a busy machine, not remembered"
+        busy = "" if self.settled else " on a busy machine, not kept for later runs"
         return f"{self.setting} (timed in {self.seconds:.1f} s{busy}: {listed})"
 
 
@@ -147,13 +162,13 @@ def calibrate(
     if len(settings) == 1:
         apply_layout(module, settings[0])
         return Calibration(settings[0], {}, 0.0)
-    memory = Memory(root, key(module, inputs, settings))
-    setting = memory.recall(settings)
+    cache = TimingCache(root, key(module, inputs, settings))
+    setting = cache.find(settings)
     if setting is not None:
         apply_layout(module, setting)
         return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
     count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
-    with _untouched(module, device):
+    with undisturbed(module, buffers=True):
         step = functools.partial(_step, module, inputs, targets, loss, count)
         limit = WORTH_TIMING * count / samples
         outputs, seconds = step(settings[0])  # a first step is slow: what it calls short is short
@@ -169,7 +184,7 @@ def calibrate(
     setting = next(one for one, seconds in timings.items() if seconds <= TIE * min(timings.values()))
     apply_layout(module, setting)
     if settled:
-        memory.remember(setting)
+        cache.keep(setting)
     named = {str(candidate): seconds for candidate, seconds in timings.items()}
     return Calibration(setting, named, time.perf_counter() - started, settled=settled)
 
@@ -243,21 +258,3 @@ def _distance(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
     pairs = zip(expected, got, strict=True)
     distance = max(float((one - other).norm() / one.norm().clamp_min(1e-12)) for one, other in pairs)
     return distance if distance == distance else float("inf")
-
-
-@contextmanager
-def _untouched(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Running statistics, gradients and random generators come back as they were."""
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
-    for parameter, _ in gradients:
-        parameter.grad = None
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
-            for parameter, gradient in gradients:
-                parameter.grad = gradient

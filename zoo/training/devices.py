@@ -1,4 +1,4 @@
-"""Where training runs and at which precision; random generators; memory that the process keeps while it trains."""
+"""The device and precision of training, the random generators, and the allocator's settings while training runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from accelerate.utils import patch_environment
 
 from zoo.errors import InputError
 from zoo.isolation import owns_process
+from zoo.model.undisturbed import generators_kept
 from zoo.recipe.options import Precision
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def choose_device(requested: str = "auto") -> torch.device:
-    """`auto` is the machine's accelerator where there is one. Raises InputError for a device that is not there."""
+    """`auto` is the machine's accelerator where there is one. Raises InputError for one that this machine lacks."""
     if requested == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -55,7 +56,7 @@ def choose_precision(requested: Precision, device: torch.device) -> str:
 
 
 def bfloat16_is_native(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 by itself rather than by emulation, which is slower than float32."""
+    """Whether the device has bfloat16 arithmetic: emulated, it would be slower than float32."""
     if device.type == "cuda":
         with torch.cuda.device(device):  # torch asks about the current one
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -79,9 +80,9 @@ def make_accelerator(device: torch.device, precision: str = "float32") -> Accele
 
 @contextmanager
 def accelerate_kept() -> Iterator[None]:
-    """Accelerate's singletons are afterwards what they were: a caller's own Accelerator goes on working.
+    """Restores accelerate's singletons at the end of the block, so that a caller's own Accelerator still works.
 
-    A process group that a launcher's process joined in the block stays; there is one a process.
+    A process group that was joined in the block stays: a process has only one.
     """
     states = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
     kept = [dict(state) for state in states]
@@ -94,14 +95,14 @@ def accelerate_kept() -> Iterator[None]:
 
 
 def seed_everything(seed: int) -> None:
-    """Python's, numpy's and torch's generators, on every device."""
+    """Seed Python's, numpy's and torch's random generators, on every device."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def generator_states() -> dict[str, Any]:
-    """The state of every generator, in numbers, strings, tuples and tensors."""
+    """The state of every random generator, in numbers, strings, tuples and tensors."""
     legacy: Any = np.random.get_state()
     name, keys, *rest = legacy
     state: dict[str, Any] = {
@@ -115,7 +116,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(state: dict[str, Any]) -> None:
-    """Puts back what `generator_states` gave."""
+    """Restore what `generator_states` gave."""
     name, keys, *rest = state["numpy"]
     random.setstate(state["python"])
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
@@ -124,27 +125,9 @@ def restore_generators(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Every generator goes on afterwards as if the block had drawn and seeded nothing. Initialises no device."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        else:  # torch.manual_seed reaches a GPU that starts later, too: let it find the caller's seed
-            torch.cuda.manual_seed_all(torch.initial_seed())
-
-
-# malloc.h
+# glibc gives large blocks back to the kernel as soon as they are freed, and the next training step asks for blocks of
+# the same sizes: mapping and zeroing their pages again takes up to half of a step's time on a CPU. So freed memory is
+# kept while training runs. These are the names and values of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 NEVER = -1
 USUAL_MAPPED_BLOCKS = 65536
@@ -153,9 +136,9 @@ LARGEST_THRESHOLD = 32 << 20  # where glibc's own, which grows with what is free
 
 @contextmanager
 def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """For the time of the block; what is free afterwards goes back to the kernel.
+    """Keep freed memory in the process during the block; afterwards it is given back to the kernel.
 
-    Elsewhere than on a CPU, with glibc and in a command of the command line it does nothing.
+    It does something only on a CPU, with glibc, and in a command of the command line.
     """
     libc = _glibc(device)
     if libc is None:
@@ -173,7 +156,7 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
 
 
 def give_back_freed_memory(device: torch.device) -> None:
-    """Once between two kinds of work: blocks of the first are of other sizes than the second one needs."""
+    """Give freed memory back to the kernel, once between two kinds of work that need blocks of different sizes."""
     libc = _glibc(device)
     if libc is not None:
         libc.malloc_trim(0)
@@ -188,6 +171,6 @@ def _glibc(device: torch.device) -> ctypes.CDLL | None:
 
 @contextmanager
 def process_kept() -> Iterator[None]:
-    """Random generators and accelerate's singletons are afterwards what they were; also a decorator of functions."""
+    """Restores random generators and accelerate's singletons at the end of the block; also a decorator of functions."""
     with generators_kept(), accelerate_kept():
         yield

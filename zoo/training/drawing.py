@@ -1,4 +1,4 @@
-"""Tensors as pictures: samples as they looked, feature maps as tiles, tokens and vectors as heat maps.
+"""Tensors as pictures: input images, feature maps as tiles, tokens and vectors as heat maps.
 
 Pictures are uint8 [c, h, w]. In those of feature maps black is a map's smallest value and white its largest.
 """
@@ -17,7 +17,7 @@ PADDING = 1  # white pixels around a tile
 
 
 def photographs(inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Normalised images [n, c, h, w] as they were before, in a grid. c is 1 or 3."""
+    """Normalised images [n, c, h, w] as they were before normalisation, in a grid. c is 1 or 3."""
     mean, std = (
         torch.tensor(values, device=inputs.device).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std)
     )
@@ -25,7 +25,7 @@ def photographs(inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def feature_maps(values: Tensor, samples: int) -> list[Tensor]:
-    """What a module takes in or gives out, as pictures: one a sample, or one of all samples where each has a vector.
+    """A module's input or output as pictures: one for each sample, or one of all samples where each has a vector.
 
     `values` is [n, c, h, w] (a tile a channel; a window or head counts as a channel), [n, t, d] (a heat map, a row a
     token) or [n, d] (a heat map, a row a sample). Where a sample takes k rows of the first dimension, as in attention

@@ -1,4 +1,10 @@
-"""An exponential moving average of what moves in training; what is frozen stays out of it."""
+"""An exponential moving average of the parameters and buffers that training changes.
+
+torch's and timm's averages copy the entire model. Here frozen tensors are left out: they are equal to their average by
+definition, so that a probe on a large backbone averages its head alone. The average is therefore no second model but
+a set of tensors, and measuring with it means swapping it with the live values and back (`applied`), which keeps every
+tensor where optimizer and compiled code expect it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +17,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
-    """Averages of named tensors. Floating-point ones follow by `decay`, others (counters) are copied.
+    """Averages of named tensors: floating-point ones by `decay`, others (counters) are copied.
 
-    Early on, when the average of the first few values would still hold the start, the decay is (1 + n) / (10 + n)
+    Early on, when the average would consist mostly of the initial values, the decay is (1 + n) / (10 + n)
     after n updates, as in TensorFlow's ExponentialMovingAverage, until that reaches `decay`.
     """
 
@@ -39,7 +45,7 @@ class MovingAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """The averages stand in the model inside the block, the live values again afterwards."""
+        """The model has the averages inside the block, and its own values again afterwards."""
         self._swap()
         try:
             yield

@@ -1,4 +1,4 @@
-"""`evaluate`: what a checkpoint achieves on data, from the file alone or on data named anew."""
+"""Evaluate a checkpoint: on the data that its file names, or on other data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """`{"metrics": {…}, "samples": n}` of a checkpoint.
+    """A checkpoint's loss and metrics on data: `{"metrics": {…}, "samples": n, "data": {…}, "checkpoint": path}`.
 
     Without `data` these are the held-out samples of the data it was trained on, which the file names. `data` is a
     recipe's data section (its held-out part counts), or a name: an image folder or CSV file by its path, or a data set
@@ -63,9 +63,9 @@ def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
     """Data by the path of an image folder or CSV file, or by the name of a data set component."""
     path = Path(name).expanduser()
     if path.is_dir():
-        source, arguments = "kit/image_folder", {"path": str(path)}
+        source, arguments = "zoo/image_folder", {"path": str(path)}
     elif path.is_file() and path.suffix.lower() == ".csv":
-        source, arguments = "kit/csv", {"path": str(path)}
+        source, arguments = "zoo/csv", {"path": str(path)}
     else:
         source, arguments = name, {}
     options = DataOptions(source=source, arguments=arguments, image_size=assembly.preprocessing.size)
@@ -73,7 +73,7 @@ def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
 
 
 def _matched(data: OpenData, assembly: Assembly) -> OpenData:
-    """`data` with its targets counted as the checkpoint's classes are: by name, not by the order of folders."""
+    """`data` with the checkpoint's class indices: matched by name, not by the order of folders."""
     if data.task != assembly.task:
         raise InputError(f"the data is for {data.task}, the checkpoint for {assembly.task}")
     if data.classes == assembly.classes or not data.classes or not assembly.classes:

@@ -1,8 +1,9 @@
-"""The folder of a run: whose it is, and what in it may be replaced.
+"""The folder of a run: who wrote what in it, and what may be replaced.
 
 Before anything else is written there, a run leaves a mark in its folder, `.zoo-run.json`: which recipe runs there, and
-the names of all files and folders that it writes. What the mark names is zoo's, everything else is the user's and is
-never touched: a run that would write over a name the mark lacks does not start, with `--overwrite` neither.
+the names of all files and folders that it writes. What the mark names is zoo's; everything else is the user's
+and never touched: a run that would overwrite a name which is not in the mark does not start, not even with
+`--overwrite`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from zoo.training.tensorboard import FOLDER
 
 MARK, FORMAT = ".zoo-run.json", 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
-INSIDE = {  # what zoo writes into the folders among these; whatever else lies there is not zoo's
+INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
     STATE: re.compile(r"state\.json|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
     FOLDER: re.compile(r"events\.out\.tfevents\..+"),
 }
@@ -34,7 +35,7 @@ _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")  # as atomic_file calls th
 
 
 class RunFolder:
-    """The folder of one run of a recipe; nothing is written or removed before `take`."""
+    """The folder of one run of a recipe. Nothing is written or removed before `take`."""
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self.recipe = path, recipe
@@ -46,13 +47,13 @@ class RunFolder:
         self.owned: frozenset[str] = frozenset(mark["files"] if mark else ())
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Raises InputError, with what to type instead, for a run that would write over what must stay."""
+        """Raises InputError, with what to type instead, for a run that would overwrite what must stay."""
         if resume and overwrite:
-            raise InputError("--resume goes on with a run, --overwrite replaces it", suggestion="give one of them")
+            raise InputError("--resume continues a run, --overwrite replaces it", suggestion="give one of them")
         strange = [name for name in sorted(self.planned - self.owned) if os.path.lexists(self.path / name)]
         if strange:
             raise InputError(
-                f"{self.path} holds {listed(strange)}, which no run of zoo wrote: a run here would write over it",
+                f"{self.path} contains {listed(strange)}, which no run of zoo wrote: a run here would overwrite it",
                 suggestion=f"name another folder: --output {self.path / self.recipe.name}, or move it away",
             )
         if overwrite:
@@ -60,29 +61,28 @@ class RunFolder:
         elif resume:
             self._check_links()
         elif self._results():
-            raise InputError(f"{self.path} holds {self._described()}", suggestion=f"{self._choices()}")
+            raise InputError(f"{self.path} contains {self._described()}", suggestion=f"{self._choices()}")
 
     def check_new_beginning(self) -> None:
-        """Before `--resume` starts at the beginning, for want of a state: nothing finished, or another's, is lost."""
+        """Before `--resume` starts at the beginning, as there is no resume state: no finished or other run is lost."""
         if self._results() and (self.owner != self.source or (self.path / MODEL).exists()):
             raise InputError(
-                f"{self.path} holds {self._described()}, and no state to resume from", suggestion=self._choices()
+                f"{self.path} contains {self._described()}, and no resume state", suggestion=self._choices()
             )
 
     def check_owner(self) -> None:
         """Before a resumed run takes changes: they are the recipe's own, not another recipe's values."""
         if self.owner != self.source:
             raise InputError(
-                f"{self.path} holds a run of another recipe, {self.owner}, which differs from {self.recipe.path}",
+                f"{self.path} contains a run of another recipe, {self.owner}, which differs from {self.recipe.path}",
                 suggestion=f"zoo finetune {self.owner} --resume --output {self.path}, or --output {self._free()}",
             )
 
     def take(self, *, keep: bool = False) -> None:
-        """Marks the folder as this run's and removes what an earlier run wrote there, or with `keep` only leftovers."""
+        """Mark the folder as this run's and remove what an earlier run wrote there; with `keep` only leftovers."""
         self._sweep()
-        self._write(
-            self.owned | self.planned
-        )  # before anything is removed, so that no kill makes the rest a stranger's
+        # before anything is removed, so that a killed run's other files are still known as zoo's
+        self._write(self.owned | self.planned)
         if keep:
             return
         for name in self.owned:
@@ -117,7 +117,7 @@ class RunFolder:
         return [name for name in sorted(self.owned) if any(True for _ in self._files(name))]
 
     def _files(self, name: str) -> Iterator[Path]:
-        """zoo's own files under a name of the mark. A symbolic link is one, wherever it leads."""
+        """zoo's own files under a name of the mark. A symbolic link is one, whatever it points to."""
         path = self.path / name
         if name in INSIDE and path.is_dir() and not path.is_symlink():
             yield from (inner for inner in path.iterdir() if INSIDE[name].fullmatch(inner.name))
@@ -133,7 +133,7 @@ class RunFolder:
                 path.rmdir()
 
     def _sweep(self) -> None:
-        """Remove the temporary files that a killed run left beside its own; the lock is held, so none is in use."""
+        """Remove the temporary files of a killed run; this run has the lock, so none is in use."""
         own = {name[:100] for name in (MARK, *self.owned)}
         for path in self.path.iterdir():
             if (found := _TEMPORARY.fullmatch(path.name)) and found[1] in own:
@@ -159,7 +159,7 @@ class RunFolder:
                             )
 
     def _check_links(self) -> None:
-        """What a resumed run writes goes into its folder, not where a link leads."""
+        """A resumed run writes into its folder, not to where a link points."""
         paths = [path for name in sorted(self.owned) for path in (self.path / name, *self._files(name))]
         for path in paths:
             if path.is_symlink():
@@ -171,7 +171,7 @@ class RunFolder:
         return f"{'an unfinished' if self._unfinished() else 'a finished'} run of {of}"
 
     def _choices(self) -> str:
-        go_on = "go on with --resume, " if self._unfinished() and self.owner == self.source else ""
+        go_on = "continue it with --resume, " if self._unfinished() and self.owner == self.source else ""
         return f"{go_on}replace it with --overwrite, or keep it and name another folder: --output {self._free()}"
 
     def _unfinished(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a train step works on and how far it has come."""
+"""What a train step trains, and its progress."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from zoo.recipe.options import Train
 
 @dataclass
 class Job:
-    """One train step. `network` is what is called on the inputs: the model itself where it is None, or the part of it
-    behind a trunk whose outputs the batches hold, with `validation_network` in its place for measuring. `trunk` says
-    how that trunk is run, `setting` how precision and layout came about, `label` which train step it is."""
+    """Model, batches and options of one train step.
+
+    `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
+    the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
+    `trunk` is the report's record of how the frozen backbone is run, `setting` says how precision and layout were
+    chosen, `label` which train step it is.
+    """
 
     model: nn.Module
     train: Batches
@@ -40,7 +44,7 @@ class Job:
 
 @dataclass
 class Progress:
-    """Whole epochs, batches of the present one, optimizer steps, seconds, a record an epoch, and the best epoch."""
+    """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch."""
 
     epoch: int = 0
     batch: int = 0
@@ -53,7 +57,7 @@ class Progress:
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:
     """A batch's inputs as the network's arguments, in the job's memory layout.
 
-    A trunk may run in bfloat16; what trains behind it in float32 gets float32.
+    A frozen backbone may run in bfloat16; a network that trains on its features in float32 gets float32.
     """
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if job.precision == "float32":
@@ -61,16 +65,16 @@ def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:
     return tuple(t.contiguous(memory_format=job.memory_format) if t.ndim == 4 else t for t in tensors)
 
 
-def moving_tensors(model: nn.Module, frozen: FrozenPart) -> dict[str, Tensor]:
-    """The live tensors of the state dict that may change in training: all but the frozen ones."""
-    still = {*frozen.parameters, *frozen.buffers}
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in still}
+def unfrozen_tensors(model: nn.Module, frozen: FrozenPart) -> dict[str, Tensor]:
+    """The tensors of the state dict (not copies) that training may change: all but the frozen ones."""
+    fixed = {*frozen.parameters, *frozen.buffers}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in fixed}
 
 
 @torch.no_grad()
 def fill(live: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Copies values into live tensors of the same names. Raises WorkError for names and shapes that are not there."""
+    """Copy values into the live tensors of the same names. Raises WorkError where a name or shape does not match."""
     for name, value in values.items():
         if name not in live or live[name].shape != value.shape:
-            raise WorkError(f"training state does not fit the model at {name}", suggestion="run without --resume")
+            raise WorkError(f"the resume state does not fit the model at {name}", suggestion="run without --resume")
         live[name].copy_(value)

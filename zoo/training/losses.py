@@ -1,4 +1,4 @@
-"""Losses by name, with targets brought into the form each one takes."""
+"""Losses by name, with targets converted to what each one takes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from zoo.recipe.options import Named
 from zoo.training.optimizers import named
 
 BY_TASK = {"classification": "CrossEntropyLoss", "multilabel": "BCEWithLogitsLoss", "regression": "MSELoss"}
-OF_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)  # take a class index a sample
+INDEX_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)  # take a class index a sample
 
-OF_OTHER_TARGETS = ("MultiLabelMarginLoss",)  # lists of class indices, padded with -1
+UNSUPPORTED = ("MultiLabelMarginLoss",)  # lists of class indices, padded with -1
 
 
 class Loss:
@@ -35,20 +35,20 @@ class Loss:
         loss: Tensor = self.module(outputs.float(), self._fitting(targets, outputs))
         return loss
 
-    def share(self, local: int, whole: int, world: int) -> float:
-        """The factor that makes this process's `local` samples count as part of a step over `whole` samples.
+    def share(self, local: int, total: int, world: int) -> float:
+        """The factor that makes this process's `local` samples count as part of a step over `total` samples.
 
         Gradients are averaged over `world` processes and added up over accumulated batches.
         """
-        return float(world) if self.summed else local * world / whole
+        return float(world) if self.summed else local * world / total
 
     def total(self, loss: Tensor, samples: int) -> Tensor:
-        """The sum over samples that a batch's value stands for."""
+        """The sum over a batch's samples, from the loss that is their mean or sum."""
         return loss if self.summed else loss * samples
 
     def _fitting(self, targets: Tensor, outputs: Tensor) -> Tensor:
         if not targets.is_floating_point():
-            if isinstance(self.module, OF_INDICES):
+            if isinstance(self.module, INDEX_LOSSES):
                 return targets
             if outputs.ndim == 2 and outputs.shape[1] > 1:
                 targets = F.one_hot(targets, outputs.shape[1])
@@ -71,14 +71,14 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
     name, arguments = named(value)
     if name == "auto":
         name = BY_TASK[task]
-    if name in OF_OTHER_TARGETS:
+    if name in UNSUPPORTED:
         raise InputError(f"loss {name} takes targets of a form that zoo's data does not have")
     factory = find("losses", name)
     assert factory is not None
     known = inspect.signature(factory).parameters
     if label_smoothing:
         if "label_smoothing" not in known:
-            hint = "remove label_smoothing, which goes with CrossEntropyLoss"
+            hint = "remove label_smoothing, which CrossEntropyLoss takes"
             raise InputError(f"{name} has no label smoothing", suggestion=hint)
         arguments = {"label_smoothing": label_smoothing} | arguments
     if arguments.get("reduction") == "none":

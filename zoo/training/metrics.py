@@ -1,4 +1,4 @@
-"""Metrics by name, summed up on the device and over all processes, and a model measured with them on batches."""
+"""Metrics by name, accumulated on the device and over all processes; and a model measured with them on batches."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from torch import Tensor, distributed, nn
 from zoo.data.batches import Batch
 from zoo.errors import InputError, WorkError, ZooError, did_you_mean
 from zoo.model.prediction import prediction
+from zoo.model.undisturbed import undisturbed
 from zoo.recipe.catalogue import find
 from zoo.recipe.options import Named
 from zoo.training.losses import Loss, make_loss
 from zoo.training.optimizers import named
 
 DEFAULTS = {"classification": ["accuracy"], "multilabel": ["average_precision"], "regression": ["mae"]}
-# short name -> torchmetrics' name behind Multiclass or Multilabel, and what zoo sets otherwise than torchmetrics
-OF_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+# short name -> torchmetrics' name after Multiclass or Multilabel, and zoo's defaults where they are others
+CLASS_METRICS: dict[str, tuple[str, dict[str, Any]]] = {
     "accuracy": ("Accuracy", {"average": "micro"}),
     "top5": ("Accuracy", {"average": "micro", "top_k": 5}),
     "balanced_accuracy": ("Accuracy", {"average": "macro"}),
@@ -30,7 +31,7 @@ OF_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "average_precision": ("AveragePrecision", {}),
     "auroc": ("AUROC", {}),
 }
-OF_VALUES = {"mae": "L1Loss", "mse": "MSELoss", "r2": "R2Score", "pearson": "PearsonCorrCoef"}
+VALUE_METRICS = {"mae": "L1Loss", "mse": "MSELoss", "r2": "R2Score", "pearson": "PearsonCorrCoef"}
 
 
 class Metric(Protocol):
@@ -41,12 +42,12 @@ class Metric(Protocol):
         ...
 
     def compute(self) -> Tensor:
-        """The value over all samples of all processes since the last call; the count starts anew."""
+        """The value over all samples of all processes since the last call, and a reset."""
         ...
 
 
 class Average:
-    """The average over samples of what `total(outputs, targets)` sums over a batch; the sum itself with `summed`."""
+    """The mean over samples of what `total(outputs, targets)` sums over a batch; with `summed` the sum."""
 
     def __init__(
         self, total: Callable[[Tensor, Tensor], Tensor], *, higher_is_better: bool, summed: bool = False
@@ -72,7 +73,7 @@ class Average:
 
 
 class FromTorchmetrics:
-    """A torchmetrics object, fed probabilities where the task has classes; it reduces over processes by itself."""
+    """A torchmetrics object, given probabilities where the task has classes; it reduces over processes itself."""
 
     def __init__(self, metric: Any, task: str) -> None:
         self.metric = metric
@@ -134,11 +135,11 @@ def make_metrics(
 def _make(name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str) -> Metric:
     if name == "accuracy" and task == "classification" and not arguments:
         return Average(_correct, higher_is_better=True)
-    usual = OF_VALUES if task == "regression" else OF_CLASSES
-    if name not in usual and (name in OF_CLASSES or name in OF_VALUES):
+    usual = VALUE_METRICS if task == "regression" else CLASS_METRICS
+    if name not in usual and (name in CLASS_METRICS or name in VALUE_METRICS):
         hint = did_you_mean(name, usual) or f"for instance {', '.join(list(usual)[:3])}"
         raise InputError(f"metric {name!r} does not fit a {task} task", suggestion=hint)
-    if (full := OF_VALUES.get(name, name)).endswith("Loss"):
+    if (full := VALUE_METRICS.get(name, name)).endswith("Loss"):
         return _average_loss(full, arguments, task, device)
     return _from_torchmetrics(name, arguments, task, outputs, device)
 
@@ -158,15 +159,15 @@ def _from_torchmetrics(
 ) -> Metric:
     import torchmetrics
 
-    if name in OF_CLASSES:
-        suffix, defaults = OF_CLASSES[name]
+    if name in CLASS_METRICS:
+        suffix, defaults = CLASS_METRICS[name]
         defaults = {**defaults, "validate_args": False}  # its checks wait for the device in every step
         if "top_k" in defaults:
             defaults["top_k"] = min(defaults["top_k"], outputs)
         kind = "Multiclass" if task == "classification" else "Multilabel"
         factory = getattr(torchmetrics.classification, f"{kind}{suffix}")
     else:
-        factory, defaults = find("metrics", OF_VALUES.get(name, name)), {}
+        factory, defaults = find("metrics", VALUE_METRICS.get(name, name)), {}
     assert isinstance(factory, type)
     known = {**inspect.signature(factory.__new__).parameters, **inspect.signature(factory.__init__).parameters}  # type: ignore[misc]
     supplied = {**defaults, "num_classes": outputs, "num_labels": outputs}
@@ -180,7 +181,7 @@ def _from_torchmetrics(
 
 
 def _tried(metric: FromTorchmetrics, task: str, outputs: int, device: torch.device | str) -> Metric:
-    """The metric, once it gave one number for an invented batch: found out now, not after the first epoch."""
+    """The metric, once it gave one number for a made-up batch: better now than after the first epoch."""
     values = torch.linspace(-1, 1, 4 * outputs, device=device).reshape(outputs, 4).T
     targets = torch.arange(4, device=device) % outputs if task == "classification" else (values > 0).float()
     with warnings.catch_warnings():
@@ -195,12 +196,10 @@ def _tried(metric: FromTorchmetrics, task: str, outputs: int, device: torch.devi
 def measure(
     model: nn.Module, forward: Callable[[Any], Any], batches: Iterable[Batch], loss: Loss, metrics: Metrics
 ) -> dict[str, float]:
-    """`{"loss": …, metric: …}` of `forward` over `batches`, the model in evaluation mode meanwhile."""
+    """`{"loss": …, metric: …}` of `forward` over `batches`, with the model in evaluation mode."""
     average = Average(lambda outputs, targets: loss.total(loss(outputs, targets), len(targets)), higher_is_better=False)
-    training = model.training
-    model.eval()
     try:
-        with torch.inference_mode():
+        with undisturbed(model, training=False), torch.inference_mode():
             for batch in batches:
                 outputs = prediction(forward(batch.inputs)).float()
                 average.update(outputs, batch.targets)
@@ -210,12 +209,10 @@ def measure(
         raise
     except Exception as error:
         raise explain(error, "measuring") from error
-    finally:
-        model.train(training)
 
 
 def explain(error: Exception, doing: str) -> ZooError:
-    """What a person can do about an error out of torch."""
+    """An error of torch as one that says what to do about it."""
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or isinstance(error, MemoryError):
         hint = "set a smaller batch_size (accumulate makes up for it) or image_size"

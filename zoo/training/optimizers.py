@@ -20,118 +20,19 @@ from zoo.model.stages import find_stages
 from zoo.recipe.catalogue import find
 from zoo.recipe.options import Named, Train
 
-
-def layer_depths(model: nn.Module) -> dict[str, int]:
-    """Layer number by parameter name: 0 is the stem, then one number a block in order of registration, then the head.
-
-    Blocks are the stages of the model's main chain, or what they consist of where they are rows of blocks themselves.
-    What is registered between two blocks counts with the one before (a last norm with the last block), as in BEiT's
-    layer decay; tokens and position embeddings that the model itself owns count with the stem.
-    Raises InputError where the model has no chain of blocks.
-    """
-    try:
-        blocks = [block for stage in find_stages(model) for block in _blocks(model, stage)]
-        head = find_head(model)
-    except InputError as error:
-        hint = "use lr_scale with regular expressions"
-        raise InputError("layer_decay: this model has no chain of blocks and a head", suggestion=hint) from error
-    depth, depths = 0, {}
-    for name, _ in model.named_parameters():
-        if _inside(name, head):
-            depths[name] = len(blocks) + 1
-            continue
-        depth = next((number for number, block in enumerate(blocks, 1) if _inside(name, block)), depth)
-        depths[name] = depth
-    return depths
-
-
-def _blocks(model: nn.Module, stage: str) -> list[str]:
-    """The blocks of a stage that is a row of composite modules, or holds one; else the stage itself."""
-    module = get_module(model, stage)
-    for path, row in [(stage, module), *((f"{stage}.{name}", child) for name, child in module.named_children())]:
-        children = [(name, child) for name, child in row.named_children() if any(True for _ in child.parameters())]
-        composite = bool(children) and all(any(True for _ in child.children()) for _, child in children)
-        if isinstance(row, nn.Sequential | nn.ModuleList) and composite:
-            return [f"{path}.{name}" for name, _ in children]
-    return [stage]
-
-
-def _inside(name: str, path: str) -> bool:
-    return name.startswith(f"{path}.")
-
-
-def parameter_groups(
-    model: nn.Module,
-    *,
-    lr: float,
-    weight_decay: float,
-    decay_all: bool = False,
-    layer_decay: float | None = None,
-    lr_scale: Mapping[str, float] | None = None,
-) -> list[dict[str, Any]]:
-    """Groups for a torch optimizer, each with its own `lr` and `weight_decay`; frozen parameters are in none.
-
-    The learning rate is the group's real one, so that every scheduler keeps the ratios: `lr` times
-    `layer_decay ** (layers above)` times the first factor of `lr_scale` whose regular expression finds the name.
-    Biases, vectors (norms) and what the model's `no_weight_decay()` names are not decayed unless `decay_all`.
-    Raises InputError when nothing trains, and for every expression of `lr_scale` that finds no trainable parameter.
-    """
-    parameters = trainable_parameters(model)
-    if not parameters:
-        if next(model.parameters(), None) is None:
-            raise InputError("nothing to train: the model has no parameters", suggestion="remove the train step")
-        hint = "freeze less: put freeze: all_but_head in front of train, or freeze: none"
-        raise InputError("nothing to train: every parameter is frozen", suggestion=hint)
-    scales = dict.fromkeys(parameters, 1.0)
-    if layer_decay is not None:
-        depths = layer_depths(model)
-        top = max(depths.values())
-        scales = {name: layer_decay ** (top - depths[name]) for name in parameters}
-    for name, factor in _named_factors(list(parameters), lr_scale or {}).items():
-        scales[name] *= factor
-    spares: Callable[[], Iterable[str]] = getattr(model, "no_weight_decay", tuple)  # timm's models name some
-    spared = set(spares())
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in parameters.items():
-        free = not decay_all and (parameter.ndim <= 1 or name.rpartition(".")[2] == "bias" or name in spared)
-        key = (scales[name] * lr, 0.0 if free else weight_decay)
-        group = groups.setdefault(key, {"params": [], "lr": key[0], "weight_decay": key[1]})
-        group["params"].append(parameter)
-    return list(groups.values())
-
-
-def _named_factors(names: list[str], lr_scale: Mapping[str, float]) -> dict[str, float]:
-    problems: list[Problem] = []
-    factors: dict[str, float] = {}
-    for pattern, factor in lr_scale.items():
-        try:
-            found = [name for name in names if re.search(pattern, name)]
-        except re.error as error:
-            problems.append(Problem(f"lr_scale: {pattern!r} is no regular expression: {error}"))
-            continue
-        if not found:
-            hint = f"trainable are for instance {', '.join(names[:3])}"
-            problems.append(Problem(f"lr_scale: {pattern!r} finds no trainable parameter", suggestion=hint))
-        for name in found:
-            factors.setdefault(name, factor)
-    if problems:
-        raise InputError(problems)
-    return factors
-
-
 FUSED_ON = ("cpu", "cuda", "mps", "xpu")
 
 
 def named(value: Named) -> tuple[str, dict[str, Any]]:
-    """A recipe's bare name or mapping of one name to its arguments."""
+    """Name and arguments of what a recipe gives as a bare name, or as a mapping of one name to its arguments."""
     return (value, {}) if isinstance(value, str) else next((name, dict(given)) for name, given in value.items())
 
 
 def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
     """The optimizer over the model's trainable parameters; the model has to be on its device already.
 
-    `options.weight_decay` (the optimizer's own default where it is not given) spares biases and norms; one among the
-    optimizer's own arguments goes for everything, as in torch.
+    `options.weight_decay` (by default the optimizer's own) is not applied to biases and norms; one among the
+    optimizer's own arguments is applied to everything, as in torch.
     Raises InputError for an unknown name, arguments it does not take, and when nothing trains.
     """
     name, arguments = named(options.optimizer)
@@ -159,7 +60,7 @@ def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
 
 
 def _timm_defaults(factory: Any) -> dict[str, Any]:
-    """What timm's own factory gives an optimizer of its list beside lr and weight decay."""
+    """The arguments that timm's own factory gives its optimizers beside lr and weight decay."""
     bound = isinstance(factory, functools.partial)
     takes_momentum = "momentum" in inspect.signature(factory).parameters
     return {"momentum": 0.9} if takes_momentum and (bound or factory.__module__.startswith("timm.")) else {}
@@ -180,3 +81,102 @@ def _build(factory: Any, groups: list[dict[str, Any]], lr: float, arguments: dic
 def _can_fuse(groups: list[dict[str, Any]]) -> bool:
     parameters = [parameter for group in groups for parameter in group["params"]]
     return all(p.device.type in FUSED_ON and torch.is_floating_point(p) for p in parameters)
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    decay_all: bool = False,
+    layer_decay: float | None = None,
+    lr_scale: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups for a torch optimizer, each with its `lr` and `weight_decay`; frozen parameters are in none.
+
+    The learning rate is the group's real one, so that every scheduler keeps the ratios: `lr` times
+    `layer_decay ** (layers above)` times the first factor of `lr_scale` whose regular expression finds the name.
+    Biases, vectors (norms) and what the model's `no_weight_decay()` names are not decayed unless `decay_all`.
+    Raises InputError when nothing trains, and for every expression of `lr_scale` that finds no trainable parameter.
+    """
+    parameters = trainable_parameters(model)
+    if not parameters:
+        if next(model.parameters(), None) is None:
+            raise InputError("nothing to train: the model has no parameters", suggestion="remove the train step")
+        hint = "freeze less: put freeze: all_but_head in front of train, or freeze: none"
+        raise InputError("nothing to train: every parameter is frozen", suggestion=hint)
+    scales = dict.fromkeys(parameters, 1.0)
+    if layer_decay is not None:
+        depths = layer_depths(model)
+        top = max(depths.values())
+        scales = {name: layer_decay ** (top - depths[name]) for name in parameters}
+    for name, factor in _named_factors(list(parameters), lr_scale or {}).items():
+        scales[name] *= factor
+    names: Callable[[], Iterable[str]] = getattr(model, "no_weight_decay", tuple)  # timm's models name some
+    without_decay = set(names())
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in parameters.items():
+        vector = parameter.ndim <= 1 or name.rpartition(".")[2] == "bias"
+        decayed = decay_all or not (vector or name in without_decay)
+        key = (scales[name] * lr, weight_decay if decayed else 0.0)
+        group = groups.setdefault(key, {"params": [], "lr": key[0], "weight_decay": key[1]})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def _named_factors(names: list[str], lr_scale: Mapping[str, float]) -> dict[str, float]:
+    problems: list[Problem] = []
+    factors: dict[str, float] = {}
+    for pattern, factor in lr_scale.items():
+        try:
+            found = [name for name in names if re.search(pattern, name)]
+        except re.error as error:
+            problems.append(Problem(f"lr_scale: {pattern!r} is no regular expression: {error}"))
+            continue
+        if not found:
+            hint = f"trainable are for instance {', '.join(names[:3])}"
+            problems.append(Problem(f"lr_scale: {pattern!r} finds no trainable parameter", suggestion=hint))
+        for name in found:
+            factors.setdefault(name, factor)
+    if problems:
+        raise InputError(problems)
+    return factors
+
+
+def layer_depths(model: nn.Module) -> dict[str, int]:
+    """Layer number by parameter name: 0 is the stem, then one number a block in order of registration, then the head.
+
+    Blocks are the stages of the model's main chain, or what those consist of where they are rows of blocks themselves.
+    What is registered between two blocks belongs to the one before (a last norm to the last block), as in BEiT's layer
+    decay; tokens and position embeddings of the model itself belong to the stem.
+    Raises InputError where the model has no chain of blocks.
+    """
+    try:
+        blocks = [block for stage in find_stages(model) for block in _blocks(model, stage)]
+        head = find_head(model)
+    except InputError as error:
+        hint = "use lr_scale with regular expressions"
+        raise InputError("layer_decay: this model has no chain of blocks and a head", suggestion=hint) from error
+    depth, depths = 0, {}
+    for name, _ in model.named_parameters():
+        if _inside(name, head):
+            depths[name] = len(blocks) + 1
+            continue
+        depth = next((number for number, block in enumerate(blocks, 1) if _inside(name, block)), depth)
+        depths[name] = depth
+    return depths
+
+
+def _blocks(model: nn.Module, stage: str) -> list[str]:
+    """The blocks of a stage that is a row of composite modules, or contains one; else the stage itself."""
+    module = get_module(model, stage)
+    for path, row in [(stage, module), *((f"{stage}.{name}", child) for name, child in module.named_children())]:
+        children = [(name, child) for name, child in row.named_children() if any(True for _ in child.parameters())]
+        composite = bool(children) and all(any(True for _ in child.children()) for _, child in children)
+        if isinstance(row, nn.Sequential | nn.ModuleList) and composite:
+            return [f"{path}.{name}" for name, _ in children]
+    return [stage]
+
+
+def _inside(name: str, path: str) -> bool:
+    return name.startswith(f"{path}.")

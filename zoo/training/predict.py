@@ -1,4 +1,4 @@
-"""`predict`: class names and probabilities for images."""
+"""Class names and probabilities for images."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def predict(
     *,
     device: str = "auto",
 ) -> list[dict[str, Any]]:
-    """One row an image: `{"image", "predictions": [{"label", "probability"}, …]}`, the likeliest first.
+    """Class names and probabilities for images: one `{"image", "predictions": [{"label", "probability"}, …]}` each.
 
-    `paths` are images or folders, which are searched with all that is below them. A regression's rows have `value` in
-    place of `probability`. An image that cannot be read has `error` in place of `predictions`; the others are done all
-    the same. Raises InputError for a path that does not exist, a folder without images, and a file that is no
-    checkpoint.
+    The likeliest label comes first. `paths` are images or folders, which are searched with all their sub-folders. A
+    regression has `value` in place of `probability`; an image that cannot be read has `error` in place of
+    `predictions`, and the others are predicted all the same. Raises InputError for a path that does not exist, a folder
+    without images, and a file that is no checkpoint.
     """
     images = [image for path in paths for image in _images(Path(path).expanduser())]
     if not images:
@@ -50,7 +50,7 @@ def _images(path: Path) -> list[Path]:
     if path.is_dir():
         found = list(images_in(path))
         if not found:
-            raise InputError(f"the folder {path} holds no images")
+            raise InputError(f"the folder {path} contains no images")
         return found
     if not path.exists():
         raise InputError(f"there is no image {path}")
@@ -73,15 +73,15 @@ def _rows(assembly: Assembly, images: Sequence[Path], top_k: int, device: torch.
         inputs = transforms.normalise(torch.stack(readable).to(device), preprocessing)
         with torch.inference_mode():
             outputs = prediction(assembly.model(inputs)).float()
-        answers = iter(_answers(assembly, outputs, top_k))
+        predicted = iter(_predictions(assembly, outputs, top_k))
         for row in rows:
             if "error" not in row:
-                row["predictions"] = next(answers)
+                row["predictions"] = next(predicted)
     return rows
 
 
-def _answers(assembly: Assembly, outputs: Tensor, top_k: int) -> list[list[dict[str, Any]]]:
-    """[b, k] logits or values as lists of labels with a probability or value."""
+def _predictions(assembly: Assembly, outputs: Tensor, top_k: int) -> list[list[dict[str, Any]]]:
+    """Outputs [b, k] as lists of labels, each with a probability or value."""
     names = assembly.classes or tuple(str(index) for index in range(outputs.shape[-1]))
     if assembly.task == "regression":
         return [

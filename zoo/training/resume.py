@@ -1,14 +1,14 @@
-"""Which changes of a recipe a resumed run takes: those that leave what is done already as it is.
+"""Which changes of a recipe `--resume` accepts: those that do not alter what is already done.
 
-What may change depends on where it stands, counted from the train step that the run was at:
+What may change depends on its place, counted from the train step that the run was at:
 
-- a later step: anything; steps may be appended, removed, put in other places;
-- the step itself while none of its epochs is done: anything, it begins anew;
-- the step itself after an epoch: more `epochs` or `max_steps`, and the options in `DURING`. It goes on from the end of
-  its last epoch; moments of the optimizer are kept, and the learning rate is where the new values would have it by now;
+- a later step: anything; steps may be appended, removed and reordered;
+- the step itself while none of its epochs is complete: anything, it starts again;
+- the step itself after an epoch: more `epochs` or `max_steps`, and the options in `DURING`. It continues from the
+  end of its last epoch: the optimizer's moments are kept, and the learning rate is what the new values give by now;
 - `device`, `name`, and how data is read (`ANYWHERE`): always.
 
-Everything else has been used by what is done: earlier steps, the model, the data, the seed.
+Everything else has already been used: earlier steps, the model, the data, the seed.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ DURING = (
     "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "metrics", "keep", "precision",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
-HARMLESS = ("tensorboard", "compile")  # nothing that is kept depends on these
+HARMLESS = ("tensorboard", "compile")  # nothing in the resume state depends on these
 MISSING = "not set"
 Recipe = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Change:
-    """A value that differs: `place` is its path in the recipe, `step` the number of the step it belongs to."""
+    """A value that differs: `place` is its path in the recipe, `step` the index of the step it belongs to."""
 
     place: tuple[str | int, ...]
     before: Any
     now: Any
-    said: str
+    label: str
     step: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.said} {_said(self.before)} -> {_said(self.now)}"
+        return f"{self.label} {_shown(self.before)} -> {_shown(self.now)}"
 
     @property
     def option(self) -> str:
@@ -53,15 +53,15 @@ class Change:
         return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.place).lstrip(".")
 
     def problem(self) -> Problem:
-        was, now = _said(self.before), _said(self.now)
+        was, now = _shown(self.before), _shown(self.now)
         cure = (
             f"change it back: remove {self.key}" if self.before is None else f"change it back: --set {self.key}={was}"
         )
-        return Problem(f"{self.said} was {was} when this run began and is {now}", suggestion=cure)
+        return Problem(f"{self.label} was {was} when this run began and is {now}", suggestion=cure)
 
 
 def changes(before: Recipe, now: Recipe) -> list[Change]:
-    """Everything that differs between two resolved recipes but what is free to, in their order."""
+    """The differences between two resolved recipes, in their order, without those that are always allowed."""
     found: list[Change] = []
     for key in dict.fromkeys((*before, *now)):
         if key == "steps":
@@ -79,11 +79,11 @@ def _steps(before: list[Any], now: list[Any]) -> list[Change]:
             found.append(Change(("steps", index), one, other, f"step {index + 1}", index))
             continue
         action = next(iter(one))
-        said, given, taken = _label(now, index), one[action], other[action]
+        label, given, taken = _label(now, index), one[action], other[action]
         for option in dict.fromkeys((*given, *taken)):
             if given.get(option) != taken.get(option):
                 place = ("steps", index, action, option)
-                found.append(Change(place, given.get(option), taken.get(option), f"{said}: {option}", index))
+                found.append(Change(place, given.get(option), taken.get(option), f"{label}: {option}", index))
     return found
 
 
@@ -94,18 +94,18 @@ def _label(steps: list[Any], index: int) -> str:
     return action if len(alike) == 1 else f"{action} {alike.index(index) + 1}"
 
 
-def _values(place: tuple[str, ...], before: Any, now: Any, said: str) -> list[Change]:
+def _values(place: tuple[str, ...], before: Any, now: Any, label: str) -> list[Change]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = dict.fromkeys((*before, *now))
-        inner = [_values((*place, key), before.get(key), now.get(key), f"{said}.{key}") for key in keys]
+        inner = [_values((*place, key), before.get(key), now.get(key), f"{label}.{key}") for key in keys]
         return [change for changes in inner for change in changes]
-    return [Change(place, before, now, said)] if before != now else []
+    return [Change(place, before, now, label)] if before != now else []
 
 
 def refused(found: list[Change], step: int, progress: Mapping[str, Any], options: Mapping[str, Any]) -> list[Change]:
     """The changes that a run at train step number `step`, which had these `options`, cannot take.
 
-    `progress` is how far that step has come, by its last whole epoch.
+    `progress` is that step's, at the end of its last complete epoch.
     """
     own = [change for change in found if change.step == step]
     longer = [change for change in own if change.option in UPWARDS and _upwards(change)]
@@ -122,7 +122,7 @@ def refused(found: list[Change], step: int, progress: Mapping[str, Any], options
 
 
 def _upwards(change: Change) -> bool:
-    """More of it; without an end of its own, the other of the two decides."""
+    """Whether it became more; where it is not set, the other of the two decides."""
     if change.now is None or change.before is None:
         return change.now is None
     return isinstance(change.now, int) and change.now > change.before
@@ -134,5 +134,5 @@ def _over(progress: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     return bool((epochs and progress["epoch"] >= epochs) or (steps and progress["steps"] >= steps))
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return MISSING if value is None else shown(value)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules behind a linear warm-up: zoo's own by a short name, torch's classes by theirs.
+"""Learning-rate schedules after a linear warm-up: zoo's own by a short name, torch's classes by theirs.
 
 A short name (`cosine`) is fitted to the training: its length is worked out. A class (`CosineAnnealingLR`) has torch's
 own defaults and units: it moves once an epoch, as in torch's examples, `OneCycleLR` and `CyclicLR` with every
@@ -30,7 +30,7 @@ class Schedule:
     def __init__(
         self, optimizer: Optimizer, options: Train, *, steps: int, epochs: int, higher_is_better: bool
     ) -> None:
-        """`steps` are the optimizer steps of the whole train step. Raises InputError for arguments that do not fit."""
+        """`steps` are all optimizer steps of the train step. Raises InputError for arguments that do not fit."""
         self.optimizer = optimizer
         self.warmup = warmup_steps(options.warmup, steps)
         self.taken = 0
@@ -63,8 +63,8 @@ class Schedule:
         else:
             self.inner.step()
 
-    def go_through(self, epochs: Sequence[tuple[int, float | None]]) -> None:
-        """Sets the learning rates that follow `epochs`: the optimizer steps done at the end of each, and its value."""
+    def replay(self, epochs: Sequence[tuple[int, float | None]]) -> None:
+        """Replays `epochs` (the optimizer steps done at the end of each, and its value): sets the rates that follow."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             for steps, value in epochs:
@@ -78,7 +78,7 @@ class Schedule:
         return {"taken": self.taken, "start": self.start, "inner": inner}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Also call the optimizer's own: the present learning rates are kept there."""
+        """Also call the optimizer's own, which has the current learning rates."""
         self.taken, self.start = state["taken"], state["start"]
         if self.inner is not None:
             self.inner.load_state_dict(state["inner"])

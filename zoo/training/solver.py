@@ -1,9 +1,22 @@
-"""Solving a linear head on fixed features: softmax or logistic regression by Newton's method, ridge in closed form.
+"""Solve a linear head on fixed features: softmax or logistic regression by Newton's method, ridge in closed form.
 
-All minimise  mean loss + l2/2 * |weight|^2  with a free bias, in float64, deterministically and without a learning
-rate. For softmax this is scikit-learn's `LogisticRegression(C=1 / (l2 * n))`. Newton's steps are solved by conjugate
-gradients (Nocedal and Wright, Numerical Optimization, 7.1): on 1,280 features of 1,437 samples that took a tenth of
-the time of L-BFGS, which needed hundreds of iterations more for each digit of the gradient norm.
+All minimise  mean loss + l2/2 * |weight|^2  with a bias that is not penalised, in float64, deterministically and
+without a learning rate. For softmax this is scikit-learn's `LogisticRegression(C=1 / (l2 * n))`.
+
+The method is Newton-CG (Nocedal and Wright, Numerical Optimization, 7.1). Newton's step solves Hessian @ step =
+-gradient. With k outputs on d features the Hessian has (k d)^2 entries, far too many to write down, but its product
+with a direction costs no more than a gradient, and products are all that conjugate gradients need. Three things make
+this converge in a few steps:
+
+- Features are centred. The optimum does not change, as the free bias absorbs the shift, and the Hessian becomes much
+  better conditioned.
+- The preconditioner is the Cholesky factor of the Hessian's block for one output, averaged over outputs:
+  [d + 1, d + 1], factored once a Newton step, and good for all outputs at once.
+- The linear system is solved no more exactly than the distance to the optimum is worth: to min(0.1, sqrt|gradient|) of
+  the gradient, which is what gives superlinear convergence.
+
+On 1,280 features of 1,437 samples this took a tenth of the time of L-BFGS, which needed hundreds of iterations more
+for each digit of the gradient norm.
 """
 
 from __future__ import annotations
@@ -16,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CONJUGATE_STEPS = 500  # at most, for one Newton step
-SHORTEST_STEP = 1e-8  # a line search below this has met rounding
+SHORTEST_STEP = 1e-8  # a line search below this has reached the limit of rounding
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ def solve_ridge(features: Tensor, targets: Tensor, *, l2: float) -> Solution:
 
 
 def _working(features: Tensor) -> Tensor:
-    """float64 where the device has it: a gradient norm of 1e-5 is beyond float32's rounding on large features."""
+    """The features in float64 where the device has it: on large ones float32 rounds a gradient norm of 1e-5 away."""
     return features.to(torch.float32 if features.device.type == "mps" else torch.float64)
 
 
@@ -137,7 +150,7 @@ def _uncentred(gradient: Tensor, mean: Tensor) -> Tensor:
 class _Problem:
     """The objective on centred features with a column of ones, weight [k, d + 1], the last column its bias.
 
-    Centring leaves the optimum where it is, the free bias absorbing it, and makes the Hessian far rounder.
+    The weight converges on centred features; `solve` converts the bias back.
     """
 
     def __init__(self, x: Tensor, loss: Loss, l2: float) -> None:
@@ -152,7 +165,7 @@ class _Problem:
         return self.loss.gradient(self.x @ weight.T).T @ self.x / len(self.x) + self.penalty * weight
 
     def newton_step(self, weight: Tensor, gradient: Tensor) -> Tensor:
-        """Conjugate gradients on Hessian @ step = -gradient, as exactly as the distance to the optimum is worth."""
+        """Solve Hessian @ step = -gradient by preconditioned conjugate gradients, to a part of the gradient's norm."""
         logits = self.x @ weight.T
         factor = self._preconditioner(logits)
         enough = min(0.1, float(gradient.norm().sqrt())) * gradient.norm()

@@ -1,4 +1,4 @@
-"""A run's log for TensorBoard: the curves of training, and the file that pictures go into.
+"""A run's TensorBoard log: the curves of training, and the writer of pictures.
 
 All train steps of a recipe share one axis, the optimizer steps since the run began.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 FOLDER = "tensorboard"  # in the run's folder
-FLUSH_SECONDS = 10  # who watches a run does not want to wait for torch's two minutes
+FLUSH_SECONDS = 10  # torch's two minutes are long for someone who watches a run
 
 
 def require_tensorboard() -> Any:
@@ -31,7 +31,7 @@ def require_tensorboard() -> Any:
 
 
 def open_writer(folder: Path, *, purge_step: int | None = None) -> Any:
-    """A SummaryWriter on a new file in `folder`; TensorBoard forgets what older files hold from `purge_step` on."""
+    """A SummaryWriter on a new file in `folder`; TensorBoard discards what older files contain from `purge_step` on."""
     writer = require_tensorboard()
     with explained(folder):
         return writer(str(folder), purge_step=purge_step, flush_secs=FLUSH_SECONDS)
@@ -46,16 +46,16 @@ def explained(folder: Path) -> Iterator[None]:
         raise WorkError(f"cannot write into {folder}: {error.strerror or error}") from error
 
 
-def steps_done(stages: Sequence[Mapping[str, Any]]) -> int:
-    """Optimizer steps of all train steps in a run's record."""
-    return sum(stage["epochs"][-1]["steps"] for stage in stages if stage["action"] == "train" and stage["epochs"])
+def steps_done(rows: Sequence[Mapping[str, Any]]) -> int:
+    """The optimizer steps of all train steps in a report's rows."""
+    return sum(row["epochs"][-1]["steps"] for row in rows if row["action"] == "train" and row["epochs"])
 
 
 class Curves(Listener):
-    """An epoch's losses, metrics, learning rate and images a second, and the mean loss so far in between.
+    """Writes each epoch's losses, metrics, learning rate and images a second, and in between the mean loss so far.
 
-    `first` are the steps before this train step. A resumed one takes back what was written after the state it goes
-    on from.
+    `first` are the optimizer steps before this train step. A resumed one discards what was written after the state that
+    it resumes from.
     """
 
     def __init__(self, folder: Path, *, first: int = 0, resumed: bool = False) -> None:

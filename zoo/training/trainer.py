@@ -1,4 +1,12 @@
-"""The training loop, on Accelerate: epochs of batches through a model, measured, kept and resumable at any step."""
+"""The training loop, on Accelerate: epochs over batches, evaluated, saved, and resumable after any optimizer step.
+
+Resuming in the middle of an epoch is exact because everything that decides the next batch is either a function of
+(seed, epoch, position), as the order of the samples and their augmentation are (zoo.data), or part of the saved state:
+parameters, moving averages, optimizer, schedule, gradient scaler, and each process's random generators. Progress counts
+batches, so that a resumed epoch begins with the batch after the last one; states are written after complete optimizer
+steps only, so that no accumulated gradient has to be kept. The epoch's loss so far is a sum on the device and saved,
+too: a resumed epoch reports what an uninterrupted one does.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +29,24 @@ from zoo.recipe.options import Train
 from zoo.training.callbacks import Listener
 from zoo.training.devices import generator_states, make_accelerator, restore_generators
 from zoo.training.ema import MovingAverage
-from zoo.training.job import Job, Progress, arranged, fill, moving_tensors
+from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss
 from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule
 from zoo.training.state import Saved, StateFolder
 
-LOOK_SECONDS = 0.5  # reading the loss makes a GPU wait: no more often than this
-SAVE_SECONDS = 600.0  # in an epoch longer than this the state is written in its middle too
-CALMER = "lower lr, add warmup or clip_grad_norm, or set precision: float32"
+LOOK_SECONDS = 0.5  # reading the loss makes a GPU wait: not more often than this
+SAVE_SECONDS = 600.0  # in an epoch longer than this the state is also written in between
+ADVICE = "lower lr, add warmup or clip_grad_norm, or set precision: float32"
 
 
 class NotFiniteError(WorkError):
-    """Training ran away: it would again with the same values."""
+    """Training diverged, as it would again with the same values."""
 
 
 class Trainer:
-    """One train step: `begin` or `restore`, then `run`. `state` is where it is kept for `--resume`."""
+    """Trains one train step: `begin` or `restore`, then `run`. `state` is where it is saved for `--resume`."""
 
     def __init__(self, job: Job, state: StateFolder, listener: Listener) -> None:
         options = job.options
@@ -62,8 +70,8 @@ class Trainer:
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.network = self.accelerator.prepare_model(job.network or job.model)
         self.forward = torch.compile(self.network) if options.compile else self.network
-        self.moving = moving_tensors(job.model, job.frozen)
-        self.average = MovingAverage(self.moving, options.ema) if options.ema else None
+        self.unfrozen = unfrozen_tensors(job.model, job.frozen)
+        self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=self.device)
@@ -74,7 +82,7 @@ class Trainer:
         self._first = 0
 
     def run(self) -> Progress:
-        """Trains to the end and leaves in the model what `conclude` says; a KeyboardInterrupt passes through.
+        """Train to the end; the model then has the values that `conclude` chooses. A KeyboardInterrupt passes through.
 
         Raises WorkError for a loss that is no longer finite, and for what fails in torch.
         """
@@ -105,21 +113,21 @@ class Trainer:
             if now - self._looked > LOOK_SECONDS:
                 self._look()
             if last and now - self._saved > SAVE_SECONDS:
-                self._look()  # what is kept to go on from is sound
+                self._look()  # a state to resume from has a finite loss
                 progress.seconds = now - began
                 self.save()
             if progress.steps == self.steps:
                 return
 
     def _backward(self, index: int, batch: Batch, last: bool) -> None:
-        """Adds a batch's gradients, every sample of the optimizer step counting the same."""
+        """Add a batch's gradients, so that every sample of the optimizer step has the same weight."""
         accumulate = self.job.options.accumulate
         first = index - index % accumulate
-        whole = self._samples(first, min(first + accumulate, len(self.job.train)))
+        total = self._samples(first, min(first + accumulate, len(self.job.train)))
         with nullcontext() if last else self.accelerator.no_sync(self.network):
             outputs = self.forward(*arranged(batch.inputs, self.job))
             loss = self.loss(prediction(outputs), batch.targets)
-            share = self.loss.share(len(batch.targets), whole, self.accelerator.num_processes)
+            share = self.loss.share(len(batch.targets), total, self.accelerator.num_processes)
             self.accelerator.backward(loss * share, create_graph=self.second_order)
         loss = loss.detach()
         self.loss_sum += self.loss.total(loss, len(batch.targets))
@@ -156,14 +164,14 @@ class Trainer:
         progress.history.append(record)
         progress.epoch, progress.batch = progress.epoch + 1, 0
         self.loss_sum.zero_()
-        self.save(whole=True)
+        self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
 
     def _measure(self) -> dict[str, float]:
         forward = self.forward
         if self.job.validation_network is not None:
             forward = self.job.validation_network
-        elif self.accelerator.num_processes > 1:  # each process has its own number of batches to measure
+        elif self.accelerator.num_processes > 1:  # processes may have different numbers of batches
             forward = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=True)
 
         def measured(inputs: Inputs) -> Any:
@@ -177,27 +185,27 @@ class Trainer:
         if self.progress.best is None or sign * value > sign * self.progress.best["value"]:
             self.progress.best = {"epoch": self.progress.epoch + 1, "metric": self.metrics.main, "value": value}
             if self.job.options.keep == "best":
-                self.best = {name: tensor.clone() for name, tensor in self.moving.items()}
+                self.best = {name: tensor.clone() for name, tensor in self.unfrozen.items()}
 
     def _look(self, *, everywhere: bool = False) -> float:
-        """The epoch's mean loss so far, with `everywhere` of all processes. Raises WorkError where it is not finite."""
+        """The epoch's mean loss so far, of all processes with `everywhere`. Raises WorkError where it is not finite."""
         self._looked = time.monotonic()
         self.rate = self._samples(self._first, self.progress.batch) / max(self._looked - self._started, 1e-9)
         total = self.accelerator.reduce(self.loss_sum) if everywhere else self.loss_sum * self.accelerator.num_processes
         summed, broken = torch.stack([total, self.broken_at]).tolist()
         if broken >= 0:
             message = f"{self.job.label}: the loss is not finite at step {int(broken) + 1}"
-            raise NotFiniteError(message, suggestion=CALMER)
+            raise NotFiniteError(message, suggestion=ADVICE)
         loss: float = summed / self._samples(0, self.progress.batch)
         self.listener.looked(self, loss)
         return loss
 
     def _check_weights(self) -> None:
-        """After the last step of an epoch no loss shows what it did. Raises NotFiniteError."""
+        """Raises NotFiniteError for weights that the last step of an epoch broke: no later loss shows it."""
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if not torch.stack([parameter.isfinite().all() for parameter in trained]).all():
             message = f"{self.job.label}: the weights are not finite after step {self.progress.steps}"
-            raise NotFiniteError(message, suggestion=CALMER)
+            raise NotFiniteError(message, suggestion=ADVICE)
 
     def _samples(self, first: int, end: int) -> int:
         return sum(self.job.train.size(index) for index in range(first, end))
@@ -214,23 +222,23 @@ class Trainer:
             raise explain(error, doing) from error
 
     def conclude(self) -> None:
-        """Leaves in the model what the step is to end with: the best epoch, the averages, or the last values."""
+        """Copy into the model what the step ends with: the best epoch, the averages, or the last values."""
         if self.best is not None:
-            fill(self.moving, self.best)
+            fill(self.unfrozen, self.best)
         elif self.average is not None:
-            fill(self.moving, self.average.average)
+            fill(self.unfrozen, self.average.average)
         self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
 
     def begin(self, step: int, run: dict[str, Any]) -> None:
-        """Keeps the state the train step starts from; `step` is its place in the chain, `run` what else to remember."""
+        """Save the state that the train step starts from; `step` is its index, `run` what else the run has to know."""
         training = self._state()
         if self.accelerator.is_main_process:
             self.state.begin(step, run, training, self.job.model.state_dict())
 
-    def save(self, *, whole: bool = False) -> None:
+    def save(self, *, epoch_end: bool = False) -> None:
         training = self._state()
         if self.accelerator.is_main_process:
-            self.state.save(training, self.moving, steps=self.progress.steps, whole=whole)
+            self.state.save(training, self.unfrozen, steps=self.progress.steps, epoch_end=epoch_end)
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -247,9 +255,9 @@ class Trainer:
         }
 
     def restore(self, saved: Saved) -> None:
-        """Goes back to a kept state. Raises WorkError where it does not fit.
+        """Continue from a saved state. Raises WorkError where it does not fit.
 
-        Where the step's options have changed since, it goes on with the new ones; `begin` has to follow where
+        Where the step's options have changed since, the new ones are used; `begin` has to follow where
         `saved.anew`.
         """
         training = saved.training
@@ -259,18 +267,17 @@ class Trainer:
                 self.optimizer.load_state_dict(training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
             else:
-                self._change(Train.model_validate(saved.options), training)
+                self._continue_with_new_options(Train.model_validate(saved.options), training)
         own = training["processes"][self.accelerator.process_index % len(training["processes"])]
         self.loss_sum.fill_(own["loss_sum"])
         restore_generators(own["generators"])
 
-    def _change(self, before: Train, training: dict[str, Any]) -> None:
-        """The moments of an optimizer made with other options, and the learning rate that the present options have
-        after so many steps and epochs."""
+    def _continue_with_new_options(self, before: Train, training: dict[str, Any]) -> None:
+        """Keep the optimizer's moments, and set the learning rate that the new options give after the steps so far."""
         former = make_optimizer(self.job.model, before)  # its groups may be others, its parameters are the same
         former.load_state_dict(training["optimizer"])
         self.optimizer.optimizer.state.update(former.state)
-        self.schedule.go_through(
+        self.schedule.replay(
             [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
         )
         if self.best is None or (self.progress.best or {}).get("metric") != self.metrics.main:
@@ -289,8 +296,10 @@ class Trainer:
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()} if best else None
 
     def rewind(self) -> bool:
-        """After an interrupt or a failure: goes back to the last whole epoch and concludes with it. False when none of
-        this step's is whole: the model is then as the step began."""
+        """After an interrupt or a failure: return to the last complete epoch and conclude with it.
+
+        False where this step has none: the model is then as it was when the step began.
+        """
         saved = self.state.last_epoch()
         if saved is None:
             return False

@@ -12,7 +12,7 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from zoo_efficientnet_lite import remaps, weights
 
-from zoo.conversion.convert import plan_and_convert
+from zoo.conversion.convert import NotConvertedError, convert
 from zoo.conversion.equivalence import randomise
 from zoo.errors import InputError
 from zoo.formats.tensors import entry, to_array
@@ -53,10 +53,12 @@ def test_zoo_tells_a_lookalike_apart(tmp_path):
     _, state = converted("lite0")
     torch.save(state, tmp_path / "timm.pth")
     target = {"from_": "timm/tf_efficientnet_lite0", "verify": True, "dry_run": True}
-    alike = plan_and_convert(tmp_path / "timm.pth", to="timm/tf_efficientnet_lite0", **target)
+    alike = convert(tmp_path / "timm.pth", to="timm/tf_efficientnet_lite0", **target)
     assert alike.verification["equal"]
     assert not alike.problems
-    other = plan_and_convert(tmp_path / "timm.pth", to="timm/efficientnet_lite0", **target)
+    with pytest.raises(NotConvertedError) as caught:
+        convert(tmp_path / "timm.pth", to="timm/efficientnet_lite0", **target)
+    other = caught.value.conversion
     assert not other.verification["equal"]
     assert "conv_stem" in other.problems[0].message
     assert "padding 0 against 1 (Conv2dSame against Conv2d)" in other.problems[0].message

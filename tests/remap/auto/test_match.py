@@ -171,7 +171,7 @@ def test_certificate_is_plain_data_and_text(make):
     assert told["status"] == "ambiguous"
     assert told["rules"] is None
     assert told["ambiguous"][0]["sources"] == ("body.left", "body.right")
-    assert "which is which is open" in result.render()
+    assert "the correspondence is open" in result.render()
 
 
 def test_the_same_question_in_many_blocks_is_asked_once(make):
@@ -185,10 +185,10 @@ def test_the_same_question_in_many_blocks_is_asked_once(make):
         target |= {**linear(f"b.{block}.port", 4, 4), **linear(f"b.{block}.star", 4, 4), f"b.{block}.up.weight": (8, 4)}
     result = match(make(source), make(target))
     assert len(result.groups) == 4
-    assert result.render().count("which is which is open") == 1
+    assert result.render().count("the correspondence is open") == 1
     assert "(and 3 like it)" in result.render()
 
 
 def test_an_abstention_suggests_the_remaps_that_fit(make):
     with pytest.raises(WorkError, match="an installed remap fits: --remap a/one or b/two"):
-        match(*twins(make)).answer(lambda: ["a/one", "b/two"])
+        match(*twins(make)).answer(["a/one", "b/two"])

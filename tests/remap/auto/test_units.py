@@ -1,11 +1,10 @@
-"""Names into units, and whether an order is one of registration."""
+"""Names into units, and which units can stand for each other."""
 
 from __future__ import annotations
 
 import pytest
 
-from zoo.remap.auto.tree import is_registration
-from zoo.remap.auto.units import find_units, fuse, split_name
+from zoo.remap.auto.units import classes, find_units, flattened, fuse, split_name, squeezed, transposed
 
 
 @pytest.mark.parametrize(
@@ -42,9 +41,28 @@ def test_projections_are_fused_only_towards_a_fused_one(make):
     assert len(fuse(separate, separate)) == 3
 
 
-def test_what_an_order_shows(key_set):
-    entries = key_set("torchvision/resnet50")
-    assert is_registration(entries)
-    assert not is_registration(dict(sorted(entries.items())))
-    assert not is_registration(dict(sorted(entries.items(), key=lambda item: item[0][::-1])))
-    assert not is_registration({f"p{place}": entry for place, entry in enumerate(entries.values())})
+def test_signatures_that_can_stand_for_each_other_are_one_class(make):
+    source = find_units(make({"a.scale": (8, 1, 1), "b.weight": (10, 72), "c.weight": (4, 4), "c.bias": (4,)}))
+    target = find_units(make({"x.gamma": (8,), "y.weight": (10, 8, 3, 3), "z.weight": (4, 4)}))
+    joined = classes(source, target)
+    assert [joined[unit.signature] for unit in source] == [joined[unit.signature] for unit in target]
+
+
+def test_signatures_with_two_partners_stay_apart(make):
+    source = find_units(make({"a.weight": (8, 1, 1)}))
+    target = find_units(make({"x.weight": (8,), "y.weight": (8, 1)}))
+    joined = classes(source, target)
+    assert len({joined[unit.signature] for unit in [*source, *target]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "shape", "result"),
+    [
+        (squeezed, (8, 1, 1), (8,)),
+        (flattened, (10, 8, 3, 3), (10, 72)),
+        (flattened, (), ()),
+        (transposed, (1, 5, 4), (4, 5)),
+    ],
+)
+def test_shapes_as_they_are_compared(change, shape, result):
+    assert change(shape) == result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from zoo.formats.entry import Entry
-from zoo.remap.auto.templates import lines
 from zoo.remap.auto.write_rules import rename_rule
 from zoo.remap.rules import invert, parse_rules, run
 
@@ -13,29 +12,6 @@ from zoo.remap.rules import invert, parse_rules, run
 def applied(rules, names):
     entries = {name: Entry(name, "F32", ()) for name in names}
     return {value.source: name for name, value in run(rules, entries).values.items()}
-
-
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        ([(f"a.{i}.w", f"b.{i}.w") for i in range(4)], [("a.{i}.w", "b.{i}.w")]),
-        ([(f"a.{i + 1}", f"b.{i}") for i in range(3)], [("a.{i+1}", "b.{i}")]),
-        ([(f"a.{2 * i + 1}.{j}", f"b.{i}.{j}") for i in range(3) for j in range(2)], [("a.{2*i+1}.{j}", "b.{i}.{j}")]),
-        ([(f"b{i}.b{i}-{j}", f"s{i}.{j + 1}") for i in (1, 2, 3) for j in range(3)], [("b{i}.b{i}-{j}", "s{i}.{j+1}")]),
-        ([("a.0", "b.3")], [("a.0", "b.3")]),
-    ],
-)
-def test_numbers_that_hang_together_become_placeholders(rows, expected):
-    assert [line.texts for line in lines(rows)] == expected
-
-
-def test_two_values_do_not_make_a_multiple():
-    assert [line.texts for line in lines([("a.0", "b.1"), ("a.3", "b.2")])] == [("a.0", "b.1"), ("a.3", "b.2")]
-
-
-def test_tight_lines_begin_where_their_rows_do():
-    (line,) = lines([(f"a.{i}", f"b.{i - 1}") for i in (4, 5, 6)], tight=True)
-    assert line.texts == ("a.{i+4}", "b.{i+3}")
 
 
 WANTED = {

@@ -71,6 +71,18 @@ def test_cast_takes_floating_point_tensors_unless_told(entries: Callable) -> Non
     assert dtypes == {"w": "F32", "count": "I32", "h": "F32"}
 
 
+@pytest.mark.parametrize("word", ["bf16", "bfloat16", "torch.bfloat16", "BF16"])
+def test_a_dtype_by_any_of_its_names(word: str) -> None:
+    (rule,) = parse_rules([{"cast": word}])
+    assert rule.as_mapping() == {"cast": "bfloat16"}
+
+
+@pytest.mark.parametrize("word", ["F4", "F6_E2M3", "float33", "complex128"])
+def test_no_cast_to_what_cannot_be_computed_with(word: str) -> None:
+    with pytest.raises(InputError, match=f"cast: '{word}' is no dtype"):
+        parse_rules([{"cast": {"to": word}}])
+
+
 def test_an_exact_cast_claims_that_nothing_is_rounded(program: Callable) -> None:
     outcome = program("- cast: {to: bfloat16, exact: true}", {"x": (2,)})
     (claim,) = outcome.claims

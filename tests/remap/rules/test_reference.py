@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from zoo.errors import InputError
+from zoo.formats.dtypes import written_dtype
 from zoo.formats.entry import Entry
 from zoo.remap.expression import byte_spans
 from zoo.remap.rules import RULES, invert, parse_rules, run
-from zoo.remap.rules.values import DTYPES
 
 TEXT = (Path(__file__).parents[3] / "docs" / "remap.md").read_text()
 EXAMPLES = dict(re.findall(r"### (\w+)\n.*?```yaml\n(.*?)```\n```text\n.*?```", TEXT, re.DOTALL))
@@ -28,7 +28,7 @@ def tensors(side: str) -> dict[str, re.Match[str]]:
 
 def entry(name: str, match: re.Match[str]) -> Entry:
     shape = tuple(int(size) for size in match["shape"].split(",") if size)
-    return Entry(name, DTYPES[match["dtype"] or "float32"], shape)
+    return Entry(name, str(written_dtype(match["dtype"] or "float32")), shape)
 
 
 @pytest.mark.parametrize("kind", RULES)

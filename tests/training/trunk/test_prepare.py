@@ -36,7 +36,7 @@ def run(tmp_path):
         }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-        return finetune(path, output=tmp_path / name, overwrite=True, progress=listener or Listener())
+        return finetune(path, output=tmp_path / name, overwrite=True, progress=listener or Listener()).report
 
     return finetuned
 
@@ -48,7 +48,7 @@ def losses(report):
 @pytest.mark.parametrize("freeze", ["all_but_head", LAST_STAGE], ids=["head", "last stage"])
 def test_float32_losses_are_the_whole_models(run, freeze):
     options = {"epochs": 3, "lr": 0.01, "precision": "float32"}
-    plain = run(freeze, {**options, "trunk": "off"}, "plain")
+    plain = run(freeze, {**options, "feature_cache": "off"}, "plain")
     behind = run(freeze, options, "behind")
     assert behind["stages"][-1]["trunk"]["method"] == "fx"
     for one, other in zip(losses(plain), losses(behind), strict=True):
@@ -57,7 +57,7 @@ def test_float32_losses_are_the_whole_models(run, freeze):
 
 def test_default_precision_stays_close(run):
     options = {"epochs": 3, "lr": 0.01}
-    plain = run("all_but_head", {**options, "trunk": "off"}, "plain")
+    plain = run("all_but_head", {**options, "feature_cache": "off"}, "plain")
     behind = run("all_but_head", options, "behind")
     for one, other in zip(losses(plain), losses(behind), strict=True):
         assert other == pytest.approx(one, rel=0.05)
@@ -92,13 +92,13 @@ def test_changed_weights_or_data_are_not_served_stale_features(run):
     changed = run("all_but_head", options, "other", steps=[{"init": {"match": r"^conv1\.0$", "weight": "ones"}}])
     plain = run(
         "all_but_head",
-        {**options, "trunk": "off"},
+        {**options, "feature_cache": "off"},
         "plain",
         steps=[{"init": {"match": r"^conv1\.0$", "weight": "ones"}}],
     )
     assert losses(changed)[0] == pytest.approx(losses(plain)[0], rel=1e-6)
     smaller = run("all_but_head", options, "smaller", image_size=48)
-    plain = run("all_but_head", {**options, "trunk": "off"}, "plain2", image_size=48)
+    plain = run("all_but_head", {**options, "feature_cache": "off"}, "plain2", image_size=48)
     assert losses(smaller)[0] == pytest.approx(losses(plain)[0], rel=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_random_augmentation_runs_the_trunk_at_every_step_and_says_so(run):
     notes = Notes()
     options = {"epochs": 2, "lr": 0.01, "precision": "float32"}
     behind = run("all_but_head", options, "behind", notes, augmentation="flip")
-    plain = run("all_but_head", {**options, "trunk": "off"}, "plain", augmentation="flip")
+    plain = run("all_but_head", {**options, "feature_cache": "off"}, "plain", augmentation="flip")
     assert any("views: K" in line for line in notes.lines)
     for one, other in zip(losses(plain), losses(behind), strict=True):
         assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
@@ -123,7 +123,7 @@ def test_what_cannot_be_split_trains_the_plain_way_and_says_why(run):
     bias_only = {"policy": "pattern", "patterns": [r"^layer4\."]}  # the stem trains: nothing in front is fixed
     report = run(bias_only, {"epochs": 1, "lr": 0.01}, "plain", notes)
     assert report["stages"][-1]["trunk"]["method"] == "plain"
-    assert any("trained the plain way" in line for line in notes.lines)
+    assert any("trained end to end" in line for line in notes.lines)
 
 
 @pytest.mark.parametrize(("between", "shared"), [(nn.ReLU(), True), (nn.Dropout(0.5), False)], ids=["relu", "dropout"])

@@ -1,7 +1,7 @@
-"""What speaks for one choice among items that roles and shapes cannot tell apart.
+"""Evidence for one pairing among items that roles and shapes cannot tell apart.
 
-Each kind of evidence looks at a group and answers with the pairs it is sure of, or with none. None of them guesses:
-where two answers are possible, or where the evidence contradicts itself, it stays silent.
+Each kind of evidence looks at a group and returns the pairs it is sure of, or none. None of them guesses: where two
+answers are possible, or where the evidence contradicts itself, it returns nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def same_name(group: Group) -> Pairs:
 
 
 def same_role(group: Group, known: Mapping[str, set[str]]) -> Pairs:
-    """Items whose roles were found to correspond in other blocks of the same make; `known` maps roles to roles."""
+    """Items whose roles were found to correspond in other blocks of the same kind; `known` maps roles to roles."""
     targets = {group.block.target_role(item): item for item in group.targets}
     found: Pairs = []
     for item in group.sources:
@@ -39,12 +39,12 @@ def same_role(group: Group, known: Mapping[str, set[str]]) -> Pairs:
 
 
 def between_anchors(group: Group, source: Before, target: Before) -> Pairs:
-    """Pairs that stand alike to all that is matched already (the anchors), where only one choice of pairs does."""
+    """Pairs in the same order relative to all that is matched already (the anchors), if there is only one choice."""
     anchors = concordant(group.block.pairs, source, target)
     if not group.even or not anchors:
         return []
     fitting = {
-        item: [other for other in group.targets if _stands_alike(item, other, anchors, source, target)]
+        item: [other for other in group.targets if _same_order(item, other, anchors, source, target)]
         for item in group.sources
     }
     found = [(item, others[0]) for item, others in fitting.items() if len(others) == 1]
@@ -52,7 +52,7 @@ def between_anchors(group: Group, source: Before, target: Before) -> Pairs:
 
 
 def in_sequence(group: Group, source: Order, target: Order) -> Pairs:
-    """Items that are numbered on both sides, number by number; the order must not speak against it.
+    """Items that are numbered on both sides, number by number; the order must not contradict it.
 
     Where an order is lost, the numbers of both sides must be consecutive.
     """
@@ -74,7 +74,7 @@ def _numbered(items: Sequence[Item]) -> bool:
 
 
 def _counted(items: Sequence[Item]) -> bool:
-    """Inside something larger, one number counts up by one from item to item; others stand still or say the same."""
+    """Inside something larger, one number counts up by one from item to item; others are constant or equal to it."""
     rows = [numbers(item.path) for item in items]
     if any("." not in item.path for item in items):
         return False
@@ -106,7 +106,7 @@ def _words(items: Sequence[Item]) -> dict[Item, set[str]]:
 
 
 def concordant(pairs: Pairs, source: Before, target: Before) -> Pairs:
-    """The pairs, if they stand in one order on both sides; nothing otherwise."""
+    """The pairs in the target's order, if the source has the same order; an empty list otherwise."""
     ordered = sorted(pairs, key=lambda pair: pair[1].place)
     for first, second in pairwise(ordered):
         if source(first[0], second[0]) is False or target(first[1], second[1]) is False:
@@ -115,9 +115,9 @@ def concordant(pairs: Pairs, source: Before, target: Before) -> Pairs:
 
 
 def contradicted(group: Group, pairs: Pairs, source: Before, target: Before) -> bool:
-    """Whether another choice would agree better with the order relative to what is matched already."""
+    """Whether another pairing would agree better with the order relative to what is matched already."""
     anchors = concordant(group.block.pairs, source, target)
-    alike = {(a, b) for a in group.sources for b in group.targets if _stands_alike(a, b, anchors, source, target)}
+    alike = {(a, b) for a in group.sources for b in group.targets if _same_order(a, b, anchors, source, target)}
     agreeing = sum(pair in alike for pair in pairs)
     if agreeing == len(pairs):
         return False
@@ -128,7 +128,7 @@ def contradicted(group: Group, pairs: Pairs, source: Before, target: Before) -> 
     return any(sum(pair in alike for pair in zip(mine, choice, strict=True)) > agreeing for choice in others)
 
 
-def _stands_alike(item: Item, other: Item, anchors: Pairs, source: Before, target: Before) -> bool:
-    """Before and after the same anchors; what is not known does not count against it."""
+def _same_order(item: Item, other: Item, anchors: Pairs, source: Before, target: Before) -> bool:
+    """Whether both come before and after the same anchors; an unknown order does not count against it."""
     seen = ((source(item, mine), target(other, its)) for mine, its in anchors)
     return all(one is None or two is None or one == two for one, two in seen)

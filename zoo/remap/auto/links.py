@@ -1,4 +1,4 @@
-"""From units that correspond to tensors that correspond, with what must be done to their layout."""
+"""From corresponding units to corresponding tensors, with the change of layout that each needs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from zoo.remap.auto.units import Shape, Unit, flattened, squeezed, transposed
 
 @dataclass(frozen=True)
 class Link:
-    """Tensors of the source that make tensors of the target.
+    """Which tensors of the source make which of the target.
 
     One to one (possibly through `shape` and `turned`), several to one (put together along the first axis) or one to
-    several (cut into equal pieces; a target None is a piece that has no place). `source` and `target` name the whole
-    on both sides, also where it is no tensor there. `shape` is the whole's shape in the target, `old_shape` in the
+    several (cut into equal pieces; a target None is a piece that has no place). `source` and `target` name the complete
+    tensor on both sides, also where only its parts exist. `shape` is its shape in the target, `old_shape` that in the
     source; `turned` says that its two axes are swapped first.
     """
 
@@ -30,7 +30,7 @@ class Link:
 
 
 def link(pairs: Iterable[tuple[Unit, Unit]], source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[Link]:
-    """The links of all units that correspond; what a role lacks on one side stays without."""
+    """The links between the tensors of corresponding units; a role that one side lacks has none."""
     return [made for mine, its in pairs for made in _roles(mine, its, source, target)]
 
 

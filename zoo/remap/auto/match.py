@@ -1,4 +1,4 @@
-"""The straight line from two key sets to an answer: units, classes, the solver, rules, and a proof where possible."""
+"""From the entries of two state dicts to an answer: units, classes, the solver, rules, and a proof where possible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, islice, permutations
 from typing import Any, Literal
 
-from zoo.errors import Problem, WorkError, any_of
+from zoo.errors import Problem, WorkError, any_of, listed
 from zoo.formats.entry import Entry
 from zoo.remap.auto.links import Link, link
 from zoo.remap.auto.solver import Choice, Decision, Side, Solver
@@ -23,14 +23,14 @@ SHOWN = 6  # names of a group that a message lists
 
 @dataclass(frozen=True)
 class Proof:
-    """What running both networks showed, the target with the source's weights moved by the rules.
+    """What running both networks showed: the target with the source's weights moved by the rules, on the same input.
 
     Attributes:
         equal: the outputs agree within rounding.
         error: largest difference of the outputs, relative to their size.
         agreeing: how many modules, in the target's order of execution, agree before the first that does not.
-        text: for people: on what, how far, and where they part if they do.
-        unseen: parameters of the target that do not show in the outputs, so that nothing was proved of them.
+        text: for people: on what input, how close, and where the networks diverge if they do.
+        unseen: parameters of the target that do not influence the outputs measurably: nothing was proved of them.
     """
 
     equal: bool
@@ -42,31 +42,26 @@ class Proof:
 
 @dataclass(frozen=True)
 class Ambiguity:
-    """Paths that correspond in a way that is not certain; `what` is open."""
+    """Paths whose correspondence is not certain; `what` says which part of it is open."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    what: str = "which is which is open"
+    what: str = "the correspondence is open"
 
     def __str__(self) -> str:
-        return f"{_some(self.sources)} -> {_some(self.targets)}: {self.what}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f", … {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return "{" + ", ".join(names[:SHOWN]) + more + "}"
+        return f"{{{listed(self.sources, SHOWN)}}} -> {{{listed(self.targets, SHOWN)}}}: {self.what}"
 
 
 @dataclass(frozen=True)
 class MatchResult:
-    """The answer to "which tensor is which".
+    """Which tensor of the source corresponds to which of the target: a verdict, and rules where there is one answer.
 
     `status` is
         proved      running both networks gave the same outputs with every parameter random
         unique      evidence that does not contradict itself leaves one answer; nothing was run
         ambiguous   several answers are left; `groups` names them, and there are no rules
         refuted     evidence left one answer, but the networks do not compute the same with it; no rules
-        none        the key sets have too little in common; no rules
+        none        names and shapes have too little in common; no rules
 
     `rules` are mappings as they stand in YAML. `candidate` holds those of a refuted answer, to be looked at. `links`
     are the tensors that correspond; `missing` names of the target that nothing fills, `surplus` names of the source
@@ -112,18 +107,18 @@ class MatchResult:
         """What decided between items that roles and shapes leave open, and how many groups it decided."""
         return dict(Counter(decision.reason for decision in self.decisions))
 
-    def answer(self, fitting: Callable[[], Sequence[str]] = tuple) -> list[RuleMapping]:
+    def answer(self, fitting: Sequence[str] = ()) -> list[RuleMapping]:
         """The rules. Raises WorkError that says why there are none, and what would help.
 
-        `fitting` finds the names of remaps that would do.
+        `fitting` are names of installed remaps that would do instead.
         """
         if self.found:
             return self.rules
         hint = "name both architectures (--from, --to), so that they can be run"
-        if remaps := fitting():
-            hint = f"an installed remap fits: --remap {any_of(remaps)}"
+        if fitting:
+            hint = f"an installed remap fits: --remap {any_of(fitting)}"
         elif self.proof:
-            hint = "write the rules yourself (docs/remap.md); the proof says where the networks part"
+            hint = "write the rules yourself (docs/remap.md); the proof says where the networks diverge"
         raise WorkError([Problem(f"--remap auto: {self.notes[0]}", None, hint), *map(Problem, self.notes[1:])])
 
     def render(self) -> str:
@@ -131,24 +126,24 @@ class MatchResult:
 
     @property
     def notes(self) -> list[str]:
-        """The certificate, or the reasons to abstain, as lines for a person."""
+        """The verdict and what it rests on, or the reasons to abstain, as lines for people."""
         lines = [_VERDICTS[self.status]]
         if self.status != "none":
             fits = len(self.mapping)
             lines.append(f"{fits} of {fits + len(self.missing)} tensors of the target have a source")
         if self.decisions:
             reasons = ", ".join(f"{reason} ({count})" for reason, count in self.evidence.items())
-            lines.append(f"groups alike in shape were told apart by: {reasons}")
+            lines.append(f"groups of equal shapes were settled by: {reasons}")
         if self.proof:
             lines.append(self.proof.text)
         lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status == "unique"]
         lines += [f"not certain: {group}{more}" for group, more in self._questions()]
         for names, what in ((self.missing, "no source for"), (self.surplus, "no place for")):
-            lines += [f"{what}: {_some(names)}"] if names else []
+            lines += [f"{what}: {{{listed(names, SHOWN)}}}"] if names else []
         return lines
 
     def _questions(self) -> list[tuple[Ambiguity, str]]:
-        """The groups, those that ask the same in several blocks once, with how many more there are."""
+        """The ambiguous groups; of those that are alike in several blocks the first, with how many more there are."""
         alike: dict[tuple[str, ...], list[Ambiguity]] = {}
         for group in self.groups:
             alike.setdefault(tuple(map(blank, (*group.sources, *group.targets))), []).append(group)
@@ -157,16 +152,16 @@ class MatchResult:
 
 _VERDICTS = {
     "proved": "proved: both networks give the same outputs with every parameter random",
-    "unique": "unique: one answer is left and nothing speaks against it (name both architectures to have it proved)",
+    "unique": "unique: one answer is left and no evidence contradicts it (name both architectures to have it proved)",
     "ambiguous": "ambiguous: more than one answer is left, so none is given",
     "refuted": "refuted: the only answer that names, shapes and order leave does not make the networks agree",
-    "none": "no answer: the two key sets have too little in common",
+    "none": "no answer: names and shapes on the two sides have too little in common",
 }
 
 Prove = Callable[[Sequence[RuleMapping]], Proof]
 Entries = Mapping[str, Entry]
 
-LEAST_COVERAGE = 0.5  # of the target's elements; below it two key sets are not taken for the same network
+LEAST_COVERAGE = 0.5  # of the target's elements; below it the two are not taken for the same network
 MAX_PROOFS = 24
 _COMPUTED = re.compile(r"coords|mask|index|freq|anchor|ids$")  # tables that networks make themselves
 MAX_ITEMS = 3  # of a group whose permutations are tried by running the networks
@@ -181,7 +176,7 @@ def match(
     target_execution: Mapping[str, int] | None = None,
     prove: Prove | None = None,
 ) -> MatchResult:
-    """Which tensor of the source is which of the target, as rules; or an abstention that says why.
+    """Which tensor of the source corresponds to which of the target, as rules; or an abstention that says why.
 
     Args:
         source: the source's entries, in file order; of a known architecture, better in the order of its state dict.
@@ -224,7 +219,7 @@ class _Problem:
         return link(solver.pairs, self.source, self.target)
 
     def rules(self, solver: Solver, proved: bool) -> list[RuleMapping]:
-        """Rules that drop what is known to be of no use: everything without a place where the networks were run."""
+        """The rules. They drop tensors that are known to be needless: after a proof, all that have no place."""
         links = self.links(solver)
         surplus = self._without(self.source, links, _sources)
         idle = surplus if proved else [name for name in surplus if self._needless(name, links)]
@@ -295,14 +290,17 @@ def _turned(links: Sequence[Link]) -> list[Ambiguity]:
 
 
 def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
-    """What shapes cannot show: the order inside a tensor that is whole on one side and in parts on the other."""
+    """What shapes cannot show: the order of the parts in a tensor that one side holds fused and the other apart."""
     joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
     what = "holds query, key and value one after the other"
     return (f"{joined[0].target} (and {len(joined) - 1} like it) {what}",) if joined else ()
 
 
 def _settled(problem: _Problem, solved: Solver, prove: Prove) -> MatchResult:
-    """The answer, run; open groups are tried in turn, a choice kept where the networks agree longer than before."""
+    """The answer, checked by running both networks; undecided groups are tried one after the other.
+
+    A choice is kept where the networks agree for more modules than before.
+    """
     choices: dict[Question, Choice] = {}
     best = prove(problem.rules(solved, proved=False))
     proofs, asked = 1, set[Question]()
@@ -325,7 +323,7 @@ def _settled(problem: _Problem, solved: Solver, prove: Prove) -> MatchResult:
 
 
 def _interchangeable(problem: _Problem, choices: Mapping[Question, Choice], group: Group, prove: Prove) -> bool:
-    """Whether the networks agree as well when two of the group's items change places: outputs tell nothing of them."""
+    """Whether the networks agree as well with two of the group's items swapped, so that outputs cannot settle it."""
     if not group.even:  # left out, and not missed
         return True
     present = choices.get(group.question, tuple(range(len(group.targets))))

@@ -32,7 +32,7 @@ Make = tuple[frozenset[str], frozenset[str]]  # the roles that a kind of block h
 
 @dataclass(frozen=True)
 class Side:
-    """One key set as units, with what is known of its order."""
+    """One state dict as units, with what is known of its order."""
 
     units: Sequence[Unit]
     order: Order
@@ -41,7 +41,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Decision:
-    """A group that roles and shapes left open, and what decided it; a guess where nothing did."""
+    """A group that roles and shapes left open, the pairs that were chosen, and the evidence that decided."""
 
     reason: str
     pairs: tuple[tuple[str, str], ...]
@@ -49,9 +49,9 @@ class Decision:
 
 @dataclass
 class Solver:
-    """One run. `choices` decides groups that would stay open, by their question.
+    """One run of the matcher. `choices` decides groups that would stay open, by their question.
 
-    After `run`, `pairs` holds the units that correspond, `tentative` those among their sources that hang on a guess,
+    After `run`, `pairs` holds the units that correspond, `tentative` those of their sources that depend on a guess,
     and `undecided` the groups that were guessed.
     """
 
@@ -131,7 +131,7 @@ class Solver:
             self._accept(group.block, source, target)
 
     def _orders(self) -> tuple[Order, Order]:
-        """The orders; two that claim to be those of registration are tried on what is matched by now."""
+        """The orders of both sides; two of registration must agree on what is matched by now, or neither counts."""
         both = self.source.order.reliable and self.target.order.reliable
         sure = sorted((its.place, mine.place) for mine, its in self.pairs if mine.path not in self.tentative)
         rising = sum(first[1] < second[1] for first, second in pairwise(sure))
@@ -157,7 +157,7 @@ class Solver:
         return "", []
 
     def _roles_like(self, block: Block) -> dict[str, set[str]]:
-        """Which role became which, in blocks of the same make and in those that agree with it wherever they meet."""
+        """Which role became which, in blocks of the same kind and in those that agree with it on all shared roles."""
         own = self._known.get(block.roles, {})
         merged: dict[str, set[str]] = defaultdict(set)
         for known in self._known.values():

@@ -1,4 +1,4 @@
-"""Many renames as few lines: numbers that move together become placeholders (`blocks.{i}`, `features.{2*i+1}`)."""
+"""Many renames as few lines: numbers that change together become placeholders (`blocks.{i}`, `features.{2*i+1}`)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from itertools import combinations
 
 from zoo.remap.auto.tree import blank, numbers
 
-Row = tuple[str, ...]  # names that belong together: what is there, then what it becomes
+Row = tuple[str, ...]  # names that belong together: the source's, then what they become
 Column = tuple[int, ...]  # one number of the names, over the rows
-MIN_VALUES = 3  # values it takes to believe that numbers hang together, and do not just happen to
+MIN_VALUES = 3  # values it takes to believe that one number follows from another and does not just happen to
 LETTERS = "ijklmnopqrstuvwxyz"
 _DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
 class Line:
-    """Templates for the names of a row, and the rows they stand for."""
+    """Templates for the names of a row, and the rows that they cover."""
 
     texts: Row
     rows: tuple[Row, ...]
 
 
 def lines(rows: Sequence[Row], given: int = 1, tight: bool = False) -> list[Line]:
-    """As few lines as stand for all rows. The first `given` names of a row are what is there.
+    """The fewest lines that cover all rows. The first `given` names of a row are the source's.
 
     Numbers that differ between the rows of a line follow from each other: equal, shifted, or (over at least three
     values) a multiple. None of the given names' numbers gets lost, so that a line can be read both ways. `tight` lines
@@ -45,9 +45,9 @@ def literal_lines(rows: Sequence[Row]) -> list[Line]:
 def _cover(cluster: list[Row], given: int, tight: bool) -> list[Line]:
     """The fewest lines for rows that differ in numbers only, split by some of the numbers where one does not do."""
     columns = list(zip(*map(_columns, cluster), strict=True))
-    moving = [index for index, column in enumerate(columns) if _moves(column)]
+    varying = [index for index, column in enumerate(columns) if _varies(column)]
     best = literal_lines(cluster)
-    for fixed in (fixed for count in range(len(moving)) for fixed in combinations(moving, count)):
+    for fixed in (fixed for count in range(len(varying)) for fixed in combinations(varying, count)):
         parts: dict[tuple[int, ...], list[Row]] = {}
         for place, row in enumerate(cluster):
             parts.setdefault(tuple(columns[index][place] for index in fixed), []).append(row)
@@ -68,7 +68,7 @@ def _line(rows: Sequence[Row], given: int, tight: bool) -> Line | None:
     wanted = columns[len(known) :]
     variables: list[Column] = []
     spent: set[Column] = set()
-    for column in filter(_moves, wanted):
+    for column in filter(_varies, wanted):
         source = _source(column, known, spent)
         if source is None:
             return None
@@ -87,11 +87,11 @@ def _source(column: Column, known: Sequence[Column], spent: set[Column]) -> Colu
     if column in known:
         return column
     sure = len(set(column)) >= MIN_VALUES
-    found = (other for other in known if _moves(other) and _follows(column, other) and (sure or other not in spent))
+    found = (other for other in known if _varies(other) and _follows(column, other) and (sure or other not in spent))
     return next(found, None)
 
 
-def _moves(column: Column) -> bool:
+def _varies(column: Column) -> bool:
     return len(set(column)) > 1
 
 
@@ -125,8 +125,8 @@ def _affine(variable: Column, column: Column) -> tuple[int, int] | None:
 
 
 def _spell(column: Column, variables: Sequence[Column]) -> str | None:
-    """A number that stands still, or the placeholder in terms of the variable that the column follows from."""
-    if not _moves(column):
+    """A constant number, or the placeholder in terms of the variable that the column follows from."""
+    if not _varies(column):
         return str(column[0])
     found = ((letter, _affine(variable, column)) for letter, variable in zip(LETTERS, variables, strict=False))
     return next((_placeholder(letter, *relation) for letter, relation in found if relation), None)

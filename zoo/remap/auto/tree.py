@@ -1,4 +1,4 @@
-"""The tree that dotted names make, the order of its keys, and the blocks in it that may correspond."""
+"""The tree of dotted names, the order of its keys, and the blocks in it that may correspond."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Node:
 
 
 def grow(units: Sequence[Unit], classes: Classes, both: frozenset[Signature]) -> Node:
-    """The tree of `units`; contents count only classes in `both`, which are those that either side has."""
+    """The tree of `units`; contents count only the classes in `both`, those that occur on both sides."""
     root = Node("")
     for unit in units:
         node = root
@@ -50,7 +50,7 @@ def grow(units: Sequence[Unit], classes: Classes, both: frozenset[Signature]) ->
 
 
 def innermost(node: Node) -> Node:
-    """Down through prefixes that hold the same as their parent, to the last one."""
+    """The deepest prefix with the same content: `model.net.a` where `model` and `model.net` hold nothing else."""
     while True:
         same = [child for child in node.children.values() if child.content == node.content and child.children]
         if len(same) != 1:
@@ -60,7 +60,7 @@ def innermost(node: Node) -> Node:
 
 @dataclass(frozen=True)
 class Item:
-    """What is matched inside a block: a smaller block (`node`), or one unit. `path` is whole, not relative."""
+    """What is matched inside a block: a smaller block (`node`), or one unit. `path` is absolute."""
 
     path: str
     node: Node | None = field(compare=False)
@@ -68,9 +68,9 @@ class Item:
 
     @property
     def place(self) -> int:
-        holder = self.node or self.unit
-        assert holder is not None
-        return holder.place
+        found = self.node or self.unit
+        assert found is not None
+        return found.place
 
     @property
     def names(self) -> list[str]:
@@ -138,7 +138,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def is_registration(entries: Mapping[str, Entry]) -> bool:
-    """Whether the order can be the one of registration: every prefix holds together, and it is not sorted by name.
+    """Whether the order can be the one of registration: each prefix is contiguous, and names are not sorted.
 
     Names without prefixes show no order.
     """
@@ -150,15 +150,15 @@ def is_registration(entries: Mapping[str, Entry]) -> bool:
         by_dtype.setdefault(entry.dtype, []).append(name)
     alphabetical = all(group == sorted(group) for group in by_dtype.values())
     natural = all(group == sorted(group, key=_natural) for group in by_dtype.values())
-    return not alphabetical and not natural and _holds_together(names)
+    return not alphabetical and not natural and _is_contiguous(names)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in _DIGITS.split(name) if piece]
 
 
-def _holds_together(names: Sequence[str]) -> bool:
-    """A prefix that was left does not come again."""
+def _is_contiguous(names: Sequence[str]) -> bool:
+    """Whether no prefix occurs again after another one."""
     closed: set[str] = set()
     opened: list[str] = []
     for name in names:
@@ -182,7 +182,7 @@ def numbers(path: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Order:
-    """What comes before what on one side. `reliable`: the order of the entries is the one of registration."""
+    """Which of two items comes first on one side. `reliable`: the order of the entries is the one of registration."""
 
     reliable: bool
 
@@ -218,7 +218,7 @@ Before = Callable[[Item, Item], bool | None]
 
 @dataclass(eq=False)
 class Block:
-    """Two nodes that correspond, and the pairs found inside so far. `roles` are those of all items on each side."""
+    """Two corresponding nodes and the pairs found inside so far. `roles` are those of all items on each side."""
 
     source: Node
     target: Node

@@ -1,4 +1,4 @@
-"""Names into units (the tensors of one module together), and which units of two sides can stand for each other."""
+"""Names into units (the tensors of one module together), and which units of the two sides may correspond."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 Signature = tuple[tuple[str, Shape], ...]
 
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-COUNTER = "num_batches_tracked"  # rides along with its module; old checkpoints lack it
+COUNTER = "num_batches_tracked"  # not compared: old checkpoints lack it
 STATISTICS = ("running_mean", "running_var", COUNTER)
 _PROJECTION = re.compile(r"(?:to_|w_|in_)?(q|k|v|query|key|value)(?:_proj|_lin|_linear)?")
 _FUSED = ("qkv", "kv")
@@ -22,9 +22,9 @@ _FUSED = ("qkv", "kv")
 
 @dataclass(frozen=True)
 class Part:
-    """One role of a unit: the tensors that make it, in order along the first axis, and the shape of the whole.
+    """One role of a unit: the tensors that make it, in order along the first axis, and the complete shape.
 
-    `names` holds None where a piece of the whole has no tensor (the bias of a key projection that has none).
+    `names` contains None where a piece of it has no tensor (the bias of a key projection that has none).
     """
 
     names: tuple[str | None, ...]
@@ -42,7 +42,7 @@ class Unit:
 
     @property
     def signature(self) -> Signature:
-        """Roles and shapes; what must agree for two units to be matched."""
+        """Roles and shapes: what must agree for two units to be matched."""
         rows = {role: part for role, part in self.parts.items() if role != COUNTER} or self.parts
         return tuple(sorted((role + " (integer)" * (not part.floating), part.shape) for role, part in rows.items()))
 
@@ -59,7 +59,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def find_units(entries: Mapping[str, Entry]) -> list[Unit]:
-    """The units of a key set, in order of their first tensors; a query's and a value's bare bias join their `qkv`."""
+    """The units of a state dict, in order of their first tensors; bare biases of query and value join their `qkv`."""
     parts: dict[str, dict[str, Part]] = {}
     places: dict[str, int] = {}
     for place, (name, entry) in enumerate(entries.items()):

@@ -1,4 +1,4 @@
-"""Writes the links that were found as a program of rules a person can read, and runs it to see that it is right."""
+"""Writes the links that were found as rules that a person can read, and runs them to see that they are right."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAX_REPAIRS = 50  # lines taken apart before giving up on placeholders
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A line as it stands in the rule. `rows` are the prefixes it stands for, each with the names below it.
+    """One line of a `rename` rule. `rows` are the prefixes it stands for, each with the names below it.
 
     `there` is what the line makes of every old name it matches, `back` what its inverse makes of the new ones;
-    `ending` is the placeholder for what stands below the prefixes.
+    `ending` is the placeholder for the rest of the name after the prefix.
     """
 
     pattern: str
@@ -47,12 +47,12 @@ class Rewrite:
         return frozenset(self.there[name] for name in self.names)
 
     def catches(self, other: Rewrite) -> bool:
-        """Whether it matches names that the other one is for, on the way there or back."""
+        """Whether it matches names that the other line is for, forwards or backwards."""
         return not (other.names.isdisjoint(self.there) and other.new_names.isdisjoint(self.back))
 
 
 def rename_rule(wanted: Mapping[str, str]) -> dict[str, str] | None:
-    """The lines that rename as `wanted` says; None where no lines do.
+    """The lines of a `rename` rule that renames as `wanted` says; None where no lines do.
 
     They can be read backwards too, if possible in one way only, so that `zoo convert --invert` takes them. Names that
     are not in `wanted` (tensors that have no place) may get any name that nothing else has.
@@ -155,7 +155,7 @@ def _results(renaming: Renaming, names: Iterable[str]) -> dict[str, str]:
 
 
 def _in_order(written: list[Rewrite], wanted: Mapping[str, str]) -> list[Rewrite] | None:
-    """As they stand, but each line before those that would catch its names; None where that cannot be had.
+    """The lines, each before those that would match its names; None where there is no such order.
 
     Where two lines catch each other's names, all that wait are made tight; if that does not help, one is taken apart.
     """
@@ -248,7 +248,7 @@ RuleMapping = dict[str, Any]
 
 
 def drop_rules(names: Sequence[str], kept: Collection[str], *, derived: bool) -> list[RuleMapping]:
-    """Leave tensors out, whole branches at once; `derived` ones the network computes itself."""
+    """Rules that drop tensors, complete branches at once; `derived` ones the network computes itself."""
     prefixes = {".".join(name.split(".")[:depth]) for name in kept for depth in range(1, name.count(".") + 1)}
     branches: dict[str, None] = {}
     for name in names:
@@ -263,7 +263,7 @@ def drop_rules(names: Sequence[str], kept: Collection[str], *, derived: bool) ->
 
 
 def join_rules(links: Iterable[Link]) -> list[RuleMapping]:
-    """Rules that stand in front of the renames: names are the source's, and so is the name of the whole."""
+    """`concat` rules, to run before the renames: all names are the source's."""
     rows = [(*link.sources, link.source) for link in links if len(link.sources) > 1]
     return [
         {"concat": {"into": line.texts[-1], "from": list(line.texts[:-1])}}
@@ -273,7 +273,7 @@ def join_rules(links: Iterable[Link]) -> list[RuleMapping]:
 
 
 def cut_rules(links: Iterable[Link]) -> list[RuleMapping]:
-    """Rules that stand behind the renames: names are the target's, and so is the name of the whole."""
+    """`split` rules, to run after the renames: all names are the target's."""
     cuts = [link for link in links if len(link.targets) > 1]
     rows = [(link.target, *_pieces(link)) for link in cuts]
     rules: list[RuleMapping] = [
@@ -294,7 +294,7 @@ def _pieces(link: Link) -> list[str]:
 
 
 def shape_rules(links: Collection[Link]) -> list[RuleMapping]:
-    """Rules that stand behind the renames: names are the target's."""
+    """`permute` and `reshape` rules, to run after the renames: all names are the target's."""
     names = {link.target for link in links}
     kinds: dict[tuple[Any, ...], list[Link]] = {}
     for link in links:
@@ -342,7 +342,7 @@ def write_rules(
     blocks: Sequence[Block],
     dropped: Sequence[str] = (),
 ) -> list[RuleMapping]:
-    """A short program that makes exactly these links of a source with these entries.
+    """The shortest rules found that make exactly these links of a source with these entries.
 
     `dropped` are names that have no place; integer tensors among them (index tables) are called derived. What is
     neither linked nor dropped stays unexpected. Raises WorkError where no program could be written.
@@ -354,10 +354,10 @@ def write_rules(
         *drop_rules(others, source.keys() - {*dropped}, derived=False),
         *join_rules(links),
     ]
-    behind = [*shape_rules(links), *cut_rules(links)]
+    after = [*shape_rules(links), *cut_rules(links)]
     best: list[RuleMapping] | None = None
     for renames in _renames({link.source: link.target for link in links}, blocks):
-        rules = [*before, *renames, *behind]
+        rules = [*before, *renames, *after]
         if (best is None or _size(rules) < _size(best)) and _makes(rules, links, source, target):
             best = rules
         if best is not None and _size(best) <= FEW:
@@ -384,7 +384,7 @@ def _renames(whole: Mapping[str, str], blocks: Sequence[Block]) -> Iterator[list
 
 
 def _inside(name: str, bases: Mapping[str, str]) -> str | None:
-    """The name with its block renamed, or None where it is in none of the blocks."""
+    """The name with its block renamed, or None where it is in no block."""
     base = next((base for base in bases if name.startswith(f"{base}.")), None)
     return None if base is None else bases[base] + name.removeprefix(base)
 

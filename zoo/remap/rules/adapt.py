@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from zoo.errors import InputError, Location, did_you_mean
+from zoo.errors import InputError, Location, did_you_mean, listed
 from zoo.remap.expression import Expression, Operation, ShapeError
 from zoo.remap.resample import AdaptClasses, AdaptInput, ResampleBias, ResamplePositions, offsets
 from zoo.remap.rules import values
@@ -225,7 +225,7 @@ class AdaptClassesRule(Rule):
             self._check_count(name, state.values[name].shape, len(old))
             state.change(name, self, lambda _: AdaptClasses(rows, self.new))
             if fresh := [label for label, row in zip(new, rows, strict=True) if row < 0]:
-                state.initialised[name] = f"{len(fresh)} of {len(new)} rows, to {self.new}: {', '.join(fresh)}"
+                state.initialised[name] = f"{len(fresh)} of {len(new)} rows, to {self.new}: {listed(fresh)}"
         return unused
 
     def _known(self, stated: Sequence[str] | None, known: Sequence[str], key: str, which: str) -> Sequence[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from zoo.errors import InputError, Location
+from zoo.errors import InputError, Location, listed
 from zoo.formats.entry import Entry
 from zoo.remap.expression import Expression, Operation, ShapeError, make
 from zoo.remap.rules.patterns import Pattern
@@ -149,10 +149,9 @@ class Rule(ABC):
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        rows = [f"{key}: {_short(item)}" for key, item in value.items()]
-        return "{" + ", ".join(rows[:4]) + (f", … {len(rows) - 4} more" if len(rows) > 4 else "") + "}"
+        return "{" + listed((f"{key}: {_short(item)}" for key, item in value.items()), 4) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_short(item) for item in value[:6]) + (", …" if len(value) > 6 else "") + "]"
+        return f"[{listed(map(_short, value))}]"
     return str(value)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from zoo.errors import Location
+from zoo.formats.dtypes import DTYPES, FLOATING, torch_name
 from zoo.remap.expression import (
-    FLOATING,
     Cast,
     Expression,
     Operation,
@@ -78,28 +78,16 @@ class CastRule(Rule):
     def inverse(self) -> list[Rule]:
         if self.source is None:
             raise InversionError("it does not say what the dtype was; say `from: …`")
-        if self.to not in _WIDENING.get(self.source, ()):
+        if self.to not in DTYPES[self.source].wider:
             raise InversionError(f"{self.to} does not hold every value of {self.source}")
         return [CastRule(self.source, self.match, self.to, exact=True)]
 
     def value(self) -> Any:
-        to = values.dtype_name(self.to)
-        source = None if self.source is None else values.dtype_name(self.source)
+        to = torch_name(self.to)
+        source = None if self.source is None else torch_name(self.source)
         match = None if self.match is None else str(self.match)
         parts = said(**{"to": to, "match": match, "from": source, "exact": self.exact or None})
         return parts if len(parts) > 1 else to
-
-
-_WIDENING = {
-    "F16": ("F32", "F64"),
-    "BF16": ("F32", "F64"),
-    "F32": ("F64",),
-    "U8": ("I16", "I32", "I64"),
-    "I8": ("I16", "I32", "I64"),
-    "I16": ("I32", "I64"),
-    "I32": ("I64",),
-}
-"""Dtypes that hold every value of a dtype, so that casting there and back changes nothing."""
 
 
 @dataclass(frozen=True)

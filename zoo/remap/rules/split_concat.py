@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from zoo.errors import InputError, Location
+from zoo.errors import InputError, Location, listed
 from zoo.remap.expression import Concat, Expression, Reshape, ShapeError, Slice, Stack, check_axis, make
 from zoo.remap.rules import values as values_module
 from zoo.remap.rules.base import Rule, State, said
@@ -94,7 +94,7 @@ class _FromMany(_Joining):
         for whole, names in self._groups(state):
             if absent := [name for name in names if name not in state.values]:
                 raise InputError(
-                    f"{self} needs all {len(names)} parts of {whole!r}; not there: {', '.join(map(repr, absent))}",
+                    f"{self} needs all {len(names)} parts of {whole!r}; not there: {listed(map(repr, absent))}",
                     location=self.location,
                 )
             values = [state.values[name] for name in names]

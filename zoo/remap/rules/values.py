@@ -6,14 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from zoo.errors import any_of, did_you_mean
-from zoo.formats.dtypes import BITS
+from zoo.formats.dtypes import TORCH_DTYPES, written_dtype
 from zoo.remap.rules.patterns import Pattern, PatternError, Template
 
-DTYPES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-    "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
-"""torch's names for the dtypes a `cast` can lead to."""
+_COMMON = ("float32", "float16", "bfloat16", "int64")
 
 
 class MisfitError(ValueError):
@@ -106,17 +102,11 @@ def grid(value: Any, key: str | int) -> tuple[int, int]:
 
 def dtype(value: Any, key: str | int) -> str:
     """A dtype by torch's name, in safetensors' spelling (which is taken too)."""
-    name = str(value).removeprefix("torch.")
-    if name in DTYPES:
-        return DTYPES[name]
-    if name in BITS:
-        return name
-    raise MisfitError(f"{value!r} is no dtype", key, did_you_mean(name, DTYPES) or f"one of {any_of(list(DTYPES))}")
-
-
-def dtype_name(code: str) -> str:
-    """torch's name for a dtype in safetensors' spelling."""
-    return next((name for name, known in DTYPES.items() if known == code), code)
+    name = written_dtype(str(value))
+    if name is None:
+        hint = did_you_mean(str(value).removeprefix("torch."), TORCH_DTYPES.values())
+        raise MisfitError(f"{value!r} is no dtype", key, hint or f"write {any_of(_COMMON)}, or another of torch's")
+    return name
 
 
 def boolean(value: Any, key: str | int) -> bool:

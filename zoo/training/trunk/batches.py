@@ -1,4 +1,4 @@
-"""Batches of a trunk's outputs, in the shape the training loop takes (zoo.data.batches.Batches)."""
+"""Batches of a frozen backbone's features, as the training loop takes them (zoo.data.batches.Batches)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.data.batches import Batch, ImageBatches, Order
+from zoo.data.batches import Batch, ImageBatches, Order, to_device
 from zoo.data.samples import Samples
 from zoo.training.trunk.engine import Engine
 from zoo.training.trunk.store import FeatureCache, Features, memory_budget
 
 
 class FeatureBatches:
-    """Batches of kept features: `inputs` is the tuple the rest takes. Epochs take the views in turn."""
+    """Batches of cached features: `inputs` is what the rest of the model takes. Epochs take the views in turn."""
 
     def __init__(self, views: Sequence[Features], order: Order, device: torch.device) -> None:
         self.views = views
@@ -35,20 +35,15 @@ class FeatureBatches:
         features = self.views[epoch % len(self.views)]
         for positions in self.order.epoch(epoch, start):
             tensors, targets = features.take(positions)
-            moved = tuple(self._move(tensor) for tensor in tensors)
-            yield Batch(moved, self._move(targets), torch.as_tensor(positions))
+            inputs = tuple(to_device(tensor, self.device) for tensor in tensors)
+            yield Batch(inputs, to_device(targets, self.device), torch.as_tensor(positions))
 
     def close(self) -> None:
-        """Nothing works ahead here."""
-
-    def _move(self, tensor: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        """There are no worker processes."""
 
 
 class StreamedBatches:
-    """Image batches put through the trunk as they come: for random augmentation, which leaves nothing to keep."""
+    """Batches that run through the frozen backbone at every step: for random augmentation, which nothing can cache."""
 
     def __init__(self, batches: ImageBatches, engine: Engine) -> None:
         self.batches = batches
@@ -77,7 +72,7 @@ def collect(
     cache: FeatureCache,
     progress: Callable[[int], None] | None = None,
 ) -> Features:
-    """The features of one pass over `batches`, taken from an earlier run where its key is the same."""
+    """The features of one pass over `batches`, from the cache where an earlier run stored them under the same key."""
     budget = memory_budget()
     found = cache.find(key, budget)
     if found is not None:
@@ -97,7 +92,13 @@ def collect(
 
 
 def features_key(engine: Engine, samples: Samples, batches: ImageBatches, view: int) -> str:
-    """What features depend on, as a digest: the trunk's code and tensors, the engine, each sample and the transform."""
+    """The key of cached features: a digest of everything that they depend on.
+
+    That is the frozen backbone's code and tensors, how it is run (data type, fused layers), each sample (a file by its
+    path, size and time of change, pixels by their bytes) and its target, the transform, the batch size, and which share
+    of the samples this process has; with random augmentation also the seed and the number of the view. The device and
+    the number of threads are not part of it: they change last digits only.
+    """
     digest = hashlib.sha256()
     for part in (engine.trunk.code, engine.settings.dtype, engine.settings.fused, torch.__version__):
         digest.update(f"{part}\n".encode())
@@ -116,13 +117,13 @@ def features_key(engine: Engine, samples: Samples, batches: ImageBatches, view: 
 
 
 def _settings(trunk: nn.Module) -> str:
-    """Each module's class and settings (strides, eps, padding), which its tensors do not tell."""
+    """Each module's class and settings (strides, eps, padding), which its tensors do not show."""
     rows = [f"{path} {type(module).__name__} {module.extra_repr()}" for path, module in trunk.named_modules()]
     return "\n".join(rows)
 
 
 def _fingerprint(value: Any) -> bytes:
-    """An image's identity: a file by its path, size and time of change, pixels by their bytes."""
+    """What identifies an image: of a file path, size and time of change, of pixels their bytes."""
     if isinstance(value, str | os.PathLike):
         status = os.stat(value)
         return f"{os.path.abspath(value)} {status.st_size} {status.st_mtime_ns}".encode()

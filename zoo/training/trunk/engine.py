@@ -1,7 +1,7 @@
-"""The trunk as an inference engine: conv and batch norm fused, channels-last, bfloat16 where it is native and close.
+"""Run a frozen backbone fast: batch norms fused, channels-last, bfloat16 where it is native and close enough.
 
-The engine owns a copy of the trunk's tensors; the model they came from is not touched. Which of these it uses is
-decided on an example, and stated in `Engine.settings`.
+The engine has its own copy of the backbone's tensors; the model that they came from is not touched. Which of these it
+uses is decided on an example, and stated in `Engine.settings`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FEATURE_TOLERANCE = 0.08  # relative Frobenius distance from float32's features;
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How a trunk is run. `error` is the features' relative distance from the plain float32 trunk's."""
+    """How a frozen backbone is run. `error` is the features' relative distance from those of plain float32."""
 
     dtype: str = "float32"
     fused: int = 0
@@ -36,7 +36,7 @@ class EngineSettings:
 
 
 class Engine:
-    """Runs a trunk without autograd: `engine(inputs [n, …]) -> tuple of tensors [n, …]` on the inputs' device."""
+    """A frozen backbone, run without autograd: `engine(inputs [n, …]) -> tuple of tensors [n, …]` on their device."""
 
     def __init__(self, trunk: fx.GraphModule, settings: EngineSettings) -> None:
         self.trunk = trunk
@@ -55,12 +55,12 @@ class Engine:
 
 
 def exact_engine(trunk: fx.GraphModule) -> Engine:
-    """The trunk as it is: the same operations in the same precision as in the whole model."""
+    """An engine with the same operations in the same precision as in the model itself."""
     return Engine(_copied(trunk), EngineSettings())
 
 
 def fast_engine(trunk: fx.GraphModule, example: Tensor) -> Engine:
-    """The fastest engine whose features stay within `FEATURE_TOLERANCE` of the plain trunk's on `example`."""
+    """The fastest engine whose features on `example` are within `FEATURE_TOLERANCE` of those of plain float32."""
     expected = exact_engine(trunk)(example)
     dtypes = ["bfloat16", "float32"] if bfloat16_is_native(example.device) else ["float32"]
     for dtype in dtypes:
@@ -77,7 +77,7 @@ def fast_engine(trunk: fx.GraphModule, example: Tensor) -> Engine:
 
 
 def _cast_weights(trunk: fx.GraphModule) -> None:
-    """Cast once the weights that autocast would cast at every call; the outputs are the same bits."""
+    """Cast once the weights that autocast would cast in every call; the outputs are bitwise the same."""
     for module in trunk.modules():
         if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may do more with its weight than multiply
             module.to(torch.bfloat16)
@@ -94,7 +94,7 @@ def _distance(expected: tuple[Tensor, ...], got: tuple[Tensor, ...]) -> float:
 
 
 def fuse(trunk: fx.GraphModule) -> tuple[fx.GraphModule, int]:
-    """A copy of the trunk, in evaluation mode, with every batch norm behind a convolution or linear layer folded in.
+    """A copy, in evaluation mode, with every batch norm after a convolution or linear layer folded into that layer.
 
     Works for subclasses too (TensorFlow-style padding, timm's batch norm with activation), whose own forward is kept.
     Returns the copy and the number of folded batch norms.
@@ -109,12 +109,12 @@ def fuse(trunk: fx.GraphModule) -> tuple[fx.GraphModule, int]:
 
 
 def _copied(trunk: fx.GraphModule) -> fx.GraphModule:
-    """A copy whose mode nobody else changes: the trunk itself shares its modules with the model it was cut from."""
+    """A copy whose mode nobody else changes: the original shares its modules with the model that it was split from."""
     return copy.deepcopy(trunk).eval().requires_grad_(False)
 
 
 def _fold(trunk: fx.GraphModule, node: fx.Node) -> bool:
-    """Fold the batch norm at `node` into what feeds it, where both are used exactly here."""
+    """Fold the batch norm at `node` into the layer before it, where both are used only here."""
     norm = trunk.get_submodule(str(node.target))
     source = node.args[0] if node.args else None
     if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or not isinstance(source, fx.Node):

@@ -1,7 +1,7 @@
-"""Which part of a model cannot change: tracing a model to a graph and marking its fixed nodes.
+"""Trace a model to a graph, and mark the nodes whose values cannot change in training.
 
 A node is fixed when everything it is computed from is the input, a frozen tensor or a constant, and the operation
-itself is deterministic in the model's present mode. Frozen modules stand in evaluation mode (zoo.model.freezing), so
+itself is deterministic in the model's current mode. Frozen modules are in evaluation mode (zoo.model.freezing), so
 their dropout and batch statistics are fixed too.
 """
 
@@ -35,7 +35,7 @@ MODE_DEPENDENT: tuple[type, ...] = (
 )
 
 
-class Whole(nn.Module):
+class Root(nn.Module):
     """A model as the child of a root, so that hooks on the model itself are traced (fx skips the root's own)."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -47,18 +47,18 @@ class Whole(nn.Module):
 
 
 class Tracer(fx.Tracer):
-    """fx's tracer that keeps the given modules whole, and those timm declares untraceable."""
+    """fx's tracer that does not enter the given modules, nor those that timm declares untraceable."""
 
-    def __init__(self, whole_modules: Collection[nn.Module] = ()) -> None:
+    def __init__(self, leaf_modules: Collection[nn.Module] = ()) -> None:
         modules, functions = _untraceable()
         super().__init__(autowrap_functions=functions)
-        self._whole_types = modules
-        self._whole = {id(module) for module in whole_modules}
+        self._leaf_types = modules
+        self._leaves = {id(module) for module in leaf_modules}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, nn.Sequential) or id(m) in self._whole:
-            return id(m) in self._whole
-        return isinstance(m, self._whole_types) or bool(super().is_leaf_module(m, module_qualified_name))
+        if isinstance(m, nn.Sequential) or id(m) in self._leaves:
+            return id(m) in self._leaves
+        return isinstance(m, self._leaf_types) or bool(super().is_leaf_module(m, module_qualified_name))
 
 
 def _untraceable() -> tuple[tuple[type, ...], tuple[Any, ...]]:
@@ -69,18 +69,18 @@ def _untraceable() -> tuple[tuple[type, ...], tuple[Any, ...]]:
     return tuple(layers.get_notrace_modules()), tuple(layers.get_notrace_functions())
 
 
-def trace(model: nn.Module, live: Collection[int], *, whole_frozen: bool = False) -> fx.GraphModule:
-    """The model in its present mode as a graph that shares its modules.
+def trace(model: nn.Module, live: Collection[int], *, frozen_as_leaves: bool = False) -> fx.GraphModule:
+    """The model in its current mode as a graph that shares its modules.
 
-    `live` are the ids of the trainable parameters. With `whole_frozen`, modules that stand still are not entered:
-    this is the split at module boundaries, for models whose insides fx cannot trace. Raises whatever fx raises.
+    `live` are the ids of the trainable parameters. With `frozen_as_leaves`, frozen modules are not entered: this is the
+    split at module boundaries, for models whose insides fx cannot trace. Raises whatever fx raises.
     """
-    whole = [module for module in model.modules() if module is not model and stands_still(module, live)]
-    root = Whole(model)
-    return fx.GraphModule(root, Tracer(whole if whole_frozen else ()).trace(root))
+    frozen = [module for module in model.modules() if module is not model and is_fixed_module(module, live)]
+    root = Root(model)
+    return fx.GraphModule(root, Tracer(frozen if frozen_as_leaves else ()).trace(root))
 
 
-def stands_still(module: nn.Module, live: Collection[int]) -> bool:
+def is_fixed_module(module: nn.Module, live: Collection[int]) -> bool:
     """Whether the module has no trainable parameter and nothing in it depends on chance or on the batch."""
     learns = any(id(parameter) in live for parameter in module.parameters())
     return not learns and not any(map(changes_when_training, module.modules()))
@@ -96,7 +96,7 @@ def changes_when_training(module: nn.Module) -> bool:
         return bool(module.dropout > 0)
     if type(module).__module__.startswith("torch.nn.modules"):
         return isinstance(module, MODE_DEPENDENT)
-    # another library's module: the tracer sees inside a container, but not inside one that is kept whole
+    # another library's module: the tracer enters containers alone
     return not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
 
 
@@ -117,7 +117,7 @@ def _is_fixed(node: fx.Node, graph_module: fx.GraphModule, live: Collection[int]
     if node.op == "get_attr":
         return id(attribute(graph_module, str(node.target))) not in live
     if node.op == "call_module":
-        return stands_still(graph_module.get_submodule(str(node.target)), live)
+        return is_fixed_module(graph_module.get_submodule(str(node.target)), live)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     return name not in RANDOM_NAMES and not _trains(node, name)
 

@@ -1,4 +1,11 @@
-"""From a partly frozen model and its data to what the loop trains: the rest of the model on the trunk's outputs."""
+"""Prepare the feature cache: from a partly frozen model and its data to the rest of the model on cached features.
+
+Training mode and evaluation mode are two splits, as a module may differ between them in ways that move the boundary
+(dropout in front of a trainable layer). Where both have the same frozen backbone, one engine and one set of tensors
+serve both. With random augmentation nothing can be cached, unless the recipe asks for `views`: then so many augmented
+passes are, and the epochs take them in turn; otherwise the frozen backbone runs at every step, still without autograd
+and as fast as its engine makes it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +21,7 @@ from torch import Tensor, fx, nn
 from zoo.data.batches import Batches, ImageBatches, Order
 from zoo.data.open_data import OpenData, Part
 from zoo.data.transforms import derived_seed
+from zoo.model.undisturbed import undisturbed
 from zoo.training.trunk.batches import FeatureBatches, StreamedBatches, collect, features_key
 from zoo.training.trunk.engine import Engine, exact_engine, fast_engine
 from zoo.training.trunk.graph import attribute
@@ -21,23 +29,26 @@ from zoo.training.trunk.split import Split, split
 from zoo.training.trunk.store import FeatureCache, memory_budget
 
 EXAMPLES = 4
+EVERY_STEP = "frozen backbone: runs at every step"
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the work is this process's, and how its batches are made."""
+    """This process's share of the work, and how its batches are made."""
 
     device: torch.device
     batch_size: int | None = None
-    stage: int = 0
+    step: int = 0
     rank: int = 0
     world: int = 1
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What trains instead of the whole model. `network` is the rest in training, `validation_network` in evaluation;
-    `record` is what the report says of it."""
+    """What is trained in place of the model: `network`, and `validation_network` in evaluation, on batches of features.
+
+    `record` is the report's record of it.
+    """
 
     train: Batches
     validation: Batches
@@ -48,7 +59,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Half:
-    """One mode's split with the engine that runs its trunk."""
+    """The split in one mode, with the engine that runs its frozen backbone."""
 
     parts: Split
     engine: Engine
@@ -63,16 +74,16 @@ def prepare(
     views: int = 0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
-    """Split `model`, compute its trunk's outputs for all data once (or as they come), and batch them.
+    """Split `model`, compute its frozen backbone's features for all data once (or at every step), and batch them.
 
     Args:
         model: on `share.device`, frozen as it will train.
-        exact: keep float32 and every operation as it is, so that losses are those of the unsplit model.
-        views: augmented passes to keep, where the data is augmented at random; 0 runs the trunk at every step.
-        tell: takes a line for the person.
+        exact: keep float32 and every operation as it is, so that losses are those of training end to end.
+        views: augmented passes to cache, where the data is augmented at random; 0 runs the backbone at every step.
+        tell: called with each line to display.
 
     Raises:
-        UnsplittableError: with the reason why this model is trained the plain way.
+        UnsplittableError: with the reason why this model has to be trained end to end.
     """
     started = time.perf_counter()
     example = example_batch(data, share.device)
@@ -82,14 +93,14 @@ def prepare(
         "validation": split_for(model, example, training=False, exact=exact, like=train_half),
     }
     train, how = _train_batches(halves["train"], data, share, views, tell)
-    validation = _kept(halves["validation"], data, "validation", share, 1)
+    validation = _cached(halves["validation"], data, "validation", share, 1)
     record = {
         "method": halves["train"].parts.method,
         "engine": str(halves["train"].engine.settings),
         "features": how,
         "seconds": time.perf_counter() - started,
     }
-    tell(f"trunk: {how}; {record['engine']}; {record['seconds']:.1f} s")
+    tell(f"{how}; {record['engine']}; {record['seconds']:.1f} s")
     rest = halves["train"].parts.rest
     return Prepared(train, validation, rest, halves["validation"].parts.rest, record)
 
@@ -106,16 +117,12 @@ def split_for(
     live: set[int] | None = None,
     like: Half | None = None,
 ) -> Half:
-    """The model in the given mode, cut, its trunk running as fast as `exact` lets it. The mode is put back.
+    """The model split in the given mode, with an engine that is as fast as `exact` allows. The mode is restored.
 
-    The engine of `like` is used where the trunk is the same one.
+    The engine of `like` is used where the frozen backbone is the same.
     """
-    before = model.training
-    model.train(training)
-    try:
+    with undisturbed(model, training=training):
         parts = split(model, example, live)
-    finally:
-        model.train(before)
     trunk = parts.trunk
     if like is not None and _same(trunk, like.parts.trunk):
         return Half(parts, like.engine)
@@ -131,7 +138,7 @@ def _same(trunk: fx.GraphModule, other: fx.GraphModule) -> bool:
 
 
 def example_batch(data: OpenData, device: torch.device) -> Tensor:
-    """A few training inputs as the network gets them."""
+    """A few training inputs, as the network gets them."""
     batches = data.batches("train", device=device, batch_size=EXAMPLES, shuffle=False, augment=False, once=True)
     inputs: Tensor = next(batches.epoch(0)).inputs
     return inputs
@@ -140,26 +147,27 @@ def example_batch(data: OpenData, device: torch.device) -> Tensor:
 def _train_batches(
     half: Half, data: OpenData, share: Share, views: int, tell: Callable[[str], None]
 ) -> tuple[Batches, str]:
-    """Training batches, and in words how they come about."""
+    """Training batches, and in words how they are made."""
     augmentation = data.options.augmentation
     if augmentation != "none" and not views:
-        tell(f"augmentation {augmentation} changes every pass: the trunk runs at every step (views: K keeps K passes)")
-        return StreamedBatches(_images(data, "train", share, None, augment=True), half.engine), "computed at every step"
+        tell(f"augmentation {augmentation} changes every epoch: no feature cache (views: K caches K augmented passes)")
+        return StreamedBatches(_images(data, "train", share, None, augment=True), half.engine), EVERY_STEP
     passes = views if augmentation != "none" else 1
-    needed = _bytes_a_sample(half, example_batch(data, share.device)) * len(data.parts["train"]) * passes // share.world
+    needed = (
+        _bytes_per_sample(half, example_batch(data, share.device)) * len(data.parts["train"]) * passes // share.world
+    )
     if needed > memory_budget() and needed > _free_disk() // 2:
-        tell(f"its outputs would take {needed / 1e9:.0f} GB, more than memory and disk have: it runs at every step")
-        return StreamedBatches(
-            _images(data, "train", share, None, augment=False), half.engine
-        ), "computed at every step"
-    kept = _kept(half, data, "train", share, passes)
+        tell(f"features would take {needed / 1e9:.0f} GB, more than memory and disk have: no feature cache")
+        return StreamedBatches(_images(data, "train", share, None, augment=False), half.engine), EVERY_STEP
+    kept = _cached(half, data, "train", share, passes)
     where = "on disk" if any(view.on_disk for view in kept.views) else "in memory"
     size = sum(view.bytes for view in kept.views) / 1e6
-    return kept, f"{len(data.parts['train'])} samples, {passes} view{'s'[: passes > 1]} kept {where}, {size:.0f} MB"
+    samples, plural = len(data.parts["train"]), "s" if passes > 1 else ""
+    return kept, f"feature cache: {samples} samples, {passes} view{plural} {where}, {size:.0f} MB"
 
 
-def _kept(half: Half, data: OpenData, part: Part, share: Share, passes: int) -> FeatureBatches:
-    """Features of every sample of this process's share, one pass a view."""
+def _cached(half: Half, data: OpenData, part: Part, share: Share, passes: int) -> FeatureBatches:
+    """Cached features of every sample of this process's share, one pass for each view."""
     samples, cache = data.parts[part], FeatureCache()
     augmented = part == "train" and data.options.augmentation != "none"
     images = _images(data, part, share, False, augment=augmented, once=passes == 1)
@@ -179,7 +187,7 @@ def _images(
         batch_size=share.batch_size,
         shuffle=shuffle,
         augment=augment,
-        stage=share.stage,
+        step=share.step,
         rank=share.rank,
         world=share.world,
         once=once,
@@ -187,21 +195,21 @@ def _images(
 
 
 def _order(data: OpenData, part: Part, share: Share) -> Order:
-    """The whole model's own order where one process does the work; else an order of this process's share alone."""
-    whole = _images(data, part, share, None, augment=False).order
-    return whole if share.world == 1 else ShareOrder(whole)
+    """The order in which the model would train end to end; with several processes, one of this process's share."""
+    order = _images(data, part, share, None, augment=False).order
+    return order if share.world == 1 else ShareOrder(order)
 
 
 class ShareOrder(Order):
-    """Each process goes through its own kept features: batches of a share of the size, as many in every process."""
+    """The order of one process's own cached features: batches of its share of the size, as many in every process."""
 
-    def __init__(self, whole: Order) -> None:
-        unshuffled = Order(whole.samples, whole.batch_size, seed=0, shuffle=False, rank=0, world=whole.world)
-        shares = [sum(len(chunk[rank :: whole.world]) for chunk in _chunks(unshuffled)) for rank in range(whole.world)]
-        samples = min(shares) if whole.shuffle else shares[whole.rank]
-        seed = derived_seed(whole.seed, whole.rank) if whole.shuffle else whole.seed
-        super().__init__(samples, whole.batch_size // whole.world, seed=seed, shuffle=whole.shuffle, rank=0, world=1)
-        self.processes = whole.world
+    def __init__(self, order: Order) -> None:
+        unshuffled = Order(order.samples, order.batch_size, seed=0, shuffle=False, rank=0, world=order.world)
+        shares = [sum(len(chunk[rank :: order.world]) for chunk in _chunks(unshuffled)) for rank in range(order.world)]
+        samples = min(shares) if order.shuffle else shares[order.rank]
+        seed = derived_seed(order.seed, order.rank) if order.shuffle else order.seed
+        super().__init__(samples, order.batch_size // order.world, seed=seed, shuffle=order.shuffle, rank=0, world=1)
+        self.processes = order.world
 
     def size(self, index: int) -> int:
         return super().size(index) * self.processes
@@ -214,7 +222,7 @@ def _chunks(order: Order) -> list[range]:
     ]
 
 
-def _bytes_a_sample(half: Half, example: Tensor) -> int:
+def _bytes_per_sample(half: Half, example: Tensor) -> int:
     return sum(tensor[0].nbytes for tensor in half.engine(example))
 
 

@@ -1,14 +1,21 @@
-"""Cutting a model in two: the trunk, whose output for an input never changes, and the rest, which trains.
+"""Split a model in two: the frozen backbone, whose output for an input never changes, and the rest, which trains.
 
-`split` traces the model (zoo.training.trunk.graph), finds the values that pass from the fixed part to the rest
-(zoo.training.trunk.split), and makes two modules of it that share the model's own submodules and parameters. The
-cut is trusted only after both halves together gave the whole model's output on an example.
+This is what the feature cache rests on. `split` traces the model to a graph and marks the nodes that cannot change
+(zoo.training.trunk.graph). The values that pass from a fixed node to one that is not are the boundary. Two modules are
+made of the two sides; they share the model's own submodules and parameters, so that training the rest trains the model.
+
+What passes the boundary need not be a tensor with one row a sample. There are position embeddings that all samples
+share, shapes, tuples, numbers that are a multiple of the batch size, and tensors whose first dimension counts windows
+of a sample. To tell these apart without knowing the model, the fixed part runs on n and on n - 1 samples: what is equal
+is a constant, what grows with the batch is per sample (`Boundary`), and anything else is a reason not to split.
+
+A split is trusted only after both parts together gave the model's own output on an example, the backbone on each half
+of the batch alone: a value that mixes samples shows there. Otherwise the model trains end to end, and the run says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +23,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from zoo.model.trace import tensors_in
-from zoo.training.trunk.graph import fixed_nodes, trace
+from zoo.model.undisturbed import undisturbed
+from zoo.training.trunk.graph import attribute, fixed_nodes, trace
 
 
 class UnsplittableError(Exception):
-    """Why a model cannot be split; the engine then trains the plain way and says so."""
+    """Why a model cannot be split; it is then trained without the feature cache, end to end, and the run says why."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The `index`-th tensor the trunk gives; dimension 0 holds `rows` rows a sample (windows, heads)."""
+    """The `index`-th tensor of the features; dimension 0 has `rows` rows for each sample (windows, heads)."""
 
     index: int
     rows: int
@@ -40,7 +48,7 @@ class Scaled:
 
 @dataclass
 class Boundary:
-    """The values at the cut: a template for each crossing node, its samples counted, its constants kept."""
+    """The values that pass from the frozen backbone to the rest: a template for each, per-sample tensors, constants."""
 
     sizes: tuple[int, int]
     samples: list[tuple[int, tuple[Any, ...]]] = field(default_factory=list)  # rows, path of indices to the leaf
@@ -78,14 +86,14 @@ class Boundary:
         return Sample(len(self.samples) - 1, rows)
 
 
-TOLERANCE = 1e-4  # of the largest output; halves of a batch take other kernels than the whole
+TOLERANCE = 1e-4  # of the largest output; half a batch is computed by other kernels
 
 
 @dataclass
 class Split:
-    """`trunk(inputs [n, …])` gives a tuple of tensors [n, …]; `rest(*those)` gives the model's output.
+    """The parts of a model: `trunk(inputs [n, …])` gives tensors [n, …], and `rest(*those)` the model's output.
 
-    `method` is "fx" or "module boundary". `rest` shares parameters and buffers with the model it was cut from.
+    `method` is "fx" or "module boundary". `rest` shares parameters and buffers with the model.
     """
 
     trunk: fx.GraphModule
@@ -95,7 +103,7 @@ class Split:
 
 
 def split(model: nn.Module, example: Tensor, live: Collection[int] | None = None) -> Split:
-    """Cut `model`, in its present mode, in front of the first thing that can change.
+    """Split `model`, in its current mode, in front of the first thing that training can change.
 
     Args:
         model: the model as it will train (or evaluate): mode and `requires_grad` as they will be.
@@ -106,14 +114,14 @@ def split(model: nn.Module, example: Tensor, live: Collection[int] | None = None
         UnsplittableError: with the reason, when no way of tracing gives an equal model or nothing is fixed.
     """
     if len(example) < 2:
-        raise UnsplittableError("an example of at least two samples is needed to tell the batch from other dimensions")
+        raise UnsplittableError("it takes at least two samples to distinguish the batch from other dimensions")
     if live is None:
         live = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     reasons = []
     for method in ("fx", "module boundary"):
         try:
-            graph_module = trace(model, live, whole_frozen=method != "fx")
-            result = _cut(graph_module, example, live, method)
+            graph_module = trace(model, live, frozen_as_leaves=method != "fx")
+            result = _split_graph(graph_module, example, live, method)
             _check(model, result, example)
         except UnsplittableError as error:
             reasons.append(f"{method}: {error}")
@@ -125,21 +133,21 @@ def split(model: nn.Module, example: Tensor, live: Collection[int] | None = None
     raise UnsplittableError("; ".join(dict.fromkeys(reasons)))
 
 
-def _cut(graph_module: fx.GraphModule, example: Tensor, live: Collection[int], method: str) -> Split:
+def _split_graph(graph_module: fx.GraphModule, example: Tensor, live: Collection[int], method: str) -> Split:
     fixed = fixed_nodes(graph_module, live)
     if not any(node.op == "call_module" for node in fixed):
         raise UnsplittableError("nothing in front of the first trainable parameter is fixed")
     crossing = [node for node in graph_module.graph.nodes if _crosses(node, fixed)]
-    everything = _front(graph_module, fixed, crossing)
+    front = _front(graph_module, fixed, crossing)
     sizes = (len(example), len(example) - 1)
     boundary = Boundary(sizes)
     with torch.no_grad():
-        runs = [everything(example[:size]) for size in sizes]
+        runs = [front(example[:size]) for size in sizes]
     for position, node in enumerate(crossing):
         boundary.add(node, runs[0][position], runs[1][position], position)
     if not boundary.samples:
         raise UnsplittableError("no tensor passes from the fixed part to the rest")
-    trunk = _select(everything, boundary)
+    trunk = _select(front, boundary)
     return Split(trunk, _rest(graph_module, fixed, boundary), method, tuple(node.name for node in crossing))
 
 
@@ -158,9 +166,9 @@ def _front(graph_module: fx.GraphModule, fixed: set[fx.Node], crossing: list[fx.
     return fx.GraphModule(graph_module, graph)
 
 
-def _select(everything: fx.GraphModule, boundary: Boundary) -> fx.GraphModule:
-    """`everything` cut down to the per-sample tensors, each with the batch as its dimension 0."""
-    graph = everything.graph
+def _select(front: fx.GraphModule, boundary: Boundary) -> fx.GraphModule:
+    """`front` with the per-sample tensors as its only outputs, each with the batch as its dimension 0."""
+    graph = front.graph
     output = next(node for node in graph.nodes if node.op == "output")
     values = output.args[0]
     chosen = []
@@ -173,8 +181,8 @@ def _select(everything: fx.GraphModule, boundary: Boundary) -> fx.GraphModule:
                 value = graph.call_method("unflatten", (value, 0, (-1, rows)))
             chosen.append(value)
     output.args = (tuple(chosen),)
-    everything.recompile()
-    return everything
+    front.recompile()
+    return front
 
 
 def _item(values: Any, index: int) -> Any:
@@ -202,16 +210,13 @@ def _is_shared_tensor(node: fx.Node, fixed: set[fx.Node]) -> bool:
 
 
 def _targets(graph_module: fx.GraphModule, graph: fx.Graph) -> Iterator[tuple[str, Any]]:
-    """The submodules and tensors that a graph names, from the module it was cut from."""
+    """The submodules and tensors that a graph names, from the module that it was taken from."""
     for node in graph.nodes:
         name = str(node.target)
         if node.op == "call_module":
             yield name, graph_module.get_submodule(name)
         elif node.op == "get_attr" and not name.startswith("_constant_"):
-            found: Any = graph_module
-            for part in name.split("."):
-                found = getattr(found, part)
-            yield name, found
+            yield name, attribute(graph_module, name)
 
 
 def _rebuild(template: Any, graph: fx.Graph, placeholders: list[fx.Node], constants: dict[str, Tensor]) -> Any:
@@ -233,9 +238,9 @@ def _times(size: int, factor: int) -> int:
 
 
 def _check(model: nn.Module, result: Split, example: Tensor) -> None:
-    """Run both, the trunk on each half of the batch alone. Raises UnsplittableError where the outputs differ."""
+    """Raises UnsplittableError where both parts together, the trunk on each half of the batch, give another output."""
     half = len(example) // 2
-    with torch.no_grad(), _unchanged(model):
+    with undisturbed(model, buffers=True), torch.no_grad():
         halves = [result.trunk(example[:half]), result.trunk(example[half:])]
         features = [torch.cat(parts) for parts in zip(*halves, strict=True)]
         torch.manual_seed(0)
@@ -248,18 +253,3 @@ def _check(model: nn.Module, result: Split, example: Tensor) -> None:
         error = (one - other).abs().max() / one.abs().max().clamp_min(1e-12)
         if not error <= TOLERANCE:
             raise UnsplittableError(f"the split model's output differs by {float(error):.1e} of the largest value")
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Give buffers (running statistics) and random generators back as they were."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    device_type = next((p.device for p in model.parameters()), torch.device("cpu"))
-    devices = [device_type] if device_type.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in kept:
-                    buffer.copy_(value)

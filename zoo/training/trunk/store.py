@@ -1,7 +1,11 @@
-"""Keeping a trunk's outputs: in memory up to a budget, past it in memory-mapped safetensors shards, for later runs too.
+"""The feature cache: a frozen backbone's outputs, in memory up to a budget, beyond it in memory-mapped files.
 
-A set of features lies in a folder named by its key (weights, data, transform, engine) under the cache folder,
-`$ZOO_CACHE` or `~/.cache/zoo`, which is kept below `$ZOO_CACHE_LIMIT` gigabytes by removing what was used longest ago.
+Each set of features is also written to disk, for later runs: a folder of safetensors shards, named by the features' key
+(weights, data, transform, engine), in the cache folder (zoo.cache). What was used least recently is removed when
+the folder exceeds `$ZOO_CACHE_LIMIT` gigabytes (10).
+
+A run that is killed while it writes leaves a `.partial-…` folder without a manifest, which nothing reads; a finished
+folder is renamed into place, so that two runs which compute the same features never see each other's half.
 """
 
 from __future__ import annotations
@@ -21,14 +25,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from zoo.cache import cache_folder
+
 SHARD_BYTES = 256 * 2**20
-BUDGET_SHARE = 0.25  # of the memory that is free when features are first kept
+BUDGET_SHARE = 0.25  # of the memory that is free when features are first stored
 CACHE_LIMIT_GIGABYTES = 10.0
 
 
 @dataclass
 class Features:
-    """Rows of features and their targets, by position. `shards` hold up to `rows` samples each, in order."""
+    """Features and targets by position. Each of `shards` has up to `rows` samples, in order."""
 
     shards: list[dict[str, Tensor]] = field(default_factory=list)
     rows: int = 1
@@ -67,7 +73,7 @@ class Features:
 
 
 class FeatureWriter:
-    """Takes batches in order; keeps them as shards, in memory while they fit the budget, else as files in `folder`."""
+    """Writes batches, in order, as shards in `folder`, which also stay in memory while they fit the budget."""
 
     def __init__(self, folder: Path, budget: int) -> None:
         self.folder, self.budget = folder, budget
@@ -92,7 +98,7 @@ class FeatureWriter:
         return self.features
 
     def discard(self) -> None:
-        """Leave nothing of an unfinished pass behind."""
+        """Remove what an unfinished pass has written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _flush(self, rows: int) -> None:
@@ -109,14 +115,13 @@ class FeatureWriter:
 
 
 class FeatureCache:
-    """Features of earlier runs, by key."""
+    """Features of this and earlier runs on disk, by key."""
 
     def __init__(self, root: Path | None = None) -> None:
-        base = Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-        self.root = (root or base) / "features"
+        self.root = (root or cache_folder()) / "features"
 
     def find(self, key: str, budget: int) -> Features | None:
-        """The features kept under `key`, whole and sound, or None."""
+        """The features stored under `key`, or None where they are missing, incomplete or damaged."""
         folder = self.root / key
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -125,7 +130,7 @@ class FeatureCache:
             return None
         if manifest.get("key") != key or len(features) != manifest["samples"]:
             return None
-        (folder / "manifest.json").touch()  # the cache forgets what was used longest ago
+        (folder / "manifest.json").touch()  # marks it as used now
         features.on_disk = features.bytes > budget
         if not features.on_disk:
             features.shards = [{name: t.clone() for name, t in shard.items()} for shard in features.shards]
@@ -137,7 +142,7 @@ class FeatureCache:
         return FeatureWriter(Path(tempfile.mkdtemp(prefix=".partial-", dir=self.root)), budget)
 
     def keep(self, key: str, writer: FeatureWriter) -> None:
-        """Put a finished writer's folder in place under `key` and make room for it."""
+        """Move a finished writer's folder to its place under `key`, and remove old ones beyond the limit."""
         features = writer.features
         count = len(features.shards)
         manifest = {"key": key, "shards": count, "rows": features.rows, "samples": len(features)}
@@ -147,7 +152,7 @@ class FeatureCache:
             shutil.rmtree(target)
         features.shards = [] if features.on_disk else features.shards  # Windows moves no folder with a mapped file
         folder = writer.folder
-        with suppress(OSError):  # another run kept the same features first: they are as good
+        with suppress(OSError):  # another run stored the same features first: they are as good
             folder = folder.rename(target)
         features.shards = features.shards or _shards(folder, count)
         self._make_room(target)
@@ -175,7 +180,7 @@ def _age(folder: Path, newest: Path) -> float:
 
 
 def memory_budget() -> int:
-    """Bytes of features that may stay in memory: a quarter of what is free now."""
+    """How many bytes of features may stay in memory: a quarter of what is free now."""
     import psutil
 
     return int(psutil.virtual_memory().available * BUDGET_SHARE)

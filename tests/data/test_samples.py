@@ -1,0 +1,131 @@
+"""Samples one by one and in batches, decoded once where they are cached, every broken one named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.api import Preprocessing
+from zoo.data.datasets import ListedSamples
+from zoo.data.open_data import open_data
+from zoo.data.samples import Fetcher, Samples, collate, stack
+from zoo.errors import InputError, WorkError
+from zoo.recipe.options import DataOptions
+
+SMALL = Preprocessing(size=(16, 16))
+
+
+def options(folder: Path, **values) -> DataOptions:
+    return DataOptions(**{"source": "zoo/image_folder", "arguments": {"path": str(folder)}, "batch_size": 8} | values)
+
+
+def gathered(batches, epoch: int = 0, start: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    found = list(batches.epoch(epoch, start))
+    return tuple(torch.cat([batch[column] for batch in found]) for column in range(3))
+
+
+def features(**values) -> Samples:
+    listed = ListedSamples([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 2, 1])
+    return Samples(listed, np.array([2, 0, 1]), None, **{"task": "classification", "outputs": 3} | values)
+
+
+def test_a_sample_is_found_by_its_position():
+    samples = features()
+    assert len(samples) == 3
+    assert samples.raw(0) == ([5.0, 6.0], 1)
+    assert torch.equal(samples.fitted([5.0, 6.0]), torch.tensor([5.0, 6.0]))
+    assert samples.target(1, 0).item() == 1
+
+
+def test_classes_of_another_numbering():
+    samples = features().renumbered([4, 0, 1], 5)
+    assert [samples.target(value, 0).item() for value in (0, 1, 2)] == [4, 0, 1]
+    with pytest.raises(InputError, match=r"sample 2: class index 3 is not one of 0..2"):
+        samples.target(3, 0)
+    many = features(task="multilabel").renumbered([4, 0, 1], 5)
+    assert many.target([1.0, 0.0, 1.0], 0).tolist() == [0.0, 1.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_batch_is_in_the_order_asked_for(cache):
+    fetch = Fetcher(features(), cache)
+    inputs, targets = fetch([1, 0, 1])
+    assert inputs.tolist() == [[1.0, 2.0], [5.0, 6.0], [1.0, 2.0]]
+    assert targets.tolist() == [0, 1, 0]
+
+
+def test_a_failing_data_set_names_the_sample():
+    class Failing(list):
+        def __getitem__(self, index):
+            raise KeyError(index)
+
+    samples = Samples(Failing([1]), np.array([0]), None, "classification", 1)
+    with pytest.raises(WorkError, match="fails at sample 0: KeyError: 0"):
+        samples.raw(0)
+
+
+def test_errors_of_a_worker_are_handed_on():
+    sample = (torch.zeros(2), torch.tensor(1))
+    error = InputError("image a.png is empty")
+    assert collate([sample, error]) == [error]
+    assert [tensor.shape for tensor in collate([sample, sample])] == [(2, 2), (2,)]
+    (mixed,) = collate([sample, (torch.zeros(3), torch.tensor(1))])
+    assert "samples differ in shape" in str(mixed)
+    with pytest.raises(InputError, match=r"input and target \[\[2\], \[\]\] or \[\[3\], \[\]\]"):
+        stack([sample, (torch.zeros(3), torch.tensor(1))])
+
+
+def test_cached_pixels_are_decoded_once(folder, monkeypatch):
+    from zoo.data import samples
+
+    count = []
+    real = samples.to_image
+    monkeypatch.setattr(samples, "to_image", lambda *arguments: count.append(1) or real(*arguments))
+    batches = open_data(options(folder), SMALL).batches("train")
+    first, second = gathered(batches, 0), gathered(batches, 1)
+    assert len(count) == 29
+    assert torch.equal(first[0][first[2].argsort()], second[0][second[2].argsort()])
+    count.clear()
+    batches = open_data(options(folder, cache="off"), SMALL).batches("train")
+    gathered(batches, 0), gathered(batches, 1)
+    assert len(count) == 58
+
+
+def test_what_comes_once_is_not_kept_but_may_have_been(folder, monkeypatch):
+    from zoo.data import samples
+
+    count = []
+    real = samples.to_image
+    monkeypatch.setattr(samples, "to_image", lambda *arguments: count.append(1) or real(*arguments))
+    data = open_data(options(folder), SMALL)
+    once = gathered(data.batches("train", shuffle=False, once=True))
+    gathered(data.batches("train", once=True))
+    assert len(count) == 58
+    kept = gathered(data.batches("train", shuffle=False))
+    again = gathered(data.batches("train", shuffle=False, once=True))
+    assert len(count) == 87
+    for one, other, third in zip(once, kept, again, strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(one, third)
+
+
+def test_the_cache_may_be_filled_while_measuring(folder):
+    data = open_data(options(folder, workers=0), SMALL)
+    with torch.inference_mode():
+        next(data.batches("train").epoch(0))
+    inputs = gathered(data.batches("train"))[0]
+    assert not inputs.is_inference()
+    assert len(inputs) == 29
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop_flip"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_broken_image_is_named(folder, augmentation, workers):
+    for name in ("one/01.png", "two/02.jpg"):
+        (folder / name).write_bytes(b"\x89PNG broken")
+    data = open_data(options(folder, validation_fraction=0.03, augmentation=augmentation, workers=workers), SMALL)
+    with pytest.raises(InputError) as caught:
+        gathered(data.batches("train"))
+    assert ["one/01.png" in str(caught.value), "two/02.jpg" in str(caught.value)] == [True, True]
+    assert "Traceback" not in str(caught.value)

@@ -1,0 +1,33 @@
+"""Where zoo keeps what it can make or fetch again: its own cache folder, and torch.hub's for downloaded weights."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """zoo's own cache (features, timings, the index of `zoo list`): `$ZOO_CACHE`, else the system's place for caches.
+
+    That is `~/.cache/zoo` (`$XDG_CACHE_HOME/zoo`) on Linux, `~/Library/Caches/zoo` on macOS and
+    `%LOCALAPPDATA%\\zoo\\Cache` on Windows. The folder need not exist.
+    """
+    if chosen := os.environ.get("ZOO_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "zoo" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "zoo"
+    return _xdg_cache() / "zoo"
+
+
+def weights_folder() -> Path:
+    """Where weights from https addresses are kept: torch.hub's folder, so that what torchvision downloaded is found,
+    and the other way round. Imports no torch."""
+    home = os.environ.get("TORCH_HOME")
+    return (Path(home).expanduser() if home else _xdg_cache() / "torch") / "hub" / "checkpoints"
+
+
+def _xdg_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

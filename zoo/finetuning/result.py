@@ -1,0 +1,68 @@
+"""What `zoo.finetune` gives back: the trained model, the numbers of every epoch, and where the files are."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.checkpoint.load import load
+from zoo.model.assembly import Assembly
+from zoo.model.info import attach
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a recipe that has ended well.
+
+    `report` is the document that `report.json` holds and `zoo finetune --json` prints; `folder` is the run's folder.
+    """
+
+    report: dict[str, Any]
+    folder: Path
+    device: torch.device = field(repr=False)
+    assembly: Assembly | None = field(default=None, repr=False)
+
+    @functools.cached_property
+    def model(self) -> nn.Module:
+        """The trained model in evaluation mode, on the device it was trained on; `model.zoo` says what it is.
+
+        It is the one in memory, or, where a finished run was resumed, the checkpoint's.
+        """
+        assembly = self.assembly or load(self.checkpoint, device=self.device)
+        return attach(assembly).to(self.device).eval()
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that `zoo.load` rebuilds the model from."""
+        return Path(self.report["checkpoint"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was measured last, on the validation data."""
+        metrics: dict[str, float] = self.report["metrics"]
+        return metrics
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One flat row an epoch, over all train steps: a table for `pandas.DataFrame`.
+
+        `step` is the number of the train step and `epoch` counts within it, both from 1; `loss` is the training
+        loss, and what was measured on the validation data begins with `validation_`.
+        """
+        return [
+            _row(stage["step"], number, epoch)
+            for stage in self.report["stages"]
+            if stage["action"] == "train"
+            for number, epoch in enumerate(stage["epochs"], 1)
+        ]
+
+
+def _row(step: int, number: int, epoch: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: value for name, value in epoch.items() if name not in ("epoch", "validation")}
+    measured = {f"validation_{name}": value for name, value in (epoch.get("validation") or {}).items()}
+    return {"step": step, "epoch": number, **plain, **measured}
