@@ -451,7 +451,9 @@ def test_everything_is_found_planned_and_opened_once(tmp_path, monkeypatch):
     base = timm.create_model("test_resnet").state_dict()
     save_file({f"net.{name}": tensor for name, tensor in base.items()}, tmp_path / "base.safetensors")
     model = {"architecture": "timm/test_resnet", "weights": "base.safetensors", "remap": {"strip_prefix": "net."}}
-    recipe = written(tmp_path, model=model, steps=[*RECIPE["steps"][:2], {"train": {"max_steps": 1, "feature_cache": "off"}}])
+    recipe = written(
+        tmp_path, model=model, steps=[*RECIPE["steps"][:2], {"train": {"max_steps": 1, "feature_cache": "off"}}]
+    )
     looked_up = []
     look_up = references.WeightsReference.look_up
     monkeypatch.setattr(references.WeightsReference, "look_up", lambda *given: looked_up.append(1) or look_up(*given))
