@@ -180,11 +180,11 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch, stage, s
 
 KILLING = """
 import os, signal, sys
-from zoo.training import loop
+from zoo.training import trainer as module
 from zoo.finetuning.finetune import finetune
 
-loop.SAVE_SECONDS = 0.0
-step = loop.Trainer._step
+module.SAVE_SECONDS = 0.0
+step = module.Trainer._step
 count = 0
 
 def dying(trainer):
@@ -194,7 +194,7 @@ def dying(trainer):
         os.kill(os.getpid(), signal.SIGKILL)
     step(trainer)
 
-loop.Trainer._step = dying
+module.Trainer._step = dying
 finetune({recipe!r}, output={run!r}, resume=True)
 """
 
@@ -574,7 +574,8 @@ def test_there_is_no_pickle_on_disk(tmp_path):
     with pytest.raises(Killed):
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(Killed(), stage=2, step=2))
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept} == {".json", ".safetensors"}
+    assert {path.suffix for path in kept if path.name != finetune_module.LOCK} == {".json", ".safetensors"}
+    assert (tmp_path / "run" / finetune_module.LOCK).read_bytes() == b""
 
 
 def test_a_frozen_tensor_that_moved_fails_the_run(tmp_path, monkeypatch):

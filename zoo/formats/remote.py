@@ -33,8 +33,11 @@ def check_address(address: str) -> None:
     """Raises InputError for an address that nothing can be fetched from, whatever may lie there."""
     if address.startswith(PREFIX):
         _hub_parts(address)
-    else:
-        _file_name(address)
+        return
+    place_of(address)
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise InputError(f"{address} is not encrypted: anyone on the way could change it", suggestion="use https://")
 
 
 def fetch(address: str, sha256: str | None = None) -> Path:
@@ -51,20 +54,12 @@ def download(address: str, sha256: str | None = None) -> Path:
     Raises InputError for addresses that are not allowed or not found, WorkError where the transfer fails or the
     digest is wrong. Nothing is left behind then.
     """
-    name = _file_name(address)
-    if address.startswith("file://"):
-        from urllib.request import url2pathname
-
-        return Path(url2pathname(urllib.parse.urlsplit(address).path))
-    found = _DIGEST.search(name)
-    expected = sha256 or (found[1] if found else "")
-    # The same name at two addresses must not be taken for the same file unless a digest proves it.
-    folder = weights_folder() if expected else weights_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
-    path = folder / as_name(name, "weights")  # what an address calls a file may not be one everywhere
-    if path.is_file() and _digest(path).startswith(expected):
+    check_address(address)
+    path, expected = place_of(address, sha256)
+    if address.startswith("file://") or (path.is_file() and _digest(path).startswith(expected)):
         return path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return _fetch(address, path, expected)
     except urllib.error.HTTPError as error:
         kind = InputError if error.code in (400, 401, 403, 404, 410) else WorkError
@@ -74,19 +69,27 @@ def download(address: str, sha256: str | None = None) -> Path:
         raise WorkError(f"{address} cannot be downloaded: {reason}", suggestion="check the network") from error
 
 
-def _file_name(address: str) -> str:
-    """The name of the file at an address of the web, or an InputError."""
+def place_of(address: str, sha256: str | None = None) -> tuple[Path, str]:
+    """Where the file at `address` lies once it is fetched, and what its digest then begins with.
+
+    Raises InputError for an address that names no file.
+    """
     try:
         parts = urllib.parse.urlsplit(address)
-        host = parts.hostname
     except ValueError as error:
         raise InputError(f"{address} is no address: {error}") from error
-    if parts.scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
-        raise InputError(f"{address} is not encrypted: anyone on the way could change it", suggestion="use https://")
     name = Path(urllib.parse.unquote(parts.path)).name
-    if not name or name in (".", "..") or (parts.scheme != "file" and not host):
+    if not name or name in (".", "..") or (parts.scheme != "file" and not parts.netloc):
         raise InputError(f"{address} names no file")
-    return name
+    found = _DIGEST.search(name)
+    expected = sha256 or (found[1] if found else "")
+    if parts.scheme == "file":
+        from urllib.request import url2pathname
+
+        return Path(url2pathname(parts.path)), expected
+    # The same name at two addresses must not be taken for the same file unless a digest proves it.
+    folder = weights_folder() if expected else weights_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
+    return folder / as_name(name, "weights"), expected  # what an address calls a file may not be one everywhere
 
 
 def _fetch(address: str, path: Path, expected: str) -> Path:

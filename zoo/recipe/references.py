@@ -16,6 +16,7 @@ from zoo import registry
 from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean, listed
 from zoo.formats.remote import check_address, is_address
+from zoo.given import absent, is_given
 from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
@@ -40,6 +41,8 @@ def find_component(
     """The component called `name`, or None when there is none, which is then a problem at `path`."""
     try:
         found = registry.find(name, kind)
+        if found is None and is_given(name):
+            raise absent(kind, name)
     except InputError as error:
         _note(document, path, error, at_key=at_key)
         return None
