@@ -161,6 +161,7 @@ def load_into(
     key: str | None = None,
     sha256: str | None = None,
     convert: Convert | None = None,
+    planned: Planned | None = None,
 ) -> LoadReport:
     """Fill `model` from the checkpoint at `location`, in the model's dtypes and on its devices.
 
@@ -173,6 +174,7 @@ def load_into(
         classes: the model's class names by row, for `adapt_classes`.
         trust_pickle, key, sha256: see `open_source`.
         convert: what an upstream library does to a state dict after `remap` (see `zoo.api.Weights`).
+        planned: the plan that the same remap led to before; it is made anew where the file or the model has changed.
 
     Raises InputError for what cannot be read or does not fit together, and WorkError where less would be loaded than
     asked for, with the likely cause. The model is then as it was.
@@ -180,7 +182,8 @@ def load_into(
     target = target_of(model, ignored=ignore, classes=classes)
     with open_source(location, trust_pickle=trust_pickle, key=key, sha256=sha256) as source:
         if convert is None:
-            planned = plan_source(source, remap, target)
+            if planned is None or not planned.fits(source, target):
+                planned = plan_source(source, remap, target)
             read: Callable[[str], Any] = source.array
         else:
             planned, read = _converted(source, remap, convert, model, target)
