@@ -112,7 +112,7 @@ def test_every_rule_that_cannot_run_backwards_is_named_with_its_reason() -> None
         "brought back",
         "cut off",
         "say `from",
-        "does not contain",
+        "cannot represent",
         "say `from",
         "values",
         "values",
