@@ -215,7 +215,7 @@ def test_annotations_that_only_type_checkers_see(acme, vgg):
     operate(vgg, "typed", {"module": "ReLU", "width": 3, "mode": "auto", "deep": 7}, TEN)
     assert type(vgg.model.typed).__name__ == "ReLU"
     assert vgg.model.told == (3, "auto", {"deep": 7})
-    with pytest.raises(InputError, match="width is auto, but the data does not tell it"):
+    with pytest.raises(InputError, match="width is auto, but the data does not say it"):
         operate(vgg, "typed", {"module": "ReLU", "width": "auto"}, TEN)
 
 

@@ -21,9 +21,8 @@ def small() -> nn.Module:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(
-    "ignore:Using backward\\(\\) with create_graph=True:UserWarning"
-)  # second-order ones need it
+@pytest.mark.filterwarnings(r"ignore:Using backward\(\) with create_graph=True:UserWarning")  # second-order ones do
+@pytest.mark.filterwarnings("ignore:It is highly recommended to have .opt_einsum.:UserWarning")
 def test_every_optimizer_on_offer_steps():
     listed = names("optimizers")
     assert {"SGD", "AdamW", "lamb", "lion"} <= set(listed)

@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, and ranges of bytes copied between open files."""
+"""Files on disk: written completely or not at all, and ranges of bytes copied between open files."""
 
 from __future__ import annotations
 

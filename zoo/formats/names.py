@@ -1,4 +1,4 @@
-"""Tensor names for people: the modules that their dots tell of, and the few patterns behind hundreds of names."""
+"""Tensor names for people: the modules that their dots show, and the few patterns behind hundreds of names."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class _Member:
 
 
 class NumpySource(Source):
-    """The arrays of an .npz or .npy file. Compressed arrays, other byte orders and Fortran order are read whole."""
+    """The arrays of an .npz or .npy file. Compressed arrays, other byte orders and Fortran order are read at once."""
 
     def __init__(self, location: str, kind: str, path: Path, archive: ZipDirectory | None = None) -> None:
         super().__init__(location, kind, {}, {}, (path,))
@@ -47,7 +47,7 @@ class NumpySource(Source):
         member = _read_header(name, self.location, open_member)
         dtype = _dtype(member.dtype)
         if dtype is None:
-            self.notes.append(f"left out {name!r}: safetensors files cannot hold its type {member.dtype}")
+            self.notes.append(f"left out {name!r}: safetensors files cannot store its type {member.dtype}")
             return
         entry = self.entries[name] = Entry(name, dtype, member.shape)
         self.members[name] = member
@@ -100,7 +100,7 @@ def _read_header(name: str, location: str, open_member: Callable[[], Any]) -> _M
         raise InputError(f"the array {name!r} in {location} is damaged: {error}") from error
     if dtype.hasobject:
         raise InputError(
-            f"the array {name!r} in {location} holds Python objects; reading them would run code that the file chooses",
+            f"the array {name!r} in {location} contains Python objects; reading them would run code of the file",
             suggestion="save arrays of numbers: np.savez(FILE, **{name: np.asarray(value, np.float32)})",
         )
     if len(shape) > 64 or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
@@ -116,7 +116,7 @@ def open_npy(path: Path, location: str) -> Source:
 
 
 def is_npz(path: Path) -> bool:
-    """Whether the zip file at `path` holds arrays rather than what torch.save puts there."""
+    """Whether the zip file at `path` contains arrays rather than what torch.save puts there."""
     with ZipDirectory(path) as archive:
         return any(name.endswith(".npy") for name in archive.entries)
 
@@ -149,4 +149,6 @@ def _check_expansion(source: NumpySource, path: Path) -> None:
     size = path.stat().st_size
     total = sum(math.prod(member.shape) * member.dtype.itemsize for member in source.members.values())
     if total > max(100 * size, EXPANSION_LIMIT):
-        raise InputError(f"{path} is {size:,} bytes long, but claims arrays of {total:,}: it looks like a zip bomb")
+        raise InputError(
+            f"{path} is {size:,} bytes long, but says that it contains arrays of {total:,}: it looks like a zip bomb"
+        )

@@ -333,7 +333,9 @@ def _tensor(store: Any, dtype: Any, offset: Any, shape: Any, stride: Any, flags:
     if not all(_is_count(number) for number in (offset, *shape, *stride)):
         raise ValueError("a tensor's sizes, strides and offset must be counts")
     if flags:
-        raise InputError("it holds a lazily conjugated or negated tensor; save .resolve_conj().resolve_neg() instead")
+        raise InputError(
+            "it contains a lazily conjugated or negated tensor; save .resolve_conj().resolve_neg() instead"
+        )
     record = TensorRecord(store, _dtype(store, dtype), offset, shape, stride)
     unit = 1 if store.storage_class == "UntypedStorage" else BITS[record.dtype] // 8
     if (offset + record.span) * (BITS[record.dtype] // 8) > store.numel * unit:
@@ -347,7 +349,7 @@ def _dtype(store: StorageRecord, dtype: Any) -> str:
     if isinstance(dtype, Global) and dtype in _DTYPES:
         return _DTYPES[dtype]
     name = str(dtype) if isinstance(dtype, Global) else store.storage_class
-    raise InputError(f"it holds a tensor of {name}, a type that safetensors files cannot hold")
+    raise InputError(f"it contains a tensor of {name}, a type that safetensors files cannot store")
 
 
 def _is_count(value: Any) -> bool:

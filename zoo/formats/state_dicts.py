@@ -17,7 +17,7 @@ PREFERENCE = (
     "state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema", "teacher", "state_dict", "model_state_dict",
     "model_state", "model", "params", "net", "network", "module", "weights", "student",
 )  # fmt: skip
-"""Keys that hold weights in the field's checkpoints; where several stand side by side the first here is taken:
+"""Keys that contain weights in the field's checkpoints; where several stand side by side the first here is taken:
 averaged weights and teachers are what their authors evaluate."""
 
 _NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callback", "loops", "hyper", "rng", "args", "config")
@@ -30,7 +30,7 @@ class SeveralGroupsError(InputError):
 
 @dataclass
 class Candidate:
-    """A container that directly holds tensors: where it stands, its tensors by name, and what else it holds."""
+    """A container that directly contains tensors: where it stands, its tensors by name, and what else it contains."""
 
     path: tuple[str, ...]
     kind: str
@@ -51,7 +51,7 @@ class Candidate:
 
 
 def find_candidates(root: Any) -> list[Candidate]:
-    """All containers in `root` that hold tensors, the outermost first. A lone tensor is a candidate of its own."""
+    """All containers in `root` that contain tensors, the outermost first. A lone tensor is a candidate of its own."""
     if isinstance(root, TensorRecord):
         return [Candidate((), "tensor", {"tensor": root})]
     found: list[Candidate] = []
@@ -101,12 +101,12 @@ def _may_hold_weights(name: str) -> bool:
 
 
 def choose(candidates: list[Candidate], key: str | None, file: str) -> tuple[Candidate, list[str]]:
-    """The candidate to take and the notes to tell. `key` is its dotted path; `.` takes them all, with dotted names.
+    """The candidate to take and the notes to report. `key` is its dotted path; `.` takes them all, with dotted names.
 
     Raises InputError where there is none, `key` names none, or several stand side by side and nothing says which.
     """
     if not candidates:
-        raise InputError(f"{file} holds no tensors")
+        raise InputError(f"{file} contains no tensors")
     if key is not None:
         return _named(candidates, key, file), []
     ranked = sorted(candidates, key=lambda each: (each.rank, len(each.path), -each.elements))
@@ -116,7 +116,7 @@ def choose(candidates: list[Candidate], key: str | None, file: str) -> tuple[Can
         best = outer
     elif len(candidates) > 1 and not known:
         raise SeveralGroupsError(
-            f"{file} holds several groups of tensors, and nothing says which is meant: {_names(candidates)}",
+            f"{file} contains several groups of tensors, and nothing says which is meant: {_names(candidates)}",
             suggestion=f"choose one with --key, like --key {ranked[0].name}, or all of them with --key {WHOLE}",
         )
     rivals = [each for each in candidates if each is not best and each.elements * 10 >= best.elements]

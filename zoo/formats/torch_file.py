@@ -59,7 +59,7 @@ class Pickled:
 
 
 class _Guarded:
-    """The pickles at the head of a file that may be long: reads are bounded, whatever lengths the pickle claims."""
+    """The pickles at the head of a file that may be long: reads are bounded, whatever lengths the pickle states."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.tell = file, file.tell
@@ -126,7 +126,7 @@ def _record(archive: ZipDirectory, prefix: str, record: StorageRecord) -> ByteRa
     span = archive.byte_range(name)
     needed = record.numel * STORAGE_BYTES[record.storage_class]
     if span.nbytes < needed:
-        raise archive.damaged(f"{name!r} holds {span.nbytes:,} bytes where its tensors need {needed:,}")
+        raise archive.damaged(f"{name!r} contains {span.nbytes:,} bytes where its tensors need {needed:,}")
     return span
 
 
@@ -248,7 +248,7 @@ def open_torch(path: Path, location: str, key: str | None = None) -> Source:
         raise refusal(pickled)
     candidates = find_candidates(pickled.root)
     if not candidates and pickled.kind == PLAIN:
-        raise InputError(f"{path} is a {PLAIN}; it holds no tensors that can be read without running it")
+        raise InputError(f"{path} is a {PLAIN}; it contains no tensors that can be read without running it")
     if not candidates and isinstance(pickled.root, dict):
         _refuse_unsupported(pickled.root, path)
     chosen, notes = choose(candidates, key, str(path))
@@ -269,7 +269,7 @@ def _refuse_unsupported(values: Mapping[str, Any], path: Path) -> None:
     for name, value in values.items():
         if isinstance(value, Record) and value.made_by.name in kinds:
             raise InputError(
-                f"tensor {name!r} in {path} is {kinds[value.made_by.name]}, which safetensors files cannot hold",
+                f"tensor {name!r} in {path} is {kinds[value.made_by.name]}, which safetensors files cannot store",
                 suggestion="save it dense and dequantized (.to_dense(), .dequantize()) and try again",
             )
 
@@ -283,16 +283,16 @@ def refusal(pickled: Pickled) -> UnsafePickleError:
     names = [str(named) for named in pickled.refused]
     models = whole_models(pickled.root)
     if models:
-        what = f"holds a whole pickled model ({models[0].made_by}) instead of a state dict"
+        what = f"contains a complete pickled model ({models[0].made_by}) instead of a state dict"
         advice = "where the model's code is installed, torch.save(model.state_dict(), 'weights.pth') and convert that"
     else:
-        what = "holds objects that are neither tensors nor plain data"
+        what = "contains objects that are neither tensors nor plain data"
         advice = "save the tensors alone, like torch.save(checkpoint['state_dict'], 'weights.pth')"
     error = UnsafePickleError(
         f"{pickled.path} {what}. Opening it would run code that the file chooses; it names: {listed(names)}",
         suggestion=f"{advice}. Only if you trust whoever made the file: --trust-pickle runs that code with your rights",
     )
-    error.kind = f"whole pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"
+    error.kind = f"complete pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"
     error.classes = tuple(names)
     return error
 
@@ -321,7 +321,7 @@ def open_trusted(path: Path, location: str, key: str | None) -> Source:
     """Unpickle `path` with torch, RUNNING THE CODE IT NAMES, and open the tensors found in what comes out."""
     import torch
 
-    log.warning("running the code that %s holds, with your rights, because you trust it (--trust-pickle)", path)
+    log.warning("running the code that %s contains, with your rights, because you trust it (--trust-pickle)", path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
@@ -338,8 +338,8 @@ def open_trusted(path: Path, location: str, key: str | None) -> Source:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    source.kind += ", from a whole pickle that was run"
-    source.notes.append(f"ran the code that {path} holds, as trust_pickle asked for")
+    source.kind += ", from a complete pickle that was run"
+    source.notes.append(f"ran the code that {path} contains, as trust_pickle asked for")
     return source
 
 

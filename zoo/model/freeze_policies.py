@@ -1,4 +1,4 @@
-"""The freezing policies: which parameters, buffers and modules shall stand still.
+"""The freezing policies: which parameters, buffers and modules to freeze.
 
 A policy is `(model, *, …) -> names` and changes nothing; `zoo.model.freezing.freeze` does. What each one means:
 
@@ -127,7 +127,7 @@ def batchnorm(model: nn.Module) -> list[str]:
 
 
 def bias_only(model: nn.Module, *, train_head: bool = False) -> list[str]:
-    """Freeze all but biases. Batch-norm statistics stand still, dropout stays on. `train_head`: the classifier trains
+    """Freeze all but biases. Batch-norm statistics do not change, dropout stays on. `train_head`: the classifier trains
     whole (Ben Zaken et al., BitFit, 2022, trains both)."""
     biases = [p for name, p in model.named_parameters() if role(name) == "bias"]
     if not biases:
@@ -157,7 +157,7 @@ def role(parameter: str) -> str:
 
 
 def _all_except(model: nn.Module, kept: set[int]) -> list[str]:
-    """Names of all parameters and buffers but those in `kept`, which are told by identity: shared ones are kept."""
+    """Names of all parameters and buffers but those in `kept`, which are compared by identity: shared ones are kept."""
     tensors = (*model.named_parameters(), *model.named_buffers())
     return [name for name, tensor in tensors if id(tensor) not in kept]
 
@@ -181,7 +181,7 @@ def _any_tensor(model: nn.Module, names: list[str]) -> bool:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Normalization layers: torch's own with statistics, and any class called …Norm… that holds its parameters."""
+    """Normalization layers: torch's own with statistics, and any class called …Norm… that contains its parameters."""
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return True
     own = "norm" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=False))

@@ -1,4 +1,4 @@
-"""Make parameters and modules stand still, and prove that they did (`hashes`, `prove`).
+"""Freeze parameters and modules, and prove that they did not change (`hashes`, `prove`).
 
 Frozen is: no gradient, not in the optimizer, held in evaluation mode whatever calls `train()`. No module is swapped:
 parameter objects and state-dict keys are the same before, during and after. What holds a module is an entry `train` in
@@ -68,7 +68,7 @@ _RECORD = "_zoo_frozen"  # in the model's __dict__: what was asked for, by name
 
 @dataclass(frozen=True)
 class FrozenPart:
-    """What stands still, by state-dict name and module path; a shared tensor appears once, under its first name.
+    """What is frozen, by state-dict name and module path; a shared tensor appears once, under its first name.
 
     `modules` are all modules held in evaluation mode (`""` is the model itself); `buffers` are those inside them and
     those that were named.
@@ -112,7 +112,7 @@ class HeldInEval:
 
 
 def freeze(model: nn.Module, names: Iterable[str]) -> FrozenPart:
-    """Let exactly the named parameters, buffers and modules (with all that is inside them) stand still.
+    """Freeze exactly the named parameters, buffers and modules (with all that is inside them).
 
     The call is absolute: what an earlier one froze and this one does not name trains again; without names nothing is
     frozen. A parameter that the architecture itself made fixed stays fixed. Gradients left over from earlier steps are
@@ -144,7 +144,7 @@ def unfreeze(model: nn.Module) -> None:
 
 
 def frozen_part(model: nn.Module) -> FrozenPart:
-    """What of the last `freeze` stands still now, with the hold on modules renewed.
+    """What of the last `freeze` is frozen now, its modules kept in evaluation mode again.
 
     Call it after surgeries or after a conversion that made new modules (SyncBatchNorm): what came in since trains, what
     kept its name stands.
@@ -200,7 +200,7 @@ def _resolve(model: nn.Module, names: Iterable[str]) -> tuple[frozenset[str], fr
 
 
 def _let_go(model: nn.Module) -> None:
-    """Take every hold off; each module is then in the mode last asked of it, or in the one it was found in."""
+    """Release every module: each is then in the mode last asked of it, or in the one it was found in."""
     held = [module for module in model.modules() if isinstance(module.__dict__.get("train"), HeldInEval)]
     holds = [module.__dict__.pop("train") for module in held]
     done: set[int] = set()
@@ -215,7 +215,7 @@ def _let_go(model: nn.Module) -> None:
 
 
 def _outermost(model: nn.Module, record: _Record) -> Iterator[tuple[nn.Module, bool]]:
-    """Each module to hold that lies in no other one, and whether it is pinned."""
+    """Each module to keep in evaluation mode that is in no other one, and whether it is pinned."""
     frozen = {id(p) for name, p in model.named_parameters() if name in record.parameters and not p.requires_grad}
     buffers = {id(b) for name, b in model.named_buffers() if name in record.buffers}
     named = {id(m) for path, m in model.named_modules(remove_duplicate=False) if path in record.modules}

@@ -71,7 +71,7 @@ Holder = tuple[dict[str, Any], str]
 
 
 def _holders(model: nn.Module) -> dict[int, list[Holder]]:
-    """For each parameter and buffer, by identity, the places in modules that hold it."""
+    """For each parameter and buffer, by identity, the places in modules that contain it."""
     holders: dict[int, list[Holder]] = {}
     for module in model.modules():
         for table in (module._parameters, module._buffers):
@@ -85,7 +85,7 @@ def _put(name: str, old: torch.Tensor, new: torch.Tensor, holders: dict[int, lis
         old.copy_(new)
         return
     if id(old) not in holders:
-        raise WorkError(f"{name!r} is in the state dict, but no module holds it as a parameter or buffer")
+        raise WorkError(f"{name!r} is in the state dict, but no module contains it as a parameter or buffer")
     value = new.to(old.dtype)
     made = nn.Parameter(value, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else value
     for table, key in holders[id(old)]:

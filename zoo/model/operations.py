@@ -126,9 +126,7 @@ def _value(name: str, key: str, parameter: inspect.Parameter, given: Mapping[str
 def _from_context(name: str, key: str, context: Context) -> Any:
     value = getattr(context, key, None)
     if value is None:
-        raise InputError(
-            f"{name}: {key} is auto, but the data does not tell it", suggestion=f"write a number for {key}"
-        )
+        raise InputError(f"{name}: {key} is auto, but the data does not say it", suggestion=f"write a number for {key}")
     return value
 
 
@@ -156,7 +154,7 @@ def _with_classes(spec: ModuleSpec, context: Context) -> ModuleSpec:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON holds it."""
+    """`value` as JSON stores it."""
     if isinstance(value, ModuleSpec):
         return value.as_json()
     if isinstance(value, Mapping):

@@ -74,7 +74,7 @@ def _lost(model: nn.Module, path: str, good: str, module: nn.Module) -> InputErr
     """The error for a path that stops leading anywhere behind `good`, which is `module`."""
     children = [name for name, _ in module.named_children()]
     place = f"{good!r} ({type(module).__name__})" if good else f"the model ({type(module).__name__})"
-    held = f"{place} holds {listed(children, _SHOWN)}" if children else f"{place} holds no modules"
+    held = f"{place} contains {listed(children, _SHOWN)}" if children else f"{place} contains no modules"
     rest = path[len(good) :].lstrip(".")
     hint = did_you_mean(path, [known for known in module_paths(model) if known])
     return InputError(f"no module at {path!r}: {rest.split('.')[0]!r} is not there; {held}", suggestion=hint)

@@ -100,7 +100,7 @@ def load_weights(
 
 
 def digest(weights: Weights) -> str:
-    """The whole sha256 of the weights' file."""
+    """The complete sha256 of the weights' file."""
     if weights.sha256 is not None and len(weights.sha256) == 64:
         return weights.sha256.lower()  # compared with the file when it was opened
     with open_source(weights.location) as source:
@@ -116,7 +116,7 @@ def build(
     device: str | None = None,
     **arguments: Any,
 ) -> nn.Module:
-    """A model by name, with fresh parameters or with `weights`; its attribute `zoo` holds what is known about it.
+    """A model by name, with fresh parameters or with `weights`; `model.zoo` has what is known about it.
 
     Args:
         architecture: `timm/resnet50`, or a bare name while it is unique. `arguments` are its own.

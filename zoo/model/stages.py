@@ -52,7 +52,7 @@ def _numbered(paths: list[str]) -> Iterator[list[str]]:
 
 
 def _links(path: str, module: nn.Module, heads: list[str]) -> list[str]:
-    """Children with parameters, without the classifier and what holds nothing else."""
+    """Children with parameters, without the classifier and what contains nothing else."""
     children = ((join(path, name), child) for name, child in module.named_children())
     return [
         place

@@ -61,7 +61,7 @@ def _tie_modules(model: nn.Module, path: str, to: str) -> None:
     old, source = get_module(model, path), get_module(model, to)
     shapes = [{key: list(value.shape) for key, value in module.state_dict().items()} for module in (old, source)]
     if shapes[0] != shapes[1]:
-        raise InputError(f"{path!r} holds {shapes[0]} and {to!r} holds {shapes[1]}: they cannot be one")
+        raise InputError(f"{path!r} contains {shapes[0]} and {to!r} contains {shapes[1]}: they cannot be one")
     set_module(model, path, source)
 
 
@@ -202,7 +202,7 @@ def wrap(
     name: str = "inner",
     context: Context | None = None,
 ) -> nn.Module:
-    """Put a module around the one at `path`; the empty path wraps the whole model.
+    """Put a module around the one at `path`; the empty path wraps the entire model.
 
     Without `module` that is a Sequential, in which the wrapped one is called `name`; `append` and `prepend` then fill
     it. A `module` (a plugin's) is handed the wrapped one through its first parameter annotated nn.Module.

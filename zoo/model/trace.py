@@ -76,7 +76,7 @@ class Trace(TorchFunctionMode):
                 hook.remove()
 
     def unused(self) -> list[str]:
-        """The top-most modules that hold parameters or buffers and of which nothing was used."""
+        """The top-most modules that contain parameters or buffers and of which nothing was used."""
         dead: list[str] = []
         for path, module in self.model.named_modules():
             inside_dead = any(path.startswith(f"{above}.") for above in dead)

@@ -17,7 +17,7 @@ _WIDTH = 72  # of what a layer says about itself
 
 @dataclass(frozen=True)
 class _Marks:
-    """What is known beside the modules: parameters that stand still, modules that never run, where shared ones are."""
+    """What is known beside the modules: frozen parameters, modules that never run, where shared ones are."""
 
     frozen: frozenset[int]
     uncalled: frozenset[str]

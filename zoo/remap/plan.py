@@ -324,7 +324,7 @@ def _once(
 
 
 def check_claims(plan: Plan, read: Callable[[str], np.ndarray[Any, Any]]) -> None:
-    """Raises WorkError that names every claim that does not hold."""
+    """Raises WorkError that names all tensors that should be equal and are not."""
     problems = []
     for claim in plan.claims:
         first, second = evaluate(claim.first, read), evaluate(claim.second, read)

@@ -26,7 +26,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Claim:
-    """Two tensors that must hold the same bits, or something is lost; `message` and `suggestion` say what."""
+    """Two tensors that must have the same bits, or something is lost; `message` and `suggestion` say what."""
 
     first: Expression
     second: Expression
@@ -35,7 +35,7 @@ class Claim:
 
 
 def one_tensor(alias: str, value: Expression, canonical: str, other: Expression) -> Claim:
-    """The claim that two names can stand for one tensor."""
+    """The demand that two names can stand for one tensor."""
     return Claim(
         value,
         other,
