@@ -152,8 +152,8 @@ class Rehearsal:
             self._once(placed(self.recipe, path, InputError(message), about="modules")[0])
 
     def _nothing_trains(self, path: Path) -> None:
-        lines = [step.location.line for step in self.recipe.steps[: self.index] if step.kind == "freeze"]
-        by = f": the freeze step in line {lines[-1]} leaves nothing" if lines else ""
+        places = [step.location.within for step in self.recipe.steps[: self.index] if step.kind == "freeze"]
+        by = f": the freeze step in {places[-1]} leaves nothing" if places else ""
         hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
         if next(self.assembly.model.parameters(), None) is None:
             by, hint = ": the model has no parameters", "remove the step"

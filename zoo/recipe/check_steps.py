@@ -264,7 +264,7 @@ def _saved_before(document: Document, path: Path, step: Step, saved: dict[str, L
     assert isinstance(step.options, Save)
     name = _file(step.options)
     if name.casefold() in saved:  # macOS and Windows do not tell capitals apart
-        message = f"save: {name!r} is written by the save step in line {saved[name.casefold()].line} already"
+        message = f"save: {name!r} is written by the save step in {saved[name.casefold()].within} already"
         document.add(path, message, "give it another name", at_key=True)
     saved.setdefault(name.casefold(), step.location)
 
