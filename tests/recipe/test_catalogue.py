@@ -71,17 +71,16 @@ def test_unknown_names_get_the_nearest(kind: str, name: str, hint: str) -> None:
     assert caught.value.problems[0].suggestion == hint
 
 
-def test_modules_are_those_the_model_side_builds() -> None:
-    from zoo.model.module_spec import torch_modules
+def test_only_modules_that_run_by_themselves_have_names() -> None:
+    own = {name: find("modules", name) for name in names("modules") if getattr(nn, name, None) is not None}
+    assert {"Linear", "Conv2d", "Sequential", "BatchNorm2d", "CrossEntropyLoss"} <= set(own)
+    assert all(issubclass(kind, nn.Module) for kind in own.values())
+    assert not [name for name in own if name.startswith("Lazy")]
+    assert not {"Module", "ModuleList", "ModuleDict", "ParameterList", "DataParallel"} & set(own)
 
-    plugins = {name for name in names("modules") if find("modules", name).__module__.split(".")[0] != "torch"}
-    assert set(names("modules")) - plugins == set(torch_modules())
 
-
-def test_initializers_are_those_the_model_side_fills_with() -> None:
-    from zoo.model.initializers import torch_initializers
-
-    assert set(torch_initializers()) <= set(names("initializers"))
+def test_an_initializer_goes_by_two_names() -> None:
+    assert find("initializers", "zeros") is find("initializers", "zeros_") is nn.init.zeros_
 
 
 def test_metrics_are_those_the_engine_knows() -> None:

@@ -1,4 +1,4 @@
-"""The contracts of architecture sources, weights and remaps: they hold for zoo's own and find broken ones."""
+"""The contracts of architectures, weights and remaps hold for plugins here, and fail for broken ones."""
 
 import pytest
 

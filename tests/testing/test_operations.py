@@ -1,4 +1,4 @@
-"""The contracts of surgeries, policies, modules and initializers: they hold for zoo's own and find broken ones."""
+"""The contracts of surgeries, policies, modules and initializers hold for zoo's own, and fail for broken ones."""
 
 import pytest
 

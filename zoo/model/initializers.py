@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from zoo import registry
 from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.model.freeze_policies import role
 from zoo.model.paths import join
+from zoo.recipe.catalogue import find
 from zoo.recipe.options import Init, Named
+from zoo.recipe.signature import annotated
 
 Fill = Callable[[Tensor], object]
 
@@ -35,12 +35,6 @@ def initialize(model: nn.Module, options: Init) -> list[str]:
     single = options.parameter is not None or options.value is not None or options.index is not None
     with torch.no_grad():
         return _set_value(model, options) if single else _fill_modules(model, options)
-
-
-def torch_initializers() -> dict[str, Callable[..., object]]:
-    """torch.nn.init's functions by name, each with and without the underscore at its end."""
-    own = {name: value for name, value in vars(nn.init).items() if name.endswith("_") and not name.startswith("_")}
-    return {**{name.removesuffix("_"): value for name, value in own.items()}, **own}
 
 
 def _fill_modules(model: nn.Module, options: Init) -> list[str]:
@@ -114,8 +108,8 @@ def _parameters(
 def _initializer(written: Named) -> Fill:
     """What fills a tensor, its arguments bound. Raises InputError for names and arguments that do not exist."""
     name, arguments = (written, {}) if isinstance(written, str) else next(iter(written.items()))
-    function = torch_initializers().get(name) or _plugin(name)
-    known = dict(list(inspect.signature(function).parameters.items())[1:])
+    function = cast(Callable[..., object], find("initializers", name))
+    known = dict(list(annotated(function).items())[1:])
     known.pop("generator", None)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     problems = [
@@ -134,15 +128,6 @@ def _initializer(written: Named) -> Fill:
     if problems:
         raise InputError(problems)
     return functools.partial(function, **arguments)
-
-
-def _plugin(name: str) -> Callable[..., object]:
-    installed = registry.names("initializers")
-    if "/" not in name and name not in [full.partition("/")[2] for full in installed]:
-        hint = did_you_mean(name, [*torch_initializers(), *installed])
-        raise InputError(f"no initializer is called {name!r}", suggestion=hint or "see: zoo list --kind initializers")
-    loaded: Callable[..., object] = registry.load(name, "initializers")
-    return loaded
 
 
 @contextlib.contextmanager

@@ -6,15 +6,15 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from zoo import registry
 from zoo.errors import InputError, Problem, did_you_mean
-from zoo.model import signatures
 from zoo.model.trace import Shape
+from zoo.recipe.catalogue import find
+from zoo.recipe.signature import alternatives, annotated
 
 # Where each width stands in the shape of the tensor that arrives, [b, c, …] or [b, …, features].
 _INPUT_AXES = {
@@ -158,20 +158,6 @@ def output_shape(spec: ModuleSpec, shape: Shape) -> Shape:
 
 
 _TENSOR_OPTIONS = ("device", "dtype")  # the model decides these
-_NOT_BY_NAME = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel")
-
-
-def torch_modules() -> dict[str, type[nn.Module]]:
-    """The torch.nn classes a recipe may name: those that run by themselves, know their shapes and will stay."""
-    return {
-        name: value
-        for name, value in vars(nn).items()
-        if isinstance(value, type)
-        and issubclass(value, nn.Module)
-        and name not in _NOT_BY_NAME
-        and "__deprecated__" not in vars(value)
-        and not issubclass(value, nn.modules.lazy.LazyModuleMixin)
-    }
 
 
 @dataclass
@@ -262,30 +248,12 @@ class ModuleSpec:
 
 def constructor(name: str) -> Callable[..., nn.Module]:
     """The class or factory called `name`: torch.nn's, else a plugin's. Raises InputError with the nearest names."""
-    known = torch_modules()
-    if name in known:
-        return known[name]
-    if "." in name and "/" not in name:
-        last = name.rpartition(".")[2]
-        hint = f"write {last}" if last in known else "see: zoo list --kind modules"
-        raise InputError(f"a module is named, not imported: {name!r} is a dotted path", suggestion=hint)
-    if name.startswith("Lazy") and name.removeprefix("Lazy") in known:
-        hint = f"write {name.removeprefix('Lazy')}: what is left out is worked out"
-        raise InputError(f"{name} has no shapes to keep in a checkpoint", suggestion=hint)
-    try:
-        loaded: Callable[..., nn.Module] = registry.load(name, "modules")
-    except InputError as error:
-        plugins = [full.partition("/")[2] for full in registry.names("modules")]
-        if "/" in name or name in plugins:
-            raise
-        hint = did_you_mean(name, [*known, *plugins]) or "torch.nn's classes, or: zoo list --kind modules"
-        raise InputError(f"no module is called {name!r}", suggestion=hint) from error
-    return loaded
+    return cast(Callable[..., nn.Module], find("modules", name))
 
 
 def parameters(make: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
     """What a module is built from, without torch's `device` and `dtype`."""
-    known = signatures.parameters(make, {"nn": nn})
+    known = annotated(make, {"nn": nn})
     return {name: value for name, value in known.items() if name not in _TENSOR_OPTIONS}
 
 
@@ -299,7 +267,7 @@ def module_parameter(name: str) -> str:
 
 def _is_module(parameter: inspect.Parameter) -> bool:
     """Whether a parameter's annotation is a module, perhaps an optional one."""
-    options = signatures.members(parameter.annotation)
+    options = alternatives(parameter.annotation)
     return any(isinstance(option, type) and issubclass(option, nn.Module | ModuleSpec) for option in options)
 
 

@@ -14,9 +14,9 @@ from torch import nn
 from zoo import registry
 from zoo.contracts import Context
 from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean
-from zoo.model import signatures
 from zoo.model.assembly import Assembly
 from zoo.model.module_spec import ModuleSpec
+from zoo.recipe.signature import alternatives, annotated
 
 _OWN = ("model", "context")  # what zoo hands a surgery itself
 
@@ -92,7 +92,7 @@ def _hold(assembly: Assembly, before: nn.Module) -> None:
 
 def _bind(name: str, surgery: Callable[..., Any], given: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Every argument by name: given, `auto` filled in, modules parsed, defaults written out. Raises InputError."""
-    parameters = signatures.parameters(surgery, {"ModuleSpec": ModuleSpec})
+    parameters = annotated(surgery, {"ModuleSpec": ModuleSpec})
     known = {key: parameter for key, parameter in parameters.items() if key not in _OWN}
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     named = {k: v for k, v in known.items() if v.kind not in (v.VAR_KEYWORD, v.VAR_POSITIONAL)}
@@ -118,7 +118,7 @@ def _value(name: str, key: str, parameter: inspect.Parameter, given: Mapping[str
             raise InputError(f"{name} needs {key}")
         return parameter.default
     value = given[key]
-    if isinstance(value, str) and value == "auto" and int in signatures.members(parameter.annotation):
+    if isinstance(value, str) and value == "auto" and int in alternatives(parameter.annotation):
         return _from_context(name, key, context)
     return _parsed(value, parameter.annotation, context)
 
@@ -134,7 +134,7 @@ def _from_context(name: str, key: str, context: Context) -> Any:
 
 def _parsed(value: Any, annotation: Any, context: Context) -> Any:
     """`value` with modules read where the annotation says so: by themselves, in a list or in a mapping."""
-    for kind in signatures.members(annotation):
+    for kind in alternatives(annotation):
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
         if kind is ModuleSpec and value is not None:
             return _with_classes(ModuleSpec.parse(value), context)

@@ -1,4 +1,4 @@
-"""A component's signature as a pydantic model: the signature is the schema of its arguments."""
+"""A component's signature: its parameters with their annotations, and a pydantic model of what a recipe may write."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def parameters(
     """The parameters of `function` (or a class) by name, without the `first` ones and those called in `skip`, which
     the caller supplies. With `auto`, what takes an integer takes the word `auto` as well."""
     found: dict[str, Parameter] = {}
-    for parameter in list(_signature(function).parameters.values())[first:]:
+    for parameter in list(annotated(function).values())[first:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in skip:
             continue
-        kind = yaml_type(_annotation(function, parameter.annotation))
-        if auto and int in _members(kind):
+        kind = yaml_type(parameter.annotation)
+        if auto and int in alternatives(kind):
             kind = Union[kind, Literal["auto"]]  # noqa: UP007 - `|` fails on some runtime types
         required = parameter.default is parameter.empty
         found[parameter.name] = Parameter(kind, required, None if required else _plain(parameter.default))
@@ -81,19 +81,32 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.Signature([inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)])
 
 
-def _annotation(function: Callable[..., Any], annotation: Any) -> Any:
-    """The annotation as an object. One that cannot be resolved (imported for type checkers only) is Any."""
-    if annotation is inspect.Parameter.empty:
-        return Any
+def annotated(
+    function: Callable[..., Any], names: Mapping[str, Any] = types.MappingProxyType({})
+) -> dict[str, inspect.Parameter]:
+    """The parameters of a function or class by name, each annotation an object.
+
+    `names` holds what a plugin may import for type checkers only (`ModuleSpec`). An annotation that is missing, or
+    cannot be resolved, is Any; each is resolved on its own.
+    """
     target: Any = function
     while isinstance(target, functools.partial):
         target = target.func
     if inspect.isclass(target):
         target = target.__init__
+    known = {**names, **getattr(inspect.unwrap(target), "__globals__", {})}
+    return {
+        name: parameter.replace(annotation=_resolved(parameter.annotation, known))
+        for name, parameter in _signature(function).parameters.items()
+    }
+
+
+def _resolved(annotation: Any, names: Mapping[str, Any]) -> Any:
+    if annotation is inspect.Parameter.empty:
+        return Any
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
     try:
-        names = getattr(inspect.unwrap(target), "__globals__", {})
-        return typing.get_type_hints(holder, globalns=names, include_extras=True)["value"]
+        return typing.get_type_hints(holder, globalns=dict(names), include_extras=True)["value"]
     except Exception:  # an annotation may run any code, and fail in any way
         return Any
 
@@ -128,9 +141,13 @@ def _is_writable(annotation: Any) -> bool:
     return True
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        return typing.get_args(annotation)
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, what `Annotated` adds taken off; anything else is its own only one."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return alternatives(arguments[0])
+    if origin in (Union, types.UnionType):
+        return tuple(kind for member in arguments for kind in alternatives(member))
     return (annotation,)
 
 
