@@ -80,7 +80,7 @@ def _place(row: Component) -> tuple[str, Location] | None:
     if known and ("://" in known["location"] or Path(known["location"]).exists()):
         return known["architecture"], (known["location"], known["sha256"])
     try:
-        weights = guarded(lambda: registry.load(row)())
+        weights = guarded(registry.load(row))
         place = (weights.location, weights.sha256)
         architecture = registry.resolve(weights.architecture, "architectures").name
     except (PluginError, ZooError, AttributeError):  # a plugin's own trouble, which is zoo doctor's affair
