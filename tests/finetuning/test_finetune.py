@@ -23,7 +23,6 @@ from sklearn.datasets import load_digits
 from zoo.checkpoint.load import load
 from zoo.errors import InputError, WorkError
 from zoo.finetuning import finetune as finetune_module
-from zoo.finetuning import run as run_module
 from zoo.finetuning.finetune import finetune
 from zoo.recipe import load_recipe
 from zoo.training import trainer as trainer_module
@@ -676,11 +675,3 @@ def test_predict_without_images(whole, tmp_path):
         predict(checkpoint, [tmp_path])
     with pytest.raises(InputError, match="there is no image"):
         predict(checkpoint, [tmp_path / "none.png"])
-
-
-def test_actions_cover_every_kind_of_step():
-    from typing import get_args
-
-    from zoo.recipe.recipe import Kind
-
-    assert set(run_module.ACTIONS) == set(get_args(Kind))

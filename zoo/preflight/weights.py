@@ -19,9 +19,11 @@ from zoo.model.pretrained import find_weights
 from zoo.preflight.verdict import Verdict, placed
 from zoo.recipe import Recipe
 from zoo.recipe.document import Path
-from zoo.recipe.options import Load, ModelOptions
+from zoo.recipe.options import ModelOptions
 from zoo.remap.remaps import items, plan_source
 from zoo.remap.rules import parse_rules
+from zoo.steps.load import Load
+from zoo.steps.surgery import Surgery
 
 
 def look_at_weights(recipe: Recipe, verdict: Verdict) -> Preprocessing:
@@ -115,8 +117,8 @@ def replaced_heads(recipe: Recipe, model: nn.Module) -> list[str]:
         heads = find_heads(model)
     except ZooError:
         return []
-    surgeries = [step for step in recipe.steps if step.kind == "surgery"]
-    if any(step.component is not None and step.component.endswith("/swap_head") for step in surgeries):
+    surgeries = [step for step in recipe.steps if isinstance(step, Surgery)]
+    if any(step.component.endswith("/swap_head") for step in surgeries):
         return heads
-    paths = [step.arguments.get("path") for step in surgeries if step.action.endswith("replace_module")]
+    paths = [step.arguments.get("path") for step in surgeries if step.component.endswith("/replace_module")]
     return [head for head in heads if head in paths]
