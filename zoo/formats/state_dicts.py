@@ -148,7 +148,7 @@ def _merged(candidates: list[Candidate]) -> Candidate:
     return Candidate((), "nested tensors", tensors)
 
 
-def whole_models(root: Any) -> list[Record]:
+def pickled_models(root: Any) -> list[Record]:
     """Pickled modules in the file, at its root or one level below (`{"model": module, …}`)."""
     nodes = [root, *root.values()] if isinstance(root, dict) else [root]
     return [node for node in nodes if isinstance(node, Record) and _is_module(node)]

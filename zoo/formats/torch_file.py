@@ -29,7 +29,7 @@ from zoo.formats.pickle_reader import (
     storage,
 )
 from zoo.formats.source import ByteRange, Source, numpy_dtype
-from zoo.formats.state_dicts import Candidate, choose, find_candidates, whole_models
+from zoo.formats.state_dicts import Candidate, choose, find_candidates, pickled_models
 from zoo.formats.zip_file import ZipDirectory
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def _type_name(value: Any) -> str:
 def refusal(pickled: Pickled) -> UnsafePickleError:
     """Why the file is not opened: what it is, which classes it would call, what to do instead."""
     names = [str(named) for named in pickled.refused]
-    models = whole_models(pickled.root)
+    models = pickled_models(pickled.root)
     if models:
         what = f"holds a whole pickled model ({models[0].made_by}) instead of a state dict"
         advice = "where the model's code is installed, torch.save(model.state_dict(), 'weights.pth') and convert that"
