@@ -229,7 +229,7 @@ RUNS: list[tuple[Callable[[nn.Module], list[str]], str]] = [(all_but_head, "SGD"
 
 
 HEADER = """\
-| architecture | made of | all but the head: tensors | breaches | half of the stages: tensors | breaches | by hand: tensors that moved, outputs that differ |
+| architecture | made of | all but the head: tensors | breaches | half of the stages: tensors | breaches | by hand: tensors that changed, outputs that differ |
 | --- | --- | --- | --- | --- | --- | --- |"""  # noqa: E501
 
 

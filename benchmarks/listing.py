@@ -1,4 +1,4 @@
-"""How long `zoo list` takes beside what it competes with, in interleaved runs of whole processes.
+"""How long `zoo list` takes beside what it competes with, in interleaved runs of entire processes.
 
 .venv/bin/python benchmarks/listing.py [ROUNDS]
 """

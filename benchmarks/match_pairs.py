@@ -25,14 +25,14 @@ from typing import Any
 from torch import nn
 
 from zoo import registry
-from zoo.conversion.equivalence import Prover, execution_order, randomise
+from zoo.conversion.equivalence import Prover, execution_order, randomise, settle
 from zoo.formats import open_source
 from zoo.formats.entry import Entry
 from zoo.formats.tensors import to_array
 from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.load_into import state_of, target_of
-from zoo.remap.auto import MatchResult, match
+from zoo.remap.auto import Matching, MatchResult, match
 from zoo.remap.rules import parse_rules, run
 
 PAIRS = {
@@ -127,13 +127,8 @@ def row(name: str, evidence_only: bool) -> str:
     if not evidence_only:
         prove = Prover(source, target, places)
         order = execution_order(source.model)
-        answer = match(
-            entries,
-            wanted,
-            source_execution={name: order[place] for name, place in places.items() if place in order},
-            target_execution=execution_order(target.model),
-            prove=prove,
-        )
+        executions = {name: order[place] for name, place in places.items() if place in order}
+        answer = settle(Matching.of(entries, wanted, executions, execution_order(target.model)), prove)
         ran, error = answer.status, f"{answer.proof.error:.1e}" if answer.proof else "–"
         its = f"{prove(registry.load(remap, 'remaps')()).error:.1e}" if remap else "–"
     alike = same(answer if answer.found else alone, remap, entries)

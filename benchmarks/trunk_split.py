@@ -1,9 +1,9 @@
-"""Splits 60 architectures of 60 timm families into trunk and rest, at the head and half way; prints a Markdown table.
+"""Splits 60 architectures of 60 timm families into backbone and rest, at the head and half way; prints Markdown.
 
     python benchmarks/trunk_split.py [NAME ...]
 
 Every tensor is randomised first (fresh batch norms hide errors). A split counts only after both halves together gave
-the whole model's output; "max difference" is that check again on other inputs, relative to the largest output.
+the model's output; "max difference" is that check again on other inputs, relative to the largest output.
 """
 
 from __future__ import annotations

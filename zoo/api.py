@@ -2,7 +2,7 @@
 
 A component is a plain callable with a typed signature; the signature is its schema. What each kind is called with
 and has to return stands in `CONTRACTS`, which `zoo show` prints. Helpers that need torch (`replace_head`, …) are
-imported from zoo.model when first used.
+imported when first used.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts import CONTRACTS, ArchitectureSource, Context, Data, Preprocessing, Weights
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, WorkError, ZooError
 
 if TYPE_CHECKING:
+    from zoo.finetuning.result import Run
     from zoo.model.heads import find_head, replace_head
+    from zoo.model.info import ModelInfo
     from zoo.model.paths import get_module, set_module
 
 __all__ = [
@@ -23,9 +25,12 @@ __all__ = [
     "Context",
     "Data",
     "InputError",
+    "ModelInfo",
     "Preprocessing",
+    "Run",
     "Weights",
     "WorkError",
+    "ZooError",
     "find_head",
     "get_module",
     "replace_head",
@@ -33,6 +38,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "ModelInfo": "zoo.model.info",
+    "Run": "zoo.finetuning.result",
     "replace_head": "zoo.model.heads",
     "find_head": "zoo.model.heads",
     "get_module": "zoo.model.paths",

@@ -18,7 +18,7 @@ CONTRACTS = {
     "tags(name), weights(name, tag) -> Weights, preprocessing(name, tag) -> Preprocessing; "
     "or one callable (**arguments) -> nn.Module",
     "surgeries": "(model, *, …) -> nn.Module; operates in place and returns the model",
-    "freezing": "(model, *, …) -> iterable of dotted names of parameters and modules that shall stand still",
+    "freezing": "(model, *, …) -> iterable of dotted names of parameters and modules to freeze",
     "modules": "an nn.Module class or a factory (…) -> nn.Module",
     "datasets": "(*, …) -> Data",
     "weights": "() -> Weights",
@@ -111,7 +111,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Context:
-    """What the data and the weights tell a surgery: `auto` in a recipe is filled in from here.
+    """What the data and the weights say to a surgery: `auto` in a recipe is filled in from here.
 
     A surgery that names a keyword-only parameter `context` is handed this object; it is not part of its schema.
     What it works out by itself it may put into `resolved`, under the names of its parameters: a checkpoint keeps those

@@ -37,7 +37,7 @@ class Problem:
         return f"{where}{self.message}{hint}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The row that `--json` documents hold: file, line, column, message, suggestion."""
+        """The row of a `--json` document: file, line, column, message, suggestion."""
         place = asdict(self.location) if self.location else {"file": None, "line": None, "column": None}
         return {**place, "message": self.message, "suggestion": self.suggestion}
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, did_you_mean
+from zoo.given import absent, find_given, given_names, is_given
 from zoo.isolation import PluginError, guarded
 
 CORE = "zoo-kit"  # the distribution that this package is in
@@ -111,7 +112,7 @@ def _row(plugin: str, distribution: str, version: str, kind: str, line: str) -> 
 
 
 def module_files(target: str) -> list[Path]:
-    """The Python file of `target`'s module, found without importing anything; empty where only an import could tell."""
+    """The Python file of `target`'s module, found without importing anything; empty where only an import could say."""
     package, *rest = target.partition(":")[0].split(".")
     spec = sys.modules[package].__spec__ if package in sys.modules else importlib.util.find_spec(package)
     if spec is None:
@@ -159,6 +160,8 @@ def components(kind: str | None = None) -> list[Component]:
     for entry in entries():
         if kind is None or entry.kind == kind:
             rows.extend(_expand(entry) if entry.kind == "architectures" else [entry])
+    for given in KINDS if kind is None else (kind,):
+        rows += [Component(name, given, "python", "", "", name) for name in given_names(given)]
     return rows
 
 
@@ -266,6 +269,8 @@ def load_source(component: Component) -> Any:
 
     Raises InputError when the plugin is broken.
     """
+    if is_given(component.name):
+        return find_given(component.kind, component.name)
     try:
         return guarded(lambda: _import(component))
     except PluginError as failure:
@@ -305,6 +310,8 @@ def _ambiguous(name: str, matches: list[Component]) -> InputError:
 def unknown(name: str, kind: str | None) -> InputError:
     """What to say of a name that no component has: the nearest ones, or the broken plugin that it may belong to."""
     rows = components(kind)
+    if is_given(name):
+        return absent(kind or "", name)
     broken = [row for row in rows if row.status != "ok"]
     for row in broken:
         if name.partition("/")[0] in (row.plugin, row.name):
@@ -346,7 +353,7 @@ def describe(component: Component) -> Described:
 
 
 def _definition(target: str, depth: int = 4) -> Definition | None:
-    """What `module:attribute` is, through `depth` times `from … import …`; None where the text does not tell."""
+    """What `module:attribute` is, through `depth` times `from … import …`; None where the text does not say."""
     attribute = target.partition(":")[2]
     for path in module_files(target):
         for node in ast.parse(path.read_bytes()).body:

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     options = parser.parse_args()
-    print("| training images | epochs | tutorial loop s | zoo s | ratio | tutorial whole s | zoo whole s | ratio |")
+    print("| training images | epochs | tutorial loop s | zoo s | ratio | tutorial process s | zoo process s | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for copies in COPIES:
         data = str(write_images(options.work, 96, copies=copies))

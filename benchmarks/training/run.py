@@ -5,8 +5,8 @@
 
 A round runs every contestant once, so that a machine whose speed drifts slows them all; ratios are taken round by
 round against the tutorial loop as written. Contestants that `--once` names run in the first round only. Wall seconds
-are of the whole process, imports included; loop seconds begin with the first batch, and zoo's hold its trunk and its
-choosing of a setting. Peak memory is that of the process and its children.
+are of the entire process, imports included; loop seconds begin with the first batch, and zoo's include features and
+choosing a setting. Peak memory is that of the process and its children.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def table(job: Job, images: int, runs: dict[str, list[Run]]) -> str:
     lines = [
         f"### {job.task}: {job.model}, {job.size} px, {images} images, {job.epochs} epochs, batch {job.batch_size}",
         "",
-        "| contestant | whole process s | loop s | images/s | accuracy | peak MB | loop ratio | whole ratio |",
+        "| contestant | entire process s | loop s | images/s | accuracy | peak MB | loop ratio | process ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, ones in runs.items():

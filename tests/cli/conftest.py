@@ -31,3 +31,36 @@ def zoo(capsys):
         return Outcome(code, captured.out, captured.err)
 
     return call
+
+
+SMALL = """\
+name: small
+model:
+  architecture: torchvision/squeezenet1_1
+data:
+  source: sklearn/digits
+  image_size: 32
+  batch_size: 16
+  limit: 64
+steps:
+  - swap_head: {num_classes: auto}
+  - train: {max_steps: 2, lr: 1.0e-3}
+"""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with recipe.yaml, the run's folder `out`, and digit.png: one small run on real digits."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "recipe.yaml").write_text(SMALL)
+    Image.fromarray((load_digits().images[0] * 15).astype("uint8")).save(folder / "digit.png")
+    assert run(["finetune", str(folder / "recipe.yaml"), "--output", str(folder / "out"), "--json"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(trained):
+    return trained / "out" / "model.safetensors"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoo import registry
-from zoo.cli import COMMANDS
+from zoo.cli import COMMANDS, long_options
 from zoo.cli.completion import SCRIPTS, candidates
 
 
@@ -28,12 +28,12 @@ from zoo.cli.completion import SCRIPTS, candidates
     ],
 )
 def test_answers(words, expected):
-    assert candidates(words, COMMANDS) == expected
+    assert candidates(words, COMMANDS, long_options) == expected
 
 
 def test_nothing_typed_yet():
-    assert set(candidates([], COMMANDS)) == {*COMMANDS, "--help", "--version"}
-    assert candidates(["show", ""], COMMANDS) == sorted(registry.names())
+    assert set(candidates([], COMMANDS, long_options)) == {*COMMANDS, "--help", "--version"}
+    assert candidates(["show", ""], COMMANDS, long_options) == sorted(registry.names())
 
 
 def test_a_script_for_each_shell(zoo):

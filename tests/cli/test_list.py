@@ -77,6 +77,9 @@ class TestDocument:
             "distribution": "zoo-sklearn",
             "target": "zoo_sklearn:digits",
             "cause": None,
+            "parameters": None,
+            "input_size": None,
+            "weights_here": None,
         }
 
     def test_of_nothing_is_a_document_too(self, zoo):

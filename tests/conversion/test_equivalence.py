@@ -8,11 +8,12 @@ from torch import nn
 
 from zoo.api import Preprocessing
 from zoo.conversion.compare_models import common_input
-from zoo.conversion.equivalence import Prover, execution_order, randomise
+from zoo.conversion.equivalence import Prover, execution_order, randomise, settle
 from zoo.errors import WorkError
+from zoo.formats.entry import Entry
 from zoo.model.assembly import Assembly
 from zoo.model.load_into import target_of
-from zoo.remap.auto import match
+from zoo.remap.auto import Matching, Proof, match
 
 
 class Twins(nn.Module):
@@ -63,9 +64,9 @@ def test_rules_that_leave_something_out_are_not_proved():
 
 def test_the_matcher_settles_twins_by_running():
     source, target = Twins(["left", "right"]), Twins(["starboard", "port"])
-    entries, wanted = target_of(source).entries, target_of(target).entries
-    assert match(entries, wanted).status == "ambiguous"
-    result = match(entries, wanted, prove=prover(source, target))
+    names, wanted = target_of(source).entries, target_of(target).entries
+    assert match(names, wanted).status == "ambiguous"
+    result = settle(Matching.of(names, wanted), prover(source, target))
     assert result.status == "proved"
     assert result.mapping["starboard.weight"] == ("left.weight",)
 
@@ -105,7 +106,7 @@ def test_what_can_change_places_is_not_settled_by_running():
     prove = prover(source, target)
     assert prove([{"rename": RENAME}]).equal
     assert prove([{"rename": CROSSED}]).equal
-    result = match(target_of(source).entries, target_of(target).entries, prove=prove)
+    result = settle(Matching.of(target_of(source).entries, target_of(target).entries), prove)
     assert result.status == "ambiguous"
     assert result.rules == []
     assert [str(group) for group in result.groups] == [
@@ -179,3 +180,68 @@ def test_no_common_input_is_an_error():
     target.first = nn.Conv2d(7, 6, 3)
     with pytest.raises(WorkError, match="goes through both"):
         common_input(assembly(source), assembly(target), odd=True)
+
+
+def entries(shapes):
+    return {name: Entry(name, "F32", shape) for name, shape in shapes.items()}
+
+
+def linear(path, rows, columns):
+    return {f"{path}.weight": (rows, columns), f"{path}.bias": (rows,)}
+
+
+TWINS = (
+    entries({**linear("body.left", 4, 4), **linear("body.right", 4, 4), **linear("head", 2, 4)}),
+    entries({**linear("net.port", 4, 4), **linear("net.starboard", 4, 4), **linear("fc", 2, 4)}),
+)
+
+
+def proof(equal, agreeing, unseen=()):
+    return Proof(equal, 0.0 if equal else 1.0, agreeing, "ran", unseen)
+
+
+def crossed(rules):
+    return any(new.startswith("net.starboard") for old, new in rules[0]["rename"].items() if "left" in old)
+
+
+def test_running_settles_what_evidence_leaves_open():
+    result = settle(Matching.of(*TWINS), lambda rules: proof(crossed(rules), 2 if crossed(rules) else 1))
+    assert result.status == "proved"
+    assert result.mapping["net.starboard.weight"] == ("body.left.weight",)
+    assert result.groups == ()
+    assert crossed(result.rules)
+
+
+def test_what_does_not_show_in_the_outputs_is_not_settled():
+    unseen = tuple(f"net.{side}.{leaf}" for side in ("port", "starboard") for leaf in ("weight", "bias"))
+    result = settle(Matching.of(*TWINS), lambda rules: proof(True, 2, unseen))
+    assert result.status == "ambiguous"
+    assert result.rules == []
+
+
+def test_networks_that_never_agree_leave_it_open():
+    result = settle(Matching.of(*TWINS), lambda rules: proof(False, 1))
+    assert result.status == "ambiguous"
+    assert result.rules == []
+
+
+def test_a_sure_answer_that_does_not_run_is_refuted():
+    source, target = (
+        entries({**linear("a", 4, 3), **linear("b", 2, 4)}),
+        entries({**linear("x", 4, 3), **linear("y", 2, 4)}),
+    )
+    result = settle(Matching.of(source, target), lambda rules: proof(False, 0))
+    assert result.status == "refuted"
+    assert result.rules == []
+    assert result.candidate
+    with pytest.raises(WorkError, match="does not make the networks agree"):
+        result.answer()
+
+
+def test_a_transposed_table_needs_a_proof():
+    source = entries({"a.table": (49, 3), **linear("a.fc", 4, 3)})
+    target = entries({"b.bias_table": (3, 7, 7), **linear("b.head", 4, 3)})
+    assert match(source, target).status == "ambiguous"
+    result = settle(Matching.of(source, target), lambda rules: proof(True, 2))
+    assert result.status == "proved"
+    assert {"permute": {"match": r"^b\.bias_table$", "axes": [1, 0]}} in result.rules

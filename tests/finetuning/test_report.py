@@ -47,7 +47,7 @@ def test_the_summary_of_a_run():
 
 def test_a_run_of_nothing_and_an_interrupted_one():
     assert summary({**REPORT, "stages": [], "metrics": {}, "weights": None}).startswith("nothing was measured after")
-    assert "interrupted: this is the last whole epoch" in summary({**REPORT, "interrupted": True})
+    assert "interrupted: this is the last complete epoch" in summary({**REPORT, "interrupted": True})
 
 
 def test_reports_are_read_from_the_runs_folder(tmp_path):

@@ -70,6 +70,8 @@ def make_trainer(tmp_path: Path):
             device=CPU,
             **(values or {}),
         )
-        return Trainer(job, StateFolder(tmp_path / "state", chosen.model_dump()), listener or Listener())
+        return Trainer(
+            job, StateFolder(tmp_path / "state", {"steps": [{"train": chosen.model_dump()}]}), listener or Listener()
+        )
 
     return make

@@ -184,7 +184,7 @@ def test_resuming_without_a_state_loses_no_result(taken, recipe, tmp_path):
     (taken / "model.safetensors").unlink()
     RunFolder(taken, recipe).check_new_beginning()  # its own, and unfinished
     (tmp_path / "other.yaml").write_text(RECIPE)
-    with pytest.raises(InputError, match=r"contains an unfinished run of .*/recipe.yaml, and no state"):
+    with pytest.raises(InputError, match=r"contains an unfinished run of .*/recipe.yaml, and no resume state"):
         RunFolder(taken, load_recipe(str(tmp_path / "other.yaml"))).check_new_beginning()
 
 

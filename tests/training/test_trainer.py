@@ -182,8 +182,8 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(make_trainer, monkey
         trainer_module, "SAVE_SECONDS", 0.0
     )  # after every step, so that resuming begins within an epoch
     options = {**options, "epochs": 5, "batch_size": 12}
-    whole = make_trainer(**options)
-    expected = weights(run(whole))
+    uninterrupted = make_trainer(**options)
+    expected = weights(run(uninterrupted))
     stopped = make_trainer(**options, listener=Interrupting(step))
     with pytest.raises(KeyboardInterrupt):
         run(stopped)
@@ -194,7 +194,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(make_trainer, monkey
     resumed.run()
     assert equal(weights(resumed.job.model), expected)
     ours = [{**record, "seconds": 0, "images_per_second": 0} for record in resumed.progress.history]
-    theirs = [{**record, "seconds": 0, "images_per_second": 0} for record in whole.progress.history]
+    theirs = [{**record, "seconds": 0, "images_per_second": 0} for record in uninterrupted.progress.history]
     assert ours == theirs
 
 

@@ -14,6 +14,7 @@ from zoo.formats.entry import Entry
 from zoo.formats.names import by_module, in_order
 from zoo.formats.state_dicts import WHOLE, SeveralGroupsError
 from zoo.formats.torch_file import UnsafePickleError
+from zoo.given import absent, is_given
 
 
 def inspect(location: str | os.PathLike[str], *, key: str | None = None) -> dict[str, Any]:
@@ -56,11 +57,12 @@ def _empty(location: str, kind: str) -> dict[str, Any]:
 
 
 def _described(source: Source) -> dict[str, Any]:
+    record = _record(source.metadata)
     own = {name: entry for name, entry in source.entries.items() if name not in source.aliases}
     return _empty(source.location, source.kind) | {
         "bytes_on_disk": sum(path.stat().st_size for path in source.files),
         "metadata": dict(source.metadata),
-        "zoo": _record(source.metadata),
+        "zoo": record,
         "tensors": [_row(entry, source.aliases.get(name)) for name, entry in source.entries.items()],
         "totals": {
             "tensors": len(own),
@@ -71,8 +73,16 @@ def _described(source: Source) -> dict[str, Any]:
         "modules": _modules(own),
         "aliases": dict(source.aliases),
         "wrappers": list(source.wrappers),
-        "notes": list(source.notes),
+        "notes": [*source.notes, *_needs(record)],
     }
+
+
+def _needs(record: Any) -> list[str]:
+    """What the checkpoint cannot be loaded without, as far as it says so."""
+    architecture = record.get("architecture") if isinstance(record, dict) else None
+    if not is_given(architecture):
+        return []
+    return [str(absent("architectures", architecture))]
 
 
 def _row(entry: Entry, alias_of: str | None) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata, version
 from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
 from zoo.formats import open_source
+from zoo.given import given, is_given
 from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
+from zoo.model.freezing import FrozenPart
 from zoo.model.info import attach
 from zoo.model.load_into import fill, load_into, state_of, target_of
 from zoo.model.operations import replay
@@ -111,13 +113,36 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
         plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
         _check(plan, given, metadata, str(path))
         fill(assembly.model, plan, source.array, staged=False)
+    assembly.frozen = FrozenPart(tuple(metadata.frozen)) if metadata.frozen else None
     assembly.model.to(device or "cpu").eval()
     return assembly
 
 
-def load_model(path: str | os.PathLike[str], *, device: Device | None = None) -> nn.Module:
-    """`zoo.load`: the model alone, in eval mode; its attribute `zoo` says what it is (classes, preprocessing, …)."""
-    return attach(load(path, device=device))
+def load_model(
+    path: str | os.PathLike[str], *, model: nn.Module | None = None, device: Device | None = None
+) -> nn.Module:
+    """The model of a checkpoint, in evaluation mode; its attribute `zoo` says what it is (classes, preprocessing, …).
+
+    Args:
+        path: a file that zoo wrote.
+        model: a fresh instance of the class, where the checkpoint is of one that no plugin supplies. It is filled, the
+            recorded surgeries done to it, and returned.
+        device: where the model goes, the CPU by default.
+
+    Raises InputError where the file is no zoo checkpoint, is damaged, or needs what is not installed or not handed
+    over, and WorkError where the base weights of a thin checkpoint are missing or others.
+    """
+    if model is None:
+        return attach(load(path, device=device))
+    with open_source(os.fspath(path)) as source:
+        architecture = read_metadata(source.metadata, path).architecture
+    if not is_given(architecture):
+        message = f"{os.fspath(path)} is of {architecture}, which zoo builds by itself"
+        raise InputError(message, suggestion="leave out model=, or fill any model: zoo.load_into(model, PATH)")
+    instance = model
+    instance.__dict__.pop("zoo", None)
+    with given({"architectures": {architecture: lambda: instance}}):
+        return attach(load(path, device=device))
 
 
 def _in_file(problem: Problem, path: str | os.PathLike[str]) -> Problem:
@@ -145,6 +170,8 @@ def _check(plan: Plan, given: frozenset[str], metadata: CheckpointMetadata, path
 
 
 def _versions(metadata: CheckpointMetadata) -> str:
+    if is_given(metadata.architecture):
+        return "build the instance with the arguments that the saved one had"
     changed = [
         f"{name} {was} (here {version(name) or 'none'})"
         for name, was in metadata.versions.items()

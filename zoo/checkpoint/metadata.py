@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo import registry
 from zoo.errors import InputError, Problem
+from zoo.given import is_given
 from zoo.model.assembly import Assembly
 
 FORMAT = 1
@@ -88,7 +89,9 @@ class CheckpointMetadata(_Part):
 
 def versions(assembly: Assembly) -> dict[str, str]:
     """The distributions behind the architecture and the surgeries, those they need directly, zoo and torch."""
-    named = {registry.resolve(assembly.architecture, "architectures").distribution}
+    named = set()
+    if not is_given(assembly.architecture):
+        named.add(registry.resolve(assembly.architecture, "architectures").distribution)
     named |= {registry.resolve(record["surgery"], "surgeries").distribution for record in assembly.operations}
     needed = {_name(line) for distribution in named - {"zoo-kit"} for line in _requirements(distribution)}
     found = {name: version(name) for name in sorted(named | needed | {"zoo-kit", "torch"})}

@@ -15,8 +15,10 @@ from zoo.checkpoint.metadata import CheckpointMetadata, encode, versions
 from zoo.errors import InputError, WorkError, listed
 from zoo.formats.save import save_tensors, tied_aliases
 from zoo.formats.tensors import same_bits
+from zoo.given import is_given
 from zoo.lint.hidden_state import hidden_differences
 from zoo.model.assembly import Assembly
+from zoo.model.build import rebuild
 from zoo.model.load_into import state_of
 from zoo.model.trace import call_with, tensors_in
 from zoo.model.undisturbed import generators_kept, undisturbed
@@ -83,6 +85,27 @@ def describe(
         )
     except ValueError as error:
         raise InputError(f"the checkpoint's metadata cannot be written: {error}") from error
+
+
+def check_structure(assembly: Assembly) -> None:
+    """Raises InputError where a model is no longer what its record rebuilds: it was changed by hand since."""
+    if is_given(assembly.architecture):
+        return
+    again = rebuild(describe(assembly).model_dump(), device="meta").model
+    mine, its = ({name: tuple(value.shape) for name, value in state_of(m).items()} for m in (assembly.model, again))
+    odd = [name for name in dict.fromkeys((*mine, *its)) if mine.get(name) != its.get(name)]
+    if odd:
+        first, was, now = odd[0], its.get(odd[0]), mine.get(odd[0])
+        raise InputError(
+            f"the model is no longer the {assembly.architecture} that zoo built, in {len(odd)} tensors: {first} was "
+            f"{_shape(was)} and is {_shape(now)}",
+            suggestion="a checkpoint rebuilds what it knows of: give the difference to zoo.build (num_classes=10), or "
+            "make it a step of a recipe",
+        )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "not there" if shape is None else str(list(shape))
 
 
 def _base_values(metadata: CheckpointMetadata) -> dict[str, torch.Tensor]:

@@ -101,7 +101,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
         case ["--completion", ("bash" | "zsh" | "fish") as shell]:
             print(importlib.import_module("zoo.cli.completion").SCRIPTS[shell], end="")
         case ["--complete", *words]:
-            print("\n".join(importlib.import_module("zoo.cli.completion").candidates(words, COMMANDS)))
+            print("\n".join(importlib.import_module("zoo.cli.completion").candidates(words, COMMANDS, long_options)))
         case [name, *rest] if name in COMMANDS:
             _run_command(name, rest)
         case [name, *_]:
@@ -132,6 +132,15 @@ def typer_command(name: str, function: Callable[..., Any]) -> typer.core.TyperCo
     app.command(name, help=_help(function))(reporting)
     command: typer.core.TyperCommand = typer.main.get_command(app)  # type: ignore[assignment]
     return command
+
+
+def long_options(name: str) -> list[str]:
+    """The long options of a command."""
+    module = importlib.import_module(f"zoo.cli.{name}")
+    if hasattr(module, "run"):
+        return [option for action in module.parser()._actions for option in action.option_strings if option[:2] == "--"]
+    parameters = typer_command(name, module.command).params
+    return ["--help", *(option for parameter in parameters for option in parameter.opts if option[:2] == "--")]
 
 
 def _help(function: Callable[..., Any]) -> str:

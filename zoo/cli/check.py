@@ -25,7 +25,7 @@ def command(
     """Validate a recipe and dry-run it; nothing is trained.
 
     The model is built without memory, every step is taken on it, shapes are propagated. Prints what changes in the
-    model and how many parameters train and stand still at each train step.
+    model and how many parameters train and are frozen at each train step.
 
     Examples:
 
@@ -57,7 +57,7 @@ def command(
 
 
 def _refused(error: InputError) -> dict[str, object]:
-    """The document for a recipe that could not be read whole."""
+    """The document for a recipe that could not be read completely."""
     problems = [problem.as_dict() for problem in error.problems]
     return {"ok": False, "errors": problems, "warnings": [], "trainable": None, "frozen": None}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from zoo import registry
 from zoo.cli.list import SINGULAR
@@ -27,13 +26,19 @@ complete -c zoo -a '(zoo --complete (commandline -opc)[2..] (commandline -ct) 2>
 }
 
 
-def candidates(words: Sequence[str], commands: Iterable[str]) -> list[str]:
-    """What the last of `words` (everything behind `zoo`) may become; empty where a file is due."""
+Options = Callable[[str], Iterable[str]]
+
+
+def candidates(words: Sequence[str], commands: Iterable[str], options: Options) -> list[str]:
+    """What the last of `words` (everything after `zoo`) may become; empty where a file is due.
+
+    `options` gives the long options of a command.
+    """
     *before, current = words or [""]
-    return sorted({word for word in _offers(before, current, commands) if word.startswith(current)})
+    return sorted({word for word in _offers(before, current, commands, options) if word.startswith(current)})
 
 
-def _offers(before: Sequence[str], current: str, commands: Iterable[str]) -> Iterable[str]:
+def _offers(before: Sequence[str], current: str, commands: Iterable[str], options: Options) -> Iterable[str]:
     if not before:
         return [*commands, "--help", "--version"]
     if before[-1] == "--kind":
@@ -47,15 +52,3 @@ def _offers(before: Sequence[str], current: str, commands: Iterable[str]) -> Ite
     if before == ["show"]:
         return registry.names()
     return []
-
-
-def options(command: str) -> list[str]:
-    """The long options of a command."""
-    from zoo.cli import typer_command
-
-    module = importlib.import_module(f"zoo.cli.{command}")
-    if command == "list":
-        return [option for action in module.parser()._actions for option in action.option_strings if option[:2] == "--"]
-    parameters = typer_command(command, module.command).params
-    found = [option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)]
-    return ["--help", *(option for option in found if option[:2] == "--")]

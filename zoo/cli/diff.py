@@ -20,7 +20,7 @@ def command(
     all_tensors: Annotated[bool, typer.Option("--all", help="Every tensor, equal ones too.")] = False,
     key_a: Annotated[str | None, typer.Option(metavar="KEY", help="Which of several state dicts of A.")] = None,
     key_b: Annotated[str | None, typer.Option(metavar="KEY", help="Which of several state dicts of B.")] = None,
-    trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="RUN the code that a pickle holds.")] = False,
+    trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="RUN the code in a pickle.")] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where they differ.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:

@@ -51,7 +51,7 @@ def _explain(error: Exception) -> int:
         say("error: out of memory (a smaller batch_size or image_size needs less)")
     else:
         say(f"error: this is a bug in zoo: {type(error).__name__}: {error} ({_place(error)})")
-        say("ZOO_TRACEBACK=1 shows the whole traceback; please report it")
+        say("ZOO_TRACEBACK=1 shows the traceback; please report it")
     return 1
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from zoo.recipe.options import DataOptions
 
 
 def command(
@@ -37,25 +34,12 @@ def command(
         zoo evaluate checkpoints/quickstart/model.safetensors --data photos/test
         zoo evaluate checkpoints/quickstart/model.safetensors --data recipes/quickstart.yaml --json
     """
-    from zoo.training.evaluate import evaluate
+    from zoo.verbs import evaluate
 
-    measured = evaluate(checkpoint, _data(data), metrics=metric, device=device, batch_size=batch_size)
+    measured = evaluate(checkpoint, data, metrics=metric, device=device, batch_size=batch_size)
     if as_json:
         print(json.dumps(measured, indent=1))
         return
     for name, value in measured["metrics"].items():
         print(f"{name:16}{value:.4f}")
     print(f"{'samples':16}{measured['samples']:,}")
-
-
-def _data(given: str | None) -> str | DataOptions | None:
-    """The data section of a recipe, or the name as it is. Raises InputError for a recipe without data."""
-    if given is None or not given.endswith((".yaml", ".yml")):
-        return given
-    from zoo.errors import InputError
-    from zoo.recipe import load_recipe
-
-    recipe = load_recipe(given)
-    if recipe.data is None:
-        raise InputError(f"{given} has no data section")
-    return recipe.data

@@ -29,10 +29,10 @@ def command(
 ) -> None:
     """Carry out a recipe: build, load weights, operate, freeze, train, and leave one checkpoint.
 
-    The whole recipe is checked before anything heavy starts. The run's folder gets model.safetensors, which rebuilds
-    the model anywhere by itself, report.json and recipe.yaml. After Ctrl-C or a failure it is the last whole epoch.
+    All of the recipe is checked before anything heavy starts. The run's folder gets model.safetensors, which rebuilds
+    the model anywhere by itself, report.json and recipe.yaml. After Ctrl-C or a failure it is the last complete epoch.
 
-    Nothing is replaced unasked: where the folder holds an earlier run, say --resume, --overwrite or another --output.
+    Nothing is replaced unasked: where an earlier run is in the folder, say --resume, --overwrite or another --output.
     --overwrite removes what zoo wrote there (.zoo-run.json lists it), never another file. --resume takes a recipe that
     has changed where that leaves what is done as it is: later steps, more epochs, lr of the step it is at.
 
@@ -46,8 +46,8 @@ def command(
         zoo finetune recipes/quickstart.yaml --output runs/one --overwrite
         torchrun --nproc-per-node 2 -m zoo finetune recipes/quickstart.yaml
     """
-    from zoo.finetuning.finetune import finetune
     from zoo.finetuning.report import summary
+    from zoo.verbs import finetune
 
     run = finetune(
         recipe,

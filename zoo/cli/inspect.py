@@ -1,4 +1,4 @@
-"""`zoo inspect`: what a weight file is and what it holds. Nothing in it is run; torch is not imported."""
+"""`zoo inspect`: what a weight file is and what is in it. Nothing in it is run; torch is not imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(
     key: Annotated[str | None, typer.Option(metavar="KEY", help="Which of several state dicts; `.` is all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Say what a weight file is and what it holds: kind, metadata, tensors, sizes.
+    """Say what a weight file is and what is in it: kind, metadata, tensors, sizes.
 
     It reads .safetensors and zoo checkpoints, sharded checkpoints, what torch.save wrote (.pth, .pt, .bin, .ckpt), .npz
     and .npy. Pickled code is named, never run.
@@ -58,9 +58,9 @@ def as_text(described: dict[str, Any], *, tree: bool = False) -> Iterator[str]:
         yield f"  names        {', '.join(described['refused'])}"
     if totals["tensors"]:
         yield ""
-        whole = tree or totals["tensors"] <= FEW
-        yield from _tree(described, whole)
-        if not whole:
+        complete = tree or totals["tensors"] <= FEW
+        yield from _tree(described, complete)
+        if not complete:
             yield "(--tree lists every tensor, --json all there is)"
 
 
@@ -77,8 +77,8 @@ def _record(described: dict[str, Any]) -> Iterator[str]:
         yield f"  {key:<13}{cut}"
 
 
-def _tree(described: dict[str, Any], whole: bool) -> Iterator[str]:
-    """Modules with what lies below them: as deep as a screen holds or, with `whole`, all of them with their tensors."""
+def _tree(described: dict[str, Any], complete: bool) -> Iterator[str]:
+    """Modules with what lies below them: as deep as fits a screen, or `complete` with their tensors."""
     from zoo.formats.names import ancestors
 
     tensors: dict[str, list[dict[str, Any]]] = {}
@@ -87,14 +87,14 @@ def _tree(described: dict[str, Any], whole: bool) -> Iterator[str]:
     modules = [(module["path"], _depth(module["path"]), module) for module in described["modules"]]
     counts = [sum(level == depth for _, level, _ in modules) for depth in range(len(modules) + 1)]
     deepest = (
-        len(counts) if whole else max(depth for depth in (1, 2, 3) if depth == 1 or sum(counts[: depth + 1]) <= FEW)
+        len(counts) if complete else max(depth for depth in (1, 2, 3) if depth == 1 or sum(counts[: depth + 1]) <= FEW)
     )
     rows: list[tuple[str, str, int]] = []
     for path, depth, module in modules:
         if path and depth <= deepest:
             name = path.rpartition(".")[2]
             rows.append((f"{'  ' * depth}{name}", count(module["tensors"], "tensor"), module["bytes"]))
-        if whole or not path:
+        if complete or not path:
             rows += [_leaf(tensor, depth) for tensor in tensors.get(path, ())]
     first, second = max(len(name) for name, _, _ in rows), max(len(what) for _, what, _ in rows)
     for name, what, nbytes in rows:

@@ -1,4 +1,7 @@
-"""`zoo list`: what is installed. It has a fifth of a second: argparse for typer, and nothing imported but names."""
+"""`zoo list`: what is installed. It has a fifth of a second: argparse for typer, and nothing imported but names.
+
+Parameters, input size and whether weights are here come from `zoo.cli.facts`, and only where they are shown.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from zoo import registry
 from zoo.errors import InputError, did_you_mean
@@ -16,7 +20,7 @@ from zoo.registry import KINDS, Component
 
 
 def overview(rows: Sequence[Component], *, small: int, width: int | None = None) -> str:
-    """The text. A kind of more than `small` components is told as counts by namespace."""
+    """What a terminal shows. Of a kind of more than `small` components it has counts by namespace."""
     width = width or min(shutil.get_terminal_size().columns, 120)
     sound = [row for row in rows if row.status == "ok"]
     parts = [_plugins(sound)]
@@ -53,7 +57,7 @@ def _wrapped(names: Sequence[str], width: int) -> str:
     return "\n".join(lines).replace("\0", " ")
 
 
-SMALL = 60  # a kind with more components than this is told in counts
+SMALL = 60  # a kind with more components than this is shown as counts
 SINGULAR = {kind.removesuffix("s").replace("surgerie", "surgery"): kind for kind in KINDS}
 EPILOG = """\
 Examples:
@@ -61,6 +65,8 @@ Examples:
     zoo list                          an overview; one name a line when piped
     zoo list resnet                   names that contain `resnet`
     zoo list 'timm/efficientnet*'     names that match a glob
+    zoo list 'timm/resnet*' --parameters    count their parameters, once; a terminal then shows them
+    zoo list --weights                what has pretrained weights on this machine
     zoo list --kind surgeries
     zoo list --plugin torchvision --kind dataset --json
 """
@@ -70,14 +76,64 @@ def run(arguments: list[str]) -> None:
     """Print the components that match: an overview, names or JSON. Raises InputError for an unknown kind or plugin."""
     options = parser().parse_args(arguments)
     rows = chosen(options.pattern, kind=kind_called(options.kind), plugin=options.plugin)
+    if options.parameters:
+        _measure(rows)
+    if options.weights:
+        rows = _with_weights(rows)
     if options.json:
-        print(json.dumps({"components": [as_dict(row) for row in rows]}, indent=1))
-    elif sys.stdout.isatty() and not (options.pattern or options.kind or options.plugin):
-        print(overview(rows, small=SMALL))
-    else:
+        print(json.dumps({"components": [as_dict(row) | _facts(row) for row in rows]}, indent=1))
+    elif not sys.stdout.isatty():
         sys.stdout.writelines(f"{line(row)}\n" for row in rows)
+    elif options.pattern or options.kind or options.plugin or options.weights or options.parameters:
+        print("\n".join(table(rows)))
+        _say_what_is_unknown(rows, options.pattern)
+    else:
+        print(overview(rows, small=SMALL))
     if not rows:
         print(f"nothing matches{_nearest(options.pattern)}", file=sys.stderr)
+
+
+def _measure(rows: Sequence[Component]) -> None:
+    from zoo.cli.facts import measure
+
+    measure(rows)
+
+
+def _with_weights(rows: Sequence[Component]) -> list[Component]:
+    from zoo.cli.facts import facts_of
+
+    return [row for row in rows if facts_of(row).weights_here]
+
+
+def _facts(row: Component) -> dict[str, Any]:
+    from zoo.cli.facts import facts_of
+
+    return vars(facts_of(row))
+
+
+def table(rows: Sequence[Component]) -> list[str]:
+    """A line a row: its name and, for architectures and weights, what is known; `?` is what is not."""
+    from zoo.cli.facts import facts_of
+
+    width = max((len(row.name) for row in rows if row.kind in ("architectures", "weights")), default=0)
+    lines = []
+    for row in rows:
+        facts = facts_of(row)
+        here = {None: "?", True: "weights here", False: "weights not here"}[facts.weights_here]
+        parameters = "?" if facts.parameters is None else f"{facts.parameters:,}"
+        size = "?" if facts.input_size is None else "x".join(map(str, facts.input_size))
+        cells = {"architectures": f"  {parameters:>13}  {size:>9}  {here}", "weights": f"  {here}"}
+        known = cells.get(row.kind, "") if row.status == "ok" else ""
+        lines.append(f"{line(row):{width if known else 0}}{known}")
+    return lines
+
+
+def _say_what_is_unknown(rows: Sequence[Component], pattern: str | None) -> None:
+    from zoo.cli.facts import unknown
+
+    if count := unknown(rows):
+        again = f"zoo list {pattern!r} --parameters" if pattern else "zoo list PATTERN --parameters"
+        print(f"{count:,} of these have not been looked into: {again} does, and remembers", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,6 +150,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("pattern", nargs="?", metavar="PATTERN", help="a glob (with * ? [ ]) or a part of the name")
     made.add_argument("--kind", metavar="KIND", help=f"only one kind: {', '.join(KINDS)}")
     made.add_argument("--plugin", metavar="NAME", help="only one plugin's")
+    made.add_argument("--weights", action="store_true", help="only what has pretrained weights on this machine")
+    made.add_argument(
+        "--parameters",
+        action="store_true",
+        help="build the matching architectures without memory to count their parameters and\nlearn where their weights "
+        "lie; remembered while versions stay (seconds to minutes)",
+    )
     made.add_argument("--json", action="store_true", help="one JSON document")
     return made
 

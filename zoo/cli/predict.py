@@ -25,7 +25,7 @@ def command(
         zoo predict checkpoints/quickstart/model.safetensors photos/ --top 1
         zoo predict checkpoints/quickstart/model.safetensors photos/*.jpg --json
     """
-    from zoo.training.predict import predict
+    from zoo.verbs import predict
 
     rows = predict(checkpoint, images, top, device=device)
     print(json.dumps({"images": rows}, indent=1) if as_json else "\n".join(map(as_text, rows)))

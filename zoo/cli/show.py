@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo import registry
+from zoo.cli.facts import facts_of
 from zoo.cli.list import kind_called
 from zoo.contracts import CONTRACTS
 from zoo.errors import listed
@@ -53,11 +54,12 @@ def read(component: Component) -> Facts:
         source: Any = registry.load_source(component) if component.member else None
         facts["tags"] = list(source.tags(component.member)) if hasattr(source, "tags") else []
         facts["weights"] = weights_for(component.name)
+        facts["parameters"] = facts_of(component).parameters
     return facts
 
 
 def ask(component: Component) -> Facts:
-    """What only the plugin itself can tell: preprocessing, where weights lie, a remap's rules."""
+    """What only the plugin's own code knows: preprocessing, where weights lie, a remap's rules."""
     if component.kind == "weights":
         weights = registry.load(component)()
         facts = {key: getattr(weights, key) for key in ("location", "architecture", "sha256", "license", "source")}
@@ -88,7 +90,9 @@ def as_text(facts: Facts) -> str:
     head = [facts["name"], f"  {facts['signature']}", documentation.removeprefix("\n"), ""]
     plugin = f"{facts['plugin']} {facts['version']} (distribution {facts['distribution']}, {facts['target']})"
     rows = {"kind": facts["kind"], "plugin": plugin, "contract": facts["contract"]}
-    return "\n".join([*head, *_aligned(rows | _rows({key: facts.get(key) for key in ("tags", "weights")}))])
+    return "\n".join(
+        [*head, *_aligned(rows | _rows({key: facts.get(key) for key in ("parameters", "tags", "weights")}))]
+    )
 
 
 def _rows(facts: Facts) -> dict[str, str]:
@@ -99,6 +103,8 @@ def _rows(facts: Facts) -> dict[str, str]:
             continue
         if key == "preprocessing":
             rows |= _preprocessing(value)
+        elif key == "parameters":
+            rows[key] = f"{value:,}"
         elif key == "tags":
             rows[key] = f"{value[0]} (default){''.join(f', {tag}' for tag in value[1:])}"
         elif key == "classes":

@@ -1,14 +1,16 @@
 """Proves that rules make two networks compute the same: random weights in one, moved to the other, both run.
 
 `match_networks` is `--remap auto` with both architectures named: the matcher of `zoo.remap.auto` is given the order in
-which both networks use their tensors, and a `Prover` that tries rules out.
+which both networks use their tensors, and a `Prover` runs the rules that it finds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import combinations, islice, permutations
 from typing import Any
 
 import torch
@@ -24,7 +26,9 @@ from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
 from zoo.model.shapes import ModuleShapes
 from zoo.model.trace import Recording, record
-from zoo.remap.auto import MatchResult, Proof, match
+from zoo.remap.auto import Ambiguity, Matching, MatchResult, Proof
+from zoo.remap.auto.solver import Choice, Solver
+from zoo.remap.auto.tree import Group, Question
 from zoo.remap.plan import make_plan
 from zoo.remap.rules import parse_rules
 
@@ -38,13 +42,68 @@ def match_networks(source: Mapping[str, Entry], start: Assembly, end: Assembly) 
     """
     names = names_in(start, make_plan(source, (), target_of(start.model)))
     order = execution_order(start.model)
-    return match(
+    matching = Matching.of(
         {name: source[name] for name in [*names, *(source.keys() - names.keys())]},
         target_of(end.model).entries,
         source_execution={name: order[place] for name, place in names.items() if place in order},
         target_execution=execution_order(end.model),
-        prove=Prover(start, end, names),
     )
+    return settle(matching, Prover(start, end, names))
+
+
+MAX_PROOFS = 24
+MAX_ITEMS = 3  # of a group whose permutations are tried by running the networks
+EITHER_WAY = "the outputs are the same either way"
+
+Prove = Callable[[Sequence[Mapping[str, Any]]], Proof]
+
+
+def settle(matching: Matching, prove: Prove) -> MatchResult:
+    """The matcher's answer, checked by running both networks; undecided groups are tried one after the other.
+
+    A choice is kept where the networks agree for more modules than before. `prove` runs rules (`Prover`).
+    """
+    solved = matching.solve({})
+    if (result := matching.result(solved)).status == "none":
+        return result
+    choices: dict[Question, Choice] = {}
+    best = prove(matching.rules(solved, proved=False))
+    proofs, asked = 1, set[Question]()
+    while not best.equal and proofs < MAX_PROOFS and (group := _next_open(solved, asked)):
+        asked.add(group.question)
+        for choice in list(permutations(range(len(group.targets))))[1:]:
+            tried = matching.solve({**choices, group.question: choice})
+            proof = prove(matching.rules(tried, proved=False))
+            proofs += 1
+            if proof.equal or proof.agreeing > best.agreeing:
+                choices, best, solved = {**choices, group.question: choice}, proof, tried
+    result = replace(matching.result(solved), proof=best)
+    alike = [g for g in solved.undecided if best.equal and _interchangeable(matching, choices, g, prove)]
+    if best.equal and not alike:
+        return replace(result, status="proved", groups=(), rules=matching.rules(solved, proved=True))
+    if alike or solved.undecided:
+        groups = tuple(replace(Ambiguity.of(group), what=EITHER_WAY) for group in alike) or result.groups
+        return replace(result, status="ambiguous", rules=[], groups=groups)
+    return replace(result, status="refuted", rules=[], candidate=matching.rules(solved, proved=False))
+
+
+def _interchangeable(matching: Matching, choices: Mapping[Question, Choice], group: Group, prove: Prove) -> bool:
+    """Whether the networks agree as well with two of the group's items swapped, so that outputs cannot settle it."""
+    if not group.even:  # left out, and not missed
+        return True
+    present = choices.get(group.question, tuple(range(len(group.targets))))
+    for one, other in islice(combinations(range(len(present)), 2), MAX_PROOFS):
+        places = {one: present[other], other: present[one]}
+        choice = tuple(places.get(index, place) for index, place in enumerate(present))
+        if prove(matching.rules(matching.solve({**choices, group.question: choice}), proved=False)).equal:
+            return True
+    return False
+
+
+def _next_open(solved: Solver, asked: set[Question]) -> Group | None:
+    """The first group, in the target's order, that has not been tried and can be."""
+    waiting = [g for g in solved.undecided if g.even and len(g.targets) <= MAX_ITEMS and g.question not in asked]
+    return min(waiting, key=lambda group: min(item.place for item in group.targets), default=None)
 
 
 def execution_order(model: nn.Module) -> dict[str, int]:

@@ -121,7 +121,7 @@ class ImageBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """See `Batches.epoch`. Raises InputError naming every sample that cannot be read."""
         plan = self.order.epoch(epoch, start)
-        random = self.augmentation in transforms.RANDOM_PER_IMAGE
+        random = transforms.is_random_per_image(self.augmentation)
         loaded = self._by_processes(epoch, plan) if random else self._by_threads(plan)
         flips = self._flips(epoch) if self.augmentation == "flip" else None
         preprocessing = self.fetcher.samples.preprocessing
@@ -166,7 +166,8 @@ class ImageBatches:
             self._loader = self._make_loader()
         for batch in self._loader:
             if isinstance(batch, list):
-                raise self.fetcher.samples.unreadable() if isinstance(batch[0], InputError) else batch[0]
+                first = batch[0]
+                raise self.fetcher.samples.unreadable(first) if isinstance(first, InputError) else first
             yield batch
 
     def _make_loader(self) -> DataLoader[Any]:

@@ -94,7 +94,7 @@ class OpenData:
 
     def _caches(self, part: Part) -> bool:
         """Whether this part's decoded samples are kept: they are the same in every epoch, and fit into memory."""
-        random = part == "train" and self.options.augmentation in transforms.RANDOM_PER_IMAGE
+        random = part == "train" and transforms.is_random_per_image(self.options.augmentation)
         if self.options.cache == "off" or random:
             return False
         size = self.preprocessing.channels * self.preprocessing.size[0] * self.preprocessing.size[1]
@@ -106,7 +106,7 @@ class OpenData:
         if self.options.workers != "auto":
             return self.options.workers
         value, _ = self.parts[part].raw(0)
-        in_memory = not isinstance(value, str | os.PathLike) and augmentation not in transforms.RANDOM_PER_IMAGE
+        in_memory = not isinstance(value, str | os.PathLike) and not transforms.is_random_per_image(augmentation)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return 0 if in_memory else min(max(cores // _local_processes(), 1), MOST_WORKERS)
 

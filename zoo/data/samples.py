@@ -74,8 +74,9 @@ class Samples:
             raise InputError(f"sample {self.indices[position]}: class index {index} is not one of 0..{known - 1}")
         return torch.tensor(index if self.places is None else self.places[index])
 
-    def unreadable(self) -> InputError:
-        """Every sample that cannot be read, as one error; called when the first one is found."""
+    def unreadable(self, first: InputError) -> InputError:
+        """Every sample that cannot be read, as one error; `first` is the one found first, and the error itself
+        where every sample can be read."""
         found: list[Problem] = []
         for position in range(len(self)):
             try:
@@ -84,7 +85,7 @@ class Samples:
                 self.target(target, position)
             except ZooError as error:
                 found += error.problems
-        return InputError(first_problems(found, SHOWN))
+        return InputError(first_problems(found, SHOWN)) if found else first
 
 
 class Augmented(torch.utils.data.Dataset[Sample | ZooError]):
@@ -155,7 +156,7 @@ class Fetcher:
                 value, target = self.samples.raw(position)
             return self.samples.fitted(value), self.samples.target(target, position)
         except InputError as error:
-            raise self.samples.unreadable() from error
+            raise self.samples.unreadable(error) from error
 
     def _store(self, position: int, sample: Sample) -> None:
         value, target = sample

@@ -15,7 +15,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from zoo.contracts import Preprocessing
-from zoo.errors import InputError
+from zoo.errors import InputError, WorkError
+from zoo.given import find_given, is_given
 from zoo.recipe.options import DataOptions
 
 MODES = {
@@ -26,6 +27,11 @@ MODES = {
 }
 SMALLEST_CROP = 0.35  # of the image's area: torchvision's 0.08 is for training from scratch on large data
 RANDOM_PER_IMAGE = ("crop_flip", "randaugment", "trivial")
+
+
+def is_random_per_image(augmentation: str) -> bool:
+    """Whether each image is changed by itself as it is decoded; otherwise batches are, or nothing is."""
+    return augmentation in RANDOM_PER_IMAGE or is_given(augmentation)
 
 
 def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing:
@@ -79,6 +85,8 @@ def resize(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
 
 def augmentation(name: str, to: Preprocessing) -> Callable[[Tensor], Tensor]:
     """The random transform of one image, uint8 [c, h, w] -> uint8 [c, *to.size], drawn from torch's CPU generator."""
+    if is_given(name):
+        return GivenTransform(name, find_given("transforms", name), to)
     mode = MODES[to.interpolation] if to.interpolation != "lanczos" else InterpolationMode.BICUBIC
     steps: list[Callable[[Tensor], Tensor]] = [
         v2.RandomResizedCrop(to.size, scale=(SMALLEST_CROP, 1.0), interpolation=mode, antialias=True),
@@ -90,6 +98,28 @@ def augmentation(name: str, to: Preprocessing) -> Callable[[Tensor], Tensor]:
         steps.append(v2.TrivialAugmentWide())
     composed: Callable[[Tensor], Tensor] = v2.Compose(steps)
     return composed
+
+
+class GivenTransform:
+    """A transform of the caller's, checked against the contract of zoo's own; an image of another size is fitted."""
+
+    def __init__(self, name: str, transform: Callable[[Tensor], Any], to: Preprocessing) -> None:
+        self.name, self.transform, self.to = name, transform, to
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """uint8 [c, h, w] -> uint8 [c, *to.size]. Raises InputError where the transform gives anything else, WorkError
+        where it fails."""
+        try:
+            made = self.transform(image)
+        except Exception as error:
+            raise WorkError(f"{self.name} failed on an image: {type(error).__name__}: {error}") from error
+        if isinstance(made, Tensor) and made.dtype == torch.uint8 and made.ndim == 3:
+            return fit(made, self.to)
+        shape = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        raise InputError(
+            f"{self.name} gives {shape}; a transform takes and gives a uint8 tensor [channels, height, width]",
+            suggestion="leave out ToTensor, ConvertImageDtype and Normalize: zoo scales and normalises",
+        )
 
 
 def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, *key: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The report of a run: read back from its report.json, and put into a few lines for a terminal."""
+"""The report of a run: read from its report.json, and summed up for a terminal."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ COLUMNS = ("step", "action", "epochs", "loss", "metrics", "trainable", "frozen",
 
 
 def summary(report: Report) -> str:
-    """What the run did step by step, what it proved, what it reached, and where the checkpoint is."""
+    """A run in a few lines: a row for each step, the weights loaded, the proof of freezing, metrics and checkpoint."""
     rows = [_ROWS.get(stage["action"], _other)(stage) for stage in report["stages"]]
     lines = [*_table(rows), *_loaded(report), *_proof(report)]
     reached = ", ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items())
     lines.append(f"{reached or 'nothing was measured'} after {report['seconds']:.1f} s on {report['device']}")
     if report.get("interrupted"):
-        lines.append("interrupted: this is the last whole epoch")
+        lines.append("interrupted: this is the last complete epoch")
     if report.get("failed"):
-        lines.append(f"failed ({report['failed'].splitlines()[0]}): this is the last whole epoch")
+        lines.append(f"failed ({report['failed'].splitlines()[0]}): this is the last complete epoch")
     lines += [f"checkpoint: {report['checkpoint']}", f"next: zoo predict {report['checkpoint']} IMAGE…"]
     return "\n".join(lines)
 
@@ -81,7 +81,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], dict[str, str]]] = {"train": _train,
 
 
 def _table(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Columns that have something in them, numbers to the right."""
+    """The rows as text: columns that are not empty, numbers aligned to the right."""
     used = [name for name in COLUMNS if any(row.get(name) for row in rows)]
     width = {name: max(len(name), *(len(row.get(name, "")) for row in rows)) for name in used}
     left = ("action", "metrics")
@@ -105,4 +105,6 @@ def _loaded(report: Report) -> list[str]:
 def _proof(report: Report) -> list[str]:
     proofs = [stage["freeze_proof"] for stage in report["stages"] if stage.get("freeze_proof")]
     tensors = sum(proof["tensors"] for proof in proofs)
-    return [f"frozen: {tensors:,} tensors compared by sha256 before and after training; none moved"] if tensors else []
+    return (
+        [f"frozen: {tensors:,} tensors compared by sha256 before and after training; none changed"] if tensors else []
+    )

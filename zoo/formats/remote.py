@@ -34,20 +34,11 @@ def download(address: str, sha256: str | None = None) -> Path:
     parts = urllib.parse.urlsplit(address)
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise InputError(f"{address} is not encrypted: anyone on the way could change it", suggestion="use https://")
-    name = Path(urllib.parse.unquote(parts.path)).name
-    if not name or name in (".", ".."):
-        raise InputError(f"{address} names no file")
-    if parts.scheme == "file":
-        return Path(urllib.request.url2pathname(parts.path))
-    found = _DIGEST.search(name)
-    expected = sha256 or (found[1] if found else "")
-    # The same name at two addresses must not be taken for the same file unless a digest proves it.
-    folder = weights_folder() if expected else weights_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
-    path = folder / as_name(name, "weights")  # what an address calls a file may not be one everywhere
-    if path.is_file() and _digest(path).startswith(expected):
+    path, expected = place_of(address, sha256)
+    if parts.scheme == "file" or (path.is_file() and _digest(path).startswith(expected)):
         return path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return _fetch(address, path, expected)
     except urllib.error.HTTPError as error:
         kind = InputError if error.code in (400, 401, 403, 404, 410) else WorkError
@@ -55,6 +46,24 @@ def download(address: str, sha256: str | None = None) -> Path:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise WorkError(f"{address} cannot be downloaded: {reason}", suggestion="check the network") from error
+
+
+def place_of(address: str, sha256: str | None = None) -> tuple[Path, str]:
+    """Where the file at `address` lies once it is fetched, and what its digest then begins with.
+
+    Raises InputError for an address that names no file.
+    """
+    parts = urllib.parse.urlsplit(address)
+    name = Path(urllib.parse.unquote(parts.path)).name
+    if not name or name in (".", ".."):
+        raise InputError(f"{address} names no file")
+    found = _DIGEST.search(name)
+    expected = sha256 or (found[1] if found else "")
+    if parts.scheme == "file":
+        return Path(urllib.request.url2pathname(parts.path)), expected
+    # The same name at two addresses must not be taken for the same file unless a digest proves it.
+    folder = weights_folder() if expected else weights_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
+    return folder / as_name(name, "weights"), expected  # what an address calls a file may not be one everywhere
 
 
 def _fetch(address: str, path: Path, expected: str) -> Path:

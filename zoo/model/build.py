@@ -15,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 from zoo import registry
 from zoo.contracts import Preprocessing
 from zoo.errors import InputError, Problem, WorkError, did_you_mean
+from zoo.given import is_given
 from zoo.model.assembly import Assembly
+from zoo.model.info import assembly_of, info_of
 
 # These make upstream builders download or unpickle files; weights go through `weights:` and its plan.
 _WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
@@ -49,6 +51,8 @@ def build(
         raise _explain(component.name, make, given, error) from error
     if not isinstance(model, nn.Module):
         raise WorkError(f"{component.name} gave {type(model).__name__} where an nn.Module is due")
+    if is_given(component.name) and (info := info_of(model)):  # one that zoo built: it knows how
+        return assembly_of(model, info)
     return Assembly(model, component.name, given, preprocessing(component), notes=notes)
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from zoo import registry
 from zoo.errors import InputError, Location, Problem
 from zoo.file_name import as_name, name_mistake
+from zoo.given import absent, given_names, is_given
 from zoo.recipe import references
 from zoo.recipe.check_steps import check_chain, check_steps
 from zoo.recipe.document import Document, FlagLocation, Path, label
@@ -56,6 +57,7 @@ def check_data(document: Document) -> DataOptions | None:
     """The `data` section, the component's arguments gathered from beside the options and from `arguments`."""
     if document.get(DATA) is None:
         return None
+    _check_transform(document)
     name = document.get((*DATA, "source"))
     component = (
         references.find_component(document, (*DATA, "source"), name, "datasets") if isinstance(name, str) else None
@@ -111,6 +113,14 @@ def _check_download(document: Document, known: dict[str, Parameter], arguments: 
         message = f"{label(path)}: download would write into {root}, outside the current directory"
         hint = f"write download: false if the data is there, or allow it with --set {label(path)}={root}"
         document.add(path, message, hint)
+
+
+def _check_transform(document: Document) -> None:
+    """A transform of Python code's is there only where the code handed it over."""
+    name = document.get((*DATA, "augmentation"))
+    if is_given(name) and name not in given_names("transforms"):
+        (missing,) = absent("transforms", name).problems
+        document.add((*DATA, "augmentation"), missing.message, missing.suggestion)
 
 
 def _check_preprocessing(document: Document) -> None:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import CoreSchema
+
+from zoo.given import PREFIX
 
 NAMES = "x-names"  # the keyword of a JSON Schema that says which names a value has
 
@@ -76,7 +79,10 @@ class DataOptions(Options):
     """Samples a step, all processes together."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share held out where the dataset has no validation part."""
-    augmentation: Literal["none", "flip", "crop_flip", "randaugment", "trivial"] = "none"
+    augmentation: (
+        Literal["none", "flip", "crop_flip", "randaugment", "trivial"]
+        | Annotated[str, Field(pattern=f"^{PREFIX}"), SkipJsonSchema()]
+    ) = "none"
     """Random changes to training images."""
     mean: list[float] | None = None
     """Per channel, of values scaled to 0..1; the weights' own without it."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from zoo import registry
 from zoo.errors import InputError, Problem, did_you_mean, listed
+from zoo.given import absent, is_given
 from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
@@ -37,6 +38,9 @@ def find_component(
 ) -> registry.Component | None:
     """The component called `name`, or None when there is none, which is then a problem at `path`."""
     if not called(name, kind):
+        if is_given(name):
+            _note(document, path, absent(kind, name), at_key)
+            return None
         known = written_names(kind, full="/" in name)
         hint = dotted(name, known) or did_you_mean(name, known) or f"see: zoo list --kind {kind}"
         document.add(path, f"no {_WORDS[kind]} is called {name!r}", hint, at_key=at_key)

@@ -1,4 +1,4 @@
-"""The contract of architecture sources, and of the weights and preprocessing they and weights components tell of."""
+"""The contract of architecture sources, and of the weights and preprocessing that they and weights components name."""
 
 from __future__ import annotations
 

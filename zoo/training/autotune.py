@@ -169,24 +169,39 @@ def calibrate(
         return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
     count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
     with undisturbed(module, buffers=True):
-        step = functools.partial(_step, module, inputs, targets, loss, count)
-        limit = WORTH_TIMING * count / samples
-        outputs, seconds = step(settings[0])  # a first step is slow: what it calls short is short
-        if limit <= seconds < 2 * max(limit, LONG_ENOUGH):
-            _, seconds = step(settings[0])
-        if seconds < limit:
-            return None
-        enough = min(math.ceil(count * LONG_ENOUGH / seconds), len(targets))
-        if enough > count:
-            step = functools.partial(_step, module, inputs, targets, loss, enough)
-            outputs, seconds = step(settings[0])
-        timings, settled = _time_all(step, settings, outputs, seconds)
+        step = functools.partial(_step, module, inputs, targets, loss)
+        found = _time_if_worth_it(step, settings, count, len(targets), samples)
+    if found is None:
+        return None
+    timings, settled = found
     setting = next(one for one, seconds in timings.items() if seconds <= TIE * min(timings.values()))
     apply_layout(module, setting)
     if settled:
         cache.keep(setting)
     named = {str(candidate): seconds for candidate, seconds in timings.items()}
     return Calibration(setting, named, time.perf_counter() - started, settled=settled)
+
+
+Step = Callable[[int, Setting], tuple[list[Tensor], float]]  # trains on so many samples: the outputs and the seconds
+
+
+def _time_if_worth_it(
+    step: Step, settings: Sequence[Setting], count: int, most: int, samples: int
+) -> tuple[dict[Setting, float], bool] | None:
+    """See `_time_all`; None where the first candidate trains on all `samples` in less than `WORTH_TIMING` seconds.
+
+    The steps take `count` samples, or up to `most` where those would take less than `LONG_ENOUGH` seconds.
+    """
+    limit = WORTH_TIMING * count / samples
+    outputs, seconds = step(count, settings[0])  # a first step is slow: what it calls short is short
+    if limit <= seconds < 2 * max(limit, LONG_ENOUGH):
+        _, seconds = step(count, settings[0])
+    if seconds < limit:
+        return None
+    enough = min(math.ceil(count * LONG_ENOUGH / seconds), most)
+    if enough > count:
+        outputs, seconds = step(enough, settings[0])
+    return _time_all(functools.partial(step, max(enough, count)), settings, outputs, seconds)
 
 
 def _time_all(
@@ -202,7 +217,7 @@ def _time_all(
     timings = {settings[0]: [seconds]}
     for setting in settings[1:]:  # in a first step kernels are chosen and compiled: its seconds are a bound
         got, seconds = step(setting)
-        if _distance(expected, got) <= OUTPUT_TOLERANCE:
+        if relative_distance(expected, got) <= OUTPUT_TOLERANCE:
             timings[setting] = [seconds]
     least, most = ROUNDS
     settled = True
@@ -254,7 +269,10 @@ def _arranged(value: Tensor, setting: Setting) -> Tensor:
     return value.contiguous(memory_format=layout)
 
 
-def _distance(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
-    pairs = zip(expected, got, strict=True)
-    distance = max(float((one - other).norm() / one.norm().clamp_min(1e-12)) for one, other in pairs)
-    return distance if distance == distance else float("inf")
+def relative_distance(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+    """The largest Frobenius norm of a difference, relative to what was expected; infinite where there is a NaN."""
+    norms = [
+        float((one.float() - other.float()).norm() / one.float().norm().clamp_min(1e-12))
+        for one, other in zip(expected, got, strict=True)
+    ]
+    return float("inf") if any(map(math.isnan, norms)) else max(norms)

@@ -31,7 +31,7 @@ class Listener:
 
 
 class Listeners(Listener):
-    """Several listeners as one, told in turn."""
+    """Several listeners as one, called in turn."""
 
     def __init__(self, *listeners: Listener) -> None:
         self.listeners = listeners

@@ -27,7 +27,7 @@ HELD_OUT: tuple[Part, ...] = ("validation",)
 
 @process_kept()
 def evaluate(
-    checkpoint: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | Assembly,
     data: str | DataOptions | None = None,
     *,
     metrics: Sequence[Named] | None = None,
@@ -41,16 +41,17 @@ def evaluate(
     by its component name; all of it counts then. Classes are matched by name.
     Raises InputError for a file that is no checkpoint, data that is not there, or classes the checkpoint lacks.
     """
-    assembly = load(checkpoint, device=(where := choose_device(device)))
+    where, name = choose_device(device), "the model" if isinstance(checkpoint, Assembly) else os.fspath(checkpoint)
+    assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
     if isinstance(data, str):
         opened, parts = other_data(data, assembly, seed=0), WHOLE
     else:
-        opened, parts = _own_data(checkpoint, assembly, data), HELD_OUT
+        opened, parts = _own_data(name, assembly, data), HELD_OUT
     values, samples = measure_parts(assembly.model, opened, parts, where, metrics, batch_size=batch_size)
-    return {"metrics": values, "samples": samples, "data": opened.summary(), "checkpoint": os.fspath(checkpoint)}
+    return {"metrics": values, "samples": samples, "data": opened.summary(), "checkpoint": name}
 
 
-def _own_data(checkpoint: Any, assembly: Assembly, data: DataOptions | None) -> OpenData:
+def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> OpenData:
     stored = assembly.data or {}
     if data is None and not stored:
         message = f"{checkpoint} does not say which data it was trained on"

@@ -101,17 +101,8 @@ def parameter_groups(
     """
     parameters = trainable_parameters(model)
     if not parameters:
-        if next(model.parameters(), None) is None:
-            raise InputError("nothing to train: the model has no parameters", suggestion="remove the train step")
-        hint = "freeze less: put freeze: all_but_head in front of train, or freeze: none"
-        raise InputError("nothing to train: every parameter is frozen", suggestion=hint)
-    scales = dict.fromkeys(parameters, 1.0)
-    if layer_decay is not None:
-        depths = layer_depths(model)
-        top = max(depths.values())
-        scales = {name: layer_decay ** (top - depths[name]) for name in parameters}
-    for name, factor in _named_factors(list(parameters), lr_scale or {}).items():
-        scales[name] *= factor
+        raise _nothing_to_train(model)
+    scales = _scales(model, list(parameters), layer_decay, lr_scale or {})
     names: Callable[[], Iterable[str]] = getattr(model, "no_weight_decay", tuple)  # timm's models name some
     without_decay = set(names())
     groups: dict[tuple[float, float], dict[str, Any]] = {}
@@ -122,6 +113,27 @@ def parameter_groups(
         group = groups.setdefault(key, {"params": [], "lr": key[0], "weight_decay": key[1]})
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _nothing_to_train(model: nn.Module) -> InputError:
+    if next(model.parameters(), None) is None:
+        return InputError("nothing to train: the model has no parameters", suggestion="remove the train step")
+    hint = "freeze less: put freeze: all_but_head in front of train, or freeze: none"
+    return InputError("nothing to train: every parameter is frozen", suggestion=hint)
+
+
+def _scales(
+    model: nn.Module, names: list[str], layer_decay: float | None, lr_scale: Mapping[str, float]
+) -> dict[str, float]:
+    """The factor of the learning rate by parameter name."""
+    scales = dict.fromkeys(names, 1.0)
+    if layer_decay is not None:
+        depths = layer_depths(model)
+        top = max(depths.values())
+        scales = {name: layer_decay ** (top - depths[name]) for name in names}
+    for name, factor in _named_factors(names, lr_scale).items():
+        scales[name] *= factor
+    return scales
 
 
 def _named_factors(names: list[str], lr_scale: Mapping[str, float]) -> dict[str, float]:

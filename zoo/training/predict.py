@@ -20,30 +20,40 @@ from zoo.model.prediction import prediction
 from zoo.training.devices import choose_device
 
 BATCH = 32
+Named = tuple[str | int, Any]  # what a row calls an image, and the image
 
 
 def predict(
-    checkpoint: str | os.PathLike[str],
-    paths: Iterable[str | os.PathLike[str]],
+    checkpoint: str | os.PathLike[str] | Assembly,
+    images: Iterable[Any],
     top_k: int = 5,
     *,
     device: str = "auto",
 ) -> list[dict[str, Any]]:
     """Class names and probabilities for images: one `{"image", "predictions": [{"label", "probability"}, …]}` each.
 
-    The likeliest label comes first. `paths` are images or folders, which are searched with all their sub-folders. A
-    regression has `value` in place of `probability`; an image that cannot be read has `error` in place of
-    `predictions`, and the others are predicted all the same. Raises InputError for a path that does not exist, a folder
-    without images, and a file that is no checkpoint.
+    The likeliest label comes first. `images` are files or folders, which are searched with all their sub-folders, PIL
+    images or uint8 tensors [c, h, w]; of the last two `image` is the place in `images`. `checkpoint` may be an assembly
+    on `device`. A regression has `value` in place of `probability`; an image that cannot be read has `error` in place
+    of `predictions`, and the others are predicted all the same. Raises InputError for a path that does not exist, a
+    folder without images, and a file that is no checkpoint.
     """
-    images = [image for path in paths for image in _images(Path(path).expanduser())]
-    if not images:
+    named = [found for place, image in enumerate(images) for found in _named(place, image)]
+    if not named:
         raise InputError("no images to predict", suggestion="name image files or folders")
-    assembly = load(checkpoint, device=(where := choose_device(device)))
+    where = choose_device(device)
+    assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
     rows = []
-    for first in range(0, len(images), BATCH):
-        rows += _rows(assembly, images[first : first + BATCH], top_k, where)
+    for first in range(0, len(named), BATCH):
+        rows += _rows(assembly, named[first : first + BATCH], top_k, where)
     return rows
+
+
+def _named(place: int, image: Any) -> list[Named]:
+    """What a row calls an image, and the image."""
+    if isinstance(image, str | os.PathLike):
+        return [(str(path), path) for path in _images(Path(image).expanduser())]
+    return [(place, image)]
 
 
 def _images(path: Path) -> list[Path]:
@@ -57,13 +67,13 @@ def _images(path: Path) -> list[Path]:
     return [path]
 
 
-def _rows(assembly: Assembly, images: Sequence[Path], top_k: int, device: torch.device) -> list[dict[str, Any]]:
+def _rows(assembly: Assembly, images: Sequence[Named], top_k: int, device: torch.device) -> list[dict[str, Any]]:
     """The rows of one batch, in order."""
     preprocessing = assembly.preprocessing
     rows: list[dict[str, Any]] = []
     readable: list[Tensor] = []
-    for image in images:
-        row: dict[str, Any] = {"image": str(image)}
+    for name, image in images:
+        row: dict[str, Any] = {"image": name}
         try:
             readable.append(transforms.fit(to_image(image, preprocessing.channels), preprocessing))
         except InputError as error:

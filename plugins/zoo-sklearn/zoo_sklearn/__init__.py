@@ -51,7 +51,7 @@ def _table() -> np.ndarray:
 
 
 def _stratified(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A random order of the samples of which every beginning holds the classes in near their true proportions."""
+    """A random order of the samples, stratified: any first part of it has nearly the true share of each class."""
     import numpy as np
 
     order = np.random.default_rng(seed).permutation(len(labels))

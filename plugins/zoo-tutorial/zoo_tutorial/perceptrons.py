@@ -81,7 +81,7 @@ class FixedHiddenMLP(nn.Module):
     """A linear layer used twice around a random matrix that never trains; halves its output until it is small.
 
     [b, 20] -> a scalar. The matrix is a plain attribute, a trap: it is in no state dict, so a reloaded network
-    answers differently. `kept=True` registers it as a buffer, which mends that.
+    gives other outputs. `kept=True` registers it as a buffer, which avoids that.
     """
 
     def __init__(self, kept: bool) -> None:
@@ -107,7 +107,7 @@ def fixed_hidden_mlp() -> nn.Module:
 
 
 def fixed_hidden_mlp_buffer() -> nn.Module:
-    """The random matrix as a buffer: the same network, saved whole."""
+    """The random matrix as a buffer: the same network, saved completely."""
     return FixedHiddenMLP(kept=True)
 
 

@@ -80,7 +80,7 @@ def test_pixels_are_not_kept_beside_their_features(run, monkeypatch):
     from zoo.data import samples
 
     kept = []
-    monkeypatch.setattr(samples.Fetcher, "_keep", lambda self, position, sample: kept.append(position))
+    monkeypatch.setattr(samples.Fetcher, "_store", lambda self, position, sample: kept.append(position))
     run("all_but_head", {"epochs": 2, "lr": 0.01})
     run("all_but_head", {"epochs": 1, "lr": 0.01}, "after_probe", steps=({"probe": None},))
     assert not kept

@@ -43,14 +43,14 @@ When it abstains. "ambiguous": a group is undecided; or modules without a partne
 a table is transposed, as shapes do not show how its values are ordered. "none": less than half of the target's elements
 have a source. Otherwise the answer is "unique", with what it had to assume (q, k and v one after the other).
 
-When networks are run. With both architectures named the caller hands in `prove` (`zoo.conversion.equivalence.Prover`):
-it fills the source with random weights, moves them by the rules, runs both networks and compares the outputs. Then only
-"proved" rules are given. While the outputs differ, undecided groups of up to three items are tried in the target's
-order, every permutation; a choice is kept where the networks agree for longer than before, and after 24 runs no further
-group is tried. Rules that make the networks agree are still "ambiguous" if two items of an undecided group can change
-places without a difference. The one answer that evidence leaves is "refuted" if the networks do not agree with it.
+When networks are run. With both architectures named, `zoo.conversion.equivalence` goes on from here: it fills the
+source with random weights, moves them by the rules, runs both networks and compares the outputs. Then only "proved"
+rules are given. While the outputs differ, undecided groups of up to three items are tried in the target's order, every
+permutation; a choice is kept where the networks agree for longer than before, and after 24 runs no further group is
+tried. Rules that make the networks agree are still "ambiguous" if two items of an undecided group can change places
+without a difference. The one answer that evidence leaves is "refuted" if the networks do not agree with it.
 """
 
-from zoo.remap.auto.match import Ambiguity, MatchResult, Proof, Prove, match
+from zoo.remap.auto.match import Ambiguity, Matching, MatchResult, Proof, match
 
-__all__ = ["Ambiguity", "MatchResult", "Proof", "Prove", "match"]
+__all__ = ["Ambiguity", "MatchResult", "Matching", "Proof", "match"]

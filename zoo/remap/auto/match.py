@@ -1,4 +1,4 @@
-"""From the entries of two state dicts to an answer: units, classes, the solver, rules, and a proof where possible."""
+"""From the entries of two state dicts to an answer: units, classes, the solver, links, rules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, islice, permutations
 from typing import Any, Literal
 
 from zoo.errors import Problem, WorkError, any_of, listed
@@ -47,6 +46,11 @@ class Ambiguity:
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     what: str = "the correspondence is open"
+
+    @classmethod
+    def of(cls, group: Group) -> Ambiguity:
+        """The ambiguity of a group that was not decided."""
+        return cls(tuple(item.path for item in group.sources), tuple(item.path for item in group.targets))
 
     def __str__(self) -> str:
         return f"{{{listed(self.sources, SHOWN)}}} -> {{{listed(self.targets, SHOWN)}}}: {self.what}"
@@ -158,14 +162,10 @@ _VERDICTS = {
     "none": "no answer: names and shapes on the two sides have too little in common",
 }
 
-Prove = Callable[[Sequence[RuleMapping]], Proof]
 Entries = Mapping[str, Entry]
 
 LEAST_COVERAGE = 0.5  # of the target's elements; below it the two are not taken for the same network
-MAX_PROOFS = 24
 _COMPUTED = re.compile(r"coords|mask|index|freq|anchor|ids$")  # tables that networks make themselves
-MAX_ITEMS = 3  # of a group whose permutations are tried by running the networks
-_EITHER_WAY = "the outputs are the same either way"
 
 
 def match(
@@ -174,41 +174,47 @@ def match(
     *,
     source_execution: Mapping[str, int] | None = None,
     target_execution: Mapping[str, int] | None = None,
-    prove: Prove | None = None,
 ) -> MatchResult:
     """Which tensor of the source corresponds to which of the target, as rules; or an abstention that says why.
+
+    Decided by evidence alone; `zoo.conversion.equivalence.match_networks` runs both networks too.
 
     Args:
         source: the source's entries, in file order; of a known architecture, better in the order of its state dict.
         target: the target's entries, in the order of its state dict.
         source_execution, target_execution: position of each tensor's first use when the network runs
             (`zoo.conversion.equivalence.execution_order`); used where both are given.
-        prove: moves random weights by rules and runs both networks (`zoo.conversion.equivalence.Prover`). With it an
-            answer is only given if the networks agree, and open groups are settled by trying.
     """
-    problem = _Problem(source, target, *_sides(source, target, source_execution, target_execution))
-    solved = problem.solve({})
-    result = problem.result(solved)
-    return result if prove is None or result.status == "none" else _settled(problem, solved, prove)
-
-
-def _sides(
-    source: Entries, target: Entries, first: Mapping[str, int] | None, second: Mapping[str, int] | None
-) -> tuple[Side, Side]:
-    mine, its = find_units(source), find_units(target)
-    orders = Order(is_registration(source)), Order(is_registration(target))
-    return (
-        Side(fuse(mine, its), orders[0], Execution(first) if first else None),
-        Side(fuse(its, mine), orders[1], Execution(second) if second else None),
-    )
+    matching = Matching.of(source, target, source_execution, target_execution)
+    return matching.result(matching.solve({}))
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Matching:
+    """Two state dicts to be matched, as entries and as units. It can be solved several times, with other choices."""
+
     source: Entries
     target: Entries
     mine: Side
     its: Side
+
+    @classmethod
+    def of(
+        cls,
+        source: Entries,
+        target: Entries,
+        source_execution: Mapping[str, int] | None = None,
+        target_execution: Mapping[str, int] | None = None,
+    ) -> Matching:
+        """The problem of `match`, with the same arguments."""
+        mine, its = find_units(source), find_units(target)
+        orders = Order(is_registration(source)), Order(is_registration(target))
+        return cls(
+            source,
+            target,
+            Side(fuse(mine, its), orders[0], Execution(source_execution) if source_execution else None),
+            Side(fuse(its, mine), orders[1], Execution(target_execution) if target_execution else None),
+        )
 
     def solve(self, choices: Mapping[Question, Choice]) -> Solver:
         solver = Solver(self.mine, self.its, classes(self.mine.units, self.its.units), choices)
@@ -229,7 +235,7 @@ class _Problem:
         """The answer as far as evidence goes, without running anything."""
         links = self.links(solver)
         missing, surplus = self._without(self.target, links, _targets), self._without(self.source, links, _sources)
-        groups = (*map(_ambiguity, solver.undecided), *self._alike(links, missing, surplus), *_turned(links))
+        groups = (*map(Ambiguity.of, solver.undecided), *self._alike(links, missing, surplus), *_turned(links))
         total = sum(entry.elements for entry in self.target.values())
         coverage = 1 - sum(self.target[name].elements for name in missing) / total if total else 0.0
         result = MatchResult(
@@ -278,10 +284,6 @@ def _floating(entry: Entry) -> bool:
     return entry.dtype.startswith(("F", "BF"))
 
 
-def _ambiguity(group: Group) -> Ambiguity:
-    return Ambiguity(tuple(item.path for item in group.sources), tuple(item.path for item in group.targets))
-
-
 def _turned(links: Sequence[Link]) -> list[Ambiguity]:
     """Tables with swapped axes: shapes do not show in which order the values stand."""
     turned = [entry for entry in links if entry.turned]
@@ -294,48 +296,3 @@ def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
     joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
     what = "holds query, key and value one after the other"
     return (f"{joined[0].target} (and {len(joined) - 1} like it) {what}",) if joined else ()
-
-
-def _settled(problem: _Problem, solved: Solver, prove: Prove) -> MatchResult:
-    """The answer, checked by running both networks; undecided groups are tried one after the other.
-
-    A choice is kept where the networks agree for more modules than before.
-    """
-    choices: dict[Question, Choice] = {}
-    best = prove(problem.rules(solved, proved=False))
-    proofs, asked = 1, set[Question]()
-    while not best.equal and proofs < MAX_PROOFS and (group := _next_open(solved, asked)):
-        asked.add(group.question)
-        for choice in list(permutations(range(len(group.targets))))[1:]:
-            tried = problem.solve({**choices, group.question: choice})
-            proof = prove(problem.rules(tried, proved=False))
-            proofs += 1
-            if proof.equal or proof.agreeing > best.agreeing:
-                choices, best, solved = {**choices, group.question: choice}, proof, tried
-    result = replace(problem.result(solved), proof=best)
-    alike = [g for g in solved.undecided if best.equal and _interchangeable(problem, choices, g, prove)]
-    if best.equal and not alike:
-        return replace(result, status="proved", groups=(), rules=problem.rules(solved, proved=True))
-    if alike or solved.undecided:
-        groups = tuple(replace(_ambiguity(group), what=_EITHER_WAY) for group in alike) or result.groups
-        return replace(result, status="ambiguous", rules=[], groups=groups)
-    return replace(result, status="refuted", rules=[], candidate=problem.rules(solved, proved=False))
-
-
-def _interchangeable(problem: _Problem, choices: Mapping[Question, Choice], group: Group, prove: Prove) -> bool:
-    """Whether the networks agree as well with two of the group's items swapped, so that outputs cannot settle it."""
-    if not group.even:  # left out, and not missed
-        return True
-    present = choices.get(group.question, tuple(range(len(group.targets))))
-    for one, other in islice(combinations(range(len(present)), 2), MAX_PROOFS):
-        places = {one: present[other], other: present[one]}
-        choice = tuple(places.get(index, place) for index, place in enumerate(present))
-        if prove(problem.rules(problem.solve({**choices, group.question: choice}), proved=False)).equal:
-            return True
-    return False
-
-
-def _next_open(solved: Solver, asked: set[Question]) -> Group | None:
-    """The first group, in the target's order, that has not been tried and can be."""
-    waiting = [g for g in solved.undecided if g.even and len(g.targets) <= MAX_ITEMS and g.question not in asked]
-    return min(waiting, key=lambda group: min(item.place for item in group.targets), default=None)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.data.batches import Batch, ImageBatches, Order, to_device
 from zoo.data.samples import Samples
+from zoo.given import any_given
 from zoo.training.trunk.engine import Engine
 from zoo.training.trunk.store import FeatureCache, Features, memory_budget
 
@@ -106,6 +107,8 @@ def features_key(engine: Engine, samples: Samples, batches: ImageBatches, view: 
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(_bytes(tensor))
     digest.update(_settings(engine.trunk).encode())
+    if any_given():  # code of the caller's may change under the same name: its features serve this run only
+        digest.update(os.urandom(16))
     order = batches.order
     digest.update(f"{samples.preprocessing} {samples.task} {order.rank}/{order.world} {order.batch_size}".encode())
     digest.update(f"{batches.augmentation} {(order.seed, view) if batches.augmentation != 'none' else ''}".encode())

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from zoo.training.autotune import relative_distance
 from zoo.training.devices import bfloat16_is_native
 
 FEATURE_TOLERANCE = 0.08  # relative Frobenius distance from float32's features; EfficientNet-Lite0's bfloat16: 0.056
@@ -70,7 +71,7 @@ def fast_engine(trunk: fx.GraphModule, example: Tensor) -> Engine:
             fast.to(memory_format=torch.channels_last)
         if dtype == "bfloat16":
             _cast_weights(fast)
-        error = _distance(expected, Engine(fast, EngineSettings(dtype, fused, channels_last))(example))
+        error = relative_distance(expected, Engine(fast, EngineSettings(dtype, fused, channels_last))(example))
         if error <= FEATURE_TOLERANCE:
             return Engine(fast, EngineSettings(dtype, fused, channels_last, error))
     return exact_engine(trunk)
@@ -81,16 +82,6 @@ def _cast_weights(trunk: fx.GraphModule) -> None:
     for module in trunk.modules():
         if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may do more with its weight than multiply
             module.to(torch.bfloat16)
-
-
-def _distance(expected: tuple[Tensor, ...], got: tuple[Tensor, ...]) -> float:
-    """The largest relative Frobenius distance over the boundary's tensors; infinite for NaN."""
-    worst = 0.0
-    for one, other in zip(expected, got, strict=True):
-        norm = one.float().norm().clamp_min(1e-12)
-        distance = float((one.float() - other.float()).norm() / norm)
-        worst = max(worst, distance if distance == distance else float("inf"))
-    return worst
 
 
 def fuse(trunk: fx.GraphModule) -> tuple[fx.GraphModule, int]:

@@ -87,22 +87,14 @@ def prepare(
     """
     started = time.perf_counter()
     example = example_batch(data, share.device)
-    train_half = split_for(model, example, training=True, exact=exact)
-    halves = {
-        "train": train_half,
-        "validation": split_for(model, example, training=False, exact=exact, like=train_half),
-    }
-    train, how = _train_batches(halves["train"], data, share, views, tell)
-    validation = _cached(halves["validation"], data, "validation", share, 1)
-    record = {
-        "method": halves["train"].parts.method,
-        "engine": str(halves["train"].engine.settings),
-        "features": how,
-        "seconds": time.perf_counter() - started,
-    }
-    tell(f"{how}; {record['engine']}; {record['seconds']:.1f} s")
-    rest = halves["train"].parts.rest
-    return Prepared(train, validation, rest, halves["validation"].parts.rest, record)
+    training = split_for(model, example, training=True, exact=exact)
+    evaluation = split_for(model, example, training=False, exact=exact, like=training)
+    train, how = _train_batches(training, data, share, views, tell)
+    validation = _cached(evaluation, data, "validation", share, 1)
+    engine, seconds = str(training.engine.settings), time.perf_counter() - started
+    tell(f"{how}; {engine}; {seconds:.1f} s")
+    record = {"method": training.parts.method, "engine": engine, "features": how, "seconds": seconds}
+    return Prepared(train, validation, training.parts.rest, evaluation.parts.rest, record)
 
 
 PARTS: tuple[Part, ...] = ("train", "validation")

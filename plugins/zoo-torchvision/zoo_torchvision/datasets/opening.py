@@ -1,4 +1,4 @@
-"""Opening one of torchvision's datasets, with its many failures told as what they mean for the user."""
+"""Opening one of torchvision's datasets, with its many failures as messages that say what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets that come whole: zoo holds out a seeded part (`validation_fraction` in a recipe)."""
+"""Datasets without a split: zoo holds out a seeded part (`validation_fraction` in a recipe)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,409 @@
+"""The verbs of `import zoo` that take what Python code has at hand: models in memory, data sets, transforms.
+
+What they do is done in the rooms; `zoo.build`, `load`, `load_into`, `convert`, `inspect`, `diff` and `names` are those
+rooms' own functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoo.errors import InputError
+from zoo.given import given, is_given, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from zoo.contracts import Data, Preprocessing
+    from zoo.finetuning.result import Run
+    from zoo.model.assembly import Assembly
+    from zoo.preflight import Verdict
+    from zoo.recipe import Recipe
+    from zoo.recipe.options import Named, Precision
+    from zoo.training.callbacks import Listener
+
+PathLike = str | os.PathLike[str]
+Overrides = Sequence[str] | Mapping[str, Any]
+
+
+def finetune(
+    recipe: PathLike | Mapping[str, Any],
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    transform: Callable[..., Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    overrides: Overrides = (),
+    output: PathLike | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    precision: Precision | None = None,
+    progress: Listener | None = None,
+) -> Run:
+    """Carry out a recipe and leave a checkpoint that rebuilds the model by itself.
+
+    Args:
+        recipe: a recipe's file, or a dictionary with the same keys.
+        model: trained in place of the recipe's `model` section. A copy is trained, from the parameters it has; the
+            object stays as it is. The checkpoint of a class that no plugin supplies names the class, and is loaded by
+            `zoo.load(path, model=AFreshInstance())`.
+        data: a `zoo.Data`, or a map-style data set of (input, class index), in place of the recipe's `data.source`. A
+            seeded part is held out for validation unless a `zoo.Data` brings its own.
+        transform: a random transform of one training image, uint8 [c, h, w] to uint8 of any size, in place of
+            `data.augmentation`. Its draws come from torch's generator, which zoo seeds for each sample.
+        preprocessing: what `model` expects its images to look like; ImageNet's usual one without it.
+        overrides: `KEY=VALUE` texts as `--set` takes them, or a mapping (`{"train.lr": 1e-3}`).
+        output: the run's folder, `checkpoints/NAME` by default. A file there that is not this run's is an error, one
+            of an earlier run included.
+        resume: go on where an interrupted run in the folder stopped; the result is that of a run never interrupted.
+        overwrite: replace what an earlier run left in the folder; what zoo did not write there stays.
+        device, precision: go before what the recipe says.
+        progress: what shows it; a display on standard error by default.
+
+    Returns:
+        The run: `model`, `history`, `metrics`, `checkpoint`, `folder`, and `report`, the document of `--json`.
+
+    Raises:
+        InputError: mistakes in the recipe (all of them), in the data, a folder that holds something else, or a recipe
+            that changed too much to resume.
+        WorkError: training or writing failed. The last complete epoch is the checkpoint then, where there is one; so
+            it is after a KeyboardInterrupt, which passes through.
+    """
+    from zoo.finetuning.finetune import finetune as carry_out
+
+    with _handed_over(model, data, transform, preprocessing) as names:
+        run = carry_out(
+            _read(recipe, overrides, names),
+            output=output,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+        if model is not None:
+            run.model  # noqa: B018 - of a run that was finished before it is loaded now, while the class is at hand
+        return run
+
+
+def check(
+    recipe: PathLike | Mapping[str, Any],
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    transform: Callable[..., Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    overrides: Overrides = (),
+) -> Verdict:
+    """What `zoo check` finds: a dry run of the recipe; nothing is trained, downloaded or written.
+
+    The arguments are those of `zoo.finetune`. The verdict has `ok`, `errors` and `warnings` (each with `message`,
+    `location` and `suggestion`), `trainable` and `frozen` (numbers of parameters at the last train step);
+    `as_dict()` is the document of `--json`, and `require()` raises the errors.
+
+    Raises InputError only where the file cannot be read; mistakes in it are in the verdict.
+    """
+    from zoo.preflight import Verdict
+    from zoo.preflight import check as rehearse
+    from zoo.recipe.yaml_reader import read_text
+
+    if not isinstance(recipe, Mapping):
+        read_text(os.fspath(recipe))
+    with _handed_over(model, data, transform, preprocessing) as names:
+        try:
+            return rehearse(_read(recipe, overrides, names))
+        except InputError as error:
+            return Verdict(errors=list(error.problems))
+
+
+@contextlib.contextmanager
+def _handed_over(
+    model: nn.Module | None, data: Any, transform: Callable[..., Any] | None, preprocessing: Preprocessing | None
+) -> Iterator[dict[str, str | None]]:
+    """Inside, the objects are components; yields the name of each, for the recipe."""
+    objects: dict[str, dict[str, Callable[..., Any]]] = {}
+    names: dict[str, str | None] = {"model": None, "data": None, "transform": None}
+    if model is not None:
+        names["model"] = name = name_of(model)
+        objects["architectures"] = {name: _copies(model, name, preprocessing)}
+    elif preprocessing is not None:
+        raise InputError("preprocessing belongs to a model that is handed over", suggestion="add model=…")
+    if data is not None:
+        opened = as_data(data)
+        names["data"] = name = name_of(opened.train)
+        objects["datasets"] = {name: lambda: opened}
+    if transform is not None:
+        names["transform"] = name = name_of(transform)
+        objects["transforms"] = {name: transform}
+    with given(objects):
+        yield names
+
+
+def _copies(model: nn.Module, name: str, preprocessing: Preprocessing | None) -> Callable[[], nn.Module]:
+    """What makes copies of a model, on the device that is the default when it is called, each knowing what it is."""
+    import torch
+
+    from zoo.checkpoint.save import check_structure
+    from zoo.model.info import ModelInfo, assembly_of, attach, info_of
+
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"model is {type(model).__name__}, not an nn.Module")
+    info = info_of(model) or ModelInfo(name)
+    check_structure(assembly_of(model, info))
+    if preprocessing is not None:
+        info = replace(info, preprocessing=preprocessing)
+
+    def copied() -> nn.Module:
+        return attach(assembly_of(copy.deepcopy(model).to(torch.empty(0).device), info))
+
+    return copied
+
+
+def as_data(data: Any) -> Data:
+    """`data` itself, or a map-style data set of (input, class index) as one: what its first sample is decides."""
+    import numpy as np
+    import torch
+
+    from zoo.contracts import Data
+    from zoo.data.split import read
+
+    if isinstance(data, Data):
+        return data
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | Mapping):
+        message = f"data is {type(data).__name__}, not a map-style data set (with __len__ and __getitem__)"
+        raise InputError(message, suggestion="a list of (input, target), a torch Dataset, or a zoo.Data")
+    if not len(data):
+        raise InputError("the data set has no samples")
+    value, target = read(data, 0)
+    if np.size(target) != 1 or float(target) != int(target) or np.asarray(target).dtype.kind == "f":
+        message = f"the first target, {target!r}, is not a class index"
+        raise InputError(message, suggestion='say what it is: zoo.Data(data, task="regression") or "multilabel"')
+    floats = isinstance(value, torch.Tensor | np.ndarray) and torch.as_tensor(value).is_floating_point()
+    return Data(data, classes=tuple(getattr(data, "classes", ())), inputs="features" if floats else "image")
+
+
+def _read(recipe: Any, overrides: Overrides, names: Mapping[str, str | None]) -> Recipe:
+    from zoo.recipe.from_python import as_overrides, put_objects, read_document
+    from zoo.recipe.load import check_recipe
+
+    document = read_document(recipe)
+    put_objects(document, **names)
+    return check_recipe(document, as_overrides(overrides))
+
+
+def save(
+    model: nn.Module,
+    path: PathLike,
+    *,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    task: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    only: Literal["all", "trainable"] = "all",
+    dtype: str | None = None,
+) -> dict[str, Any]:
+    """Write a model as one checkpoint that describes itself; a file that is there is replaced.
+
+    Args:
+        model: built or loaded by zoo, so that `zoo.load(path)` needs nothing else. Of a model that zoo did not make
+            the checkpoint names the class, and is loaded by `zoo.load(path, model=AFreshInstance())`.
+        classes, preprocessing, task: what the checkpoint says of them, where `model.zoo` does not or says otherwise.
+        metrics: plain values that the file keeps.
+        only: `trainable` leaves out what the base weights give bit for bit; `zoo.load` then needs them.
+        dtype: store floating-point tensors as `float32`, `float16` or `bfloat16`.
+
+    Returns `{"path", "sha256", "bytes", "tensors", "only"}`. Raises InputError where the model is no longer what zoo
+    built, or its state dict holds what cannot be saved; WorkError where the disk is full.
+    """
+    from zoo.checkpoint.save import check_structure, save_checkpoint
+    from zoo.model.info import ModelInfo, assembly_of, info_of
+
+    known = info_of(model) or ModelInfo(name_of(model))
+    given_here = {"classes": tuple(classes) if classes is not None else None, "preprocessing": preprocessing}
+    given_here |= {"task": task}
+    info = replace(known, **{key: value for key, value in given_here.items() if value is not None})
+    if only == "trainable" and is_given(info.architecture):
+        message = "only='trainable' needs an architecture that zoo can build, to know what its weights give"
+        raise InputError(message, suggestion="save all of it")
+    assembly = assembly_of(model, info)
+    check_structure(assembly)
+    return save_checkpoint(assembly, path, metrics=metrics, only=only, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What `zoo.freeze` left frozen: numbers of parameters (elements), and the names of the frozen tensors."""
+
+    trainable: int
+    frozen: int
+    parameters: tuple[str, ...]
+    buffers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.frozen:,} of {self.trainable + self.frozen:,} parameters are frozen"
+
+
+def freeze(model: nn.Module, policy: str | Iterable[str] = "all_but_head", **arguments: Any) -> Frozen:
+    """Freeze what a policy says, and only that: no gradient, evaluation mode whatever calls `train()`.
+
+    Args:
+        policy: the name of a freezing policy (`zoo list --kind freezing`), whose `arguments` follow; or names of
+            parameters, buffers and modules (with all that is inside them), where what is no name is a regular
+            expression on names. "none" unfreezes.
+
+    Raises InputError where a policy or a name does not exist or matches nothing, with the nearest ones.
+    """
+    from zoo import registry
+    from zoo.model.freezing import freeze as freeze_names
+    from zoo.model.info import with_frozen
+
+    if isinstance(policy, str):
+        component = registry.resolve(policy, "freezing")
+        names = _names_by(component.name, registry.load(component), model, arguments)
+    elif arguments:
+        raise InputError(f"{', '.join(arguments)} belong to a named policy, not to a list of names")
+    else:
+        names = _names_of(model, policy)
+    part = freeze_names(model, names)
+    with_frozen(model, part)
+    sizes = dict.fromkeys((True, False), 0)
+    for parameter in model.parameters():
+        sizes[parameter.requires_grad] += parameter.numel()
+    return Frozen(sizes[True], sizes[False], part.parameters, part.buffers)
+
+
+def _names_by(name: str, policy: Callable[..., Iterable[str]], model: nn.Module, arguments: Any) -> list[str]:
+    import inspect
+
+    try:
+        inspect.signature(policy).bind(model, **arguments)
+    except TypeError as error:
+        raise InputError(f"{name}: {error}", suggestion=f"see: zoo show {name}") from error
+    return list(policy(model, **arguments))
+
+
+def _names_of(model: nn.Module, given_names: Iterable[str]) -> list[str]:
+    """Names as they are; what is none is a regular expression on names."""
+    from zoo.model.freeze_policies import pattern
+
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    known = {name for name, _ in (*tensors, *model.named_modules(remove_duplicate=False))}
+    wanted = list(given_names)
+    patterns = [name for name in wanted if name not in known]
+    return [*(name for name in wanted if name in known), *(pattern(model, patterns=patterns) if patterns else ())]
+
+
+def evaluate(
+    checkpoint: PathLike | nn.Module,
+    data: Any = None,
+    *,
+    metrics: Sequence[Named] | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """`{"metrics": {…}, "samples": n, …}` of a checkpoint, or of a model that zoo made (it stays as it is).
+
+    Args:
+        data: without it, the held-out samples of the data that the model was trained on. A recipe's file: its held-out
+            samples. An image folder, a CSV file or the name of a data set, or a data set as `zoo.finetune` takes it:
+            all of its samples. Classes are matched by name.
+        metrics: names as in a recipe; the task's usual ones without it.
+        device: where a checkpoint is measured, "auto" by default; a model is measured where it is.
+
+    Raises InputError for a file that is no checkpoint, data that is not there, or classes the model lacks.
+    """
+    from zoo.training.evaluate import evaluate as measure
+
+    source, named = _data(data)
+    objects = {} if source is None else {named: lambda: source}
+    where = _assembly(checkpoint)
+    with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(where):
+        return measure(where, named, metrics=metrics, device=_device(checkpoint, device), batch_size=batch_size)
+
+
+def _data(data: Any) -> tuple[Data | None, Any]:
+    """An object and its name; or None and what `zoo.training.evaluate` takes."""
+    if data is None:
+        return None, None
+    if isinstance(data, str | os.PathLike):
+        text = os.fspath(data)
+        if not text.endswith((".yaml", ".yml")):
+            return None, text
+        from zoo.recipe import load_recipe
+
+        if (section := load_recipe(text).data) is None:
+            raise InputError(f"{text} has no data section")
+        return None, section
+    opened = as_data(data)
+    return opened, name_of(opened.train)
+
+
+def predict(
+    checkpoint: PathLike | nn.Module,
+    images: Any,
+    top: int = 5,
+    *,
+    device: str | None = None,
+) -> list[dict[str, Any]]:
+    """One row an image: `{"image", "predictions": [{"label", "probability"}, …]}`, the likeliest first.
+
+    Args:
+        checkpoint: a file that zoo wrote, or a model that zoo made (it stays as it is).
+        images: an image file, a folder (searched with all that is below it), a PIL image, a uint8 tensor
+            [channels, height, width], or a list of these. `image` in a row is the path, or the place in the list.
+        top: how many classes a row has.
+        device: where a checkpoint is run, "auto" by default; a model is run where it is.
+
+    A regression's rows have `value` in place of `probability`. An image that cannot be read has `error` in place of
+    `predictions`. Raises InputError for a path that does not exist and a folder without images.
+    """
+    from zoo.training.predict import predict as run
+
+    several = isinstance(images, Iterable) and not isinstance(images, str) and not hasattr(images, "shape")
+    listed = list(images) if several and not hasattr(images, "convert") else [images]
+    where = _assembly(checkpoint)
+    with _evaluating(where):
+        return run(where, listed, top, device=_device(checkpoint, device))
+
+
+def _assembly(checkpoint: Any) -> Any:
+    """A path as it is; of a model what zoo knows about it. Raises InputError for a model that zoo did not make."""
+    if isinstance(checkpoint, str | os.PathLike):
+        return checkpoint
+    from zoo.model.info import assembly_of, info_of
+
+    if (info := info_of(checkpoint)) is None:
+        raise InputError(
+            f"zoo does not know the classes and the preprocessing of this {type(checkpoint).__name__}",
+            suggestion="write a checkpoint that says them, zoo.save(model, PATH, classes=…), and "
+            "zoo.load(PATH, model=model)",
+        )
+    return assembly_of(checkpoint, info)
+
+
+def _device(checkpoint: Any, device: str | None) -> str:
+    if isinstance(checkpoint, str | os.PathLike):
+        return device or "auto"
+    if device is not None:
+        raise InputError("a model is run where it is", suggestion=f"move it: model.to({device!r})")
+    return str(next((parameter.device for parameter in checkpoint.parameters()), "cpu"))
+
+
+@contextlib.contextmanager
+def _evaluating(source: Assembly | PathLike) -> Iterator[None]:
+    """A model in memory is in evaluation mode inside, and afterwards as it was."""
+    if isinstance(source, str | os.PathLike):
+        yield
+        return
+    from zoo.model.undisturbed import undisturbed
+
+    with undisturbed(source.model, training=False):
+        yield
