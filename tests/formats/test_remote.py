@@ -118,7 +118,7 @@ def test_hub_works_from_its_cache_when_nothing_answers(server, same, monkeypatch
 
 
 def test_hub_that_lacks_the_repository_or_file(server):
-    with pytest.raises(InputError, match=r"has no model\.safetensors or"):
+    with pytest.raises(InputError, match=r"has no model\.safetensors, "):
         open_source("hf://org/repo")
     path = "/org/repo/resolve/main/x.bin"
     server.errors[path] = "RepoNotFound"

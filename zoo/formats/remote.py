@@ -16,9 +16,11 @@ from zoo.cache import weights_folder
 from zoo.errors import InputError, WorkError, any_of
 from zoo.file_name import as_name, name_mistake
 from zoo.formats.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
-from zoo.formats.source import CHUNK
+from zoo.formats.source import CHUNK, sha256_of
 
 TIMEOUT = 30.0
+PREFIX = "hf://"
+_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
 
 
@@ -35,7 +37,7 @@ def download(address: str, sha256: str | None = None) -> Path:
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise InputError(f"{address} is not encrypted: anyone on the way could change it", suggestion="use https://")
     path, expected = place_of(address, sha256)
-    if parts.scheme == "file" or (path.is_file() and _digest(path).startswith(expected)):
+    if parts.scheme == "file" or (path.is_file() and sha256_of(path).startswith(expected)):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ def _fetch(address: str, path: Path, expected: str) -> Path:
             written = file.tell()
         if promised is not None and written != int(promised):
             raise WorkError(f"{address} broke off after {written:,} of {int(promised):,} bytes")
-        actual = _digest(Path(temporary))
+        actual = sha256_of(Path(temporary))
         if not actual.startswith(expected):
             raise WorkError(f"{address} has the sha256 {actual}, but {expected} was expected; it is not kept")
         os.replace(temporary, path)
@@ -84,15 +86,6 @@ def _fetch(address: str, path: Path, expected: str) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-PREFIX = "hf://"
-_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 
 
 def fetch_from_hub(address: str) -> Path:
@@ -118,7 +111,7 @@ def fetch_from_hub(address: str) -> Path:
             return path
     if offline is not None:
         raise WorkError(
-            f"the Hugging Face hub cannot be reached, and its cache holds no {any_of(wanted)} of {repo}",
+            f"the Hugging Face hub cannot be reached, and its cache contains no {any_of(wanted)} of {repo}",
             suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
         ) from offline
     raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")

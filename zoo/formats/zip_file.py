@@ -1,4 +1,4 @@
-"""Looks into zip files that nobody vouches for: where stored entries lie, and small entries read within limits.
+"""Looks into zip files from strangers: where stored entries lie, and small entries read within limits.
 
 Nothing is ever extracted to disk. Sizes that the directory claims are checked against the file, entries may not
 overlap (the trick of most zip bombs), and compressed entries are for the caller to allow.
@@ -71,7 +71,7 @@ class ZipDirectory(AbstractContextManager["ZipDirectory"]):
         for name in self.entries:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
                 raise InputError(
-                    f"{self.path} holds an entry that leads out of the archive: {name[:200]!r}",
+                    f"{self.path} contains an entry that leads out of the archive: {name[:200]!r}",
                     suggestion="do not trust this file: unpacking it elsewhere could overwrite other files",
                 )
 
@@ -93,7 +93,7 @@ class ZipDirectory(AbstractContextManager["ZipDirectory"]):
         return ByteRange(self.path, start, info.file_size)
 
     def read(self, name: str, limit: int) -> bytes:
-        """The whole stored entry `name`, checked against its CRC; InputError past `limit` bytes."""
+        """The stored entry `name`, checked against its CRC; InputError past `limit` bytes."""
         if self.byte_range(name).nbytes > limit:
             raise InputError(f"the entry {name!r} of {self.path} is larger than {limit:,} bytes; that is no checkpoint")
         try:
