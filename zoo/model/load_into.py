@@ -16,7 +16,7 @@ from zoo.formats import Source, open_source
 from zoo.formats.tensors import entry, to_array, to_tensor
 from zoo.remap.explain import advise, render
 from zoo.remap.expression import evaluate
-from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_claims, make_plan
+from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_equal, make_plan
 from zoo.remap.remaps import Planned, Remap, plan_source
 from zoo.remap.rules import Rule
 
@@ -189,7 +189,7 @@ def load_into(
             planned, read = _converted(source, remap, convert, model, target)
         report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes)
         check(report, min_coverage, strict_shapes=strict_shapes)
-        check_claims(planned.plan, read)
+        check_equal(planned.plan, read)
         fill(model, planned.plan, read)
     if empty := left_on_meta(model):
         raise WorkError(f"{len(empty)} tensors of the model have no values: {listed(empty)}")
