@@ -14,7 +14,7 @@ from zoo.recipe.step import Step
 class Recipe:
     """A recipe without a mistake that can be seen before the model is built.
 
-    `resolved` is the whole recipe as plain data, shorthands written out and overrides applied: what reports and
+    `resolved` is the complete recipe as plain data, shorthands written out and overrides applied: what reports and
     checkpoints keep. `document` finds the place of any value in it.
     """
 

@@ -105,7 +105,7 @@ class Train(Step):
         if self.epochs is None and self.max_steps is None:
             document.add(path, "train: epochs is missing", "write epochs, or max_steps", at_key=True)
         if self.warmup > 1 and self.warmup != int(self.warmup):
-            message = f"train.warmup: {self.warmup} is neither a share below 1 nor a whole number of steps"
+            message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
@@ -233,7 +233,7 @@ def _job(run: Run, step: Train, frozen: FrozenPart) -> Job:
         label="train" if len(trains) == 1 else f"train {trains.index(step.place.index) + 1}/{len(trains)}",
     )
     job.model.to(run.device)
-    job = _behind_trunk(run, job, share, exact=requested == "float32")
+    job = _on_cached_features(run, job, share, exact=requested == "float32")
     setting = _setting(run, step, job, requested) if requested != "float32" else None
     if setting is None:
         return job
@@ -242,7 +242,7 @@ def _job(run: Run, step: Train, frozen: FrozenPart) -> Job:
     return replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
 
 
-def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
+def _on_cached_features(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
     """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason."""
     if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
@@ -289,7 +289,7 @@ def _setting(run: Run, step: Train, job: Job, precision: str) -> Calibration | N
 
 
 def _record(run: Run, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
-    """A row of the report; `preparation` are the seconds of the trunk and of choosing a setting."""
+    """A row of the report; `preparation` are the seconds of caching features and of choosing a setting."""
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
