@@ -118,7 +118,7 @@ def _unreachable(document: Document, path: Path) -> str | None:
         if isinstance(holder, list) and not (isinstance(part, int) and part < len(holder)):
             return f"{where} has the entries 0 to {len(holder) - 1}, not {part}" if holder else f"{where} is empty"
         if holder is not None and not isinstance(holder, dict | list):
-            return f"{where} is {shown(holder)}, which has no keys"
+            return f"{where} is {shown(holder)}, which contains no keys"
     return None
 
 
