@@ -39,9 +39,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "plugins/zoo-efficientnet-lite/": (r"stages?",),
 }
 ROOMS_TO_COME = (
-    "zoo/preflight/",
-    "zoo/recipe/",
-    "zoo/steps/",
     "zoo/finetuning/",
     "zoo/formats/remote.py",
     "zoo/model/initializers.py",
