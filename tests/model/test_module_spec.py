@@ -93,7 +93,7 @@ def test_the_last_part_gives_what_the_replaced_one_gave():
     ("value", "place", "message"),
     [
         ("Linear", {"shape": (2, 4)}, "Linear needs out_features, which cannot be worked out: it is for you to say"),
-        ({"Linear": {"out_features": 2}}, {}, "Linear needs in_features, .*: what arrives there is not known"),
+        ({"Linear": {"out_features": 2}}, {}, "Linear needs in_features, .*: the input shape there is not known"),
         ({"Conv2d": {"out_channels": 2}}, {"shape": (2, 4, 5, 5)}, "Conv2d needs kernel_size"),
         ("BatchNorm2d", {"shape": (2,)}, "which has no channels"),
         ("LayerNorm", {"shape": (2, 3, 4, 4)}, "any trailing part could be normalised"),
@@ -129,7 +129,7 @@ def test_a_complete_order_needs_no_place_and_asks_nothing():
         raise AssertionError("asked")
 
     spec = ModuleSpec.parse({"Sequential": [{"Linear": {"in_features": 3, "out_features": 2}}, "ReLU"]})
-    fill(spec, Place(arriving=refuse))
+    fill(spec, Place(input_shape=refuse))
     fill(spec)
 
 
@@ -243,7 +243,7 @@ def test_what_is_kept_reads_back_to_the_same_module(acme, value):
         ({"Flatten": {}, "ReLU": {}}, "a module is a name", "Linear"),
         (["ReLU"], "a module is a name", "Linear"),
         (7, "a module is a name", "Linear"),
-        ({"Sequential": "ReLU"}, "holds a list of modules", "Sequential"),
+        ({"Sequential": "ReLU"}, "contains a list of modules", "Sequential"),
         ({"Sequential": {"a.b": "ReLU"}}, "cannot be called 'a.b'", None),
         ({"Identity": {"x": 1}, 3: 4}, "a module is a name", None),
         ("scael", "no module is called 'scael'", "scale"),

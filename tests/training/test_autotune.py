@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from zoo.training import autotune as module_under_test
-from zoo.training.autotune import Setting, choose_setting, candidates
+from zoo.training.autotune import Setting, candidates, choose_setting
 from zoo.training.devices import bfloat16_is_native
 
 CPU = torch.device("cpu")

@@ -79,7 +79,7 @@ def finetune(
     Raises:
         InputError: mistakes in the recipe (all of them), in the data, a folder that holds something else, or a recipe
             that changed too much to resume.
-        WorkError: training or writing failed. The last whole epoch is the checkpoint then, where there is one; so it is
+        WorkError: training or writing failed. The checkpoint is then the last complete epoch, where there is one, as
             after a KeyboardInterrupt, which passes through.
     """
     if not isinstance(recipe, Recipe):
@@ -187,7 +187,7 @@ def _listed(value: Any) -> str:
 
 
 def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
-    """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
+    """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
     for step in run.recipe.steps:
         if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
@@ -209,7 +209,7 @@ def _keep(run: running.Run, error: BaseException) -> None:
     try:
         _conclude(run, interrupted=interrupted, failed=None if interrupted else str(error))
     except (ZooError, OSError) as another:
-        run.listener.note(f"the last whole epoch could not be written as a checkpoint: {another}")
+        run.listener.note(f"the last complete epoch could not be written as a checkpoint: {another}")
         return
     ended = "interrupted" if interrupted else "failed"
     how = "with other values --resume" if isinstance(error, NotFiniteError) else "--resume"

@@ -118,7 +118,7 @@ def fetch_from_hub(address: str) -> Path:
             return path
     if offline is not None:
         raise WorkError(
-            f"the Hugging Face hub cannot be reached, and its cache holds no {any_of(wanted)} of {repo}",
+            f"the Hugging Face hub cannot be reached, and its cache contains no {any_of(wanted)} of {repo}",
             suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
         ) from offline
     raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")

@@ -30,7 +30,7 @@ def initialize(model: nn.Module, options: Init) -> list[str]:
     `type` is the name of a module's class or of a base class of it, `match` is searched in module paths; modules that
     fit both get their own weights (`weight`, `in_proj_weight`, …) and biases filled. Random numbers come from torch's
     global generator, in order of registration: the same seed gives the same values. A shared parameter is filled once;
-    a frozen one stands still. On `meta` everything is checked and nothing is written.
+    a frozen one is frozen. On `meta` everything is checked and nothing is written.
 
     Raises InputError with all mistakes: a name or argument that does not exist, a selector that matches nothing that
     trains, an initializer that does not take a parameter's shape.
@@ -104,7 +104,7 @@ def _parameters(
     chosen = " and ".join(f"{key} {value!r}" for key in ("type", "match") if (value := getattr(options, key)))
     what = f"init: no module{f' of {chosen}' if chosen else ''} has a {kind}"
     if own:
-        raise InputError(f"{what} that trains: {listed(own)} stands still", suggestion="put init in front of freeze")
+        raise InputError(f"{what} that trains: {listed(own)} is frozen", suggestion="put init in front of freeze")
     raise InputError(what)
 
 
@@ -164,7 +164,7 @@ def _set_value(model: nn.Module, options: Init) -> list[str]:
         raise InputError(f"init: the model has no parameter {options.parameter!r}", suggestion=hint)
     tensor, index = places[options.parameter], options.index or []
     if isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
-        raise InputError(f"init: {options.parameter} stands still", suggestion="put init in front of freeze")
+        raise InputError(f"init: {options.parameter} is frozen", suggestion="put init in front of freeze")
     shape = list(tensor.shape)
     if len(index) > len(shape) or any(not -size <= i < size for i, size in zip(index, shape, strict=False)):
         raise InputError(f"init: {options.parameter} is {shape}; there is no element {index}")

@@ -16,7 +16,7 @@ from zoo.model.trace import Shape
 from zoo.recipe.catalogue import find
 from zoo.recipe.signature import alternatives, annotated
 
-# Where each width stands in the shape of the tensor that arrives, [b, c, …] or [b, …, features].
+# Where each width is in the input shape, [b, c, …] or [b, …, features].
 _INPUT_AXES = {
     "in_features": -1,
     "in_channels": 1,
@@ -40,16 +40,19 @@ _KNOWN_LAYERS = (
 
 
 def _unknown() -> Shape:
-    raise InputError("what arrives there is not known")
+    raise InputError("the input shape there is not known")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a new module goes: `like` is what stands there now, `arriving` gives the shape [b, …] of the tensor that
-    reaches it (or raises InputError saying why nobody knows), `out` is the width it must give."""
+    """The place of a new module.
+
+    `like` is the module there now, `input_shape` gives the shape [b, …] of its input (or raises InputError saying why
+    nobody knows), `out` is the width it must give.
+    """
 
     like: nn.Module | None = None
-    arriving: Callable[[], Shape] = _unknown
+    input_shape: Callable[[], Shape] = _unknown
     out: int | None = None
 
 
@@ -88,7 +91,7 @@ def _work_out(spec: ModuleSpec, key: str, place: Place) -> int | list[int]:
         return place.out
     if key in _INPUT_AXES:
         try:
-            return _width(key, place.arriving())
+            return _width(key, place.input_shape())
         except InputError:
             if standing is None:
                 raise
@@ -100,10 +103,10 @@ def _work_out(spec: ModuleSpec, key: str, place: Place) -> int | list[int]:
 def _width(key: str, shape: Shape) -> int | list[int]:
     if key == "normalized_shape":
         if len(shape) > 3:
-            raise InputError(f"a tensor {list(shape)} arrives, of which any trailing part could be normalised")
+            raise InputError(f"its input is a tensor {list(shape)}, of which any trailing part could be normalised")
         return [shape[-1]]
     if len(shape) <= _INPUT_AXES[key]:
-        raise InputError(f"a tensor {list(shape)} arrives, which has no channels")
+        raise InputError(f"its input is a tensor {list(shape)}, which has no channels")
     return shape[_INPUT_AXES[key]]
 
 
@@ -115,17 +118,17 @@ def _attribute(like: nn.Module | None, key: str) -> int | list[int] | None:
 
 
 def _fill_chain(spec: ModuleSpec, place: Place) -> None:
-    """Fill parts that run one behind the other; each one's input is what the parts before it make of the arriving."""
+    """Fill parts that run one after the other; the input of each is the output of the one before."""
     parts = list(spec.parts.values())
     giving = [index for index, part in enumerate(parts) if _gives_width(part)]
 
-    def arriving(index: int) -> Shape:
+    def input_shape(index: int) -> Shape:
         if index == 0:
-            return place.arriving()
-        return output_shape(parts[index - 1], arriving(index - 1))
+            return place.input_shape()
+        return output_shape(parts[index - 1], input_shape(index - 1))
 
     for index, part in enumerate(parts):
-        here = Place(arriving=lambda index=index: arriving(index))  # type: ignore[misc]
+        here = Place(input_shape=lambda index=index: input_shape(index))  # type: ignore[misc]
         if index == 0:
             here = replace(here, like=place.like)
         if giving and index == giving[-1]:
@@ -200,7 +203,7 @@ class ModuleSpec:
     ) -> nn.Module:
         """The module with fresh parameters, on the device and in the dtype of `like` (a floating tensor).
 
-        What was left out is worked out from `place` (what stands there, what arrives there) and kept in `arguments`.
+        What was left out is worked out from `place` (the module there, its input shape) and kept in `arguments`.
         `given` are existing modules for parameters of the constructor; they are not part of the order form.
         Raises InputError for what cannot be worked out and for values the module does not accept.
         """
@@ -305,7 +308,7 @@ def _listed(written: Any) -> Iterable[Any]:
     if isinstance(written, list | tuple):
         return written
     raise InputError(
-        f"Sequential holds a list of modules, not {written!r}",
+        f"Sequential contains a list of modules, not {written!r}",
         suggestion="for instance {Sequential: [{Linear: {out_features: 256}}, ReLU]}",
     )
 

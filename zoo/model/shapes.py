@@ -220,7 +220,7 @@ class Arrivals:
         """The place of the module at `path`, for one that replaces it."""
         old = get_module(self.model, path)
 
-        def arriving() -> Shape:
+        def input_shape() -> Shape:
             try:
                 return self.at(path)
             except InputError:
@@ -228,7 +228,7 @@ class Arrivals:
                     return (BATCH, old.in_features)
                 raise
 
-        return Place(like=old, arriving=arriving)
+        return Place(like=old, input_shape=input_shape)
 
     def _arrived(self, module: nn.Module) -> Shape | None:
         """What reaches a module, or the first one of a Sequential whose parts are called one by one from outside."""

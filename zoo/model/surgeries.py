@@ -120,7 +120,7 @@ def add_module(
             suggestion="write wire: false if the code around it calls each of its modules",
         )
     arrivals = Arrivals(model, context)
-    new = _build(model, module, Place(arriving=lambda: arrivals.behind(path)))
+    new = _build(model, module, Place(input_shape=lambda: arrivals.behind(path)))
     if wire and next(new.parameters(), None) is not None:
         come_behind(model, _heads(model, arrivals), path, new)
     parent.add_module(name, new)
@@ -171,7 +171,7 @@ def append(
     name = name or str(max([int(key) for key in parent._modules if key.isdecimal()], default=-1) + 1)
     _check_free(parent, path, name)
     arrivals = Arrivals(model, context)
-    new = _build(model, module, Place(arriving=lambda: arrivals.behind(path)))
+    new = _build(model, module, Place(input_shape=lambda: arrivals.behind(path)))
     if next(new.parameters(), None) is not None:
         come_behind(model, _heads(model, arrivals), path, new)
     parent.add_module(name, new)
@@ -186,7 +186,7 @@ def prepend(
     path, parent = _sequential(model, path)
     _check_free(parent, path, name)
     arrivals = Arrivals(model, context)
-    new = _build(model, module, Place(arriving=lambda: arrivals.at(path)))
+    new = _build(model, module, Place(input_shape=lambda: arrivals.at(path)))
     others = dict(parent._modules)
     parent._modules.clear()
     parent._modules.update({name: new, **others})

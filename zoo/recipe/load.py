@@ -166,9 +166,9 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe a document holds. Raises InputError with all mistakes."""
+    """The recipe in a document. Raises InputError with all mistakes."""
     if not isinstance(document.data, dict):
-        what = "is empty" if document.data is None else f"holds {shown(document.data)}, not sections"
+        what = "is empty" if document.data is None else f"is {shown(document.data)}, not sections"
         document.add((), f"the recipe {what}", _START)
         raise InputError(_sorted(document.problems))
     apply(document, overrides, list(Sections.model_fields))

@@ -207,7 +207,7 @@ def _check_each(document: Document, path: Path, annotations: Mapping[str, Any]) 
 
 
 def named_places(annotation: Any, path: Path, written: Any) -> Iterator[tuple[Path, str]]:
-    """Where in a written value, of a type that holds `NameOf` marks, names stand, and of which kind."""
+    """Where in a written value, of a type that contains `NameOf` marks, names stand, and of which kind."""
     marks = [mark.kind for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, NameOf)]
     if written is None:
         return
@@ -250,7 +250,7 @@ def check_named(document: Document, path: Path, kind: str) -> None:
 
 
 def _check_chain(document: Document, path: Path, parts: Any) -> None:
-    """`Sequential` holds modules: a list of them, or a mapping that names them."""
+    """`Sequential` contains modules: a list of them, or a mapping that names them."""
     if not isinstance(parts, list | dict):
         document.add(path, f"Sequential: expected a list of modules, got {shown(parts)}", MODULE_FORM)
         return

@@ -174,7 +174,7 @@ class Train(Step):
         proof = prove(before, hashes(assembly.model, frozen))
         if not proof.holds:
             run.trained = False  # a model that is not what the recipe says is no result
-            raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {listed(proof.moved)}")
+            raise WorkError(f"{len(proof.moved)} frozen tensors changed in training: {listed(proof.moved)}")
         run.trained |= progress.epoch > 0
         _record(run, self, trainer, preparation, proof.as_dict())
 
@@ -289,7 +289,7 @@ def _setting(run: Run, step: Train, job: Job, precision: str) -> Choice | None:
 
 
 def _record(run: Run, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
-    """A row of the report; `preparation` are the seconds of the trunk and of choosing a setting."""
+    """A row of the report; `preparation` are the seconds of the feature cache and of choosing a setting."""
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
