@@ -236,8 +236,10 @@ def find(name: str, kind: str | None) -> Component | None:
     return matches[0] if matches else None
 
 
-def resolve(name: str, kind: str | None) -> Component:
-    """As `find`, but a name that nothing has is an InputError too, with the nearest names."""
+def resolve(name: str | Component, kind: str | None) -> Component:
+    """As `find`, but a name that nothing has is an InputError too, with the nearest names. A component is itself."""
+    if isinstance(name, Component):
+        return name
     found = find(name, kind)
     if found is None:
         raise unknown(name, kind)
@@ -261,7 +263,7 @@ def load(name: str | Component, kind: str | None = None) -> Any:
 
     Raises InputError when the name is unknown or its plugin is broken.
     """
-    component = name if isinstance(name, Component) else resolve(name, kind)
+    component = resolve(name, kind)
     if component.member is not None:
         return functools.partial(load_source(component).build, component.member)
     return load_source(component)

@@ -165,6 +165,44 @@ def test_weights_in_a_file_are_looked_for_beside_the_recipe_first(
     assert recipe.resolved["model"]["weights"] == "a.safetensors", "as written: a run's record names no folder of mine"
 
 
+def test_a_file_of_rules_is_looked_for_beside_the_recipe_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "rules.yaml").write_text("- drop: ^fc")
+    (folder / "plain").write_text("- drp: ^fc")
+    (tmp_path / "a.pth").touch()
+    text = "model: {{architecture: tutorial/net_a, {0}}}\nsteps: [load: {{{0}}}]"
+    (folder / "r.yaml").write_text(text.format("weights: a.pth, remap: [rules.yaml, {drop: x}]"))
+    recipe = load_recipe("recipes/r.yaml")
+    assert recipe.model.remap == ["recipes/rules.yaml", {"drop": "x"}]
+    step = recipe.steps[0].options
+    assert isinstance(step, Load)
+    assert step.remap == recipe.model.remap
+    assert recipe.resolved["model"]["remap"] == ["rules.yaml", {"drop": "x"}]
+    (folder / "r.yaml").write_text(text.format("weights: a.pth, remap: plain"))
+    with pytest.raises(InputError, match=r"recipes/plain:1:3: there is no rule 'drp' \(did you mean drop"):
+        load_recipe("recipes/r.yaml")
+
+
+def test_names_are_resolved_once(load: Loader) -> None:
+    recipe = load("model: {architecture: net_a, weights: lite0}\nsteps: [save]")
+    assert recipe.architecture.name == "tutorial/net_a"
+    assert recipe.weights is not None
+    assert recipe.weights.component is not None
+    assert recipe.weights.component.name == "efficientnet-lite/lite0"
+    assert recipe.weights.name == "lite0"
+    assert recipe.dataset is None
+    recipe = load(
+        "model: {architecture: torchvision/resnet18, weights: IMAGENET1K_V1}\n"
+        "data: {source: csv, path: a.csv}\nsteps: [save]"
+    )
+    assert recipe.weights is not None
+    assert recipe.weights.component == recipe.architecture
+    assert recipe.dataset is not None
+    assert recipe.dataset.name == "zoo/csv"
+
+
 def test_a_missing_file_names_its_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lite.safetensors").write_text("")

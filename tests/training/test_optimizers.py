@@ -21,8 +21,9 @@ def small() -> nn.Module:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(r"ignore:Using backward\(\) with create_graph=True:UserWarning")  # second-order ones do
-@pytest.mark.filterwarnings("ignore:It is highly recommended to have .opt_einsum.:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Using backward\\(\\) with create_graph=True:UserWarning"
+)  # second-order ones need it
 def test_every_optimizer_on_offer_steps():
     listed = names("optimizers")
     assert {"SGD", "AdamW", "lamb", "lion"} <= set(listed)

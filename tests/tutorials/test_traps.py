@@ -148,7 +148,7 @@ def test_a_whole_pickled_model_is_described_and_never_opened(workshop):
     torch.save(build("tutorial/mlp").model, "whole.pt")
     assert "tutorial" in zoo.inspect("whole.pt")["refused"][0]
     (mistake,) = check(load_recipe(RECIPES / "mlp.yaml", ["model.weights=./whole.pt"])).errors
-    assert "contains a complete pickled model (zoo_tutorial.perceptrons.MLP) instead of a state dict" in mistake.message
+    assert "contains a pickled model (zoo_tutorial.perceptrons.MLP) instead of a state dict" in mistake.message
     assert "torch.save(model.state_dict()" in mistake.suggestion
     for use in (lambda: zoo.load("whole.pt"), lambda: zoo.load_into(build("tutorial/mlp").model, "whole.pt")):
         with pytest.raises(InputError):

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import InputError
 from zoo.formats.dtypes import FROM_NUMPY, NUMPY_DTYPES
 from zoo.formats.entry import Entry
-from zoo.formats.source import ByteRange, Source
+from zoo.formats.source import ByteRange, Source, check_expansion
 from zoo.formats.zip_file import ZipDirectory
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-EXPANSION_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,11 @@ class NumpySource(Source):
         self.archive = archive
 
     def add(self, name: str, open_member: Callable[[], Any], stored: ByteRange | None) -> None:
-        """Take the array `name` in; `stored` is where its .npy lies uncompressed."""
+        """Add the array `name`; `stored` is where its .npy lies uncompressed, if it does."""
         member = _read_header(name, self.location, open_member)
         dtype = _dtype(member.dtype)
         if dtype is None:
-            self.notes.append(f"left out {name!r}: safetensors files cannot store its type {member.dtype}")
+            self.notes.append(f"left out {name!r}: safetensors files cannot contain its type {member.dtype}")
             return
         entry = self.entries[name] = Entry(name, dtype, member.shape)
         self.members[name] = member
@@ -100,7 +97,7 @@ def _read_header(name: str, location: str, open_member: Callable[[], Any]) -> _M
         raise InputError(f"the array {name!r} in {location} is damaged: {error}") from error
     if dtype.hasobject:
         raise InputError(
-            f"the array {name!r} in {location} contains Python objects; reading them would run code of the file",
+            f"the array {name!r} in {location} contains Python objects; reading them would run code that it chooses",
             suggestion="save arrays of numbers: np.savez(FILE, **{name: np.asarray(value, np.float32)})",
         )
     if len(shape) > 64 or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
@@ -129,7 +126,8 @@ def open_npz(path: Path, location: str) -> Source:
         for member in archive.entries:
             if member.endswith(".npy"):
                 source.add(member.removesuffix(".npy"), partial(archive.archive.open, member), _stored(archive, member))
-        _check_expansion(source, path)
+        nbytes = sum(math.prod(member.shape) * member.dtype.itemsize for member in source.members.values())
+        check_expansion(path, nbytes, factor=100)
     except BaseException:
         source.close()
         raise
@@ -143,12 +141,3 @@ def _stored(archive: ZipDirectory, member: str) -> ByteRange | None:
     if info.compress_type != zipfile.ZIP_DEFLATED:
         raise InputError(f"the array {member!r} in {archive.path} is compressed in a way that NumPy never uses")
     return None
-
-
-def _check_expansion(source: NumpySource, path: Path) -> None:
-    size = path.stat().st_size
-    total = sum(math.prod(member.shape) * member.dtype.itemsize for member in source.members.values())
-    if total > max(100 * size, EXPANSION_LIMIT):
-        raise InputError(
-            f"{path} is {size:,} bytes long, but says that it contains arrays of {total:,}: it looks like a zip bomb"
-        )

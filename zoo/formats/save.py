@@ -1,4 +1,4 @@
-"""Writes tensors from memory into one safetensors file: atomic, synced, with the bytes that their values decide."""
+"""Writes tensors from memory into one safetensors file, atomically; equal values and metadata give equal bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save_tensors(
 ) -> str:
     """Write `tensors` to `destination`, completely or not at all, and return the file's sha256.
 
-    A tensor that stands under several names is written once, under the first. Where `metadata` does not say which
+    A tensor that has several names is written once, under the first. Where `metadata` does not say which
     names belong to it (zoo's own table or safetensors' `alias: name`), `alias: name` is added, so that none is lost.
     Tensors elsewhere than on the CPU are fetched one at a time. The same values and metadata give the same bytes.
 
@@ -48,10 +48,10 @@ def save_tensors(
     aliases = tied_aliases(tensors)
     kept = {name: tensor for name, tensor in tensors.items() if name not in aliases}
     _check(kept)
-    told = tied_names(metadata or {})
-    untold = {alias: name for alias, name in aliases.items() if told.get(alias) != name}
+    recorded = tied_names(metadata or {})
+    unrecorded = {alias: name for alias, name in aliases.items() if recorded.get(alias) != name}
     placed = layout(Entry(name, NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in kept.items())
-    header = encode_header(placed, {**(metadata or {}), **untold})
+    header = encode_header(placed, {**(metadata or {}), **unrecorded})
     digest = hashlib.sha256(header)
     with atomic_file(Path(destination)) as descriptor:
         file = WriteBehind(descriptor)

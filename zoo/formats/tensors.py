@@ -21,7 +21,7 @@ NAMES = {getattr(torch, name): dtype for dtype, name in TORCH_DTYPES.items() if 
 def entry(name: str, tensor: torch.Tensor) -> Entry:
     """Name, dtype and shape of `tensor`. Raises InputError for a dtype that safetensors does not have."""
     if tensor.dtype not in NAMES:
-        raise InputError(f"tensor {name!r} has the dtype {tensor.dtype}, which a safetensors file cannot store")
+        raise InputError(f"tensor {name!r} has the dtype {tensor.dtype}, which a safetensors file cannot contain")
     return Entry(name, NAMES[tensor.dtype], tuple(tensor.shape))
 
 

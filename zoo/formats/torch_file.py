@@ -28,13 +28,15 @@ from zoo.formats.pickle_reader import (
     resolve,
     storage,
 )
-from zoo.formats.source import ByteRange, Source, numpy_dtype
-from zoo.formats.state_dicts import Candidate, choose, find_candidates, whole_models
+from zoo.formats.source import ByteRange, Source, check_expansion, numpy_dtype
+from zoo.formats.state_dicts import Candidate, choose, find_candidates, pickled_models
 from zoo.formats.zip_file import ZipDirectory
 
 if TYPE_CHECKING:
     import numpy as np
 
+
+log = logging.getLogger("zoo")
 
 MAX_PICKLE_BYTES = 100_000_000
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -153,7 +155,7 @@ def read_stream(path: Path) -> Pickled:
 
 
 def _next_storage(file: BinaryIO, path: Path, key: Any, found: dict[str, StorageRecord]) -> ByteRange:
-    """The next storage in a stream: 8 bytes of length in elements, then the elements; `file` is left behind it."""
+    """The next storage in a stream: 8 bytes of length in elements, then the elements; `file` then stands after it."""
     numel = int.from_bytes(file.read(8), "little")
     if not isinstance(key, str) or key not in found or numel < found[key].numel:
         raise InputError(f"{path} is damaged, or was cut short: its storages do not fit its tensors")
@@ -162,9 +164,6 @@ def _next_storage(file: BinaryIO, path: Path, key: Any, found: dict[str, Storage
         raise InputError(f"{path} was cut short: the data of storage {key!r} are not all there")
     file.seek(span.nbytes, io.SEEK_CUR)
     return span
-
-
-EXPANSION_LIMIT = 1 << 30
 
 
 class UnsafePickleError(InputError):
@@ -187,7 +186,9 @@ class TorchSource(Source):
         self.spans = {name: self._span(record) for name, record in chosen.tensors.items()}
         if not pickled.big_endian:
             self.ranges = {name: span for name, span in self.spans.items() if self.records[name].is_contiguous}
-        self._check_expansion()
+        check_expansion(
+            pickled.path, sum(e.nbytes for name, e in entries.items() if name not in self.aliases), factor=4
+        )
 
     def _span(self, record: TensorRecord) -> ByteRange:
         """The bytes from the tensor's first element to its last."""
@@ -196,16 +197,6 @@ class TorchSource(Source):
         if start + nbytes > data.nbytes:
             raise InputError(f"{data.path} is damaged: a tensor reaches beyond the storage {record.storage.key!r}")
         return ByteRange(data.path, data.offset + start, nbytes)
-
-    def _check_expansion(self) -> None:
-        """Views may repeat a few bytes without end: a small file must not become a huge one."""
-        size = self.pickled.path.stat().st_size
-        total = sum(entry.nbytes for name, entry in self.entries.items() if name not in self.aliases)
-        if total > max(4 * size, EXPANSION_LIMIT):
-            raise InputError(
-                f"{self.pickled.path} is {size:,} bytes long, but its tensors are views that would fill {total:,}: "
-                "it looks like a bomb and is refused"
-            )
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
         if name in self.ranges:
@@ -269,7 +260,7 @@ def _refuse_unsupported(values: Mapping[str, Any], path: Path) -> None:
     for name, value in values.items():
         if isinstance(value, Record) and value.made_by.name in kinds:
             raise InputError(
-                f"tensor {name!r} in {path} is {kinds[value.made_by.name]}, which safetensors files cannot store",
+                f"tensor {name!r} in {path} is {kinds[value.made_by.name]}, which safetensors files cannot contain",
                 suggestion="save it dense and dequantized (.to_dense(), .dequantize()) and try again",
             )
 
@@ -281,9 +272,9 @@ def _type_name(value: Any) -> str:
 def refusal(pickled: Pickled) -> UnsafePickleError:
     """Why the file is not opened: what it is, which classes it would call, what to do instead."""
     names = [str(named) for named in pickled.refused]
-    models = whole_models(pickled.root)
+    models = pickled_models(pickled.root)
     if models:
-        what = f"contains a complete pickled model ({models[0].made_by}) instead of a state dict"
+        what = f"contains a pickled model ({models[0].made_by}) instead of a state dict"
         advice = "where the model's code is installed, torch.save(model.state_dict(), 'weights.pth') and convert that"
     else:
         what = "contains objects that are neither tensors nor plain data"
@@ -292,12 +283,9 @@ def refusal(pickled: Pickled) -> UnsafePickleError:
         f"{pickled.path} {what}. Opening it would run code that the file chooses; it names: {listed(names)}",
         suggestion=f"{advice}. Only if you trust whoever made the file: --trust-pickle runs that code with your rights",
     )
-    error.kind = f"complete pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"
+    error.kind = f"pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"
     error.classes = tuple(names)
     return error
-
-
-log = logging.getLogger("zoo")
 
 
 class _TemporarySource(Source):
@@ -338,7 +326,7 @@ def open_trusted(path: Path, location: str, key: str | None) -> Source:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    source.kind += ", from a complete pickle that was run"
+    source.kind += ", from a pickle that was run"
     source.notes.append(f"ran the code that {path} contains, as trust_pickle asked for")
     return source
 

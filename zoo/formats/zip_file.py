@@ -1,4 +1,4 @@
-"""Looks into zip files that nobody vouches for: where stored entries lie, and small entries read within limits.
+"""Looks into zip files from strangers: where stored entries lie, and small entries read within limits.
 
 Nothing is ever extracted to disk. Sizes that the directory claims are checked against the file, entries may not
 overlap (the trick of most zip bombs), and compressed entries are for the caller to allow.
@@ -93,7 +93,7 @@ class ZipDirectory(AbstractContextManager["ZipDirectory"]):
         return ByteRange(self.path, start, info.file_size)
 
     def read(self, name: str, limit: int) -> bytes:
-        """The complete stored entry `name`, checked against its CRC; InputError past `limit` bytes."""
+        """The stored entry `name`, checked against its CRC; InputError past `limit` bytes."""
         if self.byte_range(name).nbytes > limit:
             raise InputError(f"the entry {name!r} of {self.path} is larger than {limit:,} bytes; that is no checkpoint")
         try:

@@ -1,8 +1,14 @@
-"""Freeze parameters and modules, and prove that they did not change (`hashes`, `prove`).
+"""Freeze parameters, buffers and modules, and prove by hashes that they did not move (`hashes`, `prove`).
 
-Frozen is: no gradient, not in the optimizer, held in evaluation mode whatever calls `train()`. No module is swapped:
-parameter objects and state-dict keys are the same before, during and after. What holds a module is an entry `train` in
-its own `__dict__` that answers every call with evaluation mode; it is copied and pickled along with the module.
+Frozen is: no gradient, not in the optimizer, in evaluation mode whatever calls `train()`. No module is swapped:
+parameter objects and state-dict keys are the same before, during and after.
+
+How a module is held in evaluation mode: `freeze` puts an instance of `HeldInEval` under `train` into the module's own
+`__dict__`, where Python finds it before the class's method. `model.train()` recurses by calling `train` of each child,
+so it meets that instance, which sets evaluation mode instead and remembers what was asked for. It is copied and pickled
+along with the module, takes no part in the state dict, and removes itself once something below trains again (a surgery
+after the freeze). `_RECORD`, in the `__dict__` of the model itself, keeps what was asked for by name, so that
+`frozen_part` can renew the hold after modules were replaced.
 
 Held in evaluation mode are
   - modules that `freeze` was given, with all that is inside them;
@@ -23,45 +29,6 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError, Problem, did_you_mean
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What comparing hashes found: how many `tensors` were compared and the names of those that `moved`.
-
-    `digest` is one sha256 over all names and hashes before: a line for a report.
-    """
-
-    tensors: int
-    moved: tuple[str, ...]
-    digest: str
-
-    @property
-    def holds(self) -> bool:
-        return not self.moved
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"tensors": self.tensors, "moved": list(self.moved), "digest": self.digest}
-
-
-def hashes(model: nn.Module, part: FrozenPart) -> dict[str, str]:
-    """sha256 of the raw bytes of every frozen parameter and buffer; one tensor at a time visits the CPU."""
-    tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: _sha256(tensors[name]) for name in (*part.parameters, *part.buffers) if name in tensors}
-
-
-def prove(before: Mapping[str, str], after: Mapping[str, str]) -> Proof:
-    """Compare two results of `hashes`; a tensor that is on one side only has moved."""
-    names = sorted({*before, *after})
-    moved = tuple(name for name in names if before.get(name) != after.get(name))
-    lines = "".join(f"{name} {before[name]}\n" for name in sorted(before))
-    return Proof(len(names), moved, hashlib.sha256(lines.encode()).hexdigest())
-
-
-def _sha256(tensor: Tensor) -> str:
-    flat = tensor.detach().contiguous().reshape(-1).cpu()
-    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
-
 
 _RECORD = "_zoo_frozen"  # in the model's __dict__: what was asked for, by name
 
@@ -90,10 +57,10 @@ class _Record:
 
 
 class HeldInEval:
-    """Stands in for `module.train` and answers every mode with evaluation mode.
+    """Takes the place of `module.train` and answers every mode with evaluation mode.
 
-    It lets go by itself once trainable parameters have come in below (a surgery after the freeze); a `pinned` module is
-    held in any case: batch norm whose statistics stand while its bias trains.
+    It removes itself once something inside the module trains (a surgery after the freeze); a `pinned` module is held in
+    any case: batch norm whose statistics are frozen while its bias trains.
     """
 
     def __init__(self, module: nn.Module, pinned: bool) -> None:
@@ -133,7 +100,7 @@ def freeze(model: nn.Module, names: Iterable[str]) -> FrozenPart:
 
 def unfreeze(model: nn.Module) -> None:
     """Undo `freeze`: what it stopped trains again, every module is in the mode it would be in without the freeze."""
-    _let_go(model)
+    _release(model)
     for module in model.modules():  # the record lies deeper where a surgery has wrapped the model since
         record: _Record | None = module.__dict__.pop(_RECORD, None)
         if record is None:
@@ -146,13 +113,13 @@ def unfreeze(model: nn.Module) -> None:
 def frozen_part(model: nn.Module) -> FrozenPart:
     """What of the last `freeze` is frozen now, its modules kept in evaluation mode again.
 
-    Call it after surgeries or after a conversion that made new modules (SyncBatchNorm): what came in since trains, what
-    kept its name stands.
+    Call it after surgeries or after a conversion that made new modules (SyncBatchNorm): what was added since trains,
+    what kept its name is frozen.
     """
     record: _Record | None = model.__dict__.get(_RECORD)
     if record is None:
         return FrozenPart()
-    _let_go(model)
+    _release(model)
     held: set[int] = set()
     for module, pinned in list(_outermost(model, record)):
         holds = {inner: HeldInEval(inner, pinned) for inner in module.modules()}
@@ -174,7 +141,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _resolve(model: nn.Module, names: Iterable[str]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """The first names of all parameters, buffers and the modules that `names` speak of."""
+    """The first names of all parameters and buffers, and the modules, that `names` mean."""
     modules = dict(model.named_modules(remove_duplicate=False))
     tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
@@ -199,8 +166,8 @@ def _resolve(model: nn.Module, names: Iterable[str]) -> tuple[frozenset[str], fr
     )
 
 
-def _let_go(model: nn.Module) -> None:
-    """Release every module: each is then in the mode last asked of it, or in the one it was found in."""
+def _release(model: nn.Module) -> None:
+    """Release every module; each is then in the mode last asked of it, or in the one it was found in."""
     held = [module for module in model.modules() if isinstance(module.__dict__.get("train"), HeldInEval)]
     holds = [module.__dict__.pop("train") for module in held]
     done: set[int] = set()
@@ -224,10 +191,10 @@ def _outermost(model: nn.Module, record: _Record) -> Iterator[tuple[nn.Module, b
         if _trains(module):
             return "trains"
         chosen = id(module) in named or any(id(parameter) in frozen for parameter in module.parameters())
-        return "stands" if chosen else "neither"
+        return "frozen" if chosen else "neither"
 
     def walk(module: nn.Module, between: bool) -> Iterator[tuple[nn.Module, bool]]:
-        if state(module) == "stands" or (state(module) == "neither" and between):
+        if state(module) == "frozen" or (state(module) == "neither" and between):
             yield module, False
             return
         children = list(module.children())
@@ -237,17 +204,55 @@ def _outermost(model: nn.Module, record: _Record) -> Iterator[tuple[nn.Module, b
             return
         own = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
         for index, child in enumerate(children):
-            yield from walk(child, _between_frozen(["trains" if own else "stands", *states], index + 1))
+            yield from walk(child, _between_frozen(["trains" if own else "frozen", *states], index + 1))
 
     yield from walk(model, False)
 
 
 def _between_frozen(states: Sequence[str], index: int) -> bool:
-    """Whether the nearest neighbours that have parameters, before and after `index`, both stand."""
+    """Whether the nearest neighbours that have parameters, before and after `index`, both are frozen."""
     before = next(state for state in reversed(states[:index]) if state != "neither")
     after = next((state for state in states[index + 1 :] if state != "neither"), None)
-    return before == after == "stands"
+    return before == after == "frozen"
 
 
 def _trains(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What comparing hashes found: how many `tensors` were compared and the names of those that `moved`.
+
+    `digest` is one sha256 over all names and hashes before: a line for a report.
+    """
+
+    tensors: int
+    moved: tuple[str, ...]
+    digest: str
+
+    @property
+    def holds(self) -> bool:
+        return not self.moved
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"tensors": self.tensors, "moved": list(self.moved), "digest": self.digest}
+
+
+def hashes(model: nn.Module, part: FrozenPart) -> dict[str, str]:
+    """sha256 of the raw bytes of every frozen parameter and buffer; one tensor at a time visits the CPU."""
+    tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: _sha256(tensors[name]) for name in (*part.parameters, *part.buffers) if name in tensors}
+
+
+def prove(before: Mapping[str, str], after: Mapping[str, str]) -> Proof:
+    """Compare two results of `hashes`; a tensor that is on one side only has moved."""
+    names = sorted({*before, *after})
+    moved = tuple(name for name in names if before.get(name) != after.get(name))
+    lines = "".join(f"{name} {before[name]}\n" for name in sorted(before))
+    return Proof(len(names), moved, hashlib.sha256(lines.encode()).hexdigest())
+
+
+def _sha256(tensor: Tensor) -> str:
+    flat = tensor.detach().contiguous().reshape(-1).cpu()
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()

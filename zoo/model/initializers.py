@@ -25,12 +25,12 @@ Fill = Callable[[Tensor], object]
 
 
 def initialize(model: nn.Module, options: Init) -> list[str]:
-    """Do what one `init` step says and give the names of the parameters it touched.
+    """Fill parameters as one `init` step says; returns their names.
 
     `type` is the name of a module's class or of a base class of it, `match` is searched in module paths; modules that
     fit both get their own weights (`weight`, `in_proj_weight`, …) and biases filled. Random numbers come from torch's
     global generator, in order of registration: the same seed gives the same values. A shared parameter is filled once;
-    a frozen one is frozen. On `meta` everything is checked and nothing is written.
+    a frozen one is left as it is. On `meta` everything is checked and nothing is written.
 
     Raises InputError with all mistakes: a name or argument that does not exist, a selector that matches nothing that
     trains, an initializer that does not take a parameter's shape.
@@ -55,7 +55,7 @@ def _fill_modules(model: nn.Module, options: Init) -> list[str]:
     if not jobs and not problems:
         problems.append(Problem("init: nothing to fill in with", None, "write weight or bias"))
     for name, parameter, fill in jobs:
-        with _told(name, parameter, problems):
+        with _explained(name, parameter, problems):
             fill(parameter)
     if problems:
         raise InputError(problems)
@@ -134,7 +134,7 @@ def _initializer(written: Named) -> Fill:
 
 
 @contextlib.contextmanager
-def _told(name: str, parameter: Tensor, problems: list[Problem]) -> Any:
+def _explained(name: str, parameter: Tensor, problems: list[Problem]) -> Any:
     """What an initializer cannot do with a parameter becomes a problem with its name and shape."""
     try:
         yield

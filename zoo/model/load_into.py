@@ -16,7 +16,7 @@ from zoo.formats import Source, open_source
 from zoo.formats.tensors import entry, to_array, to_tensor
 from zoo.remap.explain import advise, render
 from zoo.remap.expression import evaluate
-from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_claims, make_plan
+from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_equal, make_plan
 from zoo.remap.remaps import Planned, Remap, plan_source
 from zoo.remap.rules import Rule
 
@@ -161,6 +161,7 @@ def load_into(
     key: str | None = None,
     sha256: str | None = None,
     convert: Convert | None = None,
+    planned: Planned | None = None,
 ) -> LoadReport:
     """Fill `model` from the checkpoint at `location`, in the model's dtypes and on its devices.
 
@@ -173,6 +174,7 @@ def load_into(
         classes: the model's class names by row, for `adapt_classes`.
         trust_pickle, key, sha256: see `open_source`.
         convert: what an upstream library does to a state dict after `remap` (see `zoo.api.Weights`).
+        planned: the plan that the same remap led to before; it is made anew where the file or the model has changed.
 
     Raises InputError for what cannot be read or does not fit together, and WorkError where less would be loaded than
     asked for, with the likely cause. The model is then as it was.
@@ -180,13 +182,14 @@ def load_into(
     target = target_of(model, ignored=ignore, classes=classes)
     with open_source(location, trust_pickle=trust_pickle, key=key, sha256=sha256) as source:
         if convert is None:
-            planned = plan_source(source, remap, target)
+            if planned is None or not planned.fits(source, target):
+                planned = plan_source(source, remap, target)
             read: Callable[[str], Any] = source.array
         else:
             planned, read = _converted(source, remap, convert, model, target)
         report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes)
         check(report, min_coverage, strict_shapes=strict_shapes)
-        check_claims(planned.plan, read)
+        check_equal(planned.plan, read)
         fill(model, planned.plan, read)
     if empty := left_on_meta(model):
         raise WorkError(f"{len(empty)} tensors of the model have no values: {listed(empty)}")

@@ -19,7 +19,7 @@ def check(recipe: Recipe) -> Verdict:
     """
     verdict = Verdict()
     try:
-        verdict.assembly = build(recipe.model.architecture, recipe.model.arguments, device="meta")
+        verdict.assembly = build(recipe.architecture, recipe.model.arguments, device="meta")
     except ZooError as error:
         place: Path = ("model", "arguments") if recipe.model.arguments else ("model", "architecture")
         verdict.errors += placed(recipe, place, error)

@@ -7,15 +7,18 @@ from typing import Any
 
 from zoo.recipe.document import Document
 from zoo.recipe.options import DataOptions, ModelOptions, Precision
+from zoo.recipe.references import WeightsReference
 from zoo.recipe.step import Step
+from zoo.registry import Component
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A recipe without a mistake that can be seen before the model is built.
 
-    `resolved` is the whole recipe as plain data, shorthands written out and overrides applied: what reports and
-    checkpoints keep. `document` finds the place of any value in it.
+    `architecture`, `weights` and `dataset` are what the names in it stand for, found once. `resolved` is the whole
+    recipe as plain data, shorthands written out and overrides applied: what reports and checkpoints keep. `document`
+    finds the place of any value in it.
     """
 
     path: str
@@ -27,4 +30,7 @@ class Recipe:
     device: str
     precision: Precision
     resolved: dict[str, Any]
+    architecture: Component
+    weights: WeightsReference | None
+    dataset: Component | None
     document: Document = field(repr=False, compare=False)

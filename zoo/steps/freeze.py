@@ -76,7 +76,7 @@ class Freeze(Step, extra="allow"):
 
 def _no_policy(document: Document, path: Path, given: Any) -> None:
     """A freeze step without a policy's name; the mapping may show which one was meant."""
-    policies = references.written_names("freezing")
+    policies = registry.short_names("freezing")
     first = next(iter(given), "") if isinstance(given, dict) else ""
     if first in policies:
         known = references.parameters_of(registry.load(first, "freezing"), "freezing")

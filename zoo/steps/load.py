@@ -33,8 +33,8 @@ class Load(Step):
     def read(cls, document: Document, path: Path) -> Load | None:
         step = super().read(document, path)
         weights = check_weights(document, (*path, "weights"), None)
-        check_remap(document, (*path, "remap"))
-        return step and step.model_copy(update={"weights": weights})
+        remap = check_remap(document, (*path, "remap"))
+        return step and step.model_copy(update={"weights": weights and weights.name, "remap": remap})
 
     def check(self, rehearsal: Rehearsal) -> None:
         rehearsal.plan_load(self)

@@ -140,8 +140,8 @@ class Train(Step):
 
     def _nothing_trains(self, rehearsal: Rehearsal) -> None:
         steps = rehearsal.recipe.steps[: self.place.index]
-        lines = [step.place.location.line for step in steps if isinstance(step, Freeze)]
-        by = f": the freeze step in line {lines[-1]} leaves nothing" if lines else ""
+        places = [step.place.location.within for step in steps if isinstance(step, Freeze)]
+        by = f": the freeze step in {places[-1]} leaves nothing" if places else ""
         hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
         if next(rehearsal.assembly.model.parameters(), None) is None:
             by, hint = ": the model has no parameters", "remove the step"

@@ -21,7 +21,6 @@ import functools
 import hashlib
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -35,7 +34,7 @@ from torch import Tensor, nn
 from zoo.cache import cache_folder
 from zoo.model.trace import tensors_in
 from zoo.model.undisturbed import undisturbed
-from zoo.training.devices import bfloat16_is_native
+from zoo.training.devices import bfloat16_is_native, hardware
 
 
 @dataclass(frozen=True)
@@ -58,21 +57,13 @@ def apply_layout(module: nn.Module, setting: Setting) -> None:
 def key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]) -> str:
     """Everything the fastest setting depends on, as a digest."""
     device = inputs[0].device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     parts = [
         *(f"{n} {tuple(p.shape)} {p.requires_grad}" for n, p in module.named_parameters()),
         *(str(tuple(value.shape[1:])) for value in inputs),
         *(str(setting) for setting in settings),
-        f"{device.type} {name} {torch.get_num_threads()} {torch.__version__}",
+        f"{hardware(device)} {torch.get_num_threads()} {torch.__version__}",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return platform.processor()
 
 
 class TimingCache:
