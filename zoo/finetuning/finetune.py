@@ -195,7 +195,7 @@ def _listed(value: Any) -> str:
 
 
 def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
-    """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
+    """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
     for step in run.recipe.steps:
         if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
@@ -217,7 +217,7 @@ def _keep(run: running.Run, error: BaseException) -> None:
     try:
         _conclude(run, interrupted=interrupted, failed=None if interrupted else str(error))
     except (ZooError, OSError) as another:
-        run.listener.note(f"the last whole epoch could not be written as a checkpoint: {another}")
+        run.listener.note(f"the last complete epoch could not be written as a checkpoint: {another}")
         return
     ended = "interrupted" if interrupted else "failed"
     how = "with other values --resume" if isinstance(error, NotFiniteError) else "--resume"

@@ -324,7 +324,7 @@ def _once(
 
 
 def check_equal(plan: Plan, read: Callable[[str], np.ndarray[Any, Any]]) -> None:
-    """Raises WorkError that names every pair that does not hold."""
+    """Raises WorkError that names every pair that differs."""
     problems = []
     for pair in plan.must_be_equal:
         first, second = evaluate(pair.first, read), evaluate(pair.second, read)

@@ -174,7 +174,7 @@ class Train(Step):
         proof = prove(before, hashes(assembly.model, frozen))
         if not proof.holds:
             run.trained = False  # a model that is not what the recipe says is no result
-            raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {listed(proof.moved)}")
+            raise WorkError(f"{len(proof.moved)} frozen tensors changed in training: {listed(proof.moved)}")
         run.trained |= progress.epoch > 0
         _record(run, self, trainer, preparation, proof.as_dict())
 

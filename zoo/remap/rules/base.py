@@ -26,7 +26,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class MustBeEqual:
-    """Two tensors that must hold the same bits, or something is lost; `message` and `suggestion` say what."""
+    """Two tensors that must have the same bits, or something is lost; `message` and `suggestion` say what."""
 
     first: Expression
     second: Expression
