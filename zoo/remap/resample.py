@@ -1,6 +1,12 @@
 """Operations that compute new values: position embeddings of another grid, other input channels, other classes.
 
 Typed on shapes like every operation; torch is imported when one is applied.
+
+Learned positions are resampled as images are: a grid of h x w positions, each a vector, is an image of h x w pixels with
+as many channels, and is interpolated bicubically to another size. Tokens in front of the grid (class, distillation,
+registers) have no place in it and are kept. A table of relative position biases is such an image over offsets: two
+positions of a window of h x w are at most h - 1 rows and w - 1 columns apart, in either direction, which makes
+(2h - 1) x (2w - 1) offsets, with one channel a head.
 """
 
 from __future__ import annotations
@@ -67,7 +73,7 @@ class ResamplePositions(_Computed):
         tokens = self.prefix + math.prod(self.from_grid)
         if len(shape) not in (2, 3) or shape[-2] != tokens or (len(shape) == 3 and shape[0] != 1):
             raise ShapeError(
-                f"the shape {list(shape)} does not hold {self.prefix} prefix tokens and a grid of "
+                f"the shape {list(shape)} does not fit {self.prefix} prefix tokens and a grid of "
                 f"{self.from_grid[0]}x{self.from_grid[1]}, which make {tokens}"
             )
         return inputs[0].dtype, (*shape[:-2], self.prefix + math.prod(self.to_grid), shape[-1])
@@ -108,7 +114,7 @@ class ResampleBias(_Computed):
         if len(shape) == 2 and shape[0] == math.prod(before) + self.extra:
             return inputs[0].dtype, (math.prod(after) + self.extra, shape[1])
         raise ShapeError(
-            f"the shape {list(shape)} does not hold the {math.prod(before)} offsets of a window of "
+            f"the shape {list(shape)} does not fit the {math.prod(before)} offsets of a window of "
             f"{self.from_window[0]}x{self.from_window[1]}" + (f" and {self.extra} more rows" if self.extra else "")
         )
 
@@ -141,8 +147,8 @@ def _interpolate(grid: torch.Tensor, size: tuple[int, int], mode: str, antialias
 class AdaptInput(_Computed):
     """A first convolution's kernel [out, in, …] for another number of input channels.
 
-    New channel j takes over old channel j mod n (or old channels j, j + m, … where there are fewer new ones), each old
-    channel being shared out, so that an image whose channels are all alike gives the answer it gave before.
+    New channel j is old channel j mod n (or the sum of old channels j, j + m, … where there are fewer new ones), each
+    old channel divided by its number of copies, so that an image whose channels are all equal gives the same output.
     """
 
     channels: int

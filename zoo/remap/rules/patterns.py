@@ -1,4 +1,4 @@
-"""How rules choose and rename keys: templates with `{i}` placeholders, regular expressions, and their way back."""
+"""How rules choose and rename keys: templates with `{i}` placeholders, regular expressions, and their inverse."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def parse_placeholder(text: str) -> Placeholder:
 
 @dataclass(frozen=True)
 class Template:
-    """A whole key with placeholders in it."""
+    """A complete key with placeholders in it."""
 
     text: str
     parts: tuple[str | Placeholder, ...]
@@ -103,7 +103,7 @@ class Template:
         kinds: dict[str, str] = {}
         for part in self.placeholders:
             if kinds.setdefault(part.name, part.kind) != part.kind:
-                raise PatternError(f"{{{part.name}}} stands twice in {self.text!r}, in two kinds")
+                raise PatternError(f"{{{part.name}}} occurs twice in {self.text!r}, in two kinds")
 
     @property
     def placeholders(self) -> list[Placeholder]:
@@ -171,7 +171,7 @@ def parse_regex(text: str) -> re.Pattern[str]:
         raise PatternError(f"{text!r} asks for verbose mode; write it without (?x)")
     if _explodes(text):
         raise PatternError(
-            f"{text!r} repeats a group that holds a repetition or alternatives, which can take for ever; write it "
+            f"{text!r} repeats a group that contains a repetition or alternatives, which can take for ever; write it "
             "without nesting"
         )
     return compiled
@@ -179,7 +179,7 @@ def parse_regex(text: str) -> re.Pattern[str]:
 
 @dataclass
 class _Group:
-    """A group that is being read: whether it holds a repetition or alternatives; the parts of each alternative."""
+    """A group that is being read: whether it contains a repetition or alternatives; the parts of each alternative."""
 
     nested: bool = False
     alternatives: list[list[str]] = field(default_factory=lambda: [[]])
@@ -285,7 +285,7 @@ class Renaming:
         return form.sub(str(self.replacement), key) if form.search(key) else None
 
     def inverse(self) -> Renaming:
-        """The renaming that leads back. Raises InversionError where the old key cannot be told from the new one."""
+        """The renaming that leads back. Raises InversionError where the old key does not follow from the new one."""
         if isinstance(self.pattern.form, Template):
             assert isinstance(self.replacement, Template)
             old, new = self.pattern.form, self.replacement
@@ -304,12 +304,12 @@ def parse_replacement(text: str, pattern: Template) -> Template:
 
 
 def _inverse_regex(pattern: str, replacement: str) -> Renaming:
-    """Only literals, anchors and plain groups that the replacement repeats once each can be told apart again."""
+    """Only literals, anchors and plain groups that the replacement repeats once each can be reversed."""
     start, end, pieces = _pieces(pattern)
     groups = [piece for piece in pieces if isinstance(piece, tuple)]
     back, order = _replacement_pieces(replacement, pattern)
     if sorted(order) != list(range(1, len(groups) + 1)):
-        raise InversionError(f"{replacement!r} does not hold each group of {pattern!r} exactly once")
+        raise InversionError(f"{replacement!r} does not contain each group of {pattern!r} exactly once")
     body = "".join(re.escape(piece) if isinstance(piece, str) else f"({groups[piece - 1][0]})" for piece in back)
     if not body and not (start or end):
         raise InversionError(f"what {pattern!r} took away leaves no trace; anchor it with ^ or $")
@@ -340,7 +340,7 @@ def _pieces(pattern: str) -> tuple[bool, bool, list[str | tuple[str]]]:
             pieces, rest = [*pieces, "."], rest[1:]  # in a key's pattern a bare dot means a dot
         elif rest[0] in _SPECIAL or rest[0] == "\\":
             raise InversionError(
-                f"{rest[0]!r} in {pattern!r} stands for more than one text; write a template with {{i}} instead, "
+                f"{rest[0]!r} in {pattern!r} matches more than one text; write a template with {{i}} instead, "
                 "or a backslash before it"
             )
         else:
@@ -359,5 +359,5 @@ def _replacement_pieces(replacement: str, pattern: str) -> tuple[list[str | int]
         position = found.end()
     pieces.append(replacement[position:])
     if any(isinstance(piece, str) and "\\" in piece for piece in pieces):
-        raise InversionError(f"the replacement {replacement!r} of {pattern!r} holds a backslash")
+        raise InversionError(f"the replacement {replacement!r} of {pattern!r} contains a backslash")
     return [piece for piece in pieces if piece != ""], order
