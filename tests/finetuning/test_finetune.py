@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import os
@@ -14,18 +15,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
 from zoo.checkpoint.load import load
+from zoo.data import open_data as open_data_module
 from zoo.errors import InputError, WorkError
 from zoo.finetuning import finetune as finetune_module
-from zoo.finetuning import run as run_module
 from zoo.finetuning.finetune import finetune
-from zoo.recipe import load_recipe
+from zoo.model import build as build_module
+from zoo.recipe import load_recipe, references
+from zoo.remap import remaps
 from zoo.training import trainer as trainer_module
 from zoo.training.callbacks import Listener
 from zoo.training.evaluate import evaluate
@@ -78,7 +82,7 @@ class Quiet(Listener):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def stage_started(self, trainer) -> None:
+    def step_started(self, trainer) -> None:
         self.stages += 1
         if self.error is None or self.stages != self.stage:
             return
@@ -175,11 +179,11 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch, stage, s
 
 KILLING = """
 import os, signal, sys
-from zoo.training import loop
+from zoo.training import trainer as module
 from zoo.finetuning.finetune import finetune
 
-loop.SAVE_SECONDS = 0.0
-step = loop.Trainer._step
+module.SAVE_SECONDS = 0.0
+step = module.Trainer._step
 count = 0
 
 def dying(trainer):
@@ -189,7 +193,7 @@ def dying(trainer):
         os.kill(os.getpid(), signal.SIGKILL)
     step(trainer)
 
-loop.Trainer._step = dying
+module.Trainer._step = dying
 finetune({recipe!r}, output={run!r}, resume=True)
 """
 
@@ -427,6 +431,41 @@ def test_resuming_on_other_data_is_refused(tmp_path, photos):
     finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
 
 
+def counted(monkeypatch, function) -> list[dict]:
+    """The keyword arguments of every call of one of zoo's functions, wherever it was imported."""
+    calls = []
+
+    @functools.wraps(function)
+    def counting(*arguments, **keywords):
+        calls.append(keywords)
+        return function(*arguments, **keywords)
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("zoo.")]:
+        for name in [name for name, value in vars(module).items() if value is function]:
+            monkeypatch.setattr(module, name, counting)
+    return calls
+
+
+def test_everything_is_found_planned_and_opened_once(tmp_path, monkeypatch):
+    base = timm.create_model("test_resnet").state_dict()
+    save_file({f"net.{name}": tensor for name, tensor in base.items()}, tmp_path / "base.safetensors")
+    model = {"architecture": "timm/test_resnet", "weights": "base.safetensors", "remap": {"strip_prefix": "net."}}
+    recipe = written(
+        tmp_path, model=model, steps=[*RECIPE["steps"][:2], {"train": {"max_steps": 1, "feature_cache": "off"}}]
+    )
+    looked_up = []
+    look_up = references.WeightsReference.look_up
+    monkeypatch.setattr(references.WeightsReference, "look_up", lambda *given: looked_up.append(1) or look_up(*given))
+    referred = counted(monkeypatch, references.refer_to_weights)
+    planned = counted(monkeypatch, remaps.plan_source)
+    opened = counted(monkeypatch, open_data_module.open_data)
+    built = counted(monkeypatch, build_module.build)
+    run = finetune(recipe, output=tmp_path / "run", progress=Quiet())
+    assert run.report["weights"]["coverage"] == 1.0
+    assert (len(referred), len(looked_up), len(planned), len(opened)) == (1, 1, 1, 1)
+    assert [keywords.get("device") for keywords in built] == ["meta", None, "cpu"], "to check, to train, to verify"
+
+
 OPERATING = {"data": None, "steps": [{"swap_head": {"num_classes": 7}}, {"save": "early"}]}
 
 
@@ -463,6 +502,18 @@ def test_the_recipe_that_runs_is_never_overwritten(tmp_path, monkeypatch, overwr
     with pytest.raises(InputError, match=r"the recipe reads run/model.safetensors, which --overwrite would replace"):
         finetune("recipe.yaml", overrides=[weights], output="run", overwrite=True, progress=Quiet())
     assert held(tmp_path) == before
+
+
+def test_a_refused_run_leaves_no_lock_behind(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_text("mine")
+    with pytest.raises(InputError, match=r"which no run of zoo wrote"):
+        finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
+    with pytest.raises(InputError, match=r"give one of them"):
+        finetune(written(tmp_path, **OPERATING), output=tmp_path / "new", resume=True, overwrite=True, progress=Quiet())
+    assert sorted(path.name for path in run.iterdir()) == ["model.safetensors"]
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_lies_beside_a_run_s_files_stays(tmp_path):
@@ -522,7 +573,8 @@ def test_there_is_no_pickle_on_disk(tmp_path):
     with pytest.raises(Killed):
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(Killed(), stage=2, step=2))
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept} == {".json", ".safetensors"}
+    assert {path.suffix for path in kept if path.name != finetune_module.LOCK} == {".json", ".safetensors"}
+    assert (tmp_path / "run" / finetune_module.LOCK).read_bytes() == b""
 
 
 def test_a_frozen_tensor_that_moved_fails_the_run(tmp_path, monkeypatch):
@@ -587,7 +639,7 @@ def test_mistakes_come_before_anything_is_written(tmp_path):
 
 def test_one_run_a_folder(tmp_path):
     class Second(Listener):
-        def stage_started(self, trainer):
+        def step_started(self, trainer):
             for _ in range(2):  # a refused run must not open the door for the next
                 with pytest.raises(InputError, match="another run is at work"):
                     finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
@@ -676,11 +728,3 @@ def test_predict_without_images(whole, tmp_path):
         predict(checkpoint, [tmp_path])
     with pytest.raises(InputError, match="there is no image"):
         predict(checkpoint, [tmp_path / "none.png"])
-
-
-def test_actions_cover_every_kind_of_step():
-    from typing import get_args
-
-    from zoo.recipe.recipe import Kind
-
-    assert set(run_module.ACTIONS) == set(get_args(Kind))

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from zoo.cache import weights_folder
 from zoo.errors import InputError, WorkError
 from zoo.formats import open_source
+from zoo.formats.remote import check_address, is_address
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TENSORS = {"a": torch.arange(3.0)}
@@ -194,6 +195,29 @@ def test_addresses_that_are_not_fetched(tmp_path):
         open_source("http://example.org/m.safetensors")
     with pytest.raises(InputError, match="names no file"):
         open_source("https://example.org/")
+
+
+def test_what_is_an_address():
+    for address in ("hf://org/repo", "https://example.org/m.pth", "http://localhost/m.pth", "file:///m.pth", "hf://x"):
+        assert is_address(address)
+    for name in ("resnet50", "timm/resnet50", "./m.pth", "C:/m.pth", "hf:/org/repo", "httpsx", ""):
+        assert not is_address(name)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("hf://resnet18", "is not of the form"),
+        ("hf://org/repo/../x", "does not stay"),
+        ("https://example.org/", "names no file"),
+        ("https:///m.pth", "names no file"),
+        ("https://[1/m.pth", "is no address"),
+        ("http://example.org/m.pth", "not encrypted"),
+    ],
+)
+def test_an_address_is_checked_without_asking_for_it(address, said):
+    with pytest.raises(InputError, match=said):
+        check_address(address)
 
 
 def test_file_addresses(tmp_path, same):

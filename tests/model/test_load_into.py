@@ -14,12 +14,14 @@ from torch import nn
 
 import zoo
 from zoo.errors import InputError, WorkError
-from zoo.formats import Source
-from zoo.model.load_into import load_into
+from zoo.formats import Source, open_source
+from zoo.model.load_into import load_into, target_of
 from zoo.model.pretrained import load_weights
-from zoo.recipe.options import Load, ModelOptions
+from zoo.recipe.options import ModelOptions
 from zoo.remap.plan import MIN_COVERAGE
+from zoo.remap.remaps import plan_source
 from zoo.remap.rules import parse_rules
+from zoo.steps.load import Load
 
 
 class Qkv(nn.Module):
@@ -200,3 +202,25 @@ def test_one_least_coverage_for_all_who_do_not_ask_for_less() -> None:
     given += [options.model_fields["min_coverage"].default for options in (ModelOptions, Load)]
     assert given == [MIN_COVERAGE] * 5
     assert MIN_COVERAGE == 1
+
+
+def test_a_plan_is_used_for_the_file_it_was_made_of_only(write: Callable[..., Path], monkeypatch) -> None:
+    state = {"a.weight": torch.randn(3, 2), "a.bias": torch.randn(3)}
+    model = nn.Linear(2, 3)
+    with open_source(write(state)) as source:
+        planned = plan_source(source, {"strip_prefix": "a."}, target_of(model))
+    made = []
+    monkeypatch.setattr("zoo.model.load_into.plan_source", lambda *given: made.append(1) or plan_source(*given))
+    changed = {name: tensor + 1 for name, tensor in state.items()}
+    report = load_into(model, write(changed), {"strip_prefix": "a."}, planned=planned)
+    assert torch.equal(model.weight, changed["a.weight"]), "values are the file's of now"
+    assert report.plan is planned.plan
+    assert not made
+    other = {"weight": torch.randn(3, 2), "a.bias": torch.randn(3)}
+    load_into(model, write(other), {"strip_prefix": "a."}, planned=planned)
+    assert torch.equal(model.weight, other["weight"])
+    assert torch.equal(model.bias, other["a.bias"])
+    assert made == [1]
+    with pytest.raises(WorkError, match="does not fill the model"):
+        load_into(nn.Linear(2, 4), write(state), {"strip_prefix": "a."}, planned=planned)
+    assert made == [1, 1], "nor for another model"

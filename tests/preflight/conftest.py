@@ -1,7 +1,8 @@
-"""A dry run from a recipe's text."""
+"""A dry run from a recipe's text, without a network."""
 
 from __future__ import annotations
 
+import socket
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -24,3 +25,12 @@ def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         return check(load_recipe("recipe.yaml", overrides))
 
     return verdict
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a dry run asked for the network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)

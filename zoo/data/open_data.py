@@ -111,15 +111,21 @@ class OpenData:
         return 0 if in_memory else min(max(cores // _local_processes(), 1), MOST_WORKERS)
 
 
-def open_data(options: DataOptions, preprocessing: Preprocessing | None = None, *, seed: int = 0) -> OpenData:
-    """The data set that `options` names, split and limited by `seed`.
+def open_data(
+    options: DataOptions,
+    preprocessing: Preprocessing | None = None,
+    *,
+    seed: int = 0,
+    dataset: registry.Component | None = None,
+) -> OpenData:
+    """The data set that `options` names (or the `dataset` found by that name), split and limited by `seed`.
 
     `preprocessing` is the weights'; the options' own size, mean, std and interpolation override it. Of a data set
     without a validation part a seeded share of the training samples, stratified by class, is held out; `limit` takes a
     stratified choice of at most so many samples of each part. Raises InputError for an unknown or wrongly used data
     set, WorkError for one that fails.
     """
-    data = _call(options)
+    data = _call(options, dataset)
     resolved = transforms.resolve(preprocessing or Preprocessing(), options)
     train, validation = _split(data, options, seed)
     classes, outputs = _describe(data, train)
@@ -132,8 +138,8 @@ def open_data(options: DataOptions, preprocessing: Preprocessing | None = None, 
     return OpenData(options, resolved, classes, data.task, outputs, parts, seed)
 
 
-def _call(options: DataOptions) -> Data:
-    component = registry.load(options.source, "datasets")
+def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
+    component = registry.load(dataset or options.source, "datasets")
     try:
         data = component(**options.arguments)
     except ZooError:

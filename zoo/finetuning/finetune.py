@@ -16,20 +16,23 @@ from accelerate import PartialState
 from filelock import FileLock, Timeout
 
 from zoo.checkpoint.save import save_checkpoint, verify_reload
-from zoo.contracts import Context
-from zoo.data.open_data import open_data
+from zoo.contracts import Context, Preprocessing
+from zoo.data import transforms
+from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.finetuning import run as running
 from zoo.finetuning.result import Run
-from zoo.finetuning.run import ACTIONS, CHANGING, STRUCTURAL, coverage
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
-from zoo.preflight import check
-from zoo.preflight.weights import replaced_heads
+from zoo.preflight import Verdict, check
+from zoo.preflight.data import open_recipe_data
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.options import Precision, Train
+from zoo.recipe.options import Precision
+from zoo.recipe.step import explained
 from zoo.recipe.validate import shown
+from zoo.steps.load import coverage
+from zoo.steps.train import Train
 from zoo.training.callbacks import Display, Listener
 from zoo.training.devices import (
     choose_device,
@@ -82,7 +85,7 @@ def finetune(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(os.fspath(recipe), overrides)
-    began, listener = time.monotonic(), progress or Display()
+    began = time.monotonic()
     where, wanted = choose_device(device or recipe.device), precision or recipe.precision
     choose_precision(wanted, where)
     verdict = check(recipe)
@@ -90,31 +93,36 @@ def finetune(
     folder = Path(output) if output is not None else Path("checkpoints") / recipe.name
     where = make_accelerator(where).device  # joins the process group where there is one
     main = PartialState().is_main_process
-    listener = listener if main else Listener()
+    listener = (progress or Display()) if main else Listener()
     for warning in verdict.warnings:
         listener.note(f"warning: {warning}")
-    with _claimed(folder) if main else contextlib.nullcontext():
-        place = RunFolder(folder, recipe) if main else None
-        if place is not None:
-            place.check(resume=resume, overwrite=overwrite)
+    with _claimed(folder, recipe, resume, overwrite) if main else contextlib.nullcontext() as place:
         state = StateFolder(folder / STATE, recipe.resolved)
         saved = _resumed(state, place, listener) if resume else None
-        if resume and saved is None:
-            if (report := _finished(state, folder)) is not None:
-                listener.note(f"{folder} is finished: there is nothing to resume")
-                return Run(report, folder, where)
-            if place is not None:
-                place.check_new_beginning()
-            listener.note(f"there is no state in {folder} to resume from: starting at the beginning")
+        if resume and saved is None and (report := _nothing_to_resume(state, place, folder, listener)) is not None:
+            return Run(report, folder, where)
         seed_everything(recipe.seed)
-        assembly = build(recipe.model.architecture, recipe.model.arguments)
+        assembly = build(recipe.architecture, recipe.model.arguments)
         run = running.Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         _check_failed(run)
-        _open(run)
+        _open(run, verdict)
         if place is not None:
             place.take(keep=saved is not None)
         with freed_memory_kept(where):
             return Run(_carry_out(run, main), folder, where, run.assembly)
+
+
+def _nothing_to_resume(
+    state: StateFolder, place: RunFolder | None, folder: Path, listener: Listener
+) -> dict[str, Any] | None:
+    """The report of a run that is finished; else None, and a word on beginning anew."""
+    if (report := _finished(state, folder)) is not None:
+        listener.note(f"{folder} is finished: there is nothing to resume")
+        return report
+    if place is not None:
+        place.check_new_beginning()
+    listener.note(f"there is no state in {folder} to resume from: starting at the beginning")
+    return None
 
 
 def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) -> Saved | None:
@@ -132,32 +140,36 @@ def _check_failed(run: running.Run) -> None:
     failed = run.saved.failed if run.saved is not None else None
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
         return
-    options = cast(Train, run.recipe.steps[run.saved.step].options)
+    step = cast(Train, run.recipe.steps[run.saved.step])
     raise InputError(
         f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
-        suggestion=f"change what led there: --resume --set steps[{run.saved.step}].train.lr={options.lr / 10:g}",
+        suggestion=f"change what led there: --resume --set steps[{run.saved.step}].train.lr={step.lr / 10:g}",
     )
 
 
-def _open(run: running.Run) -> None:
-    """Fills the model with its weights, or remembers what an interrupted run knew, and opens the data."""
+def _open(run: running.Run, verdict: Verdict) -> None:
+    """Fills the model with its weights, or remembers what an interrupted run knew, and takes the data.
+
+    Weights and data are those that the check before the run has found, planned and opened.
+    """
     recipe, assembly = run.recipe, run.assembly
     for note in assembly.notes:
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)
-    elif recipe.model.weights is not None:
+    elif (found := verdict.weights) is not None:
         report = load_weights(
             assembly,
-            recipe.model.weights,
+            found.weights,
             recipe.model.remap,
             min_coverage=recipe.model.min_coverage,
-            ignore=replaced_heads(recipe, assembly.model),
+            ignore=found.ignored,
+            name=found.name,
+            planned=found.planned,
         )
-        run.loaded = coverage(recipe.model.weights, report)
+        run.loaded = coverage(found.name, report)
     if recipe.data is not None:
-        with PartialState().local_main_process_first():  # one process a machine downloads, the others find it there
-            run.data = open_data(recipe.data, assembly.preprocessing, seed=recipe.seed)
+        run.data = _data(recipe, assembly.preprocessing, verdict.data)
         if run.saved is not None:
             _check_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
@@ -165,6 +177,15 @@ def _open(run: running.Run) -> None:
         run.context = run.data.context
     else:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)
+
+
+def _data(recipe: Recipe, preprocessing: Preprocessing, opened: OpenData | None) -> OpenData:
+    """The data as the check has opened it; opened here where it has to be fetched first, or is to be read otherwise."""
+    assert recipe.data is not None
+    with PartialState().local_main_process_first():  # one process a machine downloads, the others find it there
+        if opened is not None and opened.preprocessing == transforms.resolve(preprocessing, recipe.data):
+            return opened
+        return open_recipe_data(recipe, preprocessing)
 
 
 def _check_data(run: running.Run, before: Mapping[str, Any] | None) -> None:
@@ -187,12 +208,13 @@ def _listed(value: Any) -> str:
 def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
     """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
     for step in run.recipe.steps:
-        if run.saved is not None and step.index < run.saved.step and step.kind not in STRUCTURAL:
+        if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
         try:
-            ACTIONS[step.kind](run, step)
+            with explained(step):
+                step.run(run)
         except (KeyboardInterrupt, Exception) as error:
-            if main and run.trained and step.kind not in CHANGING:
+            if main and run.trained and step.fails_safely:
                 _keep(run, error)
             raise
     result = _conclude(run) if main else run.report()
@@ -240,11 +262,13 @@ def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Makes the run's folder and keeps a second run out of it while this one lasts (or until it is killed).
+def _claimed(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
+    """The run's folder, made and looked at; a second run is kept out while this one lasts (or until it is killed).
 
     The lock's file stays: taking it away would let two runs hold locks on two files of one name.
     """
+    if not (folder / LOCK).exists():  # no run is at work there, and a refused one leaves nothing behind, no lock either
+        RunFolder(folder, recipe).check(resume=resume, overwrite=overwrite)
     elsewhere = "name another folder with --output"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,6 +281,8 @@ def _claimed(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror}", suggestion=elsewhere) from error
     try:
-        yield
+        place = RunFolder(folder, recipe)
+        place.check(resume=resume, overwrite=overwrite)
+        yield place
     finally:
         lock.release()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zoo.errors import InputError, WorkError, any_of, did_you_mean, listed
+from zoo.formats.remote import fetch, is_address
 from zoo.formats.safetensors_file import open_safetensors
 from zoo.formats.sharded import WEIGHT_FILES, open_sharded
 from zoo.formats.source import Source
@@ -58,14 +59,8 @@ def open_source(
 def locate(location: str | Path, sha256: str | None = None) -> Path:
     """The file on this machine that `location` means, fetched where it must be."""
     text = str(location)
-    if text.startswith("hf://"):
-        from zoo.formats.remote import fetch_from_hub
-
-        return fetch_from_hub(text)
-    if text.startswith(("https://", "http://", "file://")):
-        from zoo.formats.remote import download
-
-        return download(text, sha256)
+    if is_address(text):
+        return fetch(text, sha256)
     path = Path(location)
     if path.is_dir():
         return _in_folder(path)

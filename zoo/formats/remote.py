@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 
 from zoo.cache import weights_folder
@@ -22,6 +21,28 @@ TIMEOUT = 30.0
 PREFIX = "hf://"
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
+_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
+
+
+def is_address(location: str) -> bool:
+    """Whether a location is an address, from which a file is fetched, rather than a name or a path."""
+    return location.startswith(SCHEMES)
+
+
+def check_address(address: str) -> None:
+    """Raises InputError for an address that nothing can be fetched from, whatever may lie there."""
+    if address.startswith(PREFIX):
+        _hub_parts(address)
+        return
+    place_of(address)
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise InputError(f"{address} is not encrypted: anyone on the way could change it", suggestion="use https://")
+
+
+def fetch(address: str, sha256: str | None = None) -> Path:
+    """The local path of what is at `address`, fetched only once; see `fetch_from_hub` and `download` for errors."""
+    return fetch_from_hub(address) if address.startswith(PREFIX) else download(address, sha256)
 
 
 def download(address: str, sha256: str | None = None) -> Path:
@@ -33,9 +54,7 @@ def download(address: str, sha256: str | None = None) -> Path:
     Raises InputError for addresses that are not allowed or not found, WorkError where the transfer fails or the
     digest is wrong. Nothing is left behind then.
     """
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise InputError(f"{address} is not encrypted: anyone on the way could change it", suggestion="use https://")
+    check_address(address)
     path, expected = place_of(address, sha256)
     if parts.scheme == "file" or (path.is_file() and sha256_of(path).startswith(expected)):
         return path
@@ -55,24 +74,31 @@ def place_of(address: str, sha256: str | None = None) -> tuple[Path, str]:
 
     Raises InputError for an address that names no file.
     """
-    parts = urllib.parse.urlsplit(address)
+    try:
+        parts = urllib.parse.urlsplit(address)
+    except ValueError as error:
+        raise InputError(f"{address} is no address: {error}") from error
     name = Path(urllib.parse.unquote(parts.path)).name
-    if not name or name in (".", ".."):
+    if not name or name in (".", "..") or (parts.scheme != "file" and not parts.netloc):
         raise InputError(f"{address} names no file")
     found = _DIGEST.search(name)
     expected = sha256 or (found[1] if found else "")
     if parts.scheme == "file":
-        return Path(urllib.request.url2pathname(parts.path)), expected
+        from urllib.request import url2pathname
+
+        return Path(url2pathname(parts.path)), expected
     # The same name at two addresses must not be taken for the same file unless a digest proves it.
     folder = weights_folder() if expected else weights_folder() / hashlib.sha256(address.encode()).hexdigest()[:16]
     return folder / as_name(name, "weights"), expected  # what an address calls a file may not be one everywhere
 
 
 def _fetch(address: str, path: Path, expected: str) -> Path:
-    request = urllib.request.Request(address, headers={"User-Agent": "zoo"})
+    from urllib.request import Request, urlopen  # brings http and ssl, which reading a file does not need
+
+    request = Request(address, headers={"User-Agent": "zoo"})
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        with os.fdopen(handle, "wb") as file, urlopen(request, timeout=TIMEOUT) as response:
             promised = response.headers.get("Content-Length")
             shutil.copyfileobj(response, file, CHUNK)
             written = file.tell()
@@ -94,14 +120,8 @@ def fetch_from_hub(address: str) -> Path:
     Raises InputError where the address, repository, revision or file does not exist or is closed to the user, and
     WorkError where the hub cannot be reached and the cache does not help.
     """
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise InputError(f"{address!r} is not of the form hf://organisation/repository[/file][@revision]")
-    for part in filter(None, (match["file"], match["revision"])):
-        if any(map(name_mistake, part.split("/"))):
-            raise InputError(f"{address!r}: {part!r} does not stay in the repository's folder of the cache")
-    repo, revision = match["repo"], match["revision"]
-    wanted = (match["file"],) if match["file"] else WEIGHT_FILES
+    repo, named, revision = _hub_parts(address)
+    wanted = (named,) if named else WEIGHT_FILES
     offline: Exception | None = None
     for file in wanted:
         path, error = _download(repo, file, revision, local_only=offline is not None)
@@ -115,6 +135,17 @@ def fetch_from_hub(address: str) -> Path:
             suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
         ) from offline
     raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")
+
+
+def _hub_parts(address: str) -> tuple[str, str | None, str | None]:
+    """The repository, the file and the revision that `hf://…` names, or an InputError."""
+    match = _HUB.fullmatch(address)
+    if match is None:
+        raise InputError(f"{address} is not of the form hf://ORG/REPO[/FILE][@REVISION]")
+    for part in filter(None, (match["file"], match["revision"])):
+        if any(map(name_mistake, part.split("/"))):
+            raise InputError(f"{address!r}: {part!r} does not stay in the repository's folder of the cache")
+    return match["repo"], match["file"], match["revision"]
 
 
 def _download(repo: str, file: str, revision: str | None, *, local_only: bool) -> tuple[Path | None, Exception | None]:

@@ -206,7 +206,7 @@ def _are_counts(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """How a value from the file is shown: one line of bounded length, whatever it holds."""
+    """How a value from the file is shown: one line of bounded length, whatever it contains."""
     return repr(value) if isinstance(value, str) and len(value) <= 100 else reprlib.repr(value)
 
 

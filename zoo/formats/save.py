@@ -77,7 +77,7 @@ def _obstacle(tensor: torch.Tensor) -> str | None:
     if tensor.is_meta:
         return "it is on the meta device and has no values"
     if tensor.layout != torch.strided or tensor.is_quantized:
-        return "safetensors holds dense tensors only; use .to_dense() or .dequantize()"
+        return "safetensors stores dense tensors only; use .to_dense() or .dequantize()"
     if tensor.dtype not in NAMES:
         return f"safetensors has no {tensor.dtype}"
     return None

@@ -70,7 +70,7 @@ class Source(AbstractContextManager["Source"]):
     def array(self, name: str) -> np.ndarray[Any, Any]:
         """Tensor `name` as a fresh numpy array of its shape; BF16 and F8 as integers of the same bits.
 
-        Raises InputError for F4 and F6, which numpy cannot hold, and where the file has become too short.
+        Raises InputError for F4 and F6, which numpy cannot store, and where the file has become too short.
         """
         import numpy as np
 
@@ -131,7 +131,7 @@ def numpy_dtype(entry: Entry) -> str:
     """The numpy dtype that carries the tensor's bits, or InputError where there is none."""
     if entry.dtype not in NUMPY_DTYPES:
         raise InputError(
-            f"tensor {entry.name!r} has the dtype {entry.dtype}, whose elements are no whole bytes: "
+            f"tensor {entry.name!r} has the dtype {entry.dtype}, whose elements are not full bytes: "
             "it can be renamed and copied, but not cast or transformed"
         )
     return NUMPY_DTYPES[entry.dtype]

@@ -61,7 +61,7 @@ class Pickled:
 
 
 class _Guarded:
-    """The pickles at the head of a file that may be long: reads are bounded, whatever lengths the pickle claims."""
+    """The pickles at the head of a file that may be long: reads are bounded, whatever lengths the pickle states."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.tell = file, file.tell
@@ -128,7 +128,7 @@ def _record(archive: ZipDirectory, prefix: str, record: StorageRecord) -> ByteRa
     span = archive.byte_range(name)
     needed = record.numel * STORAGE_BYTES[record.storage_class]
     if span.nbytes < needed:
-        raise archive.damaged(f"{name!r} holds {span.nbytes:,} bytes where its tensors need {needed:,}")
+        raise archive.damaged(f"{name!r} contains {span.nbytes:,} bytes where its tensors need {needed:,}")
     return span
 
 

@@ -22,14 +22,14 @@ LOCAL_SIGNATURE = b"PK\x03\x04"
 
 
 class _Bounded:
-    """A file whose single reads are bounded: zipfile reads the whole directory at once, whatever size it claims."""
+    """A file whose single reads are bounded: zipfile reads the entire directory at once, whatever size it says."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.seek, self.tell, self.seekable, self._read = file.seek, file.tell, file.seekable, file.read
 
     def read(self, size: int = -1) -> bytes:
         if size > MAX_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile(f"its directory claims {size:,} bytes; {MAX_DIRECTORY_BYTES:,} is the limit")
+            raise zipfile.BadZipFile(f"its directory says it has {size:,} bytes; {MAX_DIRECTORY_BYTES:,} is the limit")
         return self._read(size)
 
 

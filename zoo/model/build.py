@@ -27,15 +27,16 @@ Device = torch.device | str
 
 
 def build(
-    architecture: str,
+    architecture: str | registry.Component,
     arguments: Mapping[str, Any] | None = None,
     *,
     device: Device | None = None,
 ) -> Assembly:
     """The named architecture with fresh parameters.
 
-    `architecture` is a full name (`timm/resnet50`) or a bare one while it is unique. On `device="meta"` nothing is
-    allocated; a constructor that reads numbers back gets real ones for all but its parameters, and `notes` says so.
+    `architecture` is a full name (`timm/resnet50`), a bare one while it is unique, or the component that was found by
+    it. On `device="meta"` nothing is allocated; a constructor that reads numbers back gets real ones for all but its
+    parameters, and `notes` says so.
 
     Raises InputError for an unknown or broken name and for arguments it does not take (with the nearest valid ones),
     WorkError when the constructor fails by itself.

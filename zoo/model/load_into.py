@@ -71,7 +71,7 @@ Holder = tuple[dict[str, Any], str]
 
 
 def _holders(model: nn.Module) -> dict[int, list[Holder]]:
-    """For each parameter and buffer, by identity, the places in modules that hold it."""
+    """For each parameter and buffer, by identity, the places in modules that contain it."""
     holders: dict[int, list[Holder]] = {}
     for module in model.modules():
         for table in (module._parameters, module._buffers):
@@ -85,7 +85,7 @@ def _put(name: str, old: torch.Tensor, new: torch.Tensor, holders: dict[int, lis
         old.copy_(new)
         return
     if id(old) not in holders:
-        raise WorkError(f"{name!r} is in the state dict, but no module holds it as a parameter or buffer")
+        raise WorkError(f"{name!r} is in the state dict, but no module contains it as a parameter or buffer")
     value = new.to(old.dtype)
     made = nn.Parameter(value, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else value
     for table, key in holders[id(old)]:
@@ -161,6 +161,7 @@ def load_into(
     key: str | None = None,
     sha256: str | None = None,
     convert: Convert | None = None,
+    planned: Planned | None = None,
 ) -> LoadReport:
     """Fill `model` from the checkpoint at `location`, in the model's dtypes and on its devices.
 
@@ -173,6 +174,7 @@ def load_into(
         classes: the model's class names by row, for `adapt_classes`.
         trust_pickle, key, sha256: see `open_source`.
         convert: what an upstream library does to a state dict after `remap` (see `zoo.api.Weights`).
+        planned: the plan that the same remap led to before; it is made anew where the file or the model has changed.
 
     Raises InputError for what cannot be read or does not fit together, and WorkError where less would be loaded than
     asked for, with the likely cause. The model is then as it was.
@@ -180,7 +182,8 @@ def load_into(
     target = target_of(model, ignored=ignore, classes=classes)
     with open_source(location, trust_pickle=trust_pickle, key=key, sha256=sha256) as source:
         if convert is None:
-            planned = plan_source(source, remap, target)
+            if planned is None or not planned.fits(source, target):
+                planned = plan_source(source, remap, target)
             read: Callable[[str], Any] = source.array
         else:
             planned, read = _converted(source, remap, convert, model, target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,10 +16,9 @@ from zoo.model.assembly import Assembly
 from zoo.model.heads import find_heads
 from zoo.model.info import attach
 from zoo.model.load_into import LoadReport, load_into
+from zoo.recipe.references import refer_to_weights, tags_of
 from zoo.remap.plan import MIN_COVERAGE
-from zoo.remap.remaps import Remap, items
-
-_ADDRESSES = ("hf://", "https://", "http://")
+from zoo.remap.remaps import Planned, Remap, items
 
 
 def find_weights(name: str, architecture: str) -> Weights:
@@ -28,27 +26,22 @@ def find_weights(name: str, architecture: str) -> Weights:
 
     Raises InputError for a name that is none of these, with the nearest ones that are.
     """
-    components = [row.name for row in registry.components("weights") if row.status == "ok"]
-    if name in components or name in [full.partition("/")[2] for full in components]:
-        found: Weights = registry.load(name, "weights")()
-        return found
-    source, member = _source(architecture)
-    tags = list(source.tags(member)) if hasattr(source, "tags") else []
-    if name in tags:
-        tagged: Weights = source.weights(member, name)
-        return tagged
-    if name.startswith(_ADDRESSES) or Path(name).expanduser().exists():
-        location = name if name.startswith(_ADDRESSES) else str(Path(name).expanduser())
-        return Weights(location, architecture)
+    component = registry.resolve(architecture, "architectures")
+    if reference := refer_to_weights(name, component):
+        return reference.look_up(component.name)
     raise InputError(
         f"no weights are called {name!r}: neither an installed component, nor a tag of {architecture}, nor a file",
-        suggestion=did_you_mean(name, [*components, *tags]) or "see: zoo list --kind weights",
+        suggestion=did_you_mean(name, [*registry.names("weights"), *tags_of(component)])
+        or "see: zoo list --kind weights",
     )
 
 
-def _source(architecture: str) -> tuple[Any, str | None]:
-    component = registry.resolve(architecture, "architectures")
-    return (registry.load_source(component), component.member) if component.member is not None else (None, None)
+def check_architecture(weights: Weights, architecture: str) -> None:
+    """Raises InputError where weights are for another architecture than the one of this full name."""
+    meant = registry.resolve(weights.architecture, "architectures").name
+    if meant != architecture:
+        message = f"these weights are for {meant}; in {architecture} they give wrong answers even where they fit"
+        raise InputError(message, suggestion=f"write architecture: {meant}")
 
 
 def load_weights(
@@ -60,6 +53,8 @@ def load_weights(
     ignore: Iterable[str] = (),
     ignore_head: bool = False,
     trust_pickle: bool = False,
+    name: str | None = None,
+    planned: Planned | None = None,
 ) -> LoadReport:
     """Fill `assembly.model` with pretrained weights, and set its `base_weights`, `preprocessing` and `classes`.
 
@@ -69,12 +64,14 @@ def load_weights(
         min_coverage: see `load_into`.
         ignore: module paths that need not be filled.
         ignore_head: ignore the classifier too, as it is about to be swapped.
+        name: what the checkpoint calls them; without it the name that was given, or their location.
+        planned: see `load_into`.
 
     Raises InputError where the weights are for another architecture (whose shapes may be the same) or cannot be read,
     WorkError where less is loaded than asked for, or the file is not the one that was published.
     """
     found = find_weights(weights, assembly.architecture) if isinstance(weights, str) else weights
-    _check_architecture(found, assembly)
+    check_architecture(found, assembly.architecture)
     paths = [*ignore, *(find_heads(assembly.model) if ignore_head else [])]
     report = load_into(
         assembly.model,
@@ -86,11 +83,12 @@ def load_weights(
         trust_pickle=trust_pickle,
         sha256=found.sha256,
         convert=found.convert,
+        planned=planned,
     )
     assembly.preprocessing = found.preprocessing or assembly.preprocessing
     assembly.classes = tuple(found.classes or assembly.classes)
     assembly.base_weights = {
-        "name": weights if isinstance(weights, str) else found.location,
+        "name": name or (weights if isinstance(weights, str) else found.location),
         "location": found.location,
         "sha256": digest(found),
         "remap": [rule.as_mapping() for rule in report.rules],
@@ -101,18 +99,8 @@ def load_weights(
     return report
 
 
-def _check_architecture(weights: Weights, assembly: Assembly) -> None:
-    meant = registry.resolve(weights.architecture, "architectures").name
-    if meant != assembly.architecture:
-        raise InputError(
-            f"the weights {weights.location} are for {meant}, not for {assembly.architecture}; even where every shape "
-            "fits, such a network gives wrong answers",
-            suggestion=f"architecture: {meant}",
-        )
-
-
 def digest(weights: Weights) -> str:
-    """The whole sha256 of the weights' file."""
+    """The complete sha256 of the weights' file."""
     if weights.sha256 is not None and len(weights.sha256) == 64:
         return weights.sha256.lower()  # compared with the file when it was opened
     with open_source(weights.location) as source:
@@ -128,7 +116,7 @@ def build(
     device: str | None = None,
     **arguments: Any,
 ) -> nn.Module:
-    """A model by name, with fresh parameters or with `weights`; its attribute `zoo` holds what is known about it.
+    """A model by name, with fresh parameters or with `weights`; `model.zoo` has what is known about it.
 
     Args:
         architecture: `timm/resnet50`, or a bare name while it is unique. `arguments` are its own.

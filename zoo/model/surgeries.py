@@ -149,7 +149,7 @@ def wrap(
     name: str = "inner",
     context: Context | None = None,
 ) -> nn.Module:
-    """Put a module around the one at `path`; the empty path wraps the whole model.
+    """Put a module around the one at `path`; the empty path wraps the entire model.
 
     Without `module` that is a Sequential, in which the wrapped one is called `name`; `append` and `prepend` then fill
     it. A `module` (a plugin's) is handed the wrapped one through its first parameter annotated nn.Module.

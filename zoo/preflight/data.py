@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from zoo.data.open_data import OpenData, open_data
 from zoo.errors import Problem, ZooError
 from zoo.preflight.verdict import Verdict, placed
 from zoo.recipe import Recipe
-from zoo.recipe.options import DataOptions
 from zoo.recipe.references import parameters_of
+from zoo.training.devices import generators_kept, seed_everything
 
 BATCH = 2
 STAND_IN_CLASSES = 10  # for `auto`, where the data is not here to tell
@@ -33,14 +33,14 @@ class Sample:
 
 
 def look_at_data(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> Sample:
-    """Open the data the recipe names. What is wrong with it goes into the verdict; a download is left for later."""
+    """Open the data the recipe names, for the verdict. What is wrong with it goes there, too; a download is left for
+    later."""
     if recipe.data is None:
         return _without(preprocessing, None)
-    later = _downloads(recipe.data)
-    here = {**recipe.data.arguments, "download": False} if later else recipe.data.arguments
+    later = _downloads(recipe)
     try:
         preprocessing = transforms.resolve(preprocessing, recipe.data)
-        opened = open_data(recipe.data.model_copy(update={"arguments": here}), preprocessing, seed=recipe.seed)
+        opened = open_recipe_data(recipe, preprocessing, download=False if later else None)
         sample = Sample(opened.context, _shape(opened), opened.outputs)
     except ZooError as error:
         if later:
@@ -50,14 +50,33 @@ def look_at_data(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing)
         else:
             verdict.errors += placed(recipe, ("data",), error)
         return _without(preprocessing, STAND_IN_CLASSES)
-    verdict.outputs = sample.outputs
+    verdict.outputs, verdict.data = sample.outputs, opened
     return sample
 
 
-def _downloads(options: DataOptions) -> bool:
+def open_recipe_data(recipe: Recipe, preprocessing: Preprocessing, *, download: bool | None = None) -> OpenData:
+    """The data of a recipe that has a data section; `download` goes before what the recipe says of it.
+
+    A data set that draws random numbers when it is opened gives the same for the same seed, and what is random
+    afterwards does not depend on whether or when it was opened.
+    """
+    options = recipe.data
+    assert options is not None
+    asked = options
+    if download is not None:
+        asked = options.model_copy(update={"arguments": {**options.arguments, "download": download}})
+    with generators_kept():
+        seed_everything(recipe.seed)
+        opened = open_data(asked, preprocessing, seed=recipe.seed, dataset=recipe.dataset)
+    return replace(opened, options=options)
+
+
+def _downloads(recipe: Recipe) -> bool:
     """Whether opening the dataset as the recipe says would fetch it."""
-    known = parameters_of(registry.load(options.source, "datasets"), "datasets")
-    return "download" in known and options.arguments.get("download", known["download"].default) is True
+    assert recipe.data is not None
+    assert recipe.dataset is not None
+    known = parameters_of(registry.load(recipe.dataset), "datasets")
+    return "download" in known and recipe.data.arguments.get("download", known["download"].default) is True
 
 
 def _without(preprocessing: Preprocessing, classes: int | None) -> Sample:

@@ -8,11 +8,14 @@ from typing import Any
 
 from torch import nn
 
+from zoo.contracts import Weights
+from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Location, Problem, ZooError, listed
 from zoo.model.assembly import Assembly
 from zoo.recipe import Recipe
 from zoo.recipe.document import FlagLocation, Path, walk
 from zoo.recipe.validate import shown
+from zoo.remap.remaps import Planned
 
 _TELLING = 3  # a bare word of no more letters is in a message by chance
 
@@ -108,10 +111,25 @@ class Stage:
         return {"step": self.action, "line": self.location.line, "trainable": self.trainable, "frozen": self.frozen}
 
 
+@dataclass(frozen=True)
+class FoundWeights:
+    """The weights of `model:` as a run loads them.
+
+    `name` is what reports and checkpoints keep, `ignored` are the heads that need not be filled, `planned` is the plan
+    of the load where the file is on this machine.
+    """
+
+    name: str
+    weights: Weights
+    ignored: tuple[str, ...] = ()
+    planned: Planned | None = None
+
+
 @dataclass
 class Verdict:
     """The outcome of a dry run. `assembly` is the model on `meta` as the last step leaves it, where it could be built.
 
+    `weights` and `data` are what a run goes on with: found, planned and opened, where they are on this machine.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
     are modules that forward never uses, `changes` what the steps did to the structure.
     """
@@ -120,6 +138,8 @@ class Verdict:
     warnings: list[Problem] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     assembly: Assembly | None = None
+    weights: FoundWeights | None = None
+    data: OpenData | None = None
     input_shape: tuple[int, ...] | None = None
     output_shape: tuple[int, ...] | None = None
     outputs: int | None = None

@@ -171,8 +171,8 @@ def _layers() -> Catalogue:
 
 def _plugins(kind: str) -> Catalogue:
     """The installed components of a kind by full and by bare name; loading one says what is wrong with it."""
-    full = [row.name for row in registry.components(kind)]
-    written = [*full, *(name.partition("/")[2] for name in full)]
+    rows = registry.components(kind)
+    written = [*(row.name for row in rows), *(row.short for row in rows)]
     return {name: functools.partial(registry.load, name, kind) for name in written}
 
 

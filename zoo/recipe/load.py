@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any
 
@@ -15,12 +16,12 @@ from zoo.errors import InputError, Location, Problem
 from zoo.file_name import as_name, name_mistake
 from zoo.given import absent, given_names, is_given
 from zoo.recipe import references
-from zoo.recipe.check_steps import check_chain, check_steps
+from zoo.recipe.chain import check_chain, check_steps
 from zoo.recipe.document import Document, FlagLocation, Path, label
 from zoo.recipe.options import DataOptions, ModelOptions, Options, Precision
 from zoo.recipe.overrides import apply
 from zoo.recipe.recipe import Recipe
-from zoo.recipe.references import check_remap, check_weights
+from zoo.recipe.references import WeightsReference, check_remap, check_weights
 from zoo.recipe.signature import Parameter, model_of
 from zoo.recipe.validate import shown, unknown_key, validate
 from zoo.recipe.yaml_reader import parse, read_text
@@ -29,19 +30,29 @@ MODEL: Path = ("model",)
 DATA: Path = ("data",)
 
 
-def check_model(document: Document) -> ModelOptions | None:
-    """The `model` section with the architecture's full name and, for a file, where its weights were found."""
+@dataclass(frozen=True)
+class ModelSection:
+    """The `model` section, checked, and what its names stand for."""
+
+    options: ModelOptions
+    architecture: registry.Component
+    weights: WeightsReference | None
+
+
+def check_model(document: Document) -> ModelSection | None:
+    """The `model` section with the architecture's full name and, for files, where weights and remap were found."""
     options = validate(document, MODEL, ModelOptions)
     name = document.get((*MODEL, "architecture"))
     if not isinstance(name, str):
         return None
     component = references.find_component(document, (*MODEL, "architecture"), name, "architectures")
     weights = check_weights(document, (*MODEL, "weights"), component)
-    check_remap(document, (*MODEL, "remap"))
+    remap = check_remap(document, (*MODEL, "remap"))
     if component is None or options is None:
         return None
     _check_arguments(document, component)
-    return options.model_copy(update={"architecture": component.name, "weights": weights})
+    found = {"architecture": component.name, "weights": weights and weights.name, "remap": remap}
+    return ModelSection(options.model_copy(update=found), component, weights)
 
 
 def _check_arguments(document: Document, component: registry.Component) -> None:
@@ -53,8 +64,8 @@ def _check_arguments(document: Document, component: registry.Component) -> None:
     validate(document, (*MODEL, "arguments"), model_of(references.parameters_of(loaded, "architectures")), given)
 
 
-def check_data(document: Document) -> DataOptions | None:
-    """The `data` section, the component's arguments gathered from beside the options and from `arguments`."""
+def check_data(document: Document) -> tuple[DataOptions, registry.Component] | None:
+    """The `data` section, arguments gathered from beside the options and from `arguments`, and the dataset it names."""
     if document.get(DATA) is None:
         return None
     _check_transform(document)
@@ -78,7 +89,7 @@ def check_data(document: Document) -> DataOptions | None:
     _check_download(document, known, arguments)
     _check_preprocessing(document)
     own = {key: getattr(options, key) for key in DataOptions.model_fields}
-    return DataOptions(**{**own, "source": component.name, "arguments": arguments})
+    return DataOptions(**{**own, "source": component.name, "arguments": arguments}), component
 
 
 def _gather(document: Document, known: dict[str, Parameter], unjudged: bool) -> dict[str, Any]:
@@ -186,12 +197,15 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         path=document.file,
         name=sections.name if sections.name is not None else as_name(PurePath(document.file).stem),
         seed=sections.seed,
-        model=model,
-        data=data,
+        model=model.options,
+        data=data and data[0],
         steps=tuple(step for step in steps if step is not None),
         device=sections.device,
         precision=sections.precision,
         resolved=copy.deepcopy(document.data),
+        architecture=model.architecture,
+        weights=model.weights,
+        dataset=data and data[1],
         document=document,
     )
 

@@ -1,26 +1,28 @@
-"""What a recipe names (components, weights, remaps, optimizers, losses, modules), looked up and checked."""
+"""What a recipe names, found and checked: components, weights, remaps, files."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Union, cast
 
 from pydantic import BaseModel
 
 from zoo import registry
-from zoo.errors import InputError, Problem, did_you_mean, listed
+from zoo.contracts import Weights
+from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean, listed
+from zoo.formats.remote import check_address, is_address
 from zoo.given import absent, is_given
 from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
 from zoo.recipe.signature import Parameter, is_open, model_of, parameters
 from zoo.recipe.validate import MODULE_FORM, shown, validate
+from zoo.remap.remaps import meaning_of, rules_of
 
 HANDED_OVER = ("context",)  # what zoo gives to a component that asks for it
 
@@ -37,34 +39,18 @@ def find_component(
     document: Document, path: Path, name: str, kind: str, *, at_key: bool = False
 ) -> registry.Component | None:
     """The component called `name`, or None when there is none, which is then a problem at `path`."""
-    if not called(name, kind):
-        if is_given(name):
-            _note(document, path, absent(kind, name), at_key)
-            return None
-        known = written_names(kind, full="/" in name)
+    try:
+        found = registry.find(name, kind)
+        if found is None and is_given(name):
+            raise absent(kind, name)
+    except InputError as error:
+        _note(document, path, error, at_key=at_key)
+        return None
+    if found is None:
+        known = registry.short_names(kind, full="/" in name)
         hint = dotted(name, known) or did_you_mean(name, known) or f"see: zoo list --kind {kind}"
         document.add(path, f"no {_WORDS[kind]} is called {name!r}", hint, at_key=at_key)
-        return None
-    try:
-        return registry.resolve(name, kind)
-    except InputError as error:
-        _note(document, path, error, at_key)
-        return None
-
-
-def called(name: str, kind: str) -> bool:
-    """Whether some component, sound, broken or ambiguous, is called `name` in full or in short."""
-    return any(name in (row.name, row.name.partition("/")[2]) for row in registry.components(kind))
-
-
-def written_names(kind: str, *, full: bool = False) -> list[str]:
-    """How people write the names of a kind: in short while that is unique. Architectures and datasets keep their
-    namespace, which says where they come from."""
-    names = registry.names(kind)
-    if full or kind in ("architectures", "datasets"):
-        return names
-    short = [name.partition("/")[2] for name in names]
-    return [name if short.count(name) > 1 else brief for name, brief in zip(names, short, strict=True)]
+    return found
 
 
 def load(
@@ -74,14 +60,16 @@ def load(
     try:
         loaded: Callable[..., Any] = registry.load(component)
     except InputError as error:
-        _note(document, path, error, at_key)
+        _note(document, path, error, at_key=at_key)
         return None
     return loaded
 
 
-def _note(document: Document, path: Path, error: InputError, at_key: bool) -> None:
-    location = document.key(path) if at_key else document.value(path)
-    document.problems += [Problem(said.message, location, said.suggestion) for said in error.problems]
+def _note(document: Document, path: Path, error: ZooError, *, at_key: bool = False, prefix: str = "") -> None:
+    place = document.key(path) if at_key else document.value(path)
+    document.problems += [
+        Problem(f"{prefix}{said.message}", said.location or place, said.suggestion) for said in error.problems
+    ]
 
 
 def parameters_of(loaded: Callable[..., Any], kind: str) -> dict[str, Parameter]:
@@ -98,57 +86,134 @@ def accepts_anything(loaded: Callable[..., Any]) -> bool:
 def unknown_step(document: Document, path: Path, name: str, built_in: list[str]) -> None:
     """Note that no step is called `name`, with what was meant: a built-in one, a surgery, or a policy that wants
     `freeze:` before it."""
-    if called(name, "freezing"):
+    if registry.named(name, "freezing"):
         hint: str | None = f"write freeze: {name}"
     else:
-        known = [*built_in, *written_names("surgeries", full="/" in name)]
+        known = [*built_in, *registry.short_names("surgeries", full="/" in name)]
         hint = did_you_mean(name, known) or f"steps: {', '.join(known)}"
     document.add(path, f"no {_WORDS['surgeries']} is called {name!r}", hint, at_key=True)
 
 
-_ADDRESS = re.compile(r"hf://[\w.-]+/[\w.-]+(/[^@]+)?(@[\w./-]+)?|https?://[^/\s]+/\S+")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".json")
 
 
-def check_weights(document: Document, path: Path, component: registry.Component | None) -> str | None:
-    """What to load from: the name as written, or the file's path as seen from the current directory."""
+@dataclass(frozen=True)
+class WeightsReference:
+    """What a weights name stands for: an installed component, a tag of an architecture, an address, or a file.
+
+    `name` is what reports and checkpoints keep: the name as written, or the path at which its file was found.
+    `component` is the weights component or, of a tag, the architecture; None of an address or a file.
+    """
+
+    name: str
+    component: registry.Component | None = None
+
+    def look_up(self, architecture: str) -> Weights:
+        """Where the weights lie and what they take; of an address or a file, that they are for `architecture`.
+
+        Nothing is fetched. A tag's library is imported. Raises InputError when the plugin is broken, WorkError when its
+        code fails.
+        """
+        if self.component is None:
+            return Weights(self.name, architecture)
+        loaded: Any = registry.load_source(self.component)
+        try:
+            found = loaded() if self.component.kind == "weights" else loaded.weights(self.component.member, self.name)
+        except ZooError:
+            raise
+        except Exception as error:  # a plugin's code may fail in any way
+            raise WorkError(f"{self.component.name} fails to tell its weights: {error!r}") from error
+        return cast(Weights, found)
+
+
+def refer_to_weights(
+    name: str, architecture: registry.Component | None, folders: Iterable[FilePath] = (FilePath(),)
+) -> WeightsReference | None:
+    """What `name` stands for, in this order: a component, a tag of `architecture`, an address, a file in one of the
+    `folders`. None where it is none of them.
+
+    Raises InputError for an ambiguous or broken component, and for an address that nothing can be fetched from.
+    """
+    if component := registry.find(name, "weights"):
+        return WeightsReference(name, component)
+    if name in tags_of(architecture):
+        return WeightsReference(name, architecture)
+    if is_address(name):
+        check_address(name)
+        return WeightsReference(name)
+    found = next((path for folder in folders if (path := is_file(name, folder))), None)
+    return WeightsReference(found) if found is not None else None
+
+
+def tags_of(architecture: registry.Component | None) -> list[str]:
+    """The tags of an architecture's pretrained weights. Raises InputError when its source fails to list them."""
+    if architecture is None or architecture.member is None:
+        return []
+    source: Any = registry.load_source(architecture)
+    try:
+        return list(source.tags(architecture.member)) if hasattr(source, "tags") else []
+    except Exception as error:  # a plugin's code may fail in any way
+        raise InputError(f"{architecture.name}: its source fails to list weights: {error}") from error
+
+
+def check_weights(document: Document, path: Path, architecture: registry.Component | None) -> WeightsReference | None:
+    """What the weights' name at `path` stands for; None where there is no name, and for a mistake, which is noted."""
     name = document.get(path)
     if not isinstance(name, str):
         return None
-    sources = [full for row in registry.components("weights") for full in (row.name, row.name.partition("/")[2])]
-    tags = _tags(document, component)
-    if name in sources or name in tags or _ADDRESS.fullmatch(name):
-        return name
-    if found := find_file(document, name):
-        return found
-    if name.startswith("hf://"):
-        document.add(path, f"{label(path)}: {name} is not hf://ORG/REPO or hf://ORG/REPO/FILE")
-    elif name.endswith(_SUFFIXES) or name.startswith(("/", ".", "~")):
-        document.add(path, f"{label(path)}: there is no file {name}", _beside(document, name))
-    else:
-        document.add(path, f"{label(path)}: nothing is called {name!r}", _nearest(name, sources[::2], tags, component))
-    return name
+    try:
+        found = refer_to_weights(name, architecture, _folders(document))
+        if found is None:
+            document.add(path, *_no_weights(document, path, name, architecture))
+    except InputError as error:
+        _note(document, path, error, prefix=f"{label(path)}: ")
+        return None
+    return found
 
 
-def check_remap(document: Document, path: Path) -> None:
-    """Note a remap that is neither a list of rules nor anything that can be found. Rules are read by the plan."""
+def _no_weights(
+    document: Document, path: Path, name: str, architecture: registry.Component | None
+) -> tuple[str, str | None]:
+    """The message and the hint for a name that no weights have."""
+    if name.endswith(_SUFFIXES) or name.startswith(("/", ".", "~")):
+        return f"{label(path)}: there is no file {name}", _beside(document, name)
+    return f"{label(path)}: nothing is called {name!r}", _nearest(name, architecture)
+
+
+def check_remap(document: Document, path: Path) -> Any:
+    """The remap at `path`, a file of rules by the path at which it was found; mistakes in its rules are noted."""
     remap = document.get(path)
-    for index in range(len(remap)) if isinstance(remap, list) else ():
-        check_remap(document, (*path, index))
-    if not isinstance(remap, str) or remap == "auto" or re.search("[=:]", remap) or find_file(document, remap):
-        return
-    known = registry.names("remaps")
-    if remap in [name for full in known for name in (full, full.partition("/")[2])]:
-        return
-    hint = did_you_mean(remap, ["auto", *known]) or "a remap is auto, a list of rules, OLD=NEW, a file or one installed"
-    document.add(path, f"{label(path)}: no remap is called {remap!r}", hint)
+    if isinstance(remap, list):
+        return [_check_item(document, (*path, index), item) for index, item in enumerate(remap)]
+    return None if remap is None else _check_item(document, path, remap)
+
+
+def _check_item(document: Document, path: Path, item: Any) -> Any:
+    if meaning_of(item) in ("file", "installed") and (found := find_file(document, item)) and FilePath(found).is_file():
+        item = found
+    meaning = meaning_of(item)
+    if meaning == "auto":
+        return item
+    try:
+        if meaning == "installed" and registry.find(item, "remaps") is None:
+            hint = did_you_mean(item, ["auto", *registry.names("remaps")])
+            hint = hint or "a remap is auto, a list of rules, OLD=NEW, a file or one installed"
+            document.add(path, f"{label(path)}: no remap is called {item!r}", hint)
+        else:
+            rules_of(item, lambda inner: document.value((*path, *inner)))
+    except ZooError as error:
+        _note(document, path, error)
+    return item
+
+
+def _folders(document: Document) -> tuple[FilePath, FilePath]:
+    """Where a recipe's files are looked for: beside it, then in the current directory."""
+    return FilePath(document.file).parent, FilePath()
 
 
 def find_file(document: Document, name: str) -> str | None:
     """The file or folder called `name` beside the recipe, else in the current directory, else None."""
-    return next(
-        (found for folder in (FilePath(document.file).parent, FilePath()) if (found := is_file(name, folder))), None
-    )
+    return next((found for folder in _folders(document) if (found := is_file(name, folder))), None)
 
 
 def is_file(name: str, folder: FilePath = FilePath()) -> str | None:
@@ -160,29 +225,18 @@ def is_file(name: str, folder: FilePath = FilePath()) -> str | None:
     return None
 
 
-def _tags(document: Document, component: registry.Component | None) -> list[str]:
-    """The tags of an architecture's pretrained weights."""
-    if component is None or component.member is None:
-        return []
-    source: Any = registry.load_source(component)
-    try:
-        return list(source.tags(component.member)) if hasattr(source, "tags") else []
-    except Exception as error:  # a plugin's code may fail in any way
-        document.add(("model", "architecture"), f"{component.name}: its source fails to list weights: {error}")
-        return []
-
-
-def _nearest(name: str, sources: list[str], tags: list[str], component: registry.Component | None) -> str:
-    if hint := did_you_mean(name, [*sources, *tags]):
+def _nearest(name: str, architecture: registry.Component | None) -> str:
+    tags = tags_of(architecture)
+    if hint := did_you_mean(name, [*registry.names("weights"), *tags]):
         return hint
-    if tags and component:
-        return f"tags of {component.name}: {listed(tags)}"
+    if tags and architecture:
+        return f"tags of {architecture.name}: {listed(tags)}"
     return "an installed weights source, a file, or hf://ORG/REPO; see: zoo list --kind weights"
 
 
 def _beside(document: Document, name: str) -> str:
     near: list[str] = []
-    for folder in (FilePath(document.file).parent, FilePath()):
+    for folder in _folders(document):
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             parent = folder / FilePath(name).parent.expanduser()
             near += [str(FilePath(name).parent / file.name) for file in parent.iterdir() if file.suffix in _SUFFIXES]

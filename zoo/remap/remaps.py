@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import registry
-from zoo.errors import InputError, Location, ZooError
+from zoo.errors import InputError, Location, WorkError, ZooError
 from zoo.formats import Source
 from zoo.formats.entry import Entry
 from zoo.remap.plan import Plan, Target, make_plan
@@ -38,11 +38,20 @@ class ChosenRules:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the rules that led to it, and what was decided on the way."""
+    """A plan, the rules that led to it, and what was decided on the way. `basis` is what it depends on beside them."""
 
     plan: Plan
     rules: tuple[Rule, ...]
     notes: tuple[str, ...]
+    basis: Any = field(default=None, repr=False, compare=False)
+
+    def fits(self, source: Source, target: Target | None) -> bool:
+        """Whether planning anew by the same rules would give the same: names, dtypes and shapes are what they were."""
+        return self.basis is not None and bool(self.basis == _basis(source, target))
+
+
+def _basis(source: Source, target: Target | None) -> Any:
+    return source.entries, source.aliases, source.wrappers, tuple(source.notes), classes_of(source.metadata), target
 
 
 def plan_source(source: Source, remap: Remap = None, target: Target | None = None) -> Planned:
@@ -51,7 +60,7 @@ def plan_source(source: Source, remap: Remap = None, target: Target | None = Non
     Raises InputError for a remap that is none and for rules that do not fit, WorkError where `auto` abstains.
     """
     chosen = choose_rules(source, remap, target)
-    return Planned(plan_rules(source, chosen.rules, target), chosen.rules, chosen.notes)
+    return Planned(plan_rules(source, chosen.rules, target), chosen.rules, chosen.notes, _basis(source, target))
 
 
 def plan_rules(source: Source, rules: Sequence[Rule], target: Target | None = None) -> Plan:
@@ -192,8 +201,12 @@ def _installed(name: str, location: Location | None) -> list[Rule]:
         message = f"{name!r} is no remap: neither a file, nor an installed remap, nor OLD=NEW"
         hint = registry.unknown(name, "remaps").problems[0].suggestion
         raise InputError(message, location=location, suggestion=hint)
+    make = registry.load(component)
+    try:
+        rules = make()
+    except Exception as error:  # a plugin's code may fail in any way
+        raise WorkError(f"{component.name} fails to give its rules: {error!r}", location=location) from error
     # A rule's number stands in for its line, as the plugin's code has none that would mean anything.
-    rules = registry.load(component)()
     return parse_rules(rules, lambda path: Location(component.name, int(path[0]) + 1, 1) if path else None)
 
 

@@ -21,7 +21,6 @@ import functools
 import hashlib
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -35,7 +34,7 @@ from torch import Tensor, nn
 from zoo.cache import cache_folder
 from zoo.model.trace import tensors_in
 from zoo.model.undisturbed import undisturbed
-from zoo.training.devices import bfloat16_is_native
+from zoo.training.devices import bfloat16_is_native, hardware
 
 
 @dataclass(frozen=True)
@@ -58,21 +57,13 @@ def apply_layout(module: nn.Module, setting: Setting) -> None:
 def key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]) -> str:
     """Everything the fastest setting depends on, as a digest."""
     device = inputs[0].device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     parts = [
         *(f"{n} {tuple(p.shape)} {p.requires_grad}" for n, p in module.named_parameters()),
         *(str(tuple(value.shape[1:])) for value in inputs),
         *(str(setting) for setting in settings),
-        f"{device.type} {name} {torch.get_num_threads()} {torch.__version__}",
+        f"{hardware(device)} {torch.get_num_threads()} {torch.__version__}",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return platform.processor()
 
 
 class TimingCache:
@@ -104,7 +95,7 @@ PATIENCE = (2.5, 1.5)  # not timed further: what takes so many times the best on
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Choice:
     """The chosen setting, each candidate's seconds for a step on a few samples, and the seconds that choosing took.
 
     A candidate that was far slower in its first step is not timed again: its seconds are an upper bound. `settled` is
@@ -114,11 +105,11 @@ class Calibration:
     setting: Setting
     timings: dict[str, float]
     seconds: float
-    remembered: bool = False
+    cached: bool = False
     settled: bool = True
 
     def __str__(self) -> str:
-        if self.remembered:
+        if self.cached:
             return f"{self.setting} (chosen in an earlier run)"
         if not self.timings:
             return str(self.setting)
@@ -137,7 +128,7 @@ def candidates(module: nn.Module, device: torch.device, precision: str) -> list[
     return [Setting(name, layout) for name in precisions for layout in layouts]
 
 
-def calibrate(
+def choose_setting(
     module: nn.Module,
     inputs: Sequence[Tensor],
     targets: Tensor,
@@ -146,7 +137,7 @@ def calibrate(
     samples: int,
     precision: str = "auto",
     root: Path | None = None,
-) -> Calibration | None:
+) -> Choice | None:
     """Time forward and backward of each candidate on one batch and choose the fastest that is close enough.
 
     Args:
@@ -161,12 +152,12 @@ def calibrate(
     settings = candidates(module, device, precision)
     if len(settings) == 1:
         apply_layout(module, settings[0])
-        return Calibration(settings[0], {}, 0.0)
+        return Choice(settings[0], {}, 0.0)
     cache = TimingCache(root, key(module, inputs, settings))
     setting = cache.find(settings)
     if setting is not None:
         apply_layout(module, setting)
-        return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
+        return Choice(setting, {}, time.perf_counter() - started, cached=True)
     count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
     with undisturbed(module, buffers=True):
         step = functools.partial(_step, module, inputs, targets, loss)
@@ -179,7 +170,7 @@ def calibrate(
     if settled:
         cache.keep(setting)
     named = {str(candidate): seconds for candidate, seconds in timings.items()}
-    return Calibration(setting, named, time.perf_counter() - started, settled=settled)
+    return Choice(setting, named, time.perf_counter() - started, settled=settled)
 
 
 Step = Callable[[int, Setting], tuple[list[Tensor], float]]  # trains on so many samples: the outputs and the seconds

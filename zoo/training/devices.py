@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,18 @@ def choose_precision(requested: Precision, device: torch.device) -> str:
     if requested != "auto":
         return requested
     return "bfloat16" if device.type != "cpu" and bfloat16_is_native(device) else "float32"
+
+
+def hardware(device: torch.device) -> str:
+    """The kind of device and its model: what kernels, and so the last digits of results, depend on."""
+    return f"{device.type} {torch.cuda.get_device_name(device) if device.type == 'cuda' else _processor()}"
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return platform.processor()
 
 
 def bfloat16_is_native(device: torch.device) -> bool:
@@ -155,7 +169,7 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-def give_back_freed_memory(device: torch.device) -> None:
+def release_freed_memory(device: torch.device) -> None:
     """Give freed memory back to the kernel, once between two kinds of work that need blocks of different sizes."""
     libc = _glibc(device)
     if libc is not None:

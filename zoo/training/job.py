@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from zoo.data.batches import Batches, Inputs
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart
-from zoo.recipe.options import Train
+
+if TYPE_CHECKING:
+    from zoo.steps.train import Train
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Job:
 
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
-    `trunk` is the report's record of how the frozen backbone is run, `setting` says how precision and layout were
+    `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout were
     chosen, `label` which train step it is.
     """
 
@@ -37,7 +39,7 @@ class Job:
     frozen: FrozenPart = field(default_factory=FrozenPart)
     network: nn.Module | None = None
     validation_network: nn.Module | None = None
-    trunk: dict[str, Any] = field(default_factory=dict)
+    feature_cache: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
     label: str = "train"
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import gather_object
@@ -25,7 +25,6 @@ from zoo.data.batches import Batch, Inputs
 from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import prediction
-from zoo.recipe.options import Train
 from zoo.training.callbacks import Listener
 from zoo.training.devices import generator_states, make_accelerator, restore_generators
 from zoo.training.ema import MovingAverage
@@ -35,6 +34,9 @@ from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule
 from zoo.training.state import Saved, StateFolder
+
+if TYPE_CHECKING:
+    from zoo.steps.train import Train
 
 LOOK_SECONDS = 0.5  # reading the loss makes a GPU wait: not more often than this
 SAVE_SECONDS = 600.0  # in an epoch longer than this the state is also written in between
@@ -86,7 +88,7 @@ class Trainer:
 
         Raises WorkError for a loss that is no longer finite, and for what fails in torch.
         """
-        self.listener.stage_started(self)
+        self.listener.step_started(self)
         try:
             while self.progress.epoch < self.epochs and self.progress.steps < self.steps:
                 began = time.monotonic() - self.progress.seconds
@@ -95,7 +97,7 @@ class Trainer:
             self.conclude()
         finally:
             self.job.train.close()
-            self.listener.stage_ended(self)
+            self.listener.step_ended(self)
         return self.progress
 
     def _train_epoch(self, began: float) -> None:
@@ -197,7 +199,7 @@ class Trainer:
             message = f"{self.job.label}: the loss is not finite at step {int(broken) + 1}"
             raise NotFiniteError(message, suggestion=ADVICE)
         loss: float = summed / self._samples(0, self.progress.batch)
-        self.listener.looked(self, loss)
+        self.listener.progressed(self, loss)
         return loss
 
     def _check_weights(self) -> None:
@@ -258,16 +260,16 @@ class Trainer:
         """Continue from a saved state. Raises WorkError where it does not fit.
 
         Where the step's options have changed since, the new ones are used; `begin` has to follow where
-        `saved.anew`.
+        `saved.restarts`.
         """
         training = saved.training
-        if not saved.anew:
+        if not saved.restarts:
             self._restore_weights(saved)
             if saved.options is None:
                 self.optimizer.load_state_dict(training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
             else:
-                self._continue_with_new_options(Train.model_validate(saved.options), training)
+                self._continue_with_new_options(type(self.job.options).model_validate(saved.options), training)
         own = training["processes"][self.accelerator.process_index % len(training["processes"])]
         self.loss_sum.fill_(own["loss_sum"])
         restore_generators(own["generators"])

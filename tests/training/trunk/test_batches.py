@@ -89,19 +89,32 @@ def test_the_key_changes_with_whatever_features_depend_on(engine):
     other = data(torch.arange(20.0).reshape(10, 2) + 1)
     targets = data(targets=[1] * 10)
     half = Engine(engine.trunk, EngineSettings("bfloat16"))
+    channels_last = Engine(engine.trunk, EngineSettings(channels_last=True))
     others = [
         features_key(engine, other, batches(other), 0),
         features_key(engine, targets, batches(targets), 0),
         features_key(half, samples, batches(samples), 0),
+        features_key(channels_last, samples, batches(samples), 0),
         features_key(engine, samples, batches(samples, rank=1, world=2), 0),
     ]
     with torch.no_grad():
         next(engine.trunk.parameters()).add_(1)
     others.append(features_key(engine, samples, batches(samples), 0))
-    assert len({key, *others}) == 6
+    assert len({key, *others}) == 7
 
 
 def test_without_augmentation_seed_and_view_do_not_matter(engine):
     samples = data()
     keys = {features_key(engine, samples, batches(samples, seed=seed), view) for seed, view in ((0, 0), (1, 1))}
     assert len(keys) == 1
+
+
+def test_a_device_s_features_are_its_own(engine, monkeypatch):
+    """Machines that share a cache may have other processors, whose results differ in the last digits."""
+    samples, keys = data(), set()
+    for device, model in (("cpu", "one"), ("cpu", "another"), ("meta", "one")):
+        monkeypatch.setattr("zoo.training.devices._processor", lambda model=model: model)
+        images = batches(samples)
+        images.device = torch.device(device)
+        keys.add(features_key(engine, samples, images, 0))
+    assert len(keys) == 3

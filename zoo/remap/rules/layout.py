@@ -63,7 +63,7 @@ class CastRule(Rule):
         if self.source is None:
             raise InversionError("it does not say what the dtype was; say `from: …`")
         if self.to not in DTYPES[self.source].wider:
-            raise InversionError(f"{self.to} does not hold every value of {self.source}")
+            raise InversionError(f"{self.to} cannot represent every value of {self.source}")
         return [CastRule(self.source, self.match, self.to, exact=True)]
 
     def value(self) -> Any:

@@ -258,7 +258,7 @@ _REFERENCE = re.compile(r"\\(?:g<(\d+)>|([1-9]\d?))")
 
 @dataclass(frozen=True)
 class Renaming:
-    """`pattern` → `replacement`. A template's replacement is a template; a regular expression's may hold `\\1`."""
+    """`pattern` → `replacement`. A template's replacement is a template; a regular expression's may contain `\\1`."""
 
     pattern: Pattern
     replacement: Template | str
@@ -285,7 +285,7 @@ class Renaming:
         return form.sub(str(self.replacement), key) if form.search(key) else None
 
     def inverse(self) -> Renaming:
-        """The renaming that leads back. Raises InversionError where the old key does not follow from the new one."""
+        """The renaming that leads back. Raises InversionError where the old key cannot be derived from the new one."""
         if isinstance(self.pattern.form, Template):
             assert isinstance(self.replacement, Template)
             old, new = self.pattern.form, self.replacement

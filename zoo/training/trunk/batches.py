@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zoo.data.batches import Batch, ImageBatches, Order, to_device
 from zoo.data.samples import Samples
 from zoo.given import any_given
+from zoo.training.devices import hardware
 from zoo.training.trunk.engine import Engine
 from zoo.training.trunk.store import FeatureCache, Features, memory_budget
 
@@ -95,13 +96,15 @@ def collect(
 def features_key(engine: Engine, samples: Samples, batches: ImageBatches, view: int) -> str:
     """The key of cached features: a digest of everything that they depend on.
 
-    That is the frozen backbone's code and tensors, how it is run (data type, fused layers), each sample (a file by its
-    path, size and time of change, pixels by their bytes) and its target, the transform, the batch size, and which share
-    of the samples this process has; with random augmentation also the seed and the number of the view. The device and
-    the number of threads are not part of it: they change last digits only.
+    That is the frozen backbone's code and tensors, how it is run (data type, fused layers, memory layout) and on what
+    (machines that share a cache need not have the same devices, whose results differ in the last digits), each sample
+    (a file by its path, size and time of change, pixels by their bytes) and its target, the transform, the batch size,
+    and which share of the samples this process has; with random augmentation also the seed and the number of the view.
+    The number of threads is not part of it.
     """
-    digest = hashlib.sha256()
-    for part in (engine.trunk.code, engine.settings.dtype, engine.settings.fused, torch.__version__):
+    digest, settings = hashlib.sha256(), engine.settings
+    how = (settings.dtype, settings.fused, settings.channels_last, hardware(batches.device), torch.__version__)
+    for part in (engine.trunk.code, *how):
         digest.update(f"{part}\n".encode())
     for name, tensor in engine.trunk.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -1,8 +1,7 @@
-"""Model, weights and data as a dry run sees them: by name and header, never downloaded."""
+"""Weights as a dry run sees them: looked up by name and planned by header, never downloaded."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from zoo.errors import InputError
 from zoo.model.build import build
 from zoo.preflight import Verdict
 
@@ -22,22 +22,6 @@ def errors(verdict: Verdict) -> list[str]:
 
 def warnings(verdict: Verdict) -> list[str]:
     return [str(problem) for problem in verdict.warnings]
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a dry run asked for the network")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-
-
-def test_an_argument_the_architecture_does_not_take(checked: Check) -> None:
-    verdict = checked("model: {architecture: torchvision/resnet18, arguments: {num_clases: 3}}\nsteps: [save]")
-    assert errors(verdict)[0].startswith("recipe.yaml:1:57: torchvision/resnet18 takes no argument 'num_clases'")
-    assert verdict.assembly is None
-    assert verdict.trainable is None
 
 
 def test_weights_of_another_architecture(checked: Check) -> None:
@@ -81,11 +65,13 @@ class TestCoverage:
         assert "finds nothing to do" in warnings(verdict)[0]
 
     def test_rules_are_read_with_their_places(self, checked: Check) -> None:
-        verdict = checked(
-            "model:\n  architecture: tutorial/net_a\n  weights: prefixed.safetensors\n  remap:\n"
-            "    - renam: {a: b}\n    - drop: '('\nsteps: [save]"
-        )
-        assert [said.partition(" ")[0] for said in errors(verdict)] == ["recipe.yaml:5:7:", "recipe.yaml:6:7:"]
+        with pytest.raises(InputError) as caught:
+            checked(
+                "model:\n  architecture: tutorial/net_a\n  weights: prefixed.safetensors\n  remap:\n"
+                "    - renam: {a: b}\n    - drop: '('\nsteps: [save]"
+            )
+        said = [str(problem).partition(" ")[0] for problem in caught.value.problems]
+        assert said == ["recipe.yaml:5:7:", "recipe.yaml:6:7:"]
 
     @pytest.mark.parametrize("remap", ["{strip_prefix: inner.net.}", "'strip_prefix: inner.net.'"])
     def test_one_rule_is_a_remap(self, checked: Check, remap: str) -> None:
@@ -113,52 +99,21 @@ class TestCoverage:
         assert errors(verdict)[0].startswith("recipe.yaml:1:48: bad.safetensors is a web page")
 
 
-def test_data_that_is_not_there_yet_is_a_warning(checked: Check, tmp_path: Path) -> None:
-    verdict = checked(
-        "model: tutorial/net_a\ndata: {source: torchvision/CIFAR10, download: true, root: data}\n"
-        "steps: [swap_head: auto, train: 1]"
-    )
+@pytest.mark.usefixtures("other_weights")
+def test_what_was_found_and_planned_is_handed_on(checked: Check) -> None:
+    remap = "remap: {strip_prefix: inner.net.}"
+    verdict = checked(f"model: {{architecture: tutorial/net_a, weights: prefixed.safetensors, {remap}}}\nsteps: [save]")
+    found = verdict.weights
+    assert found is not None
+    assert found.name == found.weights.location == "prefixed.safetensors"
+    assert found.planned is not None
+    assert found.planned.plan.coverage == 1.0
+    assert found.ignored == ()
+
+
+def test_weights_that_lie_elsewhere_are_found_and_not_planned(checked: Check) -> None:
+    verdict = checked("model: {architecture: timm/test_vit, weights: hf://org/repo}\nsteps: [swap_head: 3, save]")
     assert verdict.ok, errors(verdict)
-    assert warnings(verdict) == [
-        "recipe.yaml:2:16: torchvision/CIFAR10 is not here yet, so the number of classes is not known "
-        "(finetune downloads it)"
-    ]
-    assert not any((tmp_path / "data").rglob("*.gz"))
-
-
-def test_data_that_is_not_there_at_all(checked: Check) -> None:
-    verdict = checked("model: tutorial/net_a\ndata: {source: image_folder, path: roses}\nsteps: [evaluate]")
-    assert errors(verdict) == ["recipe.yaml:2:36: image folder roses does not exist"]
-
-
-def test_rows_of_a_table_keep_their_own_place(checked: Check, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("path,label\na.png,\n")
-    verdict = checked("model: tutorial/net_a\ndata: {source: csv, path: a.csv}\nsteps: [evaluate]")
-    assert errors(verdict)
-    assert all(said.startswith("a.csv:2:") for said in errors(verdict))
-
-
-def test_features_go_in_as_they_are(checked: Check) -> None:
-    verdict = checked("model: tutorial/small_mlp\ndata: tutorial/rows\nsteps: [train: 1]")
-    assert verdict.ok, errors(verdict)
-    assert verdict.input_shape == (2, 4)
-
-
-def test_without_data_a_recipe_can_still_operate(checked: Check) -> None:
-    verdict = checked(
-        "model: torchvision/vgg16\nsteps:\n  - add_module: {name: add_linear, module: {Linear: {out_features: 10}}}\n"
-    )
-    assert verdict.ok, errors(verdict)
-    assert verdict.output_shape == (2, 10)
-
-
-def test_data_to_evaluate_on_has_to_know_the_same_classes(checked: Check, tmp_path: Path) -> None:
-    for name in ("zero", "one"):
-        (tmp_path / "flowers" / name).mkdir(parents=True)
-        (tmp_path / "flowers" / name / "a.png").write_bytes(b"not looked into")
-    text = "model: tutorial/net_a\ndata: sklearn/digits\nsteps: [train: 1, evaluate: {}]"
-    assert errors(checked(text.format("flowers"))) == [
-        "recipe.yaml:3:29: the checkpoint does not know the class 'one'",
-        "recipe.yaml:3:29: the checkpoint does not know the class 'zero'",
-    ]
-    assert checked(text.format("sklearn/digits")).ok
+    assert verdict.weights is not None
+    assert verdict.weights.planned is None
+    assert verdict.weights.ignored == ("head",)
