@@ -19,7 +19,7 @@ from zoo.formats.source import CHUNK, sha256_of
 
 TIMEOUT = 30.0
 PREFIX = "hf://"
-_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
+SCHEMES = (PREFIX, "https://", "http://", "file://")
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 
@@ -56,7 +56,7 @@ def download(address: str, sha256: str | None = None) -> Path:
     """
     check_address(address)
     path, expected = place_of(address, sha256)
-    if parts.scheme == "file" or (path.is_file() and sha256_of(path).startswith(expected)):
+    if address.startswith("file://") or (path.is_file() and sha256_of(path).startswith(expected)):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
