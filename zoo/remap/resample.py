@@ -3,10 +3,10 @@
 Typed on shapes like every operation; torch is imported when one is applied.
 
 Learned positions are resampled as images are: a grid of h x w positions, each a vector, is an image of h x w pixels
-with as many channels, and is interpolated bicubically to another size. Tokens in front of the grid (class, distillation,
-registers) have no place in it and are kept. A table of relative position biases is such an image over offsets: two
-positions of a window of h x w are at most h - 1 rows and w - 1 columns apart, in either direction, which makes
-(2h - 1) x (2w - 1) offsets, with one channel a head.
+with as many channels, and is interpolated bicubically to another size. Tokens in front of the grid (class,
+distillation, registers) have no place in it and are kept. A table of relative position biases is such an image over
+offsets: two positions of a window of h x w are at most h - 1 rows and w - 1 columns apart, in either direction, which
+makes (2h - 1) x (2w - 1) offsets, with one channel a head.
 """
 
 from __future__ import annotations
