@@ -78,8 +78,8 @@ def finetune(
     Raises:
         InputError: mistakes in the recipe (all of them), in the data, a folder that holds something else, or a recipe
             that changed too much to resume.
-        WorkError: training or writing failed. The last whole epoch is the checkpoint then, where there is one; so it is
-            after a KeyboardInterrupt, which passes through.
+        WorkError: training or writing failed. The last complete epoch is the checkpoint then, where there is one; so it
+            is after a KeyboardInterrupt, which passes through.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(os.fspath(recipe), overrides)
@@ -204,7 +204,7 @@ def _listed(value: Any) -> str:
 
 
 def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
-    """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
+    """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
     for step in run.recipe.steps:
         if run.saved is not None and step.index < run.saved.step and step.kind not in STRUCTURAL:
             continue
@@ -225,7 +225,7 @@ def _keep(run: running.Run, error: BaseException) -> None:
     try:
         _conclude(run, interrupted=interrupted, failed=None if interrupted else str(error))
     except (ZooError, OSError) as another:
-        run.listener.note(f"the last whole epoch could not be written as a checkpoint: {another}")
+        run.listener.note(f"the last complete epoch could not be written as a checkpoint: {another}")
         return
     ended = "interrupted" if interrupted else "failed"
     how = "with other values --resume" if isinstance(error, NotFiniteError) else "--resume"

@@ -100,7 +100,7 @@ def load_weights(
 
 
 def digest(weights: Weights) -> str:
-    """The whole sha256 of the weights' file."""
+    """The complete sha256 of the weights' file."""
     if weights.sha256 is not None and len(weights.sha256) == 64:
         return weights.sha256.lower()  # compared with the file when it was opened
     with open_source(weights.location) as source:
