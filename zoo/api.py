@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.model.heads import find_head, replace_head
     from zoo.model.info import ModelInfo
     from zoo.model.paths import get_module, set_module
+    from zoo.recipe.step import Step
 
 __all__ = [
     "CONTRACTS",
@@ -28,6 +29,7 @@ __all__ = [
     "ModelInfo",
     "Preprocessing",
     "Run",
+    "Step",
     "Weights",
     "WorkError",
     "ZooError",
@@ -44,6 +46,7 @@ _LAZY = {
     "find_head": "zoo.model.heads",
     "get_module": "zoo.model.paths",
     "set_module": "zoo.model.paths",
+    "Step": "zoo.recipe.step",
 }
 
 

@@ -24,6 +24,8 @@ CONTRACTS = {
     "weights": "() -> Weights",
     "remaps": "() -> a list of rules, as they would stand under `remap:` in a recipe",
     "initializers": "(tensor, *, …) -> None; fills the tensor in place, under torch.no_grad",
+    "steps": "a class derived from zoo.api.Step: its fields are the options, run(run) does it, check(rehearsal) takes "
+    "it on meta before a run, row(record) is its line in the summary",
 }
 
 

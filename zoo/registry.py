@@ -27,7 +27,10 @@ from zoo.given import absent, find_given, given_names, is_given
 from zoo.isolation import PluginError, guarded
 
 CORE = "zoo-kit"  # the distribution that this package is in
-KINDS = ("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers")
+KINDS = (
+    *("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers"),
+    "steps",
+)
 
 
 @dataclass(frozen=True)
@@ -349,7 +352,8 @@ def describe(component: Component) -> Described:
         return _of_source(component)
     name = component.short
     if node := _definition(component.target):
-        return Described(f"{name}{_written(node)}", ast.get_docstring(node) or "")
+        signature = _fields(node) if component.kind == "steps" else _written(node)
+        return Described(f"{name}{signature}", ast.get_docstring(node) or "")
     loaded = load(component)
     return Described(f"{name}{_inspected(loaded)}", inspect.getdoc(loaded) or "")
 
@@ -382,6 +386,12 @@ def _written(node: Definition) -> str:
         if isinstance(part, ast.FunctionDef) and part.name == "__init__":
             return f"({ast.unparse(part.args).removeprefix('self').removeprefix(', ')})"
     return "(…)"
+
+
+def _fields(node: Definition) -> str:
+    """A step's options: the annotated fields of its class."""
+    fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part)]
+    return f"(*, {', '.join(map(ast.unparse, fields))})" if fields else "()"
 
 
 def _inspected(loaded: Any, skip: str | None = None) -> str:

@@ -11,7 +11,7 @@ from zoo.errors import InputError
 from zoo.model.build import build
 from zoo.model.freezing import freeze
 from zoo.model.initializers import initialize
-from zoo.recipe.options import Init
+from zoo.steps.init import Init
 
 OWN = [name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
 INITIALIZERS = [*OWN, *(name.removesuffix("_") for name in OWN)]

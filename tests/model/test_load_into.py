@@ -17,10 +17,11 @@ from zoo.errors import InputError, WorkError
 from zoo.formats import Source, open_source
 from zoo.model.load_into import load_into, target_of
 from zoo.model.pretrained import load_weights
-from zoo.recipe.options import Load, ModelOptions
+from zoo.recipe.options import ModelOptions
 from zoo.remap.plan import MIN_COVERAGE
 from zoo.remap.remaps import plan_source
 from zoo.remap.rules import parse_rules
+from zoo.steps.load import Load
 
 
 class Qkv(nn.Module):

@@ -93,7 +93,7 @@ def test_metrics_are_those_the_engine_knows() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "exponential"])
 def test_the_engine_fills_in_what_a_recipe_may_leave_out(name: str) -> None:
-    from zoo.recipe.options import Train
+    from zoo.steps.train import Train
     from zoo.training.schedulers import Schedule
 
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)

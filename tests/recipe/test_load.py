@@ -12,7 +12,12 @@ import yaml
 
 from zoo.errors import InputError
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.options import Evaluate, Load, Save, Train
+from zoo.steps.evaluate import Evaluate
+from zoo.steps.freeze import Freeze
+from zoo.steps.load import Load
+from zoo.steps.save import Save
+from zoo.steps.surgery import Surgery
+from zoo.steps.train import Train
 
 Loader = Callable[..., Recipe]
 
@@ -41,25 +46,23 @@ def test_the_design_s_recipe(load: Loader) -> None:
     assert recipe.model.architecture == "timm/tf_efficientnet_lite0"
     assert recipe.data is not None
     assert (recipe.data.source, recipe.data.image_size, recipe.data.batch_size) == ("sklearn/digits", 96, 64)
-    assert [(step.action, step.kind, step.component) for step in recipe.steps] == [
-        ("swap_head", "surgery", "zoo/swap_head"),
-        ("freeze", "freeze", "zoo/all_but_head"),
-        ("train", "train", None),
-        ("freeze", "freeze", "zoo/below"),
-        ("train", "train", None),
+    assert list(recipe.steps) == [
+        Surgery(component="zoo/swap_head", arguments={"num_classes": "auto"}),
+        Freeze(policy="zoo/all_but_head"),
+        Train(epochs=10, lr=1e-2),
+        Freeze(policy="zoo/below", module="blocks.5"),
+        Train(epochs=3, lr=5e-4),
     ]
-    assert recipe.steps[0].arguments == {"num_classes": "auto"}
-    assert recipe.steps[3].arguments == {"module": "blocks.5"}
-    assert recipe.steps[4].options == Train(epochs=3, lr=5e-4)
-    assert str(recipe.steps[4].location) == "recipe.yaml:15:5"
-    assert [step.index for step in recipe.steps] == [0, 1, 2, 3, 4]
+    assert [step.place.action for step in recipe.steps] == ["swap_head", "freeze", "train", "freeze", "train"]
+    assert str(recipe.steps[4].place.location) == "recipe.yaml:15:5"
+    assert [step.place.index for step in recipe.steps] == [0, 1, 2, 3, 4]
 
 
 def test_resolved_is_a_recipe_again(load: Loader) -> None:
     first = load(QUICKSTART, "train.epochs=1")
     again = load(yaml.safe_dump(first.resolved))
     assert again.resolved == first.resolved
-    assert [step.arguments for step in again.steps] == [step.arguments for step in first.steps]
+    assert again.steps == first.steps
     assert first.resolved["steps"][1] == {"freeze": {"policy": "all_but_head"}}
 
 
@@ -84,7 +87,7 @@ def test_shorthands(load: Loader, short: str, long: str) -> None:
     text = "model: {{architecture: tutorial/net_a}}\ndata: {{source: sklearn/digits}}\nsteps:\n  - {}\n"
     brief = load("model: tutorial/net_a\ndata: sklearn/digits\nsteps:\n  - " + short)
     assert brief.resolved == load(text.format(long)).resolved
-    assert str(brief.steps[0].location) == "recipe.yaml:4:5"
+    assert str(brief.steps[0].place.location) == "recipe.yaml:4:5"
 
 
 def test_a_surgery_called_like_a_built_in_step_gives_way(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +98,7 @@ def test_a_surgery_called_like_a_built_in_step_gives_way(load: Loader, monkeypat
     extra = registry.Component("acme/train", "surgeries", "acme", "zoo-acme", "1", "zoo.model.surgeries:swap_head")
     monkeypatch.setattr(registry, "entries", lambda: (*rows, extra))
     recipe = load("model: tutorial/net_a\ndata: sklearn/digits\nsteps: [train: 1, acme/train: 5]")
-    assert [(step.kind, step.component) for step in recipe.steps] == [("train", None), ("surgery", "acme/train")]
+    assert list(recipe.steps) == [Train(epochs=1), Surgery(component="acme/train", arguments={"num_classes": 5})]
 
 
 def test_an_architecture_of_its_own_is_checked_by_its_signature(
@@ -156,7 +159,7 @@ def test_weights_in_a_file_are_looked_for_beside_the_recipe_first(
     (folder / "sub/b.pth").write_text("")
     recipe = load_recipe("recipes/r.yaml")
     assert recipe.model.weights == "a.safetensors"
-    assert recipe.steps[0].options == Load(weights="recipes/sub/b.pth")
+    assert recipe.steps[0] == Load(weights="recipes/sub/b.pth")
     (folder / "a.safetensors").write_text("")
     assert load_recipe("recipes/r.yaml").model.weights == "recipes/a.safetensors"
     assert recipe.resolved["model"]["weights"] == "a.safetensors", "as written: a run's record names no folder of mine"
@@ -173,7 +176,7 @@ def test_a_file_of_rules_is_looked_for_beside_the_recipe_first(tmp_path: Path, m
     (folder / "r.yaml").write_text(text.format("weights: a.pth, remap: [rules.yaml, {drop: x}]"))
     recipe = load_recipe("recipes/r.yaml")
     assert recipe.model.remap == ["recipes/rules.yaml", {"drop": "x"}]
-    step = recipe.steps[0].options
+    (step,) = recipe.steps
     assert isinstance(step, Load)
     assert step.remap == recipe.model.remap
     assert recipe.resolved["model"]["remap"] == ["rules.yaml", {"drop": "x"}]
@@ -274,7 +277,7 @@ def test_anchors_and_merges_serve_every_step(load: Loader) -> None:
           - train: *warm
         """
     )
-    assert [step.options for step in recipe.steps] == [
+    assert list(recipe.steps) == [
         Train(epochs=1, lr=1e-2),
         Train(epochs=1, lr=1e-3),
         Train(epochs=1, lr=1e-2),
@@ -283,7 +286,7 @@ def test_anchors_and_merges_serve_every_step(load: Loader) -> None:
 
 def test_names_of_steps_that_stand_alone(load: Loader) -> None:
     recipe = load("model: tutorial/net_a\ndata: sklearn/digits\nsteps: [evaluate, save]")
-    assert [step.options for step in recipe.steps] == [Evaluate(), Save()]
+    assert list(recipe.steps) == [Evaluate(), Save()]
     assert recipe.name == "recipe", "the file's name"
 
 

@@ -18,9 +18,9 @@ from zoo import registry
 from zoo.cli import run
 from zoo.recipe import references
 from zoo.recipe.catalogue import LOSSES, METRICS, SCHEDULES
+from zoo.recipe.chain import first_option, step_class, step_names
 from zoo.recipe.load import Sections
-from zoo.recipe.options import STEPS, DataOptions, ModelOptions
-from zoo.recipe.overrides import first_parameter
+from zoo.recipe.options import DataOptions, ModelOptions
 from zoo.recipe.signature import model_of, summary
 from zoo.recipe.validate import expected, shown
 
@@ -104,8 +104,8 @@ def arguments(loaded: Callable[..., Any], kind: str) -> str:
 
 def shorthands_table() -> str:
     rows = ["| written | stands for |", "|---|---|"]
-    for action in ("model", "data", "freeze", *STEPS, "swap_head", "remove_module"):
-        first = {"model": "architecture", "data": "source"}.get(action) or first_parameter(action)
+    for action in ("model", "data", *step_names(), "swap_head", "remove_module"):
+        first = {"model": "architecture", "data": "source"}.get(action) or first_option(action)
         rows.append(f"| `{action}: X` | `{action}: {{{first}: X}}` |")
     return "\n".join(rows) + "\n"
 
@@ -126,7 +126,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "recipe": lambda: options_table(Sections),
     "model": lambda: options_table(ModelOptions),
     "data": lambda: options_table(DataOptions),
-    **{name: lambda options=options: options_table(options) for name, options in STEPS.items()},  # type: ignore[misc]
+    **{name: lambda name=name: options_table(step_class(name)) for name in step_names() if name != "freeze"},  # type: ignore[misc,arg-type]
     "surgeries": lambda: components_table("surgeries"),
     "freezing": lambda: components_table("freezing"),
     "datasets": lambda: components_table("datasets"),

@@ -11,7 +11,7 @@ import pytest
 
 from zoo.errors import InputError
 from zoo.recipe import load_recipe
-from zoo.recipe.options import STEPS
+from zoo.recipe.chain import step_names
 from zoo.recipe.yaml_reader import parse
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,8 @@ def test_every_reference_leads_somewhere(recipe_schema: dict[str, Any]) -> None:
 
 def test_every_step_and_kind_of_name_is_in_it(recipe_schema: dict[str, Any]) -> None:
     steps = recipe_schema["$defs"]["step"]["anyOf"][1]["properties"]
-    assert {*STEPS, "freeze", "swap_head", "zoo/swap_head", "add_module"} <= set(steps)
+    assert {*step_names(), "freeze", "zoo/train", "swap_head", "zoo/swap_head", "add_module"} <= set(steps)
+    assert "surgery" not in steps, "it goes by the surgeries' own names"
     names = {name for option in recipe_schema["$defs"]["modules"]["anyOf"] for name in option.get("enum", ())}
     assert {"ReLU", "Linear", "tutorial/MyLinear", "MyLinear"} <= names
     assert "x-names" not in json.dumps(recipe_schema)

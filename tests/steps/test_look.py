@@ -67,7 +67,7 @@ def run(tmp_path):
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(recipe))
         listener = Notes()
-        report = finetune(path, output=tmp_path / "run", overwrite=True, progress=listener)
+        report = finetune(path, output=tmp_path / "run", overwrite=True, progress=listener).report
         return Looked(tmp_path / "run", report, listener.notes)
 
     return looked
@@ -268,7 +268,7 @@ def test_a_shared_module_is_found_by_each_of_its_paths():
 def test_the_tutorials_recipe(tmp_path):
     path = ROOT / "recipes" / "tutorials" / "look.yaml"
     overrides = ["train.epochs=1", "data.limit=60"]
-    report = finetune(path, overrides=overrides, output=tmp_path / "run", overwrite=True, progress=Listener())
+    report = finetune(path, overrides=overrides, output=tmp_path / "run", overwrite=True, progress=Listener()).report
     looked = Looked(tmp_path / "run", report, [])
     assert set(looked.stage["modules"]) == {CONVOLUTION, RELU, POOLING, "features.4"}
     assert {"train/loss", "validation/accuracy"} <= set(looked.events.Tags()["scalars"])

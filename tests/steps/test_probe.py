@@ -9,8 +9,8 @@ from zoo.data.open_data import open_data
 from zoo.errors import InputError
 from zoo.finetuning.finetune import finetune
 from zoo.model.build import build
-from zoo.recipe.options import DataOptions, Probe
-from zoo.steps.probe import head_inputs, linear_head, solve_head
+from zoo.recipe.options import DataOptions
+from zoo.steps.probe import Probe, head_inputs, linear_head, solve_head
 from zoo.training.callbacks import Listener
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def run(tmp_path):
         }
         path = tmp_path / "run.yaml"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener())
+        return finetune(path, output=tmp_path / "run", overwrite=True, progress=Listener()).report
 
     return finetuned
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from zoo.data.batches import Batch, Order
-from zoo.recipe.options import Train
+from zoo.steps.train import Train
 from zoo.training.callbacks import Listener
 from zoo.training.job import Job
 from zoo.training.state import StateFolder

@@ -6,7 +6,7 @@ from torch import nn
 
 from zoo.errors import WorkError
 from zoo.model.freezing import freeze
-from zoo.recipe.options import Train
+from zoo.steps.train import Train
 from zoo.training.job import Job, arranged, fill, unfrozen_tensors
 
 

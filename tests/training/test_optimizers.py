@@ -11,7 +11,7 @@ from torch import nn
 from zoo.errors import InputError
 from zoo.model.freezing import freeze
 from zoo.recipe.catalogue import names
-from zoo.recipe.options import Train
+from zoo.steps.train import Train
 from zoo.training.optimizers import layer_depths, make_optimizer, parameter_groups
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from zoo.errors import InputError
-from zoo.recipe.options import Train
+from zoo.steps.train import Train
 from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule, warmup_steps
 from zoo.training.state import pack, unpack

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zoo.errors import InputError, WorkError
-from zoo.recipe.options import Train
+from zoo.steps.train import Train
 from zoo.training import state as state_module
 from zoo.training.devices import generator_states, restore_generators, seed_everything
 from zoo.training.optimizers import make_optimizer

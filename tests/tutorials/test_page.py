@@ -23,6 +23,9 @@ from zoo.model.build import build
 from zoo.model.initializers import initialize
 from zoo.preflight import check
 from zoo.recipe import load_recipe
+from zoo.steps.init import Init
+from zoo.steps.load import Load
+from zoo.steps.train import Train
 from zoo.training.optimizers import make_optimizer
 
 FEATURES = {"mlp": 20, "sequential_mlp": 20, "chimera": 20, "nested_mlp": 20, "nested_blocks": 4, "shared": 4, "tie": 4}
@@ -85,7 +88,7 @@ def test_the_models_are_built_alike(pair, workshop, by_hand):
 def test_networks_of_rows_answer_alike(name, features, page, by_hand, workshop):
     (pair,) = [pair for pair in page.pairs if pair.name == name]
     hand = by_hand(pair)["model"]
-    trains = any(step.kind == "train" for step in load_recipe(pair.path).steps)
+    trains = any(isinstance(step, Train) for step in load_recipe(pair.path).steps)
     model = zoo.load(workshop.finetune(name, *["train.epochs=1"] * trains)["checkpoint"])
     hand.load_state_dict(model.state_dict())
     rows = torch.randn(3, features)
@@ -102,7 +105,7 @@ def test_the_same_parameters_train_in_the_same_way(pair, workshop, by_hand):
     assert (
         trains == {name for name, p in hand["model"].named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
     )
-    mine, theirs = make_optimizer(model, recipe.steps[-1].options), hand["optimizer"]
+    mine, theirs = make_optimizer(model, recipe.steps[-1]), hand["optimizer"]
     assert type(mine) is type(theirs)
     assert sum(len(group["params"]) for group in mine.param_groups) == len(theirs.param_groups[0]["params"]) == 2
     for key in ("lr", "momentum", "weight_decay", "nesterov"):
@@ -124,10 +127,10 @@ def test_initial_values_are_equal_bit_for_bit(pair, by_hand):
     hand = by_hand(pair)["model"]
     torch.manual_seed(3)
     model = build(recipe.model.architecture, recipe.model.arguments).model
-    steps = [step for step in recipe.steps if step.kind == "init"]
+    steps = [step for step in recipe.steps if isinstance(step, Init)]
     assert steps
     for step in steps:
-        initialize(model, step.options)
+        initialize(model, step)
     assert shapes(model) == shapes(hand)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in hand.state_dict().items())
 
@@ -141,7 +144,7 @@ def test_warm_starts_load_the_same_and_tell_the_same(pair, workshop, by_hand):
     save_file(source, "runs/net_a/model.safetensors")
     hand = by_hand(pair, saved="net_a.pt")
     recipe = load_recipe(pair.path)
-    load = next((step.options for step in recipe.steps if step.kind == "load"), recipe.model)
+    load = next((step for step in recipe.steps if isinstance(step, Load)), recipe.model)
     model = build(recipe.model.architecture).model
     strict = getattr(load, "strict_shapes", True)
     for file in (load.weights, "net_a.pt"):
@@ -158,7 +161,7 @@ def by_hand_and_by_recipe(pair, by_hand, workshop, epochs: int, overrides: list[
     torch.manual_seed(0)
     first = build(recipe.model.architecture)
     opened = open_data(recipe.data, first.preprocessing, seed=recipe.seed)
-    step = next(step.index for step in recipe.steps if step.kind == "train")  # decides the order of samples
+    step = next(step.place.index for step in recipe.steps if isinstance(step, Train))  # decides the order of samples
     save_file(first.model.state_dict(), "first.safetensors")
 
     def training_batches(epoch):

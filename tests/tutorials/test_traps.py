@@ -184,7 +184,7 @@ def test_loading_nothing_is_an_error(workshop):
 def test_a_recipes_optimizer_holds_what_trains_and_nothing_else(workshop):
     recipe = load_recipe(RECIPES / "resnet18_classifier.yaml")
     model = check(recipe).assembly.model
-    assert check_optimizer(model, make_optimizer(model, recipe.steps[-1].options)) == []
+    assert check_optimizer(model, make_optimizer(model, recipe.steps[-1])) == []
     (trap,) = check_optimizer(model, torch.optim.SGD(model.parameters(), lr=1e-2))
     assert "the optimizer contains frozen parameters" in trap.message
     everything = ["steps=[{swap_head: {num_classes: 10}}, {freeze: all}, {train: {epochs: 1, lr: 0.01}}]"]

@@ -22,15 +22,17 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.finetuning import run as running
 from zoo.finetuning.result import Run
-from zoo.finetuning.run import ACTIONS, CHANGING, STRUCTURAL, coverage
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
 from zoo.preflight import Verdict, check
 from zoo.preflight.data import open_recipe_data
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.options import Precision, Train
+from zoo.recipe.options import Precision
+from zoo.recipe.step import explained
 from zoo.recipe.validate import shown
+from zoo.steps.load import coverage
+from zoo.steps.train import Train
 from zoo.training.callbacks import Display, Listener
 from zoo.training.devices import (
     choose_device,
@@ -138,10 +140,10 @@ def _check_failed(run: running.Run) -> None:
     failed = run.saved.failed if run.saved is not None else None
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
         return
-    options = cast(Train, run.recipe.steps[run.saved.step].options)
+    step = cast(Train, run.recipe.steps[run.saved.step])
     raise InputError(
         f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
-        suggestion=f"change what led there: --resume --set steps[{run.saved.step}].train.lr={options.lr / 10:g}",
+        suggestion=f"change what led there: --resume --set steps[{run.saved.step}].train.lr={step.lr / 10:g}",
     )
 
 
@@ -150,7 +152,7 @@ def _open(run: running.Run, verdict: Verdict) -> None:
 
     Weights and data are those that the check before the run has found, planned and opened.
     """
-    recipe, assembly = run.recipe, run.assembly
+    recipe, assembly, run.loads = run.recipe, run.assembly, verdict.loads
     for note in assembly.notes:
         run.listener.note(note)
     if run.saved is not None:
@@ -206,12 +208,13 @@ def _listed(value: Any) -> str:
 def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
     """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
     for step in run.recipe.steps:
-        if run.saved is not None and step.index < run.saved.step and step.kind not in STRUCTURAL:
+        if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
         try:
-            ACTIONS[step.kind](run, step)
+            with explained(step):
+                step.run(run)
         except (KeyboardInterrupt, Exception) as error:
-            if main and run.trained and step.kind not in CHANGING:
+            if main and run.trained and step.fails_safely:
                 _keep(run, error)
             raise
     result = _conclude(run) if main else run.report()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, listed
+from zoo.recipe import Step
+from zoo.recipe.chain import step_class
 
 Report = dict[str, Any]
 
@@ -34,7 +36,7 @@ COLUMNS = ("step", "action", "epochs", "loss", "metrics", "trainable", "frozen",
 
 def summary(report: Report) -> str:
     """A run in a few lines: a row for each step, the weights loaded, the proof of freezing, metrics and checkpoint."""
-    rows = [_ROWS.get(stage["action"], _other)(stage) for stage in report["stages"]]
+    rows = [(step_class(stage["action"]) or Step).row(stage) for stage in report["stages"]]
     lines = [*_table(rows), *_loaded(report), *_proof(report)]
     reached = ", ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items())
     lines.append(f"{reached or 'nothing was measured'} after {report['seconds']:.1f} s on {report['device']}")
@@ -44,40 +46,6 @@ def summary(report: Report) -> str:
         lines.append(f"failed ({report['failed'].splitlines()[0]}): this is the last complete epoch")
     lines += [f"checkpoint: {report['checkpoint']}", f"next: zoo predict {report['checkpoint']} IMAGE…"]
     return "\n".join(lines)
-
-
-def _train(stage: dict[str, Any]) -> dict[str, str]:
-    epochs = stage["epochs"]
-    kept = f" (kept {stage['kept_epoch']})" if stage["kept_epoch"] != len(epochs) else ""
-    rates = sorted(epoch["images_per_second"] for epoch in epochs)
-    return {
-        "epochs": f"{len(epochs)}{kept}",
-        "loss": f"{epochs[-1]['loss']:.4f}" if epochs else "",
-        "trainable": f"{stage['trainable']:,}",
-        "frozen": f"{stage['frozen']:,}",
-        "images/s": f"{rates[len(rates) // 2]:.0f}" if rates else "",
-        **_measured(stage),
-    }
-
-
-def _other(stage: dict[str, Any]) -> dict[str, str]:
-    return _measured(stage)
-
-
-def _load(stage: dict[str, Any]) -> dict[str, str]:
-    return {"metrics": f"{stage['coverage']:.1%} of the parameters"} | _measured({**stage, "metrics": None})
-
-
-def _measured(stage: dict[str, Any]) -> dict[str, str]:
-    cells = {"step": str(stage["step"]), "action": stage["action"]}
-    if stage.get("metrics"):
-        cells["metrics"] = " ".join(f"{name} {value:.4f}" for name, value in stage["metrics"].items() if name != "loss")
-    if "seconds" in stage:
-        cells["seconds"] = f"{stage['seconds']:.1f}"
-    return cells
-
-
-_ROWS: dict[str, Callable[[dict[str, Any]], dict[str, str]]] = {"train": _train, "load": _load}
 
 
 def _table(rows: Sequence[dict[str, str]]) -> list[str]:
@@ -94,7 +62,7 @@ def _table(rows: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _loaded(report: Report) -> list[str]:
-    loads = [report.get("weights"), *(stage for stage in report["stages"] if stage["action"] == "load")]
+    loads = [report.get("weights"), *(stage for stage in report["stages"] if "coverage" in stage)]
     lines = []
     for load in filter(None, loads):
         left = f"; not loaded: {listed(load['missing'], 4)}" if load["missing"] else ""

@@ -1,32 +1,22 @@
-"""What each kind of step does, and the run it does it to."""
+"""A run: the model, the data and the records that the steps of a recipe work on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import PartialState
 from torch import Tensor
 
-from zoo import registry
-from zoo.checkpoint.save import save_checkpoint
 from zoo.contracts import Context, Preprocessing
 from zoo.data.open_data import OpenData
 from zoo.model.assembly import Assembly
-from zoo.model.freezing import freeze
-from zoo.model.initializers import initialize
-from zoo.model.load_into import LoadReport, load_into
-from zoo.model.operations import operate
-from zoo.model.pretrained import find_weights
+from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
-from zoo.recipe.options import Evaluate, Init, Load, Precision, Save
-from zoo.remap.remaps import items
+from zoo.recipe.options import Precision
 from zoo.training.callbacks import Listener
-from zoo.training.evaluate import HELD_OUT, WHOLE, measure_parts, other_data
 from zoo.training.folder import MODEL
 from zoo.training.state import Saved, StateFolder
 
@@ -37,7 +27,7 @@ class Run:
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
     there is a whole epoch worth keeping, `kept` which one, where a train step came to no good end; `settings` are the
-    precision and layout chosen by timing, by step.
+    precision and layout chosen by timing, by step; `loads` are the weights of the `load` steps, by the step's index.
     """
 
     recipe: Recipe
@@ -56,6 +46,7 @@ class Run:
     trained: bool = False
     kept: str = "the model as the steps before left it"
     settings: dict[str, Any] = field(default_factory=dict)
+    loads: dict[int, FoundWeights] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Path:
@@ -79,6 +70,7 @@ class Run:
             "base_weights": self.assembly.base_weights,
             "preprocessing": self.assembly.preprocessing.as_dict(),
             "settings": self.settings,
+            "trained": self.trained,
             "data": self.data_found(),
             "seconds": time.monotonic() - self.began,
         }
@@ -88,7 +80,7 @@ class Run:
         self.assembly.base_weights = memory["base_weights"]
         self.assembly.preprocessing = Preprocessing.from_dict(memory["preprocessing"])
         self.began -= memory["seconds"]
-        self.trained = any(stage["action"] == "train" for stage in self.stages)
+        self.trained = memory["trained"]
 
     def data_found(self) -> dict[str, Any] | None:
         """What a resumed run has to find again."""
@@ -108,95 +100,13 @@ class Run:
             "device": str(self.device),
         }
 
+    def record(self, step: Step, /, **values: Any) -> None:
+        """Keep what a step did, as plain data: an entry under `stages` in the report."""
+        self.stages.append({"step": step.place.index + 1, "action": step.place.name, **values})
+
     def example(self) -> Tensor | None:
         """A small batch of validation inputs, as the model gets them."""
         if self.data is None:
             return None
         batches = self.data.batches("validation", batch_size=2, once=True)
         return cast(Tensor, next(batches.epoch(0)).inputs)
-
-
-def _operate(run: Run, step: Step) -> None:
-    operate(run.assembly, cast(str, step.component), step.arguments, run.context)
-
-
-def _freeze(run: Run, step: Step) -> None:
-    policy = registry.load(cast(str, step.component), "freezing")
-    run.assembly.frozen = freeze(run.assembly.model, policy(run.assembly.model, **step.arguments))
-
-
-def _initialize(run: Run, step: Step) -> None:
-    touched = initialize(run.assembly.model, cast(Init, step.options))
-    run.stages.append({"step": step.index + 1, "action": "init", "parameters": touched})
-
-
-def _load(run: Run, step: Step) -> None:
-    options = cast(Load, step.options)
-    weights = find_weights(options.weights, run.assembly.architecture)
-    report = load_into(
-        run.assembly.model,
-        weights.location,
-        items(weights.remap, options.remap),
-        min_coverage=options.min_coverage,
-        strict_shapes=options.strict_shapes,
-        classes=run.context.classes,
-        sha256=weights.sha256,
-        convert=weights.convert,
-    )
-    run.stages.append({"step": step.index + 1, "action": "load", **coverage(options.weights, report)})
-
-
-def _train(run: Run, step: Step) -> None:
-    from zoo.steps.train import train
-
-    train(run, step)
-
-
-def _probe(run: Run, step: Step) -> None:
-    from zoo.steps.probe import probe
-
-    probe(run, step)
-
-
-def _evaluate(run: Run, step: Step) -> None:
-    options, model = cast(Evaluate, step.options), run.assembly.model
-    model.to(run.device)
-    own = options.data is None
-    data = cast(OpenData, run.data) if options.data is None else other_data(options.data, run.assembly, run.recipe.seed)
-    metrics, samples = measure_parts(model, data, HELD_OUT if own else WHOLE, run.device, options.metrics)
-    run.stages.append({"step": step.index + 1, "action": "evaluate", "metrics": metrics, "samples": samples})
-    run.listener.note(f"evaluate: {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
-
-
-def _look(run: Run, step: Step) -> None:
-    from zoo.steps.look import look
-
-    look(run, step)
-
-
-def _save(run: Run, step: Step) -> None:
-    options = cast(Save, step.options)
-    path = run.folder / options.file
-    if PartialState().is_main_process:
-        saved = save_checkpoint(run.assembly, path, metrics=run.metrics, only=options.only, dtype=options.dtype)
-        run.stages.append({"step": step.index + 1, "action": "save", **saved})
-
-
-def coverage(weights: str, report: LoadReport) -> dict[str, Any]:
-    """A load's row of the report."""
-    return {"weights": weights, "coverage": report.coverage, "missing": list(report.missing)}
-
-
-STRUCTURAL = ("surgery", "freeze")  # done again on resume; what the other steps did is in the state
-CHANGING = (*STRUCTURAL, "init", "load")  # one that fails may leave half of its work in the model
-ACTIONS: dict[str, Callable[[Run, Step], None]] = {
-    "surgery": _operate,
-    "freeze": _freeze,
-    "init": _initialize,
-    "load": _load,
-    "train": _train,
-    "probe": _probe,
-    "evaluate": _evaluate,
-    "look": _look,
-    "save": _save,
-}

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,11 @@ from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.model.freeze_policies import role
 from zoo.model.paths import join
 from zoo.recipe.catalogue import find
-from zoo.recipe.options import Init, Named
+from zoo.recipe.options import Named
 from zoo.recipe.signature import annotated
+
+if TYPE_CHECKING:
+    from zoo.steps.init import Init
 
 Fill = Callable[[Tensor], object]
 

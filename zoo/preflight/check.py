@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoo.errors import ZooError
 from zoo.model.build import build
 from zoo.preflight.data import look_at_data
-from zoo.preflight.steps import Rehearsal
+from zoo.preflight.rehearsal import Rehearsal
 from zoo.preflight.verdict import Verdict, in_order, placed
 from zoo.preflight.weights import look_at_weights
 from zoo.recipe import Recipe

@@ -12,13 +12,15 @@ from zoo.formats import open_source
 from zoo.model.heads import find_heads
 from zoo.model.load_into import LoadReport, target_of
 from zoo.model.load_into import check as check_report
-from zoo.model.pretrained import check_architecture, find_weights
+from zoo.model.pretrained import check_architecture
 from zoo.preflight.verdict import FoundWeights, Verdict, placed
 from zoo.recipe import Recipe
 from zoo.recipe.document import Path
-from zoo.recipe.options import Load, ModelOptions
+from zoo.recipe.options import ModelOptions
 from zoo.remap.plan import Target
 from zoo.remap.remaps import Planned, items, plan_source
+from zoo.steps.load import Load
+from zoo.steps.surgery import Surgery
 
 
 def look_at_weights(recipe: Recipe, verdict: Verdict) -> Preprocessing:
@@ -44,14 +46,16 @@ def look_at_weights(recipe: Recipe, verdict: Verdict) -> Preprocessing:
     return weights.preprocessing or own
 
 
-def look_at_load(recipe: Recipe, verdict: Verdict, path: Path, model: nn.Module, options: Load) -> None:
-    """Plan the load of a `load` step into the model as it then is."""
+def look_at_load(recipe: Recipe, verdict: Verdict, step: Load, target: Target) -> None:
+    """Look up the weights of a `load` step and plan their load into what the model then is, for the verdict."""
+    path = step.place.path
     try:
-        found = find_weights(options.weights, recipe.architecture.name)
+        weights = step.found.look_up(recipe.architecture.name)
     except ZooError as error:
         verdict.errors += placed(recipe, (*path, "weights"), error)
         return
-    _plan(recipe, verdict, path, target_of(model), found, options, strict_shapes=options.strict_shapes)
+    planned = _plan(recipe, verdict, path, target, weights, step, strict_shapes=step.strict_shapes)
+    verdict.loads[step.place.index] = FoundWeights(step.found.name, weights, planned=planned)
 
 
 def _plan(
@@ -88,8 +92,8 @@ def replaced_heads(recipe: Recipe, model: nn.Module) -> list[str]:
         heads = find_heads(model)
     except ZooError:
         return []
-    surgeries = [step for step in recipe.steps if step.kind == "surgery"]
-    if any(step.component is not None and step.component.endswith("/swap_head") for step in surgeries):
+    surgeries = [step for step in recipe.steps if isinstance(step, Surgery)]
+    if any(step.component.endswith("/swap_head") for step in surgeries):
         return heads
-    paths = [step.arguments.get("path") for step in surgeries if step.action.endswith("replace_module")]
+    paths = [step.arguments.get("path") for step in surgeries if step.component.endswith("/replace_module")]
     return [head for head in heads if head in paths]

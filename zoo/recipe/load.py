@@ -16,7 +16,7 @@ from zoo.errors import InputError, Location, Problem
 from zoo.file_name import as_name, name_mistake
 from zoo.given import absent, given_names, is_given
 from zoo.recipe import references
-from zoo.recipe.check_steps import check_chain, check_steps
+from zoo.recipe.chain import check_chain, check_steps
 from zoo.recipe.document import Document, FlagLocation, Path, label
 from zoo.recipe.options import DataOptions, ModelOptions, Options, Precision
 from zoo.recipe.overrides import apply

@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zoo import registry
 from zoo.errors import InputError, Problem, did_you_mean
+from zoo.recipe.chain import first_option
 from zoo.recipe.document import Document, FlagLocation, Path, label
-from zoo.recipe.options import STEPS
-from zoo.recipe.references import parameters_of
 from zoo.recipe.validate import shown
 from zoo.recipe.yaml_reader import parse
 
@@ -38,26 +36,13 @@ def _step(document: Document, path: Path) -> None:
     (action,) = step
     if step[action] is None:
         document.replace((*path, action), {})
-    _scalar(document, (*path, action), lambda: first_parameter(action))
+    _scalar(document, (*path, action), lambda: first_option(action))
 
 
 def _scalar(document: Document, path: Path, key: Callable[[], str | None]) -> None:
     value = document.get(path)
     if value is not None and not isinstance(value, dict | list) and (name := key()):
         document.wrap(path, name)
-
-
-def first_parameter(action: str) -> str | None:
-    """The parameter that a lone value of a step stands for; None when the step is unknown or takes nothing."""
-    if action == "freeze":
-        return "policy"
-    if action in STEPS:
-        return next(iter(STEPS[action].model_fields))
-    try:
-        known = parameters_of(registry.load(action, "surgeries"), "surgeries")
-    except InputError:
-        return None
-    return next(iter(known), None)
 
 
 _KEY = re.compile(r"[^.\[\]]+|\[\d+\]")

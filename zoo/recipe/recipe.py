@@ -1,35 +1,15 @@
-"""What a checked recipe is: the sections and the ordered chain of steps, each knowing where it was written."""
+"""What a checked recipe is: its sections and the ordered chain of its steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from zoo.errors import Location
 from zoo.recipe.document import Document
-from zoo.recipe.options import DataOptions, ModelOptions, Options, Precision
+from zoo.recipe.options import DataOptions, ModelOptions, Precision
 from zoo.recipe.references import WeightsReference
+from zoo.recipe.step import Step
 from zoo.registry import Component
-
-Kind = Literal["surgery", "freeze", "init", "load", "train", "probe", "evaluate", "look", "save"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One link of the chain.
-
-    `action` is the word written (`swap_head`, `freeze`, `train`), `component` the full registry name of a surgery or
-    of a freezing policy. `arguments` are plain YAML values; `options` is the validated model of the steps that are not
-    components. `index` counts from 0 in the recipe.
-    """
-
-    action: str
-    kind: Kind
-    component: str | None
-    arguments: dict[str, Any]
-    options: Options | None
-    location: Location
-    index: int
 
 
 @dataclass(frozen=True)

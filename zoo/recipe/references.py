@@ -53,14 +53,6 @@ def find_component(
     return found
 
 
-def called(name: str, kind: str) -> bool:
-    """Whether some component, sound, broken or ambiguous, is called `name` in full or in short."""
-    return bool(registry.named(name, kind))
-
-
-written_names = registry.short_names
-
-
 def load(
     document: Document, path: Path, component: registry.Component, *, at_key: bool = False
 ) -> Callable[..., Any] | None:

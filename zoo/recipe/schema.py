@@ -6,16 +6,15 @@ import collections
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
 from zoo import registry
 from zoo.errors import InputError
 from zoo.recipe import references
 from zoo.recipe.catalogue import SUPPLIED, find, names
+from zoo.recipe.chain import actions_of
 from zoo.recipe.load import Sections
-from zoo.recipe.options import NAMES, STEPS, DataOptions, ModelOptions
-from zoo.recipe.overrides import first_parameter
-from zoo.recipe.signature import is_open, model_of, parameters, summary
+from zoo.recipe.options import NAMES, DataOptions, ModelOptions
+from zoo.recipe.signature import is_open, json_schema, model_of, parameters, summary, with_shorthand
+from zoo.recipe.step import is_step
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -28,18 +27,18 @@ def recipe_schema() -> Schema:
     It accepts what `load_recipe` accepts and refuses what one value by itself shows to be wrong. Imports torch and the
     plugins, but no architecture; a broken plugin is left out.
     """
-    top = _object(Sections)
+    top = json_schema(Sections)
     top["properties"]["model"] = _model()
     top["properties"]["data"] = _data()
     top["properties"]["steps"]["items"] = {"$ref": "#/$defs/step"}
-    definitions = {"data": _object(DataOptions), "step": _step(), **{kind: _named(kind) for kind in SUPPLIED}}
+    definitions = {"data": json_schema(DataOptions), "step": _step(), **{kind: _named(kind) for kind in SUPPLIED}}
     schema: Schema = _linked({"$schema": DIALECT, "title": "zoo recipe", **top, "$defs": definitions})
     return schema
 
 
 def _model() -> Schema:
-    section = _object(ModelOptions)
-    architectures = {"enum": _written("architectures")}
+    section = json_schema(ModelOptions)
+    architectures = {"enum": spellings("architectures")}
     section["properties"]["architecture"] |= architectures
     return {"anyOf": [architectures, section]}
 
@@ -49,9 +48,9 @@ def _data() -> Schema:
     own = {key: {"$ref": f"#/$defs/data/properties/{key}"} for key in DataOptions.model_fields}
     alone: list[str] = []
     sections: list[Schema] = []
-    for component, loaded in _sound("datasets"):
-        arguments = _arguments(loaded, "datasets")
-        written = _written("datasets", component)
+    for component, loaded in sound("datasets"):
+        arguments = arguments_schema(loaded, "datasets")
+        written = spellings("datasets", component)
         beside = {key: value for key, value in arguments["properties"].items() if key not in own}
         alone += [] if arguments["required"] else written
         properties = {**beside, **own, "source": {"enum": written}, "arguments": {**arguments, "required": []}}
@@ -70,41 +69,23 @@ def _data() -> Schema:
 
 def _step() -> Schema:
     """A step: a bare name, or a mapping of one name to its options."""
-    actions: dict[str, Schema] = {action: _object(options) for action, options in STEPS.items()}
-    for component, loaded in _sound("surgeries"):
-        arguments = _arguments(loaded, "surgeries")
-        actions |= {name: arguments for name in _written("surgeries", component) if name not in (*STEPS, "freeze")}
-    properties = {action: _with_shorthand(action, options) for action, options in actions.items()}
-    bare = [action for action, options in actions.items() if not options.get("required")]
+    forms: dict[str, Schema] = {}
+    for component, loaded in sound("surgeries"):
+        first = next(iter(references.parameters_of(loaded, "surgeries")), None)
+        form = with_shorthand(arguments_schema(loaded, "surgeries"), first)
+        forms |= dict.fromkeys(actions_of(component), form)
+    for component, step in sound("steps"):
+        if is_step(step):
+            forms |= dict.fromkeys(actions_of(component), step.form())
+    bare = [action for action, form in forms.items() if {"type": "null"} in form["anyOf"]]
     mapping = {
         "type": "object",
-        "properties": {**properties, "freeze": _freeze()},
+        "properties": forms,
         "minProperties": 1,
         "maxProperties": 1,
         "additionalProperties": False,
     }
     return {"anyOf": [{"enum": bare}, mapping]}
-
-
-def _with_shorthand(action: str, options: Schema) -> Schema:
-    """Options as a mapping, as the lone value of the first one, or as nothing when none is required."""
-    first = first_parameter(action)
-    required = options.get("required", [])
-    short = [options["properties"][first]] if first and required in ([], [first]) else []
-    nothing = [] if required else [{"type": "null"}]
-    return {"anyOf": [options, *short, *nothing], "description": options.get("description", "")}
-
-
-def _freeze() -> Schema:
-    alone: list[str] = []
-    mappings: list[Schema] = []
-    for component, loaded in _sound("freezing"):
-        arguments = _arguments(loaded, "freezing")
-        written = _written("freezing", component)
-        alone += [] if arguments["required"] else written
-        properties = {"policy": {"enum": written}, **arguments["properties"]}
-        mappings.append({**arguments, "properties": properties, "required": ["policy", *arguments["required"]]})
-    return {"anyOf": [{"enum": alone}, *mappings], "description": "Chooses what stands still from here on."}
 
 
 def _named(kind: str) -> Schema:
@@ -122,22 +103,22 @@ def _named(kind: str) -> Schema:
             given[name] = {"type": "object"}
             continue
         known = parameters(factory, first=first, skip=supplied, auto=kind == "modules")
-        options = _object(model_of(known, optional=True, extra="allow" if is_open(factory) else "forbid"))
+        options = json_schema(model_of(known, optional=True, extra="allow" if is_open(factory) else "forbid"))
         given[name] = (
             {"anyOf": [options, {"type": "null"}, SCALAR, {"type": "array"}]} if kind == "modules" else options
         )
     if kind == "modules":
-        given["Sequential"] = _chain()
+        given["Sequential"] = _sequential()
     mapping = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
     return {"anyOf": [{"enum": bare}, {**mapping, "properties": given}]}
 
 
-def _chain() -> Schema:
+def _sequential() -> Schema:
     module: Schema = {"$ref": "#/$defs/modules"}
     return {"anyOf": [{"type": "array", "items": module}, {"type": "object", "additionalProperties": module}]}
 
 
-def _sound(kind: str) -> Iterator[tuple[registry.Component, Callable[..., Any]]]:
+def sound(kind: str) -> Iterator[tuple[registry.Component, Callable[..., Any]]]:
     """Every component of a kind that can be loaded."""
     for component in registry.components(kind):
         try:
@@ -146,37 +127,19 @@ def _sound(kind: str) -> Iterator[tuple[registry.Component, Callable[..., Any]]]
             continue
 
 
-def _written(kind: str, component: registry.Component | None = None) -> list[str]:
+def spellings(kind: str, component: registry.Component | None = None) -> list[str]:
     """The names of a kind, or of one component: in full, and in short where nothing else is called so."""
-    full = registry.names(kind)
-    uses = collections.Counter(name.partition("/")[2] for name in full)
-    chosen = [component.name] if component else full
-    return [*(short for name in chosen if uses[short := name.partition("/")[2]] == 1), *chosen]
+    rows = [row for row in registry.components(kind) if row.status == "ok"]
+    uses = collections.Counter(row.short for row in rows)
+    chosen = [component] if component else rows
+    return [*(row.short for row in chosen if uses[row.short] == 1), *(row.name for row in chosen)]
 
 
-def _arguments(loaded: Callable[..., Any], kind: str) -> Schema:
+def arguments_schema(loaded: Callable[..., Any], kind: str) -> Schema:
     """The schema of a component's arguments, its keys `properties`, `required`, … always there."""
     extra = "allow" if references.accepts_anything(loaded) else "forbid"
     model = model_of(references.parameters_of(loaded, kind), extra=extra)  # type: ignore[arg-type]
-    return {"required": [], "properties": {}, **_object(model), "description": summary(loaded)}
-
-
-def _object(model: type[BaseModel]) -> Schema:
-    """A model's JSON Schema in itself: references resolved, pydantic's titles left out."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return [plain(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        if "$ref" in value:
-            value = definitions.get(value["$ref"].rpartition("/")[2], {})
-        return {key: plain(inner) for key, inner in value.items() if key != "title" or isinstance(inner, dict)}
-
-    result: Schema = plain(schema)
-    return result
+    return {"required": [], "properties": {}, **json_schema(model), "description": summary(loaded)}
 
 
 def _linked(value: Any) -> Any:

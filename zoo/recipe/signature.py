@@ -69,6 +69,32 @@ def model_of(
     return create_model("Arguments", __base__=base, __cls_kwargs__={"extra": extra}, **fields)
 
 
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON Schema in itself: references resolved, pydantic's titles left out."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            value = definitions.get(value["$ref"].rpartition("/")[2], {})
+        return {key: plain(inner) for key, inner in value.items() if key != "title" or isinstance(inner, dict)}
+
+    result: dict[str, Any] = plain(schema)
+    return result
+
+
+def with_shorthand(options: dict[str, Any], first: str | None) -> dict[str, Any]:
+    """The schema of options as a mapping, as the lone value of the first one, or as nothing when none is required."""
+    required = options.get("required", [])
+    short = [options["properties"][first]] if first and required in ([], [first]) else []
+    nothing = [] if required else [{"type": "null"}]
+    return {"anyOf": [options, *short, *nothing], "description": options.get("description", "")}
+
+
 def summary(function: Callable[..., Any]) -> str:
     """The first paragraph of the docstring on one line."""
     return (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate import PartialState
+from pydantic import Field
 from torch import Tensor, nn
 
 from zoo.data.open_data import OpenData
@@ -17,54 +18,87 @@ from zoo.errors import InputError, Problem, ZooError
 from zoo.model.paths import get_module
 from zoo.model.trace import Recording, record
 from zoo.model.undisturbed import undisturbed
-from zoo.recipe.options import Look
+from zoo.recipe import Step
+from zoo.recipe.document import Document
+from zoo.recipe.options import Positive
 from zoo.training.drawing import feature_maps, photographs
 from zoo.training.metrics import explain
-from zoo.training.tensorboard import FOLDER, explained, open_writer, steps_done
+from zoo.training.tensorboard import FOLDER, explained, open_writer, require_tensorboard, steps_done
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import Run
-    from zoo.recipe import Step
+    from zoo.preflight.rehearsal import Rehearsal
 
 
-def look(run: Run, step: Step) -> None:
-    """Carry out the step, in the main process alone. Model and random generators stay as they are."""
-    began, options, model = time.perf_counter(), cast(Look, step.options), run.assembly.model
-    if not PartialState().is_main_process:
-        return
-    names = module_names(model, options.modules)
-    inputs, folder = _samples(run, options), run.folder / FOLDER
-    album = Album(open_writer(folder), steps_done(run.stages))
-    model.to(run.device)
-    with (
-        explained(folder),
-        contextlib.closing(album.writer),
-        undisturbed(model, training=False, attributes=True),
-        torch.no_grad(),
-    ):
-        if options.images:
-            album.samples(inputs, cast(OpenData, run.data))
-        failure = album.graph(model, inputs) if options.graph else None
-        drawn = album.modules(_recorded(model, inputs, names), names, len(inputs))
-    if failure:
-        run.listener.note(f"look: the graph is left out: {failure}")
-    for path in names:
-        if path not in drawn:
+class Look(Step):
+    """`look:` writes pictures for TensorBoard: the samples, and what chosen modules make of them."""
+
+    modules: str | list[str] = Field([])
+    """Paths of modules whose inputs and outputs are drawn as feature maps."""
+    samples: Positive = 8
+    """So many samples of the validation data."""
+    graph: bool = True
+    """Also the graph of the model's operations."""
+    images: bool = True
+    """Also the samples, as they looked before they were normalised."""
+
+    needs_data = True
+    fails_safely = True
+
+    @property
+    def files(self) -> frozenset[str]:
+        return frozenset({FOLDER})
+
+    def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
+        if not (self.modules or self.graph or self.images):
+            hint = "write modules, graph: true or images: true"
+            document.add(self.place.path, "look: there is nothing to look at", hint, at_key=True)
+
+    def check(self, rehearsal: Rehearsal) -> None:
+        path = self.place.path
+        rehearsal.attempt(path, {"": require_tensorboard, "modules": lambda: self._find(rehearsal)})
+
+    def _find(self, rehearsal: Rehearsal) -> None:
+        """Warn of modules to look at that forward never calls. Raises InputError for those that are not there."""
+        names, run = module_names(rehearsal.assembly.model, self.modules), rehearsal.shapes(self.place.path)
+        for written in [written for written, name in names.items() if run and name not in run.shapes]:
+            message = f"look: {written} is never called by the model's forward: there is nothing to draw"
+            rehearsal.warn(self.place.path, InputError(message), about="modules")
+
+    def run(self, run: Run) -> None:
+        """In the main process alone. Model and random generators stay as they are."""
+        began, model = time.perf_counter(), run.assembly.model
+        if not PartialState().is_main_process:
+            return
+        names = module_names(model, self.modules)
+        inputs, folder = _samples(run, self.samples), run.folder / FOLDER
+        album = Album(open_writer(folder), steps_done(run.stages))
+        model.to(run.device)
+        with (
+            explained(folder),
+            contextlib.closing(album.writer),
+            undisturbed(model, training=False, attributes=True),
+            torch.no_grad(),
+        ):
+            if self.images:
+                album.samples(inputs, cast(OpenData, run.data))
+            failure = album.graph(model, inputs) if self.graph else None
+            drawn = album.modules(_recorded(model, inputs, names), names, len(inputs))
+        if failure:
+            run.listener.note(f"look: the graph is left out: {failure}")
+        for path in [path for path in names if path not in drawn]:
             run.listener.note(
                 f"look: {path} has nothing to draw: forward does not call it with a tensor of the samples"
             )
-    run.stages.append(
-        {
-            "step": step.index + 1,
-            "action": "look",
-            "folder": str(folder),
-            "samples": len(inputs),
-            "graph": options.graph and failure is None,
-            "modules": drawn,
-            "seconds": time.perf_counter() - began,
-        }
-    )
-    run.listener.note(f"look: tensorboard --logdir {folder}")
+        run.record(
+            self,
+            folder=str(folder),
+            samples=len(inputs),
+            graph=self.graph and failure is None,
+            modules=drawn,
+            seconds=time.perf_counter() - began,
+        )
+        run.listener.note(f"look: tensorboard --logdir {folder}")
 
 
 def module_names(model: nn.Module, paths: str | Sequence[str]) -> dict[str, str]:
@@ -137,9 +171,9 @@ def _described(values: Tensor) -> dict[str, Any]:
     return {"shape": list(values.shape), "minimum": low, "maximum": high}
 
 
-def _samples(run: Run, options: Look) -> Tensor:
+def _samples(run: Run, count: int) -> Tensor:
     batches = cast(OpenData, run.data).batches(
-        "validation", device=run.device, batch_size=options.samples, shuffle=False, once=True
+        "validation", device=run.device, batch_size=count, shuffle=False, once=True
     )
     return cast(Tensor, next(batches.epoch(0)).inputs)
 

@@ -7,18 +7,20 @@ Out-of-Distribution"): fine-tuning starts at the head that the fixed features de
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from zoo.data.batches import Batch
 from zoo.data.open_data import OpenData, Part
 from zoo.errors import InputError
-from zoo.model.heads import find_heads
+from zoo.model.heads import find_head, find_heads
 from zoo.model.paths import get_module
 from zoo.model.undisturbed import undisturbed
-from zoo.recipe.options import Probe
+from zoo.recipe import Step
+from zoo.recipe.options import Positive
 from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics, measure
 from zoo.training.solver import Solution, logistic_loss, softmax_loss, solve, solve_ridge
@@ -29,42 +31,59 @@ from zoo.training.trunk.store import FeatureCache
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import Run
-    from zoo.recipe import Step
+    from zoo.preflight.rehearsal import Rehearsal
 
 
-def probe(run: Run, step: Step) -> None:
-    """Carry out the step: every process solves the same problem on all features, so none has to be told the result."""
-    began = time.perf_counter()
-    options, data = cast(Probe, step.options), cast(OpenData, run.data)
-    assembly = run.assembly
-    assembly.classes, assembly.task = data.classes, data.task
-    model = assembly.model.to(run.device)
-    path, head = linear_head(model, data.outputs)
-    exact = run.precision == "float32"
-    features = head_inputs(model, head, data, run.device, exact=exact)
-    solution = solve_head(options, *features["train"], data)
-    with torch.no_grad():
-        head.weight.copy_(solution.weight)
-        head.bias.copy_(solution.bias)
-    train, validation = (_measure(head, features[part], data, run.device) for part in PARTS)
-    record = {
-        "step": step.index + 1,
-        "action": "probe",
-        "head": path,
-        "metrics": validation,
-        "train_loss": train["loss"],
-        "gradient_norm": solution.gradient_norm,
-        "converged": solution.converged,
-        "iterations": solution.iterations,
-        "samples": len(data.parts["train"]),
-        "seconds": time.perf_counter() - began,
-    }
-    run.stages.append(record)
-    run.trained = True
-    measured = ", ".join(f"{name} {value:.4f}" for name, value in validation.items())
-    run.listener.note(f"probe: {path} solved to a gradient norm of {solution.gradient_norm:.1e}; {measured}")
-    if not solution.converged:
-        run.listener.note(f"warning: probe stopped above tolerance {options.tolerance:g}: raise l2 or max_iterations")
+class Probe(Step):
+    """`probe:` solves a linear head on the trunk's features. `l2` is the weight of 0.5 * |w|^2 beside the mean loss;
+    `tolerance` is the largest gradient norm left."""
+
+    kind: Literal["softmax", "ridge"] = "softmax"
+    """Logistic regression, or least squares on one-hot targets."""
+    l2: Annotated[float, Field(ge=0)] = 1e-3
+    """Weight of 0.5 * |w|^2 beside the mean loss."""
+    tolerance: Annotated[float, Field(gt=0)] = 1e-5
+    """Largest gradient norm left."""
+    max_iterations: Positive = 1000
+    """Give up after so many."""
+
+    needs_data = True
+    fails_safely = True
+
+    def check(self, rehearsal: Rehearsal) -> None:
+        find_head(rehearsal.assembly.model)
+        rehearsal.count(self)
+        rehearsal.fits(self)
+
+    def run(self, run: Run) -> None:
+        """Every process solves the same problem on all features, so none has to be told the result."""
+        began, data = time.perf_counter(), cast(OpenData, run.data)
+        assembly = run.assembly
+        assembly.classes, assembly.task = data.classes, data.task
+        model = assembly.model.to(run.device)
+        path, head = linear_head(model, data.outputs)
+        features = head_inputs(model, head, data, run.device, exact=run.precision == "float32")
+        solution = solve_head(self, *features["train"], data)
+        with torch.no_grad():
+            head.weight.copy_(solution.weight)
+            head.bias.copy_(solution.bias)
+        train, validation = (_measure(head, features[part], data, run.device) for part in PARTS)
+        run.record(
+            self,
+            head=path,
+            metrics=validation,
+            train_loss=train["loss"],
+            gradient_norm=solution.gradient_norm,
+            converged=solution.converged,
+            iterations=solution.iterations,
+            samples=len(data.parts["train"]),
+            seconds=time.perf_counter() - began,
+        )
+        run.trained = True
+        measured = ", ".join(f"{name} {value:.4f}" for name, value in validation.items())
+        run.listener.note(f"probe: {path} solved to a gradient norm of {solution.gradient_norm:.1e}; {measured}")
+        if not solution.converged:
+            run.listener.note(f"warning: probe stopped above tolerance {self.tolerance:g}: raise l2 or max_iterations")
 
 
 def linear_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
@@ -108,7 +127,7 @@ def head_inputs(
 def _captured(
     model: nn.Module, head: nn.Linear, data: OpenData, part: Part, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The plain way: the whole model runs, and the head's inputs are noted as they arrive."""
+    """Without the feature cache: the complete model runs, and the head's inputs are recorded."""
     arrived: list[Tensor] = []
     targets: list[Tensor] = []
     with undisturbed(model, training=False, attributes=True), torch.no_grad():

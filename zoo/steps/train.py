@@ -3,65 +3,196 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from accelerate import PartialState
+from pydantic import Field
 
 from zoo.data.open_data import OpenData
-from zoo.errors import WorkError, ZooError, listed
+from zoo.errors import Problem, WorkError, ZooError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
-from zoo.recipe.options import Train
+from zoo.recipe import Step
+from zoo.recipe.document import Document
+from zoo.recipe.options import LossName, MetricName, OptimizerName, Positive, Precision, SchedulerName
+from zoo.recipe.step import check_expression
+from zoo.steps.freeze import Freeze
 from zoo.training.autotune import Calibration, Setting, calibrate
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import choose_precision, give_back_freed_memory
 from zoo.training.job import Job, arranged, fill
 from zoo.training.losses import make_loss
-from zoo.training.tensorboard import FOLDER, Curves, steps_done
+from zoo.training.metrics import make_metrics
+from zoo.training.optimizers import make_optimizer
+from zoo.training.schedulers import Schedule
+from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
 from zoo.training.trainer import NotFiniteError, Trainer
 from zoo.training.trunk.prepare import Share, prepare
 from zoo.training.trunk.split import UnsplittableError
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import Run
-    from zoo.recipe import Step
+    from zoo.preflight.rehearsal import Rehearsal
 
 
-def train(run: Run, step: Step) -> None:
-    """Trains, proves that what is frozen did not move, and keeps the record."""
-    assembly, data = run.assembly, cast(OpenData, run.data)
-    assembly.classes, assembly.task = data.classes, data.task
-    frozen = assembly.frozen or FrozenPart()
-    saved, run.saved = run.saved, None
-    if saved is not None:
-        fill(assembly.model.state_dict(), saved.model)  # the trunk is computed from it
-    began = time.monotonic()
-    job = _job(run, step, frozen)
-    give_back_freed_memory(run.device)
-    preparation = time.monotonic() - began
-    trainer = Trainer(job, run.state, _listener(run, step, resumed=saved is not None))
-    before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
-    if saved is not None:
-        trainer.restore(saved)
-    if saved is None or saved.anew:
-        trainer.begin(step.index, {**run.memory(), "frozen": before})
-    try:
-        progress = trainer.run()
-    except (KeyboardInterrupt, Exception) as error:
-        _rewind(run, step, trainer, preparation, error)
-        raise
-    proof = prove(before, hashes(assembly.model, frozen))
-    if not proof.holds:
-        run.trained = False  # a model that is not what the recipe says is no result
-        raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {listed(proof.moved)}")
-    run.trained |= progress.epoch > 0
-    _record(run, step, trainer, preparation, proof.as_dict())
+CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
-def _rewind(run: Run, step: Step, trainer: Trainer, preparation: float, error: BaseException) -> None:
+class Train(Step):
+    """`train:` minimises a loss over the trainable parameters. `lr` is per optimizer step; `warmup` is a number of
+    steps (1 or more) or a share of all steps (below 1)."""
+
+    renamed: ClassVar = {"trunk": "feature_cache"}
+    needs_data = True
+    fails_safely = True
+
+    epochs: Positive | None = None
+    """Passes over the training data; this or `max_steps`."""
+    max_steps: Positive | None = None
+    """Stop after so many optimizer steps."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate at its highest."""
+    optimizer: OptimizerName = "AdamW"
+    """A class of torch.optim, or a name that timm gives."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """The optimizer's own without it."""
+    scheduler: SchedulerName | None = "cosine"
+    """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
+    torch.optim.lr_scheduler with its own arguments; null keeps it."""
+    warmup: Annotated[float, Field(ge=0)] = 0
+    """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
+    loss: LossName = "auto"
+    """A loss of torch.nn; `auto` goes by the data's task."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each target spread over all classes."""
+    metrics: list[MetricName] | None = None
+    """Classes of torchmetrics beside the loss; those of the data's task without it."""
+    batch_size: Positive | None = None
+    """Goes over `data.batch_size`."""
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of all gradients together."""
+    accumulate: Positive = 1
+    """Batches whose gradients make one optimizer step."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Each layer's learning rate is the next one's times this."""
+    lr_scale: dict[str, Annotated[float, Field(ge=0)]] = Field({})
+    """Factors on the learning rate by a regular expression on parameter names."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of a moving average of the weights, which is then what is evaluated and kept."""
+    precision: Precision | None = None
+    """Goes over the recipe's `precision`."""
+    compile: bool = False
+    """Run the model through torch.compile."""
+    feature_cache: Literal["auto", "off"] = "auto"
+    """Whether the features of a frozen backbone are computed once and kept."""
+    views: Annotated[int, Field(ge=0)] = 0
+    """Augmented passes over the images whose features are kept; 0 keeps those of one plain pass."""
+    keep: Literal["last", "best"] = "last"
+    """Which epoch's weights remain."""
+    tensorboard: bool = False
+    """Keep curves of losses, metrics, learning rate and images a second, in `tensorboard/` in the run's folder."""
+
+    @property
+    def files(self) -> frozenset[str]:
+        return frozenset({FOLDER} if self.tensorboard else ())
+
+    def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
+        path = self.place.path
+        if self.epochs is None and self.max_steps is None:
+            document.add(path, "train: epochs is missing", "write epochs, or max_steps", at_key=True)
+        if self.warmup > 1 and self.warmup != int(self.warmup):
+            message = f"train.warmup: {self.warmup} is neither a share below 1 nor a whole number of steps"
+            document.add((*path, "warmup"), message)
+        for pattern in self.lr_scale:
+            check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
+        loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
+        if self.label_smoothing and loss not in CLASS_LOSSES:
+            message = f"train.label_smoothing does nothing with the loss {loss}"
+            document.add((*path, "label_smoothing"), message, "remove it", at_key=True)
+
+    def check(self, rehearsal: Rehearsal) -> None:
+        path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
+        rehearsal.fits(self)
+        if not rehearsal.count(self).trainable:
+            self._nothing_trains(rehearsal)
+            return
+        rehearsal.lint(self, self.loss)
+        attempts: dict[str, Callable[[], object]] = {
+            "optimizer": lambda: self._schedule(rehearsal),
+            "loss": lambda: make_loss(self.loss, task, label_smoothing=self.label_smoothing),
+            "metrics": lambda: make_metrics(self.metrics, task, outputs),
+        }
+        if self.tensorboard:
+            attempts["tensorboard"] = require_tensorboard
+        rehearsal.attempt(path, attempts)
+
+    def _schedule(self, rehearsal: Rehearsal) -> None:
+        """Build optimizer and schedule as training would; how long it would be does not matter to what fails."""
+        optimizer = make_optimizer(rehearsal.assembly.model, self)
+        try:
+            Schedule(optimizer, self, steps=100, epochs=10, higher_is_better=True)
+        except ZooError as error:
+            rehearsal.note(self.place.path, error, about="scheduler")
+
+    def _nothing_trains(self, rehearsal: Rehearsal) -> None:
+        steps = rehearsal.recipe.steps[: self.place.index]
+        lines = [step.place.location.line for step in steps if isinstance(step, Freeze)]
+        by = f": the freeze step in line {lines[-1]} leaves nothing" if lines else ""
+        hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
+        if next(rehearsal.assembly.model.parameters(), None) is None:
+            by, hint = ": the model has no parameters", "remove the step"
+        location = rehearsal.recipe.document.key(self.place.path)
+        rehearsal.verdict.errors.append(Problem(f"train: there is nothing to train{by}", location, hint))
+
+    def run(self, run: Run) -> None:
+        """Trains, proves that what is frozen did not move, and keeps the record."""
+        assembly, data = run.assembly, cast(OpenData, run.data)
+        assembly.classes, assembly.task = data.classes, data.task
+        frozen = assembly.frozen or FrozenPart()
+        saved, run.saved = run.saved, None
+        if saved is not None:
+            fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
+        began = time.monotonic()
+        job = _job(run, self, frozen)
+        give_back_freed_memory(run.device)
+        preparation = time.monotonic() - began
+        trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
+        before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
+        if saved is not None:
+            trainer.restore(saved)
+        if saved is None or saved.anew:
+            trainer.begin(self.place.index, {**run.memory(), "frozen": before})
+        try:
+            progress = trainer.run()
+        except (KeyboardInterrupt, Exception) as error:
+            _rewind(run, self, trainer, preparation, error)
+            raise
+        proof = prove(before, hashes(assembly.model, frozen))
+        if not proof.holds:
+            run.trained = False  # a model that is not what the recipe says is no result
+            raise WorkError(f"{len(proof.moved)} frozen tensors moved in training: {listed(proof.moved)}")
+        run.trained |= progress.epoch > 0
+        _record(run, self, trainer, preparation, proof.as_dict())
+
+    @classmethod
+    def row(cls, record: dict[str, Any]) -> dict[str, str]:
+        epochs = record["epochs"]
+        kept = f" (kept {record['kept_epoch']})" if record["kept_epoch"] != len(epochs) else ""
+        rates = sorted(epoch["images_per_second"] for epoch in epochs)
+        return super().row(record) | {
+            "epochs": f"{len(epochs)}{kept}",
+            "loss": f"{epochs[-1]['loss']:.4f}" if epochs else "",
+            "trainable": f"{record['trainable']:,}",
+            "frozen": f"{record['frozen']:,}",
+            "images/s": f"{rates[len(rates) // 2]:.0f}" if rates else "",
+        }
+
+
+def _rewind(run: Run, step: Train, trainer: Trainer, preparation: float, error: BaseException) -> None:
     """Leaves the last good epoch in the model, and its record, behind an interrupted or failed train step."""
     if isinstance(error, NotFiniteError) and PartialState().is_main_process:
         with suppress(OSError, ZooError):
@@ -77,30 +208,29 @@ def _rewind(run: Run, step: Step, trainer: Trainer, preparation: float, error: B
     _record(run, step, trainer, preparation, None)
 
 
-def _listener(run: Run, step: Step, *, resumed: bool) -> Listener:
-    if not cast(Train, step.options).tensorboard:
+def _listener(run: Run, step: Train, *, resumed: bool) -> Listener:
+    if not step.tensorboard:
         return run.listener
     curves = Curves(run.folder / FOLDER, first=steps_done(run.stages), resumed=resumed)
     return Listeners(curves, run.listener)  # a log that cannot be written fails before anything is displayed
 
 
-def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:
-    options = cast(Train, step.options)
+def _job(run: Run, step: Train, frozen: FrozenPart) -> Job:
     data, processes = cast(OpenData, run.data), PartialState()
-    share = Share(run.device, options.batch_size, step.index, processes.process_index, processes.num_processes)
-    trains = [other.index for other in run.recipe.steps if other.kind == "train"]
-    requested = options.precision or run.precision
+    share = Share(run.device, step.batch_size, step.place.index, processes.process_index, processes.num_processes)
+    trains = [other.place.index for other in run.recipe.steps if isinstance(other, Train)]
+    requested = step.precision or run.precision
     job = Job(
         model=run.assembly.model,
         train=data.batches("train", **asdict(share)),
         validation=data.batches("validation", **asdict(share)),
-        options=options,
+        options=step,
         task=data.task,
         outputs=data.outputs,
         device=run.device,
         precision=choose_precision(requested, run.device),
         frozen=frozen,
-        label="train" if len(trains) == 1 else f"train {trains.index(step.index) + 1}/{len(trains)}",
+        label="train" if len(trains) == 1 else f"train {trains.index(step.place.index) + 1}/{len(trains)}",
     )
     job.model.to(run.device)
     job = _behind_trunk(run, job, share, exact=requested == "float32")
@@ -113,7 +243,7 @@ def _job(run: Run, step: Step, frozen: FrozenPart) -> Job:
 
 
 def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
-    """The job on cached features of a frozen backbone where one can be split off; else as it is, with the reason."""
+    """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason."""
     if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
     data = cast(OpenData, run.data)
@@ -132,9 +262,9 @@ def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
     )
 
 
-def _setting(run: Run, step: Step, job: Job, precision: str) -> Calibration | None:
+def _setting(run: Run, step: Train, job: Job, precision: str) -> Calibration | None:
     """Precision, where it is left open, and layout by timing; a resumed run keeps the choice it began with."""
-    kept = run.settings.get(str(step.index))
+    kept = run.settings.get(str(step.place.index))
     if kept is not None and precision in ("auto", kept["precision"]):
         return Calibration(Setting(**kept), {}, 0.0, remembered=True)
     network = job.network or job.model
@@ -154,32 +284,29 @@ def _setting(run: Run, step: Step, job: Job, precision: str) -> Calibration | No
         samples=steps * job.train.size(0),
         precision=precision,
     )
-    run.settings[str(step.index)] = asdict(found.setting if found else Setting(job.precision))
+    run.settings[str(step.place.index)] = asdict(found.setting if found else Setting(job.precision))
     return found
 
 
-def _record(run: Run, step: Step, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
+def _record(run: Run, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
     """A row of the report; `preparation` are the seconds of the trunk and of choosing a setting."""
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
     chosen = progress.best["epoch"] if trainer.best and progress.best else progress.epoch
     samples = sum(job.train.size(index) for index in range(len(job.train)))
-    run.stages.append(
-        {
-            "step": step.index + 1,
-            "action": "train",
-            "metrics": progress.history[chosen - 1]["validation"] if chosen else {},
-            "epochs": progress.history,
-            "best": progress.best,
-            "kept_epoch": chosen,
-            "trainable": trainable,
-            "frozen": total - trainable,
-            "samples": samples,
-            "precision": job.precision,
-            "setting": job.setting,
-            "trunk": job.trunk,
-            "freeze_proof": proof,
-            "seconds": preparation + progress.seconds,
-        }
+    run.record(
+        step,
+        metrics=progress.history[chosen - 1]["validation"] if chosen else {},
+        epochs=progress.history,
+        best=progress.best,
+        kept_epoch=chosen,
+        trainable=trainable,
+        frozen=total - trainable,
+        samples=samples,
+        precision=job.precision,
+        setting=job.setting,
+        trunk=job.trunk,
+        freeze_proof=proof,
+        seconds=preparation + progress.seconds,
     )

@@ -22,7 +22,6 @@ from zoo.file_name import name_mistake
 from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
 from zoo.recipe.document import walk
-from zoo.recipe.options import Load, Save, Train
 from zoo.training.tensorboard import FOLDER
 
 MARK, FORMAT = ".zoo-run.json", 1
@@ -186,16 +185,12 @@ class RunFolder:
 
 def planned(recipe: Recipe) -> frozenset[str]:
     """The names of all files and folders that a run of the recipe writes into its folder."""
-    options = [step.options for step in recipe.steps]
-    saved = {option.file for option in options if isinstance(option, Save)}
-    drawn = any(isinstance(option, Train) and option.tensorboard for option in options)
-    drawn = drawn or any(step.kind == "look" for step in recipe.steps)
-    return frozenset({MODEL, REPORT, RECIPE, STATE, *saved} | ({FOLDER} if drawn else set()))
+    return frozenset({MODEL, REPORT, RECIPE, STATE}).union(*(step.files for step in recipe.steps))
 
 
 def _texts(recipe: Recipe) -> Iterator[str]:
     """Everything in a recipe that may be the path of a file it reads, the recipe itself first."""
     yield recipe.path
-    loads = [step.options.weights for step in recipe.steps if isinstance(step.options, Load)]
-    yield from filter(None, (recipe.model.weights, *loads))
-    yield from (text for _, text in walk(recipe.resolved) if isinstance(text, str) and text)
+    options = [step.model_dump() for step in recipe.steps]
+    values = walk([recipe.model.weights, options, recipe.resolved])
+    yield from (text for _, text in values if isinstance(text, str) and text)

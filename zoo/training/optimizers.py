@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,7 +18,10 @@ from zoo.model.heads import find_head
 from zoo.model.paths import get_module
 from zoo.model.stages import find_stages
 from zoo.recipe.catalogue import find
-from zoo.recipe.options import Named, Train
+from zoo.recipe.options import Named
+
+if TYPE_CHECKING:
+    from zoo.steps.train import Train
 
 FUSED_ON = ("cpu", "cuda", "mps", "xpu")
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.errors import InputError
 from zoo.recipe.catalogue import EVERY_STEP, find
-from zoo.recipe.options import Train
 from zoo.training.optimizers import named
+
+if TYPE_CHECKING:
+    from zoo.steps.train import Train
 
 
 class Schedule:

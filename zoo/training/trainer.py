@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import gather_object
@@ -25,7 +25,6 @@ from zoo.data.batches import Batch, Inputs
 from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import prediction
-from zoo.recipe.options import Train
 from zoo.training.callbacks import Listener
 from zoo.training.devices import generator_states, make_accelerator, restore_generators
 from zoo.training.ema import MovingAverage
@@ -35,6 +34,9 @@ from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule
 from zoo.training.state import Saved, StateFolder
+
+if TYPE_CHECKING:
+    from zoo.steps.train import Train
 
 LOOK_SECONDS = 0.5  # reading the loss makes a GPU wait: not more often than this
 SAVE_SECONDS = 600.0  # in an epoch longer than this the state is also written in between
@@ -267,7 +269,7 @@ class Trainer:
                 self.optimizer.load_state_dict(training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
             else:
-                self._continue_with_new_options(Train.model_validate(saved.options), training)
+                self._continue_with_new_options(type(self.job.options).model_validate(saved.options), training)
         own = training["processes"][self.accelerator.process_index % len(training["processes"])]
         self.loss_sum.fill_(own["loss_sum"])
         restore_generators(own["generators"])

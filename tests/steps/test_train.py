@@ -1,0 +1,69 @@
+"""The step `train`: what it may say, what a check tries, what it writes, its row. What it does is tested with runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from zoo.preflight import check
+from zoo.steps.train import Train
+
+MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, image_size: 28}\nsteps:\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("", "4:5: train: epochs is missing (write epochs, or max_steps)"),
+        ("{epochs: 1, warmup: 1.5}", "4:32: train.warmup: 1.5 is neither a share below 1 nor a whole number of steps"),
+        ("{epochs: 1, lr_scale: {'(': 2}}", "train.lr_scale: '(' is not a regular expression"),
+        ("{epochs: 1, loss: {HuberLoss: {}}, label_smoothing: 0.1}", "does nothing with the loss HuberLoss"),
+        ("{epochs: 1, optimizer: {SGD: {nesterov: true}}}", "optimizer SGD: Nesterov momentum requires"),
+        ("{epochs: 1, scheduler: {step: {gamma: x}}}", "expected"),
+        ("{epochs: 1, trunk: off}", "train: trunk is called feature_cache (write feature_cache)"),
+    ],
+)
+def test_what_is_wrong_with_it(mistakes, options, said):
+    assert said in mistakes(f"{MODEL}  - train: {options}\n")[0]
+
+
+def test_nothing_to_train_names_the_freeze_step(mistakes):
+    (said,) = mistakes(MODEL + "  - freeze: all\n  - train: 1\n")
+    assert said.startswith(
+        "recipe.yaml:5:5: train: there is nothing to train: the freeze step in line 4 leaves nothing"
+    )
+
+
+def test_a_check_counts_what_trains(read):
+    verdict = check(read(MODEL + "  - freeze: all_but_head\n  - train: 1\n"))
+    assert [(stage.action, stage.trainable) for stage in verdict.stages] == [("train", 512 * 10 + 10)]
+
+
+def test_what_it_writes():
+    assert Train(epochs=1).files == frozenset()
+    assert Train(epochs=1, tensorboard=True).files == {"tensorboard"}
+
+
+def test_its_row():
+    epoch = {"loss": 0.25, "images_per_second": 100.4}
+    record = {
+        "step": 3,
+        "action": "train",
+        "epochs": [epoch, epoch | {"loss": 0.125}],
+        "kept_epoch": 1,
+        "metrics": {"loss": 0.5, "accuracy": 0.75},
+        "trainable": 1200,
+        "frozen": 0,
+        "seconds": 1.26,
+    }
+    assert Train.row(record) == {
+        "step": "3",
+        "action": "train",
+        "epochs": "2 (kept 1)",
+        "loss": "0.1250",
+        "metrics": "accuracy 0.7500",
+        "trainable": "1,200",
+        "frozen": "0",
+        "images/s": "100",
+        "seconds": "1.3",
+    }
+    assert Train.row(record | {"epochs": [], "kept_epoch": 0})["images/s"] == ""

@@ -1,0 +1,72 @@
+"""The step `save`: a checkpoint of the model as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from accelerate import PartialState
+
+from zoo.checkpoint.save import save_checkpoint
+from zoo.file_name import as_name, name_mistake, same_name
+from zoo.recipe import Step
+from zoo.recipe.document import Document
+from zoo.recipe.validate import shown
+
+if TYPE_CHECKING:
+    from zoo.finetuning.run import Run
+
+SUFFIX = ".safetensors"
+FINISHED = "model"  # the name of the checkpoint that every run ends with
+
+
+class Save(Step):
+    """`save:` writes a checkpoint in the run's folder. `only: trainable` keeps what the base weights lack."""
+
+    name: str = "saved"
+    """The file in the run's folder, one plain name without its suffix; `model` is the finished model's own."""
+    only: Literal["all", "trainable"] = "all"
+    """`trainable` keeps what the base weights lack."""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Floating tensors are cast to it; as they are without it."""
+
+    fails_safely = True
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return self.name.removesuffix(SUFFIX)
+
+    @property
+    def file(self) -> str:
+        """The checkpoint's name in the run's folder."""
+        return f"{self.stem}{SUFFIX}"
+
+    @property
+    def files(self) -> frozenset[str]:
+        return frozenset({self.file})
+
+    def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
+        """A checkpoint stays in the run's folder whatever a shared recipe says, and is written over by no later one."""
+        path = self.place.path
+        if self.only == "trainable" and document.get(("model", "weights")) is None:
+            message = "save: only trainable lays over base weights, and model has none"
+            document.add((*path, "only"), message, "write only: all, or give model weights")
+        if mistake := name_mistake(self.stem, SUFFIX):
+            message = f"save.name: {shown(self.name)} cannot name a file in the run's folder: {mistake}"
+            document.add((*path, "name"), message, f"write {as_name(self.stem, 'saved', SUFFIX)}")
+        elif same_name(self.stem, FINISHED):
+            message = f"save.name: {FINISHED}{SUFFIX} is the finished model, which would replace this one"
+            hint = "write saved, or remove the step: the finished model is saved anyway"
+            document.add((*path, "name"), message, hint)
+        saves = [step for step in earlier if isinstance(step, Save)]
+        same = [step for step in saves if step.stem.casefold() == self.stem.casefold()]  # macOS and Windows
+        if same:
+            message = f"save: {self.stem!r} is written by the save step in line {same[0].place.location.line} already"
+            document.add(path, message, "give it another name", at_key=True)
+
+    def run(self, run: Run) -> None:
+        if PartialState().is_main_process:
+            path = run.folder / self.file
+            saved = save_checkpoint(run.assembly, path, metrics=run.metrics, only=self.only, dtype=self.dtype)
+            run.record(self, **saved)
