@@ -169,7 +169,7 @@ def test_the_process_is_as_before(run, verb, called):
 
 def test_a_run_that_fails_leaves_the_process_alone_too(run):
     class Failing(Listener):
-        def stage_started(self, trainer):
+        def step_started(self, trainer):
             raise ValueError("inside")
 
     before = snapshot()

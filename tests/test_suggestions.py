@@ -84,7 +84,7 @@ RUNS: list[tuple[str, str, Callable[[str, Problem], str]]] = [
     ),
     (
         "  - freeze: all\n  - init: {parameter: fc3.bias, value: 0}\n",
-        "stands still",
+        "fc3.bias is frozen",
         lambda text, problem: "".join([*text.splitlines(True)[:3], *reversed(text.splitlines(True)[3:])]),
     ),
 ]

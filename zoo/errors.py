@@ -22,6 +22,11 @@ class Location:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
 
+    @property
+    def within(self) -> str:
+        """The place as said of a file that is known: `line 3`."""
+        return f"line {self.line}"
+
 
 @dataclass(frozen=True)
 class Problem:

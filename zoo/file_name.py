@@ -46,5 +46,5 @@ def as_name(text: str, otherwise: str = "run", suffix: str = "") -> str:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names can mean one file: macOS and Windows do not tell capitals apart."""
+    """Whether two names can mean one file: macOS and Windows do not distinguish capitals."""
     return one.casefold() == other.casefold()

@@ -100,7 +100,7 @@ def _deadline(seconds: float | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched_interrupts() -> Iterator[list[int]]:
-    """A list that holds something once the user has pressed Ctrl-C."""
+    """A list that is not empty once the user has pressed Ctrl-C."""
     pressed: list[int] = []
     previous = signal.getsignal(signal.SIGINT)
     if not _in_main_thread() or not callable(previous):

@@ -367,8 +367,8 @@ def predict(
     """
     from zoo.training.predict import predict as run
 
-    several = isinstance(images, Iterable) and not isinstance(images, str) and not hasattr(images, "shape")
-    listed = list(images) if several and not hasattr(images, "convert") else [images]
+    alone = isinstance(images, str | os.PathLike) or hasattr(images, "shape") or hasattr(images, "convert")
+    listed = [images] if alone else list(images)
     where = _assembly(checkpoint)
     with _evaluating(where):
         return run(where, listed, top, device=_device(checkpoint, device))

@@ -86,7 +86,7 @@ def test_a_terminal_shows_what_is_known_and_says_how_to_learn_the_rest(zoo, monk
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     outcome = zoo("list", "timm/test_res*")
     assert outcome.out == "timm/test_resnet              ?          ?  ?\n"
-    assert "1 of these have not been looked into: zoo list 'timm/test_res*' --parameters" in outcome.err
+    assert "1 architectures have not been looked into: zoo list 'timm/test_res*' --parameters" in outcome.err
     outcome = zoo("list", "timm/test_res*", "--parameters")  # the cure
     assert outcome.out == "timm/test_resnet        469,688    160x160  weights not here\n"
     assert "looked into" not in outcome.err

@@ -55,7 +55,7 @@ def test_a_whole_model_is_named_and_not_run(tmp_path, capsys):
     torch.save(nn.Linear(2, 2), tmp_path / "a.pth")
     assert run(["inspect", str(tmp_path / "a.pth")]) == 0
     out = capsys.readouterr().out
-    assert "whole pickled model (torch.nn.modules.linear.Linear)" in out
+    assert "pickled model (torch.nn.modules.linear.Linear)" in out
     assert "--trust-pickle" in out
 
 

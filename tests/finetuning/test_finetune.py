@@ -82,7 +82,7 @@ class Quiet(Listener):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def stage_started(self, trainer) -> None:
+    def step_started(self, trainer) -> None:
         self.stages += 1
         if self.error is None or self.stages != self.stage:
             return
@@ -641,7 +641,7 @@ def test_mistakes_come_before_anything_is_written(tmp_path):
 
 def test_one_run_a_folder(tmp_path):
     class Second(Listener):
-        def stage_started(self, trainer):
+        def step_started(self, trainer):
             for _ in range(2):  # a refused run must not open the door for the next
                 with pytest.raises(InputError, match="another run is at work"):
                     finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())

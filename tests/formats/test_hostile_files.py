@@ -233,7 +233,7 @@ def test_places_that_are_no_file(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no file .*did you mean model\.pth"):
         open_source(tmp_path / "modle.pth")
-    with pytest.raises(InputError, match=r"holds no model\.safetensors"):
+    with pytest.raises(InputError, match=r"contains no model\.safetensors"):
         open_source(tmp_path / "empty")
     with pytest.raises(InputError):
         open_source("x" * 5000)

@@ -138,7 +138,7 @@ def test_missing_file_is_an_input_error(tmp_path):
 def test_many_duplicates_are_found_quickly(tmp_path):
     row = b'{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     text = b"{" + b",".join(b'"n%d":%s' % (number, row) for number in range(100_000)) + b',"n7":' + row + b"}"
-    with pytest.raises(InputError, match="'n7' stands twice"):
+    with pytest.raises(InputError, match="'n7' occurs twice"):
         parse_header(text, 0)
 
 

@@ -106,7 +106,7 @@ def test_an_index_that_disagrees(changes, message, shards):
 def test_a_tensor_in_two_shards(shards, state, tmp_path):
     index = shards()
     save_file({"0.weight": state["0.weight"]}, tmp_path / "model-3.safetensors")
-    with pytest.raises(InputError, match="stands in two shards"):
+    with pytest.raises(InputError, match="is in two shards"):
         open_source(shards(extra="model-3.safetensors") if index else None)
 
 

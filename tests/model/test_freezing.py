@@ -1,4 +1,4 @@
-"""The freeze engine: what stands still, what survives, what comes back."""
+"""Freezing: what is frozen, what survives, what trains again."""
 
 from __future__ import annotations
 

@@ -365,7 +365,7 @@ def test_mistakes_in_numbers():
     with pytest.raises(InputError, match="one output at least"):
         swap_head(Backwards(), num_classes=0)
     assembly = build("torchvision/resnet18", device="meta")
-    with pytest.raises(InputError, match="num_classes is auto, but the data does not tell it"):
+    with pytest.raises(InputError, match="num_classes is auto, but the data does not say"):
         operate(assembly, "swap_head", {"num_classes": "auto"}, Context())
     operate(assembly, "swap_head", {"num_classes": "auto"}, Context(num_classes=4, preprocessing=Preprocessing()))
     assert assembly.model.fc.out_features == 4

@@ -114,9 +114,9 @@ def test_frozen_parameters_stand_still(net):
     before = net[0].weight.clone()
     assert initialize(net, Init(type="Linear", weight="zeros")) == ["2.weight"]
     assert torch.equal(net[0].weight, before)
-    with pytest.raises(InputError, match=r"0\.weight stands still \(put init in front of freeze\)"):
+    with pytest.raises(InputError, match=r"0\.weight is frozen \(put init in front of freeze\)"):
         initialize(net, Init(match="^0$", weight="zeros"))
-    with pytest.raises(InputError, match="stands still"):
+    with pytest.raises(InputError, match="is frozen"):
         initialize(net, Init(parameter="0.weight", value=0))
 
 

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from zoo.errors import InputError
-from zoo.model.module_spec import ModuleSpec, Place, fill, output_shape
+from zoo.model.module_spec import ModuleSpec, Place, infer_widths, output_shape
 
 
 def filled(value, **place):
     if shape := place.pop("shape", None):
-        place["arriving"] = lambda: shape
+        place["input_shape"] = lambda: shape
     spec = ModuleSpec.parse(value)
-    fill(spec, Place(**place))
+    infer_widths(spec, Place(**place))
     return spec.as_json()
 
 
@@ -37,7 +37,7 @@ def filled(value, **place):
         ({"TransformerEncoderLayer": {"nhead": 2}}, (2, 5, 8), {"nhead": 2, "d_model": 8}),
     ],
 )
-def test_widths_come_from_what_arrives(value, shape, expected):
+def test_widths_come_from_the_input(value, shape, expected):
     (arguments,) = filled(value, shape=shape).values()
     assert arguments == expected
 
@@ -52,12 +52,12 @@ def test_widths_come_from_what_arrives(value, shape, expected):
         ("LayerNorm", nn.LayerNorm((3, 4)), {"normalized_shape": [3, 4]}),
     ],
 )
-def test_widths_come_from_what_is_replaced_where_nothing_is_known_to_arrive(value, like, expected):
+def test_widths_come_from_what_is_replaced_where_no_input_is_known(value, like, expected):
     (arguments,) = filled(value, like=like).values()
     assert arguments == expected
 
 
-def test_what_arrives_is_stronger_than_what_is_replaced():
+def test_the_input_is_stronger_than_what_is_replaced():
     assert filled({"Linear": {"out_features": 3}}, like=nn.Linear(5, 6), shape=(2, 9)) == {
         "Linear": {"out_features": 3, "in_features": 9}
     }
@@ -92,8 +92,12 @@ def test_the_last_part_gives_what_the_replaced_one_gave():
 @pytest.mark.parametrize(
     ("value", "place", "message"),
     [
-        ("Linear", {"shape": (2, 4)}, "Linear needs out_features, which cannot be worked out: it is for you to say"),
-        ({"Linear": {"out_features": 2}}, {}, "Linear needs in_features, .*: what arrives there is not known"),
+        (
+            "Linear",
+            {"shape": (2, 4)},
+            "out_features, which cannot be inferred: it does not follow from the input",
+        ),
+        ({"Linear": {"out_features": 2}}, {}, "Linear needs in_features, .*: its input shape is not known"),
         ({"Conv2d": {"out_channels": 2}}, {"shape": (2, 4, 5, 5)}, "Conv2d needs kernel_size"),
         ("BatchNorm2d", {"shape": (2,)}, "which has no channels"),
         ("LayerNorm", {"shape": (2, 3, 4, 4)}, "any trailing part could be normalised"),
@@ -129,8 +133,8 @@ def test_a_complete_order_needs_no_place_and_asks_nothing():
         raise AssertionError("asked")
 
     spec = ModuleSpec.parse({"Sequential": [{"Linear": {"in_features": 3, "out_features": 2}}, "ReLU"]})
-    fill(spec, Place(arriving=refuse))
-    fill(spec)
+    infer_widths(spec, Place(input_shape=refuse))
+    infer_widths(spec)
 
 
 def test_output_shape_is_found_without_computing():
@@ -243,7 +247,7 @@ def test_what_is_kept_reads_back_to_the_same_module(acme, value):
         ({"Flatten": {}, "ReLU": {}}, "a module is a name", "Linear"),
         (["ReLU"], "a module is a name", "Linear"),
         (7, "a module is a name", "Linear"),
-        ({"Sequential": "ReLU"}, "holds a list of modules", "Sequential"),
+        ({"Sequential": "ReLU"}, "takes a list of modules", "Sequential"),
         ({"Sequential": {"a.b": "ReLU"}}, "cannot be called 'a.b'", None),
         ({"Identity": {"x": 1}, 3: 4}, "a module is a name", None),
         ("scael", "no module is called 'scael'", "scale"),

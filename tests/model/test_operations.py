@@ -215,7 +215,7 @@ def test_annotations_that_only_type_checkers_see(acme, vgg):
     operate(vgg, "typed", {"module": "ReLU", "width": 3, "mode": "auto", "deep": 7}, TEN)
     assert type(vgg.model.typed).__name__ == "ReLU"
     assert vgg.model.told == (3, "auto", {"deep": 7})
-    with pytest.raises(InputError, match="width is auto, but the data does not tell it"):
+    with pytest.raises(InputError, match="width is auto, but the data does not say"):
         operate(vgg, "typed", {"module": "ReLU", "width": "auto"}, TEN)
 
 
@@ -224,7 +224,7 @@ def test_a_surgery_that_fails_says_who_failed(acme, vgg):
         operate(vgg, "fails", {}, TEN)
     with pytest.raises(WorkError, match="acme/forgets returned NoneType; a surgery returns the model"):
         operate(vgg, "forgets", {}, TEN)
-    with pytest.raises(WorkError, match="acme/unkept leaves a record that no checkpoint can keep"):
+    with pytest.raises(WorkError, match="acme/unkept makes a record that no checkpoint can contain"):
         operate(vgg, "unkept", {}, TEN)
     assert vgg.operations == []
 

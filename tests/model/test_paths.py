@@ -52,10 +52,10 @@ def test_split_gives_parent_and_name(model):
 @pytest.mark.parametrize(
     ("path", "said", "hint"),
     [
-        ("0.blok 1.0", "'0' (Sequential) holds block 0, block 1, block 2", "0.block 1.0"),
-        ("0.block 1.7", "'0.block 1' (Sequential) holds 0, 1", "0.block 1.0"),
-        ("1.weight", "'1' (Linear) holds no modules", None),
-        ("zebra", "the model (Sequential) holds 0, 1, 2", None),
+        ("0.blok 1.0", "'0' (Sequential) contains block 0, block 1, block 2", "0.block 1.0"),
+        ("0.block 1.7", "'0.block 1' (Sequential) contains 0, 1", "0.block 1.0"),
+        ("1.weight", "'1' (Linear) contains no modules", None),
+        ("zebra", "the model (Sequential) contains 0, 1, 2", None),
     ],
 )
 def test_a_lost_path_says_what_exists_at_the_last_good_level(model, path, said, hint):

@@ -149,7 +149,7 @@ def test_the_module_that_fails_is_named():
     with pytest.raises(InputError, match=r"\[2, 4\] does not go through the model: in 1\.1 \(Linear\): RuntimeError"):
         dry_run(model, (2, 4))
     stopped = attempt(model, (2, 4))
-    assert stopped.trace.arrived["1.1"] == (2, 8)
+    assert stopped.trace.inputs["1.1"] == (2, 8)
     assert "1.1" not in stopped.trace.shapes
 
 

@@ -169,7 +169,7 @@ def test_wires_are_part_of_an_exported_and_of_a_traced_model(x):
 def test_a_wire_behind_something_that_gives_no_tensor_says_so(x):
     model = nn.Sequential(nn.LSTM(4, 8))
     add_module(model, path="0", name="more", module={"Linear": {"in_features": 8, "out_features": 2}})
-    with pytest.raises(InputError, match="'more' cannot run behind LSTM, which gives tuple"):
+    with pytest.raises(InputError, match="'more' cannot run after LSTM, which gives tuple"):
         model(x)
 
 
@@ -205,7 +205,7 @@ def test_a_chain_of_replacements_may_fit_only_at_its_end():
     assert dry_run(model, (2, 3, 224, 224)).output_shape == (2, 7)
 
 
-def test_the_context_says_what_arrives():
+def test_the_context_gives_the_input_shape():
     small = Context(preprocessing=Preprocessing(size=(64, 64)))
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 32 * 32, 10))
     replace_module(model, path="2", module=TEN, context=small)
@@ -443,7 +443,7 @@ def test_untie_gives_a_copy_of_its_own(model):
 @pytest.mark.parametrize(
     ("path", "to", "message"),
     [
-        ("4", "0", "they cannot be one"),
+        ("4", "0", "they cannot be shared"),
         ("4.weight", "0.weight", r"\[8, 8\] and '0.weight' is \[8, 4\]"),
         ("4", "2.weight", "is a parameter, the other is not"),
         ("4", "4", "inside each other or are the same"),

@@ -29,7 +29,7 @@ def test_the_tutorials_change_is_seen():
     assert row(after, "features") == "features Sequential 14,714,688 frozen"
     assert row(after, "classifier") == "classifier Sequential 123,642,856 trains"
     linear = "Linear(in_features=1000, out_features=10, bias=True) 10,010 trains"
-    assert row(after, "add_linear") == f"add_linear {linear} wired behind its parent"
+    assert row(after, "add_linear") == f"add_linear {linear} wired after its parent"
     assert row(after, "dead") == f"dead {linear} never called"
     assert len(after.splitlines()) == len(before.splitlines()) + 2 == 42 + 2
 

@@ -70,12 +70,12 @@ def test_without_a_train_step_the_model_as_it_is_left_is_counted(checked: Check)
     [
         (
             "replace_module: {path: fc4, module: ReLU}",
-            "4:28: no module at 'fc4': 'fc4' is not there; the model (SmallConvNet) holds conv1, pool, conv2, fc1, "
+            "4:28: no module at 'fc4': 'fc4' is not there; the model (SmallConvNet) contains conv1, pool, conv2, fc1, "
             "fc2, fc3 (did you mean fc3, fc2 or fc1?)",
         ),
         (
             "freeze: {policy: below, module: conv3}",
-            "4:37: no module at 'conv3': 'conv3' is not there; the model (SmallConvNet) holds conv1, pool, conv2, "
+            "4:37: no module at 'conv3': 'conv3' is not there; the model (SmallConvNet) contains conv1, pool, conv2, "
             "fc1, fc2, fc3 (did you mean conv2 or conv1?)",
         ),
         (

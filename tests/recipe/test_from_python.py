@@ -64,3 +64,9 @@ def test_overrides_are_texts_or_a_mapping():
     assert as_overrides({"train.lr": 1e-3, "data.path": Path("a")}) == ["train.lr=0.001", 'data.path="a"']
     assert as_overrides("seed=1") == ["seed=1"]
     assert as_overrides(["seed=1"]) == ["seed=1"]
+
+
+def test_a_step_is_named_by_its_key():
+    steps = [{"save": "a"}, {"save": "a"}]
+    with pytest.raises(InputError, match=r"the save step in steps\[0\].save already"):
+        check_recipe(read_document({"model": "timm/test_resnet", "steps": steps}))

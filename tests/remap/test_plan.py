@@ -113,8 +113,8 @@ class TestTied:
         plan = make_plan(entries(self.both), (), Target(entries(self.both), tied={"head": "embed"}))
         assert [move.target for move in plan.moves] == ["embed"]
         assert plan.ties == {"head": "embed"}
-        (claim,) = plan.claims
-        assert {claim.first.sources, claim.second.sources} == {("head",), ("embed",)}
+        (pair,) = plan.must_be_equal
+        assert {pair.first.sources, pair.second.sources} == {("head",), ("embed",)}
 
     @pytest.mark.parametrize("given", ["embed", "head"])
     def test_half_of_a_tied_target_fills_all_of_it(self, entries: Callable, given: str) -> None:
@@ -122,12 +122,12 @@ class TestTied:
         assert [(move.target, move.sources) for move in plan.moves] == [("embed", (given,))]
         assert plan.missing == ()
         assert plan.coverage == 1
-        assert not plan.claims
+        assert not plan.must_be_equal
 
     def test_tied_both_sides_needs_no_proof(self, entries: Callable) -> None:
         known = Target(entries(self.both), tied={"head": "embed"})
         plan = make_plan(entries(self.both), (), known, aliases={"head": "embed"})
-        assert not plan.claims
+        assert not plan.must_be_equal
         assert plan.ties == {"head": "embed"}
 
     def test_a_tied_name_that_the_target_lacks_is_no_loss(self, entries: Callable) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from zoo.training import autotune as module_under_test
-from zoo.training.autotune import Setting, calibrate, candidates
+from zoo.training.autotune import Setting, candidates, choose_setting
 from zoo.training.devices import bfloat16_is_native
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def run(model, root, **arguments):
     inputs = (torch.randn(20, 3, 32, 32),)
     targets = torch.arange(20) % 10
     arguments = {"samples": 10**6, "root": root} | arguments
-    return calibrate(model, inputs, targets, nn.functional.cross_entropy, **arguments)
+    return choose_setting(model, inputs, targets, nn.functional.cross_entropy, **arguments)
 
 
 def test_chooses_the_fastest_timed_setting(model, tmp_path):
@@ -45,7 +45,7 @@ def test_model_and_generator_are_as_before(model, tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     inputs = (torch.randn(4, 3, 32, 32),)
     state = torch.get_rng_state()
-    calibrate(model, inputs, torch.arange(4), nn.functional.cross_entropy, samples=10**6, root=tmp_path)
+    choose_setting(model, inputs, torch.arange(4), nn.functional.cross_entropy, samples=10**6, root=tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -61,16 +61,16 @@ def calm(monkeypatch):
 def test_choice_is_cached_for_the_same_model_only(model, tmp_path):
     first = run(model, tmp_path)
     again = run(model, tmp_path)
-    assert again.remembered
+    assert again.cached
     assert again.setting == first.setting
-    assert not run(timm.create_model("test_resnet", num_classes=11).train(), tmp_path).remembered
+    assert not run(timm.create_model("test_resnet", num_classes=11).train(), tmp_path).cached
 
 
 @pytest.mark.usefixtures("calm")
 def test_damaged_cache_is_ignored(model, tmp_path):
     run(model, tmp_path)
     next((tmp_path / "timings").iterdir()).write_text('{"precision": 7')
-    assert not run(model, tmp_path).remembered
+    assert not run(model, tmp_path).cached
 
 
 def test_fixed_precision_leaves_only_the_layout_open(model, tmp_path):
@@ -118,7 +118,7 @@ def test_a_busy_machine_is_timed_until_steps_repeat(model, tmp_path, monkeypatch
     wild = run(model, tmp_path / "wild")
     assert not wild.settled
     assert "on a busy machine, not kept for later runs" in str(wild)
-    assert not run(model, tmp_path / "wild").remembered
+    assert not run(model, tmp_path / "wild").cached
     steps.clear()
     slowed = itertools.repeat(1.0)
     assert str(run(model, tmp_path / "quiet").setting) == "float32 channels-last"

@@ -14,7 +14,7 @@ from torch import nn
 from zoo.cli import doctor
 from zoo.training import devices
 from zoo.training.autotune import candidates
-from zoo.training.devices import bfloat16_is_native, choose_precision, freed_memory_kept, give_back_freed_memory
+from zoo.training.devices import bfloat16_is_native, choose_precision, freed_memory_kept, release_freed_memory
 
 CPU = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def test_pages_are_given_back_when_asked():
     pages = BYTES // resource.getpagesize()
     with freed_memory_kept(torch.device("cpu")):
         faults(1)
-        give_back_freed_memory(torch.device("cpu"))
+        release_freed_memory(torch.device("cpu"))
         assert faults(1) >= pages
 
 
@@ -95,7 +95,7 @@ def test_a_failure_inside_ends_it_too():
 @needs_glibc
 def test_a_library_call_leaves_the_allocator_alone():
     with freed_memory_kept(torch.device("cpu")):
-        give_back_freed_memory(torch.device("cpu"))
+        release_freed_memory(torch.device("cpu"))
         assert faults(2) >= 2 * BYTES // resource.getpagesize()
 
 
@@ -103,5 +103,5 @@ def test_a_library_call_leaves_the_allocator_alone():
 @pytest.mark.usefixtures("command")
 def test_other_devices_are_left_alone():
     with freed_memory_kept(torch.device("cuda")):
-        give_back_freed_memory(torch.device("cuda"))
+        release_freed_memory(torch.device("cuda"))
         assert faults(2) >= 2 * BYTES // resource.getpagesize()

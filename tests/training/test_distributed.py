@@ -82,7 +82,7 @@ def test_each_process_keeps_its_share_of_a_trunks_outputs(tmp_path):
         assert done.returncode == 0, done.stderr
         documents[name] = json.loads(done.stdout)
         trained, evaluated = documents[name]["stages"]
-        assert trained["trunk"]["method"] != "plain"
+        assert trained["feature_cache"]["method"] != "end to end"
         assert trained["metrics"] == pytest.approx({key: evaluated["metrics"][key] for key in trained["metrics"]})
     losses = {name: [epoch["loss"] for epoch in one["stages"][0]["epochs"]] for name, one in documents.items()}
     assert losses["both"] == sorted(losses["both"], reverse=True)

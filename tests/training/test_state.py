@@ -108,16 +108,16 @@ def test_a_change_in_the_step_itself_goes_back_to_its_last_epoch(tmp_path):
         progress = {"progress": {"epoch": 1, "steps": count}}
         state.save(progress, {"b": torch.full((2,), float(count))}, steps=count, epoch_end=end)
     later = folder(tmp_path, steps(0.1, {"evaluate": {}})).load()
-    assert (later.training["progress"]["steps"], later.options, later.anew) == (3, None, False)
+    assert (later.training["progress"]["steps"], later.options, later.restarts) == (3, None, False)
     own = folder(tmp_path, steps(0.2)).load()
-    assert (own.training["progress"]["steps"], own.options, own.anew) == (2, {"lr": 0.1}, False)
+    assert (own.training["progress"]["steps"], own.options, own.restarts) == (2, {"lr": 0.1}, False)
     assert [str(change) for change in own.taken] == ["train: lr 0.1 -> 0.2"]
 
 
 def test_a_step_that_begins_anew_keeps_what_it_began_with_until_then(tmp_path, monkeypatch):
     folder(tmp_path).begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
     state = folder(tmp_path, steps(0.2))
-    assert state.load().anew
+    assert state.load().restarts
 
     def crash(*arguments, **keywords):
         raise RuntimeError("power cut")

@@ -88,8 +88,8 @@ def test_a_resumed_step_takes_back_what_came_after_its_state(make_trainer, tmp_p
     saved = list(curve(log, "train/loss"))
     resumed = make_trainer(listener=Curves(log, resumed=True), epochs=3)
     resumed.progress.steps = saved[0]  # as if only the first epoch's state had been kept
-    resumed.listener.stage_started(resumed)
-    resumed.listener.stage_ended(resumed)
+    resumed.listener.step_started(resumed)
+    resumed.listener.step_ended(resumed)
     assert list(curve(log, "train/loss")) == saved[:1]
 
 
@@ -98,16 +98,16 @@ def test_both_listeners_are_told_everything(make_trainer):
         def __init__(self):
             self.told = []
 
-        def stage_started(self, trainer):
+        def step_started(self, trainer):
             self.told.append("started")
 
-        def looked(self, trainer, loss):
+        def progressed(self, trainer, loss):
             self.told.append("looked")
 
         def epoch_ended(self, trainer, record):
             self.told.append(record["epoch"])
 
-        def stage_ended(self, trainer):
+        def step_ended(self, trainer):
             self.told.append("ended")
 
         def note(self, text):

@@ -157,7 +157,7 @@ class Interrupting(Listener):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def stage_started(self, trainer) -> None:
+    def step_started(self, trainer) -> None:
         step = trainer.schedule.step
 
         def stopping():

@@ -12,7 +12,7 @@ from typing import Any
 from zoo.formats import Source, open_source
 from zoo.formats.entry import Entry
 from zoo.formats.names import by_module, in_order
-from zoo.formats.state_dicts import WHOLE, SeveralGroupsError
+from zoo.formats.state_dicts import EVERYTHING, SeveralGroupsError
 from zoo.formats.torch_file import UnsafePickleError
 from zoo.given import absent, is_given
 
@@ -32,7 +32,7 @@ def inspect(location: str | os.PathLike[str], *, key: str | None = None) -> dict
         with open_source(text, key=key) as source:
             return _described(source)
     except SeveralGroupsError as error:
-        with open_source(text, key=WHOLE) as source:
+        with open_source(text, key=EVERYTHING) as source:
             source.notes.append(str(error))
             return _described(source)
     except UnsafePickleError as error:

@@ -71,7 +71,7 @@ def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
     for change in verdict.changes:
         print(f"  {change}")
     for stage in verdict.stages:
-        where = f"line {stage.location.line}"
+        where = stage.location.within
         print(f"{stage.action:8} {where:9} trains {stage.trainable:>13,}   frozen {stage.frozen:>13,}")
     if tree and assembly is not None:
         print(_drawn(verdict))

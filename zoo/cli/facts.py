@@ -22,6 +22,7 @@ from typing import Any
 from zoo import registry
 from zoo.cache import cache_folder
 from zoo.errors import ZooError
+from zoo.isolation import PluginError, guarded
 from zoo.registry import Component
 
 Location = tuple[str, str | None]  # of weights, and their sha256 where it is known
@@ -79,10 +80,10 @@ def _place(row: Component) -> tuple[str, Location] | None:
     if known and ("://" in known["location"] or Path(known["location"]).exists()):
         return known["architecture"], (known["location"], known["sha256"])
     try:
-        weights = registry.load(row)()
+        weights = guarded(registry.load(row))
         place = (weights.location, weights.sha256)
         architecture = registry.resolve(weights.architecture, "architectures").name
-    except Exception:  # a plugin's own trouble: zoo doctor tells of it
+    except (PluginError, ZooError, AttributeError):  # a plugin's own trouble, which is zoo doctor's affair
         return None
     table.rows[row.name] = {"architecture": architecture, "location": place[0], "sha256": place[1]}
     table.write()
@@ -130,8 +131,8 @@ def measure(rows: Sequence[Component]) -> None:
     try:
         for number, row in enumerate(wanted, 1):
             _show(f"{number:,} of {len(wanted):,}: {row.name}")
-            with suppress(ZooError):
-                Table.of(row).rows[row.name] = _built(row)
+            with suppress(PluginError):
+                Table.of(row).rows[row.name] = guarded(functools.partial(_built, row))
     finally:
         _show("")
         for table in tables.values():

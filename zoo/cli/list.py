@@ -78,6 +78,7 @@ def run(arguments: list[str]) -> None:
     rows = chosen(options.pattern, kind=kind_called(options.kind), plugin=options.plugin)
     if options.parameters:
         _measure(rows)
+    looked_at = rows
     if options.weights:
         rows = _with_weights(rows)
     if options.json:
@@ -86,7 +87,7 @@ def run(arguments: list[str]) -> None:
         sys.stdout.writelines(f"{line(row)}\n" for row in rows)
     elif options.pattern or options.kind or options.plugin or options.weights or options.parameters:
         print("\n".join(table(rows)))
-        _say_what_is_unknown(rows, options.pattern)
+        _say_what_is_unknown(looked_at, options.pattern)
     else:
         print(overview(rows, small=SMALL))
     if not rows:
@@ -133,7 +134,7 @@ def _say_what_is_unknown(rows: Sequence[Component], pattern: str | None) -> None
 
     if count := unknown(rows):
         again = f"zoo list {pattern!r} --parameters" if pattern else "zoo list PATTERN --parameters"
-        print(f"{count:,} of these have not been looked into: {again} does, and remembers", file=sys.stderr)
+        print(f"{count:,} architectures have not been looked into: {again} does, and remembers", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from zoo.formats.files import atomic_file, write_all
 from zoo.remap import remaps
 from zoo.remap.explain import advise, render
 from zoo.remap.expression import Cast
-from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_claims
+from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_equal
 from zoo.remap.remaps import AUTO, ChosenRules, Remap, classes_of, items, plan_rules, read_rules, split_at_auto
 from zoo.remap.rules import Rule, check_inverse, dump_rules, parse_rules, run
 from zoo.remap.rules import invert as invert_rules
@@ -158,7 +158,7 @@ def convert(
         if made.problems:
             raise NotConvertedError(made)
         if destination is not None and not dry_run:
-            check_claims(plan, opened.array)
+            check_equal(plan, opened.array)
             metadata = _carried_over(opened, plan) if end is None else _described(opened, plan, rules, end)
             made.written = write(plan, opened, destination, metadata=metadata, verify_bytes=verify_bytes)
     return made

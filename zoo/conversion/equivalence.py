@@ -24,7 +24,7 @@ from zoo.model.assembly import Assembly
 from zoo.model.load_into import fill, state_of, target_of
 from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
-from zoo.model.shapes import Arrivals
+from zoo.model.shapes import ModuleShapes
 from zoo.model.trace import Recording, record
 from zoo.remap.auto import Ambiguity, Matching, MatchResult, Proof
 from zoo.remap.auto.solver import Choice, Solver
@@ -113,7 +113,7 @@ def execution_order(model: nn.Module) -> dict[str, int]:
     Works on `meta`. Empty where no input that is likely to fit goes through the network.
     """
     try:
-        done = Arrivals(model).furthest
+        done = ModuleShapes(model).furthest
     except InputError:
         return {}
     if done.error is not None:

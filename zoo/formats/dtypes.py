@@ -11,12 +11,12 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """A dtype that a safetensors file can hold.
+    """A dtype that a safetensors file can store.
 
     Attributes:
         name: safetensors' spelling, by which zoo names it everywhere.
         bits: bits an element.
-        numpy: the numpy dtype whose items carry the bits; None where elements are no whole bytes.
+        numpy: the numpy dtype whose items carry the bits; None where elements are not full bytes.
         torch: the attribute of `torch` that it is; None where torch has no tensor of such elements.
         is_float: whether it is a floating-point type (complex is not).
         storage: the class by which torch.save's pickles name a storage of it.
@@ -91,7 +91,7 @@ STORAGE_BYTES: Final = {storage: BITS[name] // 8 for storage, name in STORAGE_DT
     "ComplexDoubleStorage": 16, "QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1,
     "QUInt2x4Storage": 1,
 }  # fmt: skip
-"""Bytes an element of every storage class that torch has, those included whose values safetensors cannot hold."""
+"""Bytes an element of every storage class that torch has, those included whose values safetensors cannot store."""
 
 _WRITTEN = {
     word: name for name, dtype in DTYPES.items() for word in (name, dtype.torch, *dtype.aliases) if word is not None
@@ -101,7 +101,7 @@ _WRITTEN = {
 def written_dtype(text: str) -> str | None:
     """The dtype (safetensors' spelling) that `bfloat16`, `torch.bfloat16`, `bf16` or `BF16` names, None where none is.
 
-    Only dtypes whose values can be computed with are named so: F4 and F6, whose elements are no whole bytes, are not.
+    Only dtypes whose values can be computed with are named so: F4 and F6, whose elements are not full bytes, are not.
     """
     name = _WRITTEN.get(text.removeprefix("torch."))
     return name if name in NUMPY_DTYPES else None

@@ -1,4 +1,4 @@
-"""A tensor by name, dtype and shape, whatever file it stands in."""
+"""A tensor by name, dtype and shape, whatever file it is in."""
 
 from __future__ import annotations
 

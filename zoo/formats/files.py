@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, and ranges of bytes copied between open files."""
+"""Files on disk: written completely or not at all, and ranges of bytes copied between open files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import InputError, WorkError
-from zoo.formats.source import ByteRange
+from zoo.formats.source import CHUNK, ByteRange
 
 BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)  # Windows would translate line ends
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
@@ -23,8 +23,8 @@ _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 def atomic_file(destination: Path, *, sources: Sequence[Path] = (), sync: bool = True) -> Iterator[int]:
     """The descriptor of a new file, open for reading and writing, that takes `destination`'s place at the end.
 
-    The mode is what the umask gives a new file. When the block raises (an interrupt too), the new file is removed and
-    what stood at `destination` stays. A symbolic link at `destination` is followed.
+    Its permissions are those of any new file. When the block raises (an interrupt too), the new file is removed and
+    what was at `destination` stays. A symbolic link at `destination` is followed.
 
     Raises InputError where `destination` is one of the `sources` (also through a link), is a folder or lies where
     nothing can be written, and WorkError where the disk is full or fails.
@@ -124,7 +124,6 @@ read_at = getattr(os, "pread", _seek_and_read)
 """Up to `count` bytes of `descriptor` from `offset` on: `read_at(descriptor, count, offset)`."""
 _write_at = getattr(os, "pwrite", _seek_and_write)
 
-CHUNK = 1 << 20
 STEP = 1 << 25
 _UNSUPPORTED = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY}
 
@@ -174,8 +173,8 @@ class Readers(ExitStack):
 class WriteBehind:
     """A file written from front to back whose bytes go to the disk while the next ones are made.
 
-    Without that the disk stands still until the file is synced at the end, and everybody waits. `active` is for files
-    that will be synced.
+    Without that the disk is idle until the file is synced at the end, and everybody waits. `active` is for files that
+    will be synced.
     """
 
     def __init__(self, descriptor: int, *, active: bool = True) -> None:

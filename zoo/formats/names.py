@@ -1,4 +1,4 @@
-"""Tensor names for people: the modules that their dots tell of, and the few patterns behind hundreds of names."""
+"""Tensor names: the modules that their dots spell out, and the few patterns behind hundreds of names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def by_module(names: Iterable[str], start: Callable[[], Sum], add: Callable[[Sum
 
 
 def in_order(paths: Iterable[str]) -> list[str]:
-    """Module paths, each before what lies in it: numbers by size (files often have 10 before 2), names as they came."""
+    """Paths, each before what is inside it: numbers by size (files often have 10 before 2), others as they came."""
     seen = {path: position for position, path in enumerate(paths)}
 
     def key(path: str) -> list[tuple[int, int]]:
@@ -74,13 +74,13 @@ def grouped(names: Iterable[str]) -> dict[str, list[str]]:
         key = pattern(stem)
         stems.setdefault(key, []).append(name)
         leaves.setdefault(key, {})[leaf] = None
-    told = {key: shared([stem_and_leaf(name)[0] for name in members]) for key, members in stems.items()}
-    return {with_leaves(told[key], leaves[key]): members for key, members in stems.items()}
+    texts = {key: shared([stem_and_leaf(name)[0] for name in members]) for key, members in stems.items()}
+    return {with_leaves(texts[key], leaves[key]): members for key, members in stems.items()}
 
 
 def with_leaves(stem: str, leaves: Iterable[str]) -> str:
     """The stem with one leaf, with two in braces, or with a star for more."""
-    told = [leaf for leaf in leaves if leaf]
-    if not told:
+    known = [leaf for leaf in leaves if leaf]
+    if not known:
         return stem
-    return f"{stem}." + ("*" if len(told) > 2 else told[0] if len(told) == 1 else f"{{{','.join(told)}}}")
+    return f"{stem}." + ("*" if len(known) > 2 else known[0] if len(known) == 1 else f"{{{','.join(known)}}}")

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import InputError
 from zoo.formats.dtypes import FROM_NUMPY, NUMPY_DTYPES
 from zoo.formats.entry import Entry
-from zoo.formats.source import ByteRange, Source
+from zoo.formats.source import ByteRange, Source, check_expansion
 from zoo.formats.zip_file import ZipDirectory
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-EXPANSION_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class _Member:
 
 
 class NumpySource(Source):
-    """The arrays of an .npz or .npy file. Compressed arrays, other byte orders and Fortran order are read whole."""
+    """The arrays of an .npz or .npy file. Compressed arrays, other byte orders and Fortran order are read at once."""
 
     def __init__(self, location: str, kind: str, path: Path, archive: ZipDirectory | None = None) -> None:
         super().__init__(location, kind, {}, {}, (path,))
@@ -43,11 +40,11 @@ class NumpySource(Source):
         self.archive = archive
 
     def add(self, name: str, open_member: Callable[[], Any], stored: ByteRange | None) -> None:
-        """Take the array `name` in; `stored` is where its .npy lies uncompressed."""
+        """Add the array `name`; `stored` is where its .npy lies uncompressed, if it does."""
         member = _read_header(name, self.location, open_member)
         dtype = _dtype(member.dtype)
         if dtype is None:
-            self.notes.append(f"left out {name!r}: safetensors files cannot hold its type {member.dtype}")
+            self.notes.append(f"left out {name!r}: safetensors files cannot contain its type {member.dtype}")
             return
         entry = self.entries[name] = Entry(name, dtype, member.shape)
         self.members[name] = member
@@ -100,7 +97,7 @@ def _read_header(name: str, location: str, open_member: Callable[[], Any]) -> _M
         raise InputError(f"the array {name!r} in {location} is damaged: {error}") from error
     if dtype.hasobject:
         raise InputError(
-            f"the array {name!r} in {location} holds Python objects; reading them would run code that the file chooses",
+            f"the array {name!r} in {location} contains Python objects; reading them would run code that it chooses",
             suggestion="save arrays of numbers: np.savez(FILE, **{name: np.asarray(value, np.float32)})",
         )
     if len(shape) > 64 or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
@@ -116,7 +113,7 @@ def open_npy(path: Path, location: str) -> Source:
 
 
 def is_npz(path: Path) -> bool:
-    """Whether the zip file at `path` holds arrays rather than what torch.save puts there."""
+    """Whether the zip file at `path` contains arrays rather than what torch.save puts there."""
     with ZipDirectory(path) as archive:
         return any(name.endswith(".npy") for name in archive.entries)
 
@@ -129,7 +126,8 @@ def open_npz(path: Path, location: str) -> Source:
         for member in archive.entries:
             if member.endswith(".npy"):
                 source.add(member.removesuffix(".npy"), partial(archive.archive.open, member), _stored(archive, member))
-        _check_expansion(source, path)
+        nbytes = sum(math.prod(member.shape) * member.dtype.itemsize for member in source.members.values())
+        check_expansion(path, nbytes, factor=100)
     except BaseException:
         source.close()
         raise
@@ -143,10 +141,3 @@ def _stored(archive: ZipDirectory, member: str) -> ByteRange | None:
     if info.compress_type != zipfile.ZIP_DEFLATED:
         raise InputError(f"the array {member!r} in {archive.path} is compressed in a way that NumPy never uses")
     return None
-
-
-def _check_expansion(source: NumpySource, path: Path) -> None:
-    size = path.stat().st_size
-    total = sum(math.prod(member.shape) * member.dtype.itemsize for member in source.members.values())
-    if total > max(100 * size, EXPANSION_LIMIT):
-        raise InputError(f"{path} is {size:,} bytes long, but claims arrays of {total:,}: it looks like a zip bomb")

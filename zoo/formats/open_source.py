@@ -80,7 +80,7 @@ def _in_folder(folder: Path) -> Path:
     if len(files) == 1:
         return files[0]
     choice = f"; name one of {listed((file.name for file in files), 10)}" if files else ""
-    raise InputError(f"the folder {folder} holds no {any_of(WEIGHT_FILES)}{choice}")
+    raise InputError(f"the folder {folder} contains no {any_of(WEIGHT_FILES)}{choice}")
 
 
 def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -> Source:

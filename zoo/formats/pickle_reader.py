@@ -53,7 +53,7 @@ def as_table(pairs: Iterable[Any]) -> dict[Any, Any]:
 
 
 class PickleMachine:
-    """Runs one pickle from `file`, which is left behind the pickle's last byte.
+    """Reads one pickle from `file`, which then stands after the pickle's last byte.
 
     `resolve(function, arguments)` answers what a call gives and `persistent(identifier)` what a persistent id
     means. `globals` collects every class and function that was named.
@@ -213,7 +213,7 @@ class PickleMachine:
 _DTYPES = {Global("torch", name): dtype for dtype, name in TORCH_DTYPES.items()}
 _STORAGE_MODULES = {"torch", "torch.storage", "torch.cuda"}
 
-# What torch.load(weights_only=True) knows, beside data holders that do nothing: they stay records.
+# What torch.load(weights_only=True) knows, beside plain containers of data: they stay records.
 _ALLOWED = {
     "collections": {"OrderedDict", "defaultdict", "Counter", "deque"},
     "builtins": {"set", "frozenset", "bytearray", "complex", "slice", "range"},
@@ -333,7 +333,7 @@ def _tensor(store: Any, dtype: Any, offset: Any, shape: Any, stride: Any, flags:
     if not all(_is_count(number) for number in (offset, *shape, *stride)):
         raise ValueError("a tensor's sizes, strides and offset must be counts")
     if flags:
-        raise InputError("it holds a lazily conjugated or negated tensor; save .resolve_conj().resolve_neg() instead")
+        raise InputError("a tensor in it is lazily conjugated or negated; save .resolve_conj().resolve_neg() instead")
     record = TensorRecord(store, _dtype(store, dtype), offset, shape, stride)
     unit = 1 if store.storage_class == "UntypedStorage" else BITS[record.dtype] // 8
     if (offset + record.span) * (BITS[record.dtype] // 8) > store.numel * unit:
@@ -347,7 +347,7 @@ def _dtype(store: StorageRecord, dtype: Any) -> str:
     if isinstance(dtype, Global) and dtype in _DTYPES:
         return _DTYPES[dtype]
     name = str(dtype) if isinstance(dtype, Global) else store.storage_class
-    raise InputError(f"it holds a tensor of {name}, a type that safetensors files cannot hold")
+    raise InputError(f"it contains a tensor of {name}, a type that safetensors files cannot contain")
 
 
 def _is_count(value: Any) -> bool:

@@ -15,7 +15,7 @@ from zoo.cache import weights_folder
 from zoo.errors import InputError, WorkError, any_of
 from zoo.file_name import as_name, name_mistake
 from zoo.formats.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
-from zoo.formats.source import CHUNK
+from zoo.formats.source import CHUNK, sha256_of
 
 TIMEOUT = 30.0
 PREFIX = "hf://"
@@ -56,7 +56,7 @@ def download(address: str, sha256: str | None = None) -> Path:
     """
     check_address(address)
     path, expected = place_of(address, sha256)
-    if address.startswith("file://") or (path.is_file() and _digest(path).startswith(expected)):
+    if address.startswith("file://") or (path.is_file() and sha256_of(path).startswith(expected)):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _fetch(address: str, path: Path, expected: str) -> Path:
             written = file.tell()
         if promised is not None and written != int(promised):
             raise WorkError(f"{address} broke off after {written:,} of {int(promised):,} bytes")
-        actual = _digest(Path(temporary))
+        actual = sha256_of(Path(temporary))
         if not actual.startswith(expected):
             raise WorkError(f"{address} has the sha256 {actual}, but {expected} was expected; it is not kept")
         os.replace(temporary, path)
@@ -112,11 +112,6 @@ def _fetch(address: str, path: Path, expected: str) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch_from_hub(address: str) -> Path:
@@ -136,7 +131,7 @@ def fetch_from_hub(address: str) -> Path:
             return path
     if offline is not None:
         raise WorkError(
-            f"the Hugging Face hub cannot be reached, and its cache holds no {any_of(wanted)} of {repo}",
+            f"the Hugging Face hub cannot be reached, and its cache contains no {any_of(wanted)} of {repo}",
             suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
         ) from offline
     raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")

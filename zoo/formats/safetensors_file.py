@@ -24,7 +24,7 @@ _RANK = {dtype: rank for rank, dtype in enumerate(BITS)}
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file holds: entries in the order of their bytes; the first byte lies at `data_start`."""
+    """What a safetensors file contains: entries in the order of their bytes; the first byte lies at `data_start`."""
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
@@ -89,7 +89,7 @@ def encode_header(placed: Iterable[Entry], metadata: Mapping[str, str] | None = 
 
 
 def tied_names(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Alias -> canonical name, as the metadata tells it: zoo's own `tied` table, or safetensors' `alias: canonical`."""
+    """Alias -> canonical name, as the metadata says: zoo's own `tied` table, or safetensors' `alias: canonical`."""
     plain = {alias: name for alias, name in metadata.items() if alias not in ("zoo", "format")}
     try:
         table = json.loads(metadata.get("zoo", "{}")).get("tied")
@@ -122,7 +122,7 @@ def _decode(text: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
             twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-            raise _invalid(path, f"the name {_short(twice)} stands twice in its header")
+            raise _invalid(path, f"the name {_short(twice)} occurs twice in its header")
         return table
 
     try:
@@ -146,14 +146,14 @@ def _metadata(value: Any, path: str | os.PathLike[str]) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise _invalid(path, f"{METADATA_KEY} must map strings to strings")
     if not all(_is_text(word) for pair in value.items() for word in pair):
-        raise _invalid(path, f"{METADATA_KEY} holds a half of a surrogate pair, which is not text")
+        raise _invalid(path, f"{METADATA_KEY} contains half of a surrogate pair, which is not text")
     return value
 
 
 def _entry(name: str, row: Any, problems: list[str]) -> Entry | None:
     """The entry that `row` describes, or None and a line in `problems`."""
     if not _is_text(name):
-        problems.append(f"the tensor name {_short(name)} holds a half of a surrogate pair, which is not text")
+        problems.append(f"the tensor name {_short(name)} contains half of a surrogate pair, which is not text")
         return None
     if not isinstance(row, dict) or not {"dtype", "shape", "data_offsets"} <= row.keys():
         problems.append(f"tensor {_short(name)} must have dtype, shape and data_offsets")
@@ -206,7 +206,7 @@ def _are_counts(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """How a value from the file is shown: one line of bounded length, whatever it holds."""
+    """How a value from the file is shown: one line of bounded length, whatever it contains."""
     return repr(value) if isinstance(value, str) and len(value) <= 100 else reprlib.repr(value)
 
 

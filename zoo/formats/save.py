@@ -1,4 +1,4 @@
-"""Writes tensors from memory into one safetensors file: atomic, synced, with the bytes that their values decide."""
+"""Writes tensors from memory into one safetensors file, atomically; equal values and metadata give equal bytes."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def tied_aliases(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
 def save_tensors(
     tensors: Mapping[str, torch.Tensor], destination: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
 ) -> str:
-    """Write `tensors` to `destination`, whole or not at all, and return the file's sha256.
+    """Write `tensors` to `destination`, completely or not at all, and return the file's sha256.
 
-    A tensor that stands under several names is written once, under the first. Where `metadata` does not say which
+    A tensor that has several names is written once, under the first. Where `metadata` does not say which
     names belong to it (zoo's own table or safetensors' `alias: name`), `alias: name` is added, so that none is lost.
     Tensors elsewhere than on the CPU are fetched one at a time. The same values and metadata give the same bytes.
 
-    Raises InputError for tensors that the format cannot hold and places that cannot be written, WorkError where the
+    Raises InputError for tensors that the format cannot store and places that cannot be written, WorkError where the
     disk is full.
     """
     aliases = tied_aliases(tensors)
     kept = {name: tensor for name, tensor in tensors.items() if name not in aliases}
     _check(kept)
-    told = tied_names(metadata or {})
-    untold = {alias: name for alias, name in aliases.items() if told.get(alias) != name}
+    recorded = tied_names(metadata or {})
+    unrecorded = {alias: name for alias, name in aliases.items() if recorded.get(alias) != name}
     placed = layout(Entry(name, NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in kept.items())
-    header = encode_header(placed, {**(metadata or {}), **untold})
+    header = encode_header(placed, {**(metadata or {}), **unrecorded})
     digest = hashlib.sha256(header)
     with atomic_file(Path(destination)) as descriptor:
         file = WriteBehind(descriptor)
@@ -77,7 +77,7 @@ def _obstacle(tensor: torch.Tensor) -> str | None:
     if tensor.is_meta:
         return "it is on the meta device and has no values"
     if tensor.layout != torch.strided or tensor.is_quantized:
-        return "safetensors holds dense tensors only; use .to_dense() or .dequantize()"
+        return "safetensors stores dense tensors only; use .to_dense() or .dequantize()"
     if tensor.dtype not in NAMES:
         return f"safetensors has no {tensor.dtype}"
     return None

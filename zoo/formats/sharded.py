@@ -28,7 +28,7 @@ MAX_INDEX_BYTES = 100_000_000
 
 
 class ShardedSource(Source):
-    """Several sources as one; the index and the shards agree on who holds what."""
+    """Several sources as one; the index and the shards agree on which tensor is where."""
 
     def __init__(self, index: Path, location: str, shards: dict[str, Source]) -> None:
         files = tuple(path for source in shards.values() for path in source.files)
@@ -119,9 +119,9 @@ def _check_agreement(index: Path, weight_map: dict[str, str], shards: dict[str, 
     for shard, source in shards.items():
         for name in source.entries:
             if name in seen:
-                problems.append(Problem(f"{name!r} stands in two shards, {seen[name]} and {shard}"))
+                problems.append(Problem(f"{name!r} is in two shards, {seen[name]} and {shard}"))
             elif name not in weight_map:
-                problems.append(Problem(f"{shard} holds {name!r}, which {index} does not list"))
+                problems.append(Problem(f"{shard} contains {name!r}, which {index} does not list"))
             seen[name] = shard
     if problems:
         raise InputError(first_problems(problems))

@@ -1,8 +1,7 @@
-"""What every checkpoint file looks like to the rest of zoo: named entries, and their bytes one tensor at a time."""
+"""An opened file of tensors, whatever its format: entries by name, and the bytes of one tensor at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # bytes that are read at once
+EXPANSION_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Source(AbstractContextManager["Source"]):
     Attributes:
         location: what the user wrote.
         kind: what the file is, in words.
-        entries: the tensors by name, in the file's order. Names that share one tensor all stand here.
+        entries: the tensors by name, in the file's order; of names that share one tensor, all of them.
         metadata: what the header says beside the tensors.
         aliases: name -> the name that holds the same tensor (same bytes, dtype and shape); tied parameters.
         wrappers: prefixes that every name carries, like `module.`; outermost first. They are still on the names.
-        notes: what was decided on the way and should be told, like which of several state dicts was taken.
-        files: the files that hold the bytes.
+        notes: what was decided on the way and should be reported, like which of several state dicts was taken.
+        files: the files that contain the bytes.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Source(AbstractContextManager["Source"]):
         self.notes: list[str] = []
 
     def tie(self, alias: str, canonical: str) -> None:
-        """Let `alias` be another name of the tensor `canonical`."""
+        """Make `alias` another name of the tensor `canonical`."""
         self.entries[alias] = replace(self.entries[canonical], name=alias)
         self.ranges[alias] = self.ranges[canonical]
         self.aliases[alias] = canonical
@@ -70,7 +70,7 @@ class Source(AbstractContextManager["Source"]):
     def array(self, name: str) -> np.ndarray[Any, Any]:
         """Tensor `name` as a fresh numpy array of its shape; BF16 and F8 as integers of the same bits.
 
-        Raises InputError for F4 and F6, which numpy cannot hold, and where the file has become too short.
+        Raises InputError for F4 and F6, which numpy cannot store, and where the file has become too short.
         """
         import numpy as np
 
@@ -92,16 +92,10 @@ class Source(AbstractContextManager["Source"]):
 
     def sha256(self) -> str:
         """The digest of the file as it is (of a sharded checkpoint: of the shards, one after the other)."""
-        import hashlib
-
-        digest = hashlib.sha256()
-        for path in self.files:
-            for block in blocks(path):
-                digest.update(block)
-        return digest.hexdigest()
+        return sha256_of(*self.files)
 
     def close(self) -> None:
-        """Let go of open files and temporary copies."""
+        """Close open files and remove temporary copies."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -109,18 +103,35 @@ class Source(AbstractContextManager["Source"]):
         self.close()
 
 
-def blocks(path: Path, size: int = CHUNK) -> Iterator[bytes]:
-    """The bytes of a file, `size` at a time."""
-    with open(path, "rb") as file:
-        while block := file.read(size):
-            yield block
+def sha256_of(*paths: Path) -> str:
+    """The sha256 of the files' bytes, one file after the other, in hexadecimal."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(CHUNK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def check_expansion(path: Path, nbytes: int, factor: int) -> None:
+    """Refuse a small file whose tensors would fill more than a gigabyte and `factor` times its own size.
+
+    Compressed arrays and views that repeat a few bytes can do that on purpose. Raises InputError.
+    """
+    size = path.stat().st_size
+    if nbytes > max(factor * size, EXPANSION_LIMIT):
+        raise InputError(
+            f"{path} is {size:,} bytes long, but its tensors would fill {nbytes:,}: it looks like a bomb and is refused"
+        )
 
 
 def numpy_dtype(entry: Entry) -> str:
     """The numpy dtype that carries the tensor's bits, or InputError where there is none."""
     if entry.dtype not in NUMPY_DTYPES:
         raise InputError(
-            f"tensor {entry.name!r} has the dtype {entry.dtype}, whose elements are no whole bytes: "
+            f"tensor {entry.name!r} has the dtype {entry.dtype}, whose elements are not full bytes: "
             "it can be renamed and copied, but not cast or transformed"
         )
     return NUMPY_DTYPES[entry.dtype]

@@ -7,30 +7,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.errors import InputError, did_you_mean, listed
+from zoo.formats.names import LEAVES
 from zoo.formats.pickle_reader import OrderedTable, Record, TensorRecord
 
 MAX_DEPTH = 8
-WHOLE = "."
+EVERYTHING = "."
 """The key that takes everything in a file, with dotted names."""
 
 PREFERENCE = (
     "state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema", "teacher", "state_dict", "model_state_dict",
     "model_state", "model", "params", "net", "network", "module", "weights", "student",
 )  # fmt: skip
-"""Keys that hold weights in the field's checkpoints; where several stand side by side the first here is taken:
+"""Keys that hold weights in the field's checkpoints; of several side by side the first here is taken:
 averaged weights and teachers are what their authors evaluate."""
 
 _NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callback", "loops", "hyper", "rng", "args", "config")
-_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "gamma", "beta")
 
 
 class SeveralGroupsError(InputError):
-    """Several groups of tensors stand side by side, and nothing says which is meant."""
+    """A file has several groups of tensors side by side, and nothing says which is meant."""
 
 
 @dataclass
 class Candidate:
-    """A container that directly holds tensors: where it stands, its tensors by name, and what else it holds."""
+    """A container of tensors in a pickled file: where it is, its tensors by name, and what else it contains."""
 
     path: tuple[str, ...]
     kind: str
@@ -39,7 +39,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        return ".".join(self.path) or WHOLE
+        return ".".join(self.path) or EVERYTHING
 
     @property
     def elements(self) -> int:
@@ -51,7 +51,7 @@ class Candidate:
 
 
 def find_candidates(root: Any) -> list[Candidate]:
-    """All containers in `root` that hold tensors, the outermost first. A lone tensor is a candidate of its own."""
+    """All containers of tensors in `root`, the outermost first. A lone tensor is a candidate of its own."""
     if isinstance(root, TensorRecord):
         return [Candidate((), "tensor", {"tensor": root})]
     found: list[Candidate] = []
@@ -92,7 +92,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
 def _kind(node: Any, tensors: dict[str, TensorRecord]) -> str:
     if not isinstance(node, dict):
         return "list of tensors"
-    looks_like = isinstance(node, OrderedTable) or any(name.rsplit(".", 1)[-1] in _LEAVES for name in tensors)
+    looks_like = isinstance(node, OrderedTable) or any(name.rsplit(".", 1)[-1] in LEAVES for name in tensors)
     return "state dict" if looks_like else "dict of tensors"
 
 
@@ -101,12 +101,12 @@ def _may_hold_weights(name: str) -> bool:
 
 
 def choose(candidates: list[Candidate], key: str | None, file: str) -> tuple[Candidate, list[str]]:
-    """The candidate to take and the notes to tell. `key` is its dotted path; `.` takes them all, with dotted names.
+    """The candidate to take and notes to report. `key` is its dotted path; `.` takes them all, with dotted names.
 
-    Raises InputError where there is none, `key` names none, or several stand side by side and nothing says which.
+    Raises InputError where there is none, `key` names none, or several are side by side and nothing says which.
     """
     if not candidates:
-        raise InputError(f"{file} holds no tensors")
+        raise InputError(f"{file} contains no tensors")
     if key is not None:
         return _named(candidates, key, file), []
     ranked = sorted(candidates, key=lambda each: (each.rank, len(each.path), -each.elements))
@@ -116,8 +116,8 @@ def choose(candidates: list[Candidate], key: str | None, file: str) -> tuple[Can
         best = outer
     elif len(candidates) > 1 and not known:
         raise SeveralGroupsError(
-            f"{file} holds several groups of tensors, and nothing says which is meant: {_names(candidates)}",
-            suggestion=f"choose one with --key, like --key {ranked[0].name}, or all of them with --key {WHOLE}",
+            f"{file} contains several groups of tensors, and nothing says which is meant: {_names(candidates)}",
+            suggestion=f"choose one with --key, like --key {ranked[0].name}, or all of them with --key {EVERYTHING}",
         )
     rivals = [each for each in candidates if each is not best and each.elements * 10 >= best.elements]
     if not rivals:
@@ -126,7 +126,7 @@ def choose(candidates: list[Candidate], key: str | None, file: str) -> tuple[Can
 
 
 def _named(candidates: list[Candidate], key: str, file: str) -> Candidate:
-    if key == WHOLE:
+    if key == EVERYTHING:
         return _merged(candidates)
     for candidate in candidates:
         if candidate.name == key:
@@ -148,7 +148,7 @@ def _merged(candidates: list[Candidate]) -> Candidate:
     return Candidate((), "nested tensors", tensors)
 
 
-def whole_models(root: Any) -> list[Record]:
+def pickled_models(root: Any) -> list[Record]:
     """Pickled modules in the file, at its root or one level below (`{"model": module, …}`)."""
     nodes = [root, *root.values()] if isinstance(root, dict) else [root]
     return [node for node in nodes if isinstance(node, Record) and _is_module(node)]

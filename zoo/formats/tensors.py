@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 NAMES = {getattr(torch, name): dtype for dtype, name in TORCH_DTYPES.items() if hasattr(torch, name)}
-"""The name (safetensors' spelling) of each of torch's dtypes that a file can hold."""
+"""The name (safetensors' spelling) of each of torch's dtypes that a file can store."""
 
 
 def entry(name: str, tensor: torch.Tensor) -> Entry:
     """Name, dtype and shape of `tensor`. Raises InputError for a dtype that safetensors does not have."""
     if tensor.dtype not in NAMES:
-        raise InputError(f"tensor {name!r} has the dtype {tensor.dtype}, which a safetensors file cannot hold")
+        raise InputError(f"tensor {name!r} has the dtype {tensor.dtype}, which a safetensors file cannot contain")
     return Entry(name, NAMES[tensor.dtype], tuple(tensor.shape))
 
 
@@ -33,7 +33,7 @@ def to_tensor(array: np.ndarray[Any, Any], dtype: str) -> torch.Tensor:
 
 
 def to_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The bits of a CPU tensor as an array that numpy can hold (bfloat16 as integers), contiguous."""
+    """The bits of a CPU tensor as an array that numpy can store (bfloat16 as integers), contiguous."""
     tensor, dtype = tensor.detach().contiguous(), DTYPES[NAMES[tensor.dtype]]
     if dtype.is_native:
         return tensor.numpy()
@@ -42,7 +42,7 @@ def to_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def same_bits(tensor: torch.Tensor, other: torch.Tensor | None) -> bool:
-    """Whether both hold the same dtype, shape and bits: NaN equals itself, 0 and -0 differ. On any device."""
+    """Whether both have the same dtype, shape and bits: NaN equals itself, 0 and -0 differ. On any device."""
     if other is None or (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
         return False
     mine, its = (value.detach().contiguous().reshape(-1).view(torch.uint8) for value in (tensor, other))

@@ -28,13 +28,15 @@ from zoo.formats.pickle_reader import (
     resolve,
     storage,
 )
-from zoo.formats.source import ByteRange, Source, numpy_dtype
-from zoo.formats.state_dicts import Candidate, choose, find_candidates, whole_models
+from zoo.formats.source import ByteRange, Source, check_expansion, numpy_dtype
+from zoo.formats.state_dicts import Candidate, choose, find_candidates, pickled_models
 from zoo.formats.zip_file import ZipDirectory
 
 if TYPE_CHECKING:
     import numpy as np
 
+
+log = logging.getLogger("zoo")
 
 MAX_PICKLE_BYTES = 100_000_000
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -59,7 +61,7 @@ class Pickled:
 
 
 class _Guarded:
-    """The pickles at the head of a file that may be long: reads are bounded, whatever lengths the pickle claims."""
+    """The pickles at the head of a file that may be long: reads are bounded, whatever lengths the pickle states."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.tell = file, file.tell
@@ -126,7 +128,7 @@ def _record(archive: ZipDirectory, prefix: str, record: StorageRecord) -> ByteRa
     span = archive.byte_range(name)
     needed = record.numel * STORAGE_BYTES[record.storage_class]
     if span.nbytes < needed:
-        raise archive.damaged(f"{name!r} holds {span.nbytes:,} bytes where its tensors need {needed:,}")
+        raise archive.damaged(f"{name!r} contains {span.nbytes:,} bytes where its tensors need {needed:,}")
     return span
 
 
@@ -153,7 +155,7 @@ def read_stream(path: Path) -> Pickled:
 
 
 def _next_storage(file: BinaryIO, path: Path, key: Any, found: dict[str, StorageRecord]) -> ByteRange:
-    """The next storage in a stream: 8 bytes of length in elements, then the elements; `file` is left behind it."""
+    """The next storage in a stream: 8 bytes of length in elements, then the elements; `file` then stands after it."""
     numel = int.from_bytes(file.read(8), "little")
     if not isinstance(key, str) or key not in found or numel < found[key].numel:
         raise InputError(f"{path} is damaged, or was cut short: its storages do not fit its tensors")
@@ -162,9 +164,6 @@ def _next_storage(file: BinaryIO, path: Path, key: Any, found: dict[str, Storage
         raise InputError(f"{path} was cut short: the data of storage {key!r} are not all there")
     file.seek(span.nbytes, io.SEEK_CUR)
     return span
-
-
-EXPANSION_LIMIT = 1 << 30
 
 
 class UnsafePickleError(InputError):
@@ -187,7 +186,9 @@ class TorchSource(Source):
         self.spans = {name: self._span(record) for name, record in chosen.tensors.items()}
         if not pickled.big_endian:
             self.ranges = {name: span for name, span in self.spans.items() if self.records[name].is_contiguous}
-        self._check_expansion()
+        check_expansion(
+            pickled.path, sum(e.nbytes for name, e in entries.items() if name not in self.aliases), factor=4
+        )
 
     def _span(self, record: TensorRecord) -> ByteRange:
         """The bytes from the tensor's first element to its last."""
@@ -196,16 +197,6 @@ class TorchSource(Source):
         if start + nbytes > data.nbytes:
             raise InputError(f"{data.path} is damaged: a tensor reaches beyond the storage {record.storage.key!r}")
         return ByteRange(data.path, data.offset + start, nbytes)
-
-    def _check_expansion(self) -> None:
-        """Views may repeat a few bytes without end: a small file must not become a huge one."""
-        size = self.pickled.path.stat().st_size
-        total = sum(entry.nbytes for name, entry in self.entries.items() if name not in self.aliases)
-        if total > max(4 * size, EXPANSION_LIMIT):
-            raise InputError(
-                f"{self.pickled.path} is {size:,} bytes long, but its tensors are views that would fill {total:,}: "
-                "it looks like a bomb and is refused"
-            )
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
         if name in self.ranges:
@@ -248,7 +239,7 @@ def open_torch(path: Path, location: str, key: str | None = None) -> Source:
         raise refusal(pickled)
     candidates = find_candidates(pickled.root)
     if not candidates and pickled.kind == PLAIN:
-        raise InputError(f"{path} is a {PLAIN}; it holds no tensors that can be read without running it")
+        raise InputError(f"{path} is a {PLAIN}; it contains no tensors that can be read without running it")
     if not candidates and isinstance(pickled.root, dict):
         _refuse_unsupported(pickled.root, path)
     chosen, notes = choose(candidates, key, str(path))
@@ -269,7 +260,7 @@ def _refuse_unsupported(values: Mapping[str, Any], path: Path) -> None:
     for name, value in values.items():
         if isinstance(value, Record) and value.made_by.name in kinds:
             raise InputError(
-                f"tensor {name!r} in {path} is {kinds[value.made_by.name]}, which safetensors files cannot hold",
+                f"tensor {name!r} in {path} is {kinds[value.made_by.name]}, which safetensors files cannot contain",
                 suggestion="save it dense and dequantized (.to_dense(), .dequantize()) and try again",
             )
 
@@ -281,23 +272,20 @@ def _type_name(value: Any) -> str:
 def refusal(pickled: Pickled) -> UnsafePickleError:
     """Why the file is not opened: what it is, which classes it would call, what to do instead."""
     names = [str(named) for named in pickled.refused]
-    models = whole_models(pickled.root)
+    models = pickled_models(pickled.root)
     if models:
-        what = f"holds a whole pickled model ({models[0].made_by}) instead of a state dict"
+        what = f"contains a pickled model ({models[0].made_by}) instead of a state dict"
         advice = "where the model's code is installed, torch.save(model.state_dict(), 'weights.pth') and convert that"
     else:
-        what = "holds objects that are neither tensors nor plain data"
+        what = "contains objects that are neither tensors nor plain data"
         advice = "save the tensors alone, like torch.save(checkpoint['state_dict'], 'weights.pth')"
     error = UnsafePickleError(
         f"{pickled.path} {what}. Opening it would run code that the file chooses; it names: {listed(names)}",
         suggestion=f"{advice}. Only if you trust whoever made the file: --trust-pickle runs that code with your rights",
     )
-    error.kind = f"whole pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"
+    error.kind = f"pickled model ({models[0].made_by})" if models else f"{pickled.kind}: {error.kind}"
     error.classes = tuple(names)
     return error
-
-
-log = logging.getLogger("zoo")
 
 
 class _TemporarySource(Source):
@@ -321,7 +309,7 @@ def open_trusted(path: Path, location: str, key: str | None) -> Source:
     """Unpickle `path` with torch, RUNNING THE CODE IT NAMES, and open the tensors found in what comes out."""
     import torch
 
-    log.warning("running the code that %s holds, with your rights, because you trust it (--trust-pickle)", path)
+    log.warning("running the code that %s contains, with your rights, because you trust it (--trust-pickle)", path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
@@ -338,8 +326,8 @@ def open_trusted(path: Path, location: str, key: str | None) -> Source:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    source.kind += ", from a whole pickle that was run"
-    source.notes.append(f"ran the code that {path} holds, as trust_pickle asked for")
+    source.kind += ", from a pickle that was run"
+    source.notes.append(f"ran the code that {path} contains, as trust_pickle asked for")
     return source
 
 

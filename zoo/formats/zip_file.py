@@ -1,4 +1,4 @@
-"""Looks into zip files that nobody vouches for: where stored entries lie, and small entries read within limits.
+"""Looks into zip files from strangers: where stored entries lie, and small entries read within limits.
 
 Nothing is ever extracted to disk. Sizes that the directory claims are checked against the file, entries may not
 overlap (the trick of most zip bombs), and compressed entries are for the caller to allow.
@@ -22,14 +22,14 @@ LOCAL_SIGNATURE = b"PK\x03\x04"
 
 
 class _Bounded:
-    """A file whose single reads are bounded: zipfile reads the whole directory at once, whatever size it claims."""
+    """A file whose single reads are bounded: zipfile reads the entire directory at once, whatever size it says."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.seek, self.tell, self.seekable, self._read = file.seek, file.tell, file.seekable, file.read
 
     def read(self, size: int = -1) -> bytes:
         if size > MAX_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile(f"its directory claims {size:,} bytes; {MAX_DIRECTORY_BYTES:,} is the limit")
+            raise zipfile.BadZipFile(f"its directory says it has {size:,} bytes; {MAX_DIRECTORY_BYTES:,} is the limit")
         return self._read(size)
 
 
@@ -71,7 +71,7 @@ class ZipDirectory(AbstractContextManager["ZipDirectory"]):
         for name in self.entries:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
                 raise InputError(
-                    f"{self.path} holds an entry that leads out of the archive: {name[:200]!r}",
+                    f"{self.path} contains an entry that leads out of the archive: {name[:200]!r}",
                     suggestion="do not trust this file: unpacking it elsewhere could overwrite other files",
                 )
 
@@ -93,7 +93,7 @@ class ZipDirectory(AbstractContextManager["ZipDirectory"]):
         return ByteRange(self.path, start, info.file_size)
 
     def read(self, name: str, limit: int) -> bytes:
-        """The whole stored entry `name`, checked against its CRC; InputError past `limit` bytes."""
+        """The stored entry `name`, checked against its CRC; InputError past `limit` bytes."""
         if self.byte_range(name).nbytes > limit:
             raise InputError(f"the entry {name!r} of {self.path} is larger than {limit:,} bytes; that is no checkpoint")
         try:

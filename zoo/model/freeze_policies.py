@@ -1,4 +1,4 @@
-"""The freezing policies: which parameters, buffers and modules shall stand still.
+"""The freezing policies: which parameters, buffers and modules to freeze.
 
 A policy is `(model, *, …) -> names` and changes nothing; `zoo.model.freezing.freeze` does. What each one means:
 
@@ -9,7 +9,7 @@ A policy is `(model, *, …) -> names` and changes nothing; `zoo.model.freezing.
     first_stages    the stem and the first stages
     pattern         every parameter, buffer and module whose name one of the regular expressions finds
     batchnorm       batch-norm layers, weights and statistics; the rest trains
-    bias_only       all but biases: only biases train (BitFit), batch-norm statistics stand still
+    bias_only       all but biases: only biases train (BitFit), batch-norm statistics are frozen
     norm_only       all but normalization layers: only those train, and their statistics move
 
 A selector that matches nothing is an InputError with the nearest names.
@@ -24,7 +24,7 @@ from torch import nn
 
 from zoo.errors import InputError, Problem, did_you_mean, listed
 from zoo.model.heads import find_heads
-from zoo.model.paths import canonical, get_module, join
+from zoo.model.paths import canonical, get_module, has_parameters, join
 from zoo.model.stages import find_stages
 
 
@@ -34,12 +34,12 @@ def none(model: nn.Module) -> list[str]:
 
 
 def all(model: nn.Module) -> list[str]:
-    """Freeze everything; what a later surgery puts in trains."""
+    """Freeze everything; what a later surgery adds trains."""
     return [""]
 
 
 def all_but_head(model: nn.Module, *, head: str | None = None) -> list[str]:
-    """Freeze everything outside the classifier: a linear probe, or fine-tuning's first stage.
+    """Freeze everything outside the classifier: a linear probe, or fine-tuning's first step.
 
     `head` is the module that trains; without it, what zoo finds as the classifier (all of them, where a model has
     several). A parameter that the head shares with the rest trains.
@@ -54,7 +54,7 @@ def all_but_head(model: nn.Module, *, head: str | None = None) -> list[str]:
 def below(model: nn.Module, *, module: str, inclusive: bool = False) -> list[str]:
     """Freeze all that is registered before `module` (and `module` itself, if `inclusive`); the rest trains.
 
-    The own parameters of the modules around it (a transformer's `cls_token`, `pos_embed`) enter in front and freeze.
+    The own parameters of the modules around it (a transformer's `cls_token`, `pos_embed`) come before it and freeze.
     """
     path = canonical(model, module)
     names = [path] if inclusive else []
@@ -67,7 +67,7 @@ def below(model: nn.Module, *, module: str, inclusive: bool = False) -> list[str
             names.append(join(place, name))
         place, around = join(place, child), around.get_submodule(child)
     if not _any_tensor(model, names):
-        first = next((name for name, p in model.named_modules() if name and next(p.parameters(), None) is not None), "")
+        first = next((name for name, p in model.named_modules() if name and has_parameters(p)), "")
         raise InputError(f"below: nothing with parameters lies below {module!r}; the first module is {first!r}")
     return names
 
@@ -92,7 +92,7 @@ def first_stages(model: nn.Module, *, count: int) -> list[str]:
 def pattern(model: nn.Module, *, patterns: str | list[str]) -> list[str]:
     """Freeze each parameter, buffer and module in whose name one of the regular expressions is found.
 
-    `^layer1\\.` finds a stage, `norm` finds every layer with norm in its path. A module that is found stands still with
+    `^layer1\\.` finds a stage, `norm` finds every layer with norm in its path. A module that is found is frozen with
     all that is inside it. Each expression has to find at least one parameter or buffer.
     """
     tensors = [name for name, _ in model.named_parameters(remove_duplicate=False)]
@@ -127,8 +127,8 @@ def batchnorm(model: nn.Module) -> list[str]:
 
 
 def bias_only(model: nn.Module, *, train_head: bool = False) -> list[str]:
-    """Freeze all but biases. Batch-norm statistics stand still, dropout stays on. `train_head`: the classifier trains
-    whole (Ben Zaken et al., BitFit, 2022, trains both)."""
+    """Freeze all but biases. Batch-norm statistics are frozen, dropout stays on. `train_head`: all of the classifier
+    trains (Ben Zaken et al., BitFit, 2022, trains both)."""
     biases = [p for name, p in model.named_parameters() if role(name) == "bias"]
     if not biases:
         raise InputError("bias_only: the model has no bias")
@@ -141,7 +141,7 @@ def norm_only(model: nn.Module, *, train_head: bool = False) -> list[str]:
     too."""
     norms = [module for module in model.modules() if _is_norm(module)]
     kept = {id(tensor) for module in norms for tensor in (*module.parameters(), *module.buffers())}
-    if not any(True for module in norms for _ in module.parameters()):
+    if not any(map(has_parameters, norms)):
         raise InputError("norm_only: the model has no normalization layer with parameters")
     heads = find_heads(model) if train_head else []
     return _all_except(model, kept | _tensors_in(model, heads))
@@ -157,7 +157,7 @@ def role(parameter: str) -> str:
 
 
 def _all_except(model: nn.Module, kept: set[int]) -> list[str]:
-    """Names of all parameters and buffers but those in `kept`, which are told by identity: shared ones are kept."""
+    """Names of all parameters and buffers but those in `kept`, compared by identity: shared ones are kept."""
     tensors = (*model.named_parameters(), *model.named_buffers())
     return [name for name, tensor in tensors if id(tensor) not in kept]
 
@@ -174,15 +174,15 @@ def _own_tensors(path: str, module: nn.Module) -> list[str]:
 
 def _any_tensor(model: nn.Module, names: list[str]) -> bool:
     modules = dict(model.named_modules(remove_duplicate=False))
-    held = (modules[name] for name in names if name in modules)
-    return any(name not in modules for name in names) or any(
-        True for module in held for _ in (*module.parameters(), *module.buffers())
+    return any(
+        name not in modules or has_parameters(modules[name]) or next(modules[name].buffers(), None) is not None
+        for name in names
     )
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Normalization layers: torch's own with statistics, and any class called …Norm… that holds its parameters."""
+    """Normalization layers: torch's own with statistics, and any class called …Norm… with parameters of its own."""
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return True
-    own = "norm" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=False))
-    return own and not any(True for child in module.children() for _ in child.parameters())
+    own = "norm" in type(module).__name__.lower() and has_parameters(module, recurse=False)
+    return own and not any(map(has_parameters, module.children()))

@@ -25,12 +25,12 @@ Fill = Callable[[Tensor], object]
 
 
 def initialize(model: nn.Module, options: Init) -> list[str]:
-    """Do what one `init` step says and give the names of the parameters it touched.
+    """Fill parameters as one `init` step says; returns their names.
 
     `type` is the name of a module's class or of a base class of it, `match` is searched in module paths; modules that
     fit both get their own weights (`weight`, `in_proj_weight`, …) and biases filled. Random numbers come from torch's
     global generator, in order of registration: the same seed gives the same values. A shared parameter is filled once;
-    a frozen one stands still. On `meta` everything is checked and nothing is written.
+    a frozen one is left as it is. On `meta` everything is checked and nothing is written.
 
     Raises InputError with all mistakes: a name or argument that does not exist, a selector that matches nothing that
     trains, an initializer that does not take a parameter's shape.
@@ -55,7 +55,7 @@ def _fill_modules(model: nn.Module, options: Init) -> list[str]:
     if not jobs and not problems:
         problems.append(Problem("init: nothing to fill in with", None, "write weight or bias"))
     for name, parameter, fill in jobs:
-        with _told(name, parameter, problems):
+        with _explained(name, parameter, problems):
             fill(parameter)
     if problems:
         raise InputError(problems)
@@ -104,7 +104,7 @@ def _parameters(
     chosen = " and ".join(f"{key} {value!r}" for key in ("type", "match") if (value := getattr(options, key)))
     what = f"init: no module{f' of {chosen}' if chosen else ''} has a {kind}"
     if own:
-        raise InputError(f"{what} that trains: {listed(own)} stands still", suggestion="put init in front of freeze")
+        raise InputError(f"{what} that trains: {listed(own)} is frozen", suggestion="put init in front of freeze")
     raise InputError(what)
 
 
@@ -134,7 +134,7 @@ def _initializer(written: Named) -> Fill:
 
 
 @contextlib.contextmanager
-def _told(name: str, parameter: Tensor, problems: list[Problem]) -> Any:
+def _explained(name: str, parameter: Tensor, problems: list[Problem]) -> Any:
     """What an initializer cannot do with a parameter becomes a problem with its name and shape."""
     try:
         yield
@@ -164,7 +164,7 @@ def _set_value(model: nn.Module, options: Init) -> list[str]:
         raise InputError(f"init: the model has no parameter {options.parameter!r}", suggestion=hint)
     tensor, index = places[options.parameter], options.index or []
     if isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
-        raise InputError(f"init: {options.parameter} stands still", suggestion="put init in front of freeze")
+        raise InputError(f"init: {options.parameter} is frozen", suggestion="put init in front of freeze")
     shape = list(tensor.shape)
     if len(index) > len(shape) or any(not -size <= i < size for i, size in zip(index, shape, strict=False)):
         raise InputError(f"init: {options.parameter} is {shape}; there is no element {index}")

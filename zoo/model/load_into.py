@@ -16,7 +16,7 @@ from zoo.formats import Source, open_source
 from zoo.formats.tensors import entry, to_array, to_tensor
 from zoo.remap.explain import advise, render
 from zoo.remap.expression import evaluate
-from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_claims, make_plan
+from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_equal, make_plan
 from zoo.remap.remaps import Planned, Remap, plan_source
 from zoo.remap.rules import Rule
 
@@ -71,7 +71,7 @@ Holder = tuple[dict[str, Any], str]
 
 
 def _holders(model: nn.Module) -> dict[int, list[Holder]]:
-    """For each parameter and buffer, by identity, the places in modules that hold it."""
+    """For each parameter and buffer, by identity, the places in modules that contain it."""
     holders: dict[int, list[Holder]] = {}
     for module in model.modules():
         for table in (module._parameters, module._buffers):
@@ -85,7 +85,7 @@ def _put(name: str, old: torch.Tensor, new: torch.Tensor, holders: dict[int, lis
         old.copy_(new)
         return
     if id(old) not in holders:
-        raise WorkError(f"{name!r} is in the state dict, but no module holds it as a parameter or buffer")
+        raise WorkError(f"{name!r} is in the state dict, but no module contains it as a parameter or buffer")
     value = new.to(old.dtype)
     made = nn.Parameter(value, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else value
     for table, key in holders[id(old)]:
@@ -189,7 +189,7 @@ def load_into(
             planned, read = _converted(source, remap, convert, model, target)
         report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes)
         check(report, min_coverage, strict_shapes=strict_shapes)
-        check_claims(planned.plan, read)
+        check_equal(planned.plan, read)
         fill(model, planned.plan, read)
     if empty := left_on_meta(model):
         raise WorkError(f"{len(empty)} tensors of the model have no values: {listed(empty)}")

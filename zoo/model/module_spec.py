@@ -16,157 +16,16 @@ from zoo.model.trace import Shape
 from zoo.recipe.catalogue import find
 from zoo.recipe.signature import alternatives, annotated
 
-# Where each width stands in the shape of the tensor that arrives, [b, c, …] or [b, …, features].
-_INPUT_AXES = {
-    "in_features": -1,
-    "in_channels": 1,
-    "num_features": 1,
-    "num_channels": 1,
-    "embed_dim": -1,
-    "d_model": -1,
-    "input_size": -1,
-    "normalized_shape": -1,
-}
-_OUTPUTS = ("out_features", "out_channels")
-_ALIASES = {"num_features": "num_channels", "num_channels": "num_features"}
-_KNOWN_LAYERS = (
-    nn.Linear,
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._NormBase,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.MultiheadAttention,
-)
-
-
-def _unknown() -> Shape:
-    raise InputError("what arrives there is not known")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a new module goes: `like` is what stands there now, `arriving` gives the shape [b, …] of the tensor that
-    reaches it (or raises InputError saying why nobody knows), `out` is the width it must give."""
-
-    like: nn.Module | None = None
-    arriving: Callable[[], Shape] = _unknown
-    out: int | None = None
-
-
-def fill(spec: ModuleSpec, place: Place | None = None, *, skip: Collection[str] = ()) -> None:
-    """Write every width that can be worked out into `spec`, but for the arguments in `skip`.
-
-    Raises InputError for a required argument that is left out and cannot be worked out.
-    """
-    place = place or Place()
-    if spec.name == "Sequential":
-        _fill_chain(spec, place)
-        return
-    problems: list[Problem] = []
-    for key in [key for key in blanks(spec) if key not in skip]:
-        try:
-            spec.arguments[key] = _work_out(spec, key, place)
-        except InputError as error:
-            why = "; ".join(problem.message for problem in error.problems)
-            problems.append(Problem(f"{spec.name} needs {key}, which cannot be worked out: {why}", None, f"give {key}"))
-    if problems:
-        raise InputError(problems)
-
-
-def blanks(spec: ModuleSpec) -> list[str]:
-    """The arguments of a module that must be filled in: required and left out, or written as `auto`."""
-    known = parameters(constructor(spec.name))
-    skipped = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    required = [k for k, v in known.items() if v.default is v.empty and v.kind not in skipped]
-    auto = [key for key, value in spec.arguments.items() if isinstance(value, str) and value == "auto"]
-    return [*(key for key in required if key not in spec.arguments), *auto]
-
-
-def _work_out(spec: ModuleSpec, key: str, place: Place) -> int | list[int]:
-    standing = _attribute(place.like, key)
-    if key in _OUTPUTS and place.out is not None:
-        return place.out
-    if key in _INPUT_AXES:
-        try:
-            return _width(key, place.arriving())
-        except InputError:
-            if standing is None:
-                raise
-    if standing is None:
-        raise InputError("it is for you to say")
-    return standing
-
-
-def _width(key: str, shape: Shape) -> int | list[int]:
-    if key == "normalized_shape":
-        if len(shape) > 3:
-            raise InputError(f"a tensor {list(shape)} arrives, of which any trailing part could be normalised")
-        return [shape[-1]]
-    if len(shape) <= _INPUT_AXES[key]:
-        raise InputError(f"a tensor {list(shape)} arrives, which has no channels")
-    return shape[_INPUT_AXES[key]]
-
-
-def _attribute(like: nn.Module | None, key: str) -> int | list[int] | None:
-    if not isinstance(like, _KNOWN_LAYERS):
-        return None
-    value: Any = getattr(like, key, getattr(like, _ALIASES.get(key, key), None))
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _fill_chain(spec: ModuleSpec, place: Place) -> None:
-    """Fill parts that run one behind the other; each one's input is what the parts before it make of the arriving."""
-    parts = list(spec.parts.values())
-    giving = [index for index, part in enumerate(parts) if _gives_width(part)]
-
-    def arriving(index: int) -> Shape:
-        if index == 0:
-            return place.arriving()
-        return output_shape(parts[index - 1], arriving(index - 1))
-
-    for index, part in enumerate(parts):
-        here = Place(arriving=lambda index=index: arriving(index))  # type: ignore[misc]
-        if index == 0:
-            here = replace(here, like=place.like)
-        if giving and index == giving[-1]:
-            here = replace(here, out=place.out if place.out is not None else _out_width(place.like))
-        fill(part, here)
-
-
-def _gives_width(spec: ModuleSpec) -> bool:
-    if spec.name == "Sequential":
-        return any(_gives_width(part) for part in spec.parts.values())
-    return any(key in _OUTPUTS for key in parameters(constructor(spec.name)))
-
-
-def _out_width(like: nn.Module | None) -> int | None:
-    widths = [width for key in _OUTPUTS if isinstance(width := _attribute(like, key), int)]
-    return widths[0] if widths else None
-
-
-def output_shape(spec: ModuleSpec, shape: Shape) -> Shape:
-    """The shape that a completely written module makes of a tensor of `shape`, found on `meta`. Raises InputError."""
-    with torch.device("meta"), torch.no_grad():
-        module = spec.construct().eval()
-        try:
-            output = module(torch.empty(shape))
-        except Exception as error:
-            raise InputError(f"{spec} does not take a tensor {list(shape)}: {error}") from error
-    if not isinstance(output, torch.Tensor):
-        raise InputError(f"{spec} gives {type(output).__name__}, not a tensor")
-    return tuple(output.shape)
-
-
 _TENSOR_OPTIONS = ("device", "dtype")  # the model decides these
 
 
 @dataclass
 class ModuleSpec:
-    """An order form for a module. `build` fills in its blanks, so that `as_json` then says exactly what was built.
+    """A module as it is written. `build` fills in what was left out, and `as_json` then says exactly what was built.
 
     `arguments` hold plain values, and a ModuleSpec where an argument is itself a module; `parts` are the named
     children of a Sequential. A surgery's keyword parameter annotated `ModuleSpec` is handed one; recipe validation
-    calls `parse` on what stands there.
+    calls `parse` on what is written.
     """
 
     name: str
@@ -200,12 +59,11 @@ class ModuleSpec:
     ) -> nn.Module:
         """The module with fresh parameters, on the device and in the dtype of `like` (a floating tensor).
 
-        What was left out is worked out from `place` (what stands there, what arrives there) and kept in `arguments`.
-        `given` are existing modules for parameters of the constructor; they are not part of the order form.
-        Raises InputError for what cannot be worked out and for values the module does not accept.
+        What was left out is inferred from `place` (the module there now, its input shape) and kept in `arguments`.
+        `given` are existing modules for parameters of the constructor; they are not part of the spec.
+        Raises InputError for what cannot be inferred and for values the module does not accept.
         """
-
-        fill(self, place, skip=given or ())
+        infer_widths(self, place, skip=given or ())
         if like is None:
             return self.construct(given)
         with like.device:
@@ -235,7 +93,7 @@ class ModuleSpec:
             written = {name: part.as_json() for name, part in self.parts.items()}
             return {self.name: list(written.values()) if numbered else written}
         return (
-            {self.name: {key: _plain(value) for key, value in self.arguments.items()}} if self.arguments else self.name
+            {self.name: {key: plain(value) for key, value in self.arguments.items()}} if self.arguments else self.name
         )
 
     def copy(self) -> ModuleSpec:
@@ -305,7 +163,7 @@ def _listed(written: Any) -> Iterable[Any]:
     if isinstance(written, list | tuple):
         return written
     raise InputError(
-        f"Sequential holds a list of modules, not {written!r}",
+        f"Sequential takes a list of modules, not {written!r}",
         suggestion="for instance {Sequential: [{Linear: {out_features: 256}}, ReLU]}",
     )
 
@@ -324,9 +182,156 @@ def _unknown_arguments(name: str, written: Mapping[str, Any], known: Mapping[str
     return [Problem(f"{name} takes no argument {k!r}", None, hints[k]) for k in written if k not in known]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: a module as it is written, tuples as lists."""
     if isinstance(value, ModuleSpec):
         return value.as_json()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+# Inference: a required argument that is left out (or written `auto`) is read off the place where the module goes. Input
+# widths come from the shape that a forward pass brings there; where that is not known, they and the output widths come
+# from the layer that is there now. In a Sequential each part's input is the output of the part before it, worked out on
+# `meta`, and only the last part that has an output width takes that of the place.
+
+# The axis of each width in the shape of the input, [b, c, …] or [b, …, features].
+_INPUT_AXES = {
+    "in_features": -1,
+    "in_channels": 1,
+    "num_features": 1,
+    "num_channels": 1,
+    "embed_dim": -1,
+    "d_model": -1,
+    "input_size": -1,
+    "normalized_shape": -1,
+}
+_OUTPUTS = ("out_features", "out_channels")
+_ALIASES = {"num_features": "num_channels", "num_channels": "num_features"}
+_KNOWN_LAYERS = (
+    nn.Linear,
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.MultiheadAttention,
+)
+
+
+def _unknown() -> Shape:
+    raise InputError("its input shape is not known")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a new module goes: `like` is the module there now, `input_shape` gives the shape [b, …] of its input (or
+    raises InputError that says why it is not known), `out` is the width of the output it must have."""
+
+    like: nn.Module | None = None
+    input_shape: Callable[[], Shape] = _unknown
+    out: int | None = None
+
+
+def infer_widths(spec: ModuleSpec, place: Place | None = None, *, skip: Collection[str] = ()) -> None:
+    """Write every width that can be inferred into `spec`, but for the arguments in `skip`.
+
+    Raises InputError for a required argument that is left out and cannot be inferred.
+    """
+    place = place or Place()
+    if spec.name == "Sequential":
+        _fill_chain(spec, place)
+        return
+    problems: list[Problem] = []
+    for key in [key for key in blanks(spec) if key not in skip]:
+        try:
+            spec.arguments[key] = _infer(spec, key, place)
+        except InputError as error:
+            why = "; ".join(problem.message for problem in error.problems)
+            problems.append(Problem(f"{spec.name} needs {key}, which cannot be inferred: {why}", None, f"give {key}"))
+    if problems:
+        raise InputError(problems)
+
+
+def blanks(spec: ModuleSpec) -> list[str]:
+    """The arguments of a module that must be filled in: required and left out, or written as `auto`."""
+    known = parameters(constructor(spec.name))
+    skipped = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    required = [k for k, v in known.items() if v.default is v.empty and v.kind not in skipped]
+    auto = [key for key, value in spec.arguments.items() if isinstance(value, str) and value == "auto"]
+    return [*(key for key in required if key not in spec.arguments), *auto]
+
+
+def _infer(spec: ModuleSpec, key: str, place: Place) -> int | list[int]:
+    present = _attribute(place.like, key)
+    if key in _OUTPUTS and place.out is not None:
+        return place.out
+    if key in _INPUT_AXES:
+        try:
+            return _width(key, place.input_shape())
+        except InputError:
+            if present is None:
+                raise
+    if present is None:
+        raise InputError("it does not follow from the input")
+    return present
+
+
+def _width(key: str, shape: Shape) -> int | list[int]:
+    if key == "normalized_shape":
+        if len(shape) > 3:
+            raise InputError(f"its input is {list(shape)}, of which any trailing part could be normalised")
+        return [shape[-1]]
+    if len(shape) <= _INPUT_AXES[key]:
+        raise InputError(f"its input is {list(shape)}, which has no channels")
+    return shape[_INPUT_AXES[key]]
+
+
+def _attribute(like: nn.Module | None, key: str) -> int | list[int] | None:
+    if not isinstance(like, _KNOWN_LAYERS):
+        return None
+    value: Any = getattr(like, key, getattr(like, _ALIASES.get(key, key), None))
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _fill_chain(spec: ModuleSpec, place: Place) -> None:
+    """Fill parts that run one after the other: each one's input is the output of the part before it."""
+    parts = list(spec.parts.values())
+    giving = [index for index, part in enumerate(parts) if _gives_width(part)]
+
+    def input_shape(index: int) -> Shape:
+        if index == 0:
+            return place.input_shape()
+        return output_shape(parts[index - 1], input_shape(index - 1))
+
+    for index, part in enumerate(parts):
+        here = Place(input_shape=lambda index=index: input_shape(index))  # type: ignore[misc]
+        if index == 0:
+            here = replace(here, like=place.like)
+        if giving and index == giving[-1]:
+            here = replace(here, out=place.out if place.out is not None else _out_width(place.like))
+        infer_widths(part, here)
+
+
+def _gives_width(spec: ModuleSpec) -> bool:
+    if spec.name == "Sequential":
+        return any(_gives_width(part) for part in spec.parts.values())
+    return any(key in _OUTPUTS for key in parameters(constructor(spec.name)))
+
+
+def _out_width(like: nn.Module | None) -> int | None:
+    widths = [width for key in _OUTPUTS if isinstance(width := _attribute(like, key), int)]
+    return widths[0] if widths else None
+
+
+def output_shape(spec: ModuleSpec, shape: Shape) -> Shape:
+    """The shape that a completely written module makes of a tensor of `shape`, found on `meta`. Raises InputError."""
+    with torch.device("meta"), torch.no_grad():
+        module = spec.construct().eval()
+        try:
+            output = module(torch.empty(shape))
+        except Exception as error:
+            raise InputError(f"{spec} does not take a tensor {list(shape)}: {error}") from error
+    if not isinstance(output, torch.Tensor):
+        raise InputError(f"{spec} gives {type(output).__name__}, not a tensor")
+    return tuple(output.shape)

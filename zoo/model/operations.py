@@ -15,7 +15,7 @@ from zoo import registry
 from zoo.contracts import Context
 from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean
 from zoo.model.assembly import Assembly
-from zoo.model.module_spec import ModuleSpec
+from zoo.model.module_spec import ModuleSpec, plain
 from zoo.recipe.signature import alternatives, annotated
 
 _OWN = ("model", "context")  # what zoo hands a surgery itself
@@ -25,7 +25,7 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     """Run the surgery called `component` on `assembly.model` and append the record to `assembly.operations`.
 
     `auto` is filled in from `context`. The record names every argument, defaults and inferred values included, so that
-    `replay` gives the same structure without working anything out. Returns the assembly, changed in place.
+    `replay` gives the same structure without inferring anything. Returns the assembly, changed in place.
     Raises InputError for arguments the surgery does not take and for what the surgery itself finds wrong, WorkError
     when the surgery fails.
     """
@@ -34,11 +34,11 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     own = replace(context, resolved={})
     bound = _bind(entry.name, surgery, arguments, own)
     _run(assembly, entry.name, surgery, bound, own)
-    record = {"surgery": entry.name, "arguments": _plain({**bound, **own.resolved})}
+    record = {"surgery": entry.name, "arguments": plain({**bound, **own.resolved})}
     try:
         json.dumps(record)
     except (TypeError, ValueError) as error:
-        raise WorkError(f"{entry.name} leaves a record that no checkpoint can keep: {error}") from error
+        raise WorkError(f"{entry.name} makes a record that no checkpoint can contain: {error}") from error
     assembly.operations.append(record)
     return assembly
 
@@ -74,11 +74,11 @@ def _run(
         raise WorkError(f"{name} returned {type(model).__name__}; a surgery returns the model")
     before, assembly.model = assembly.model, model
     if assembly.frozen is not None:
-        _hold(assembly, before)
+        _keep_frozen(assembly, before)
 
 
-def _hold(assembly: Assembly, before: nn.Module) -> None:
-    """Let what was frozen stay frozen under the names it has now; what came in trains."""
+def _keep_frozen(assembly: Assembly, before: nn.Module) -> None:
+    """Keep frozen what was frozen, under the names it has now; what the surgery added trains."""
     from zoo.model.freezing import freeze, frozen_part
 
     if assembly.model is not before and assembly.frozen is not None:
@@ -126,9 +126,7 @@ def _value(name: str, key: str, parameter: inspect.Parameter, given: Mapping[str
 def _from_context(name: str, key: str, context: Context) -> Any:
     value = getattr(context, key, None)
     if value is None:
-        raise InputError(
-            f"{name}: {key} is auto, but the data does not tell it", suggestion=f"write a number for {key}"
-        )
+        raise InputError(f"{name}: {key} is auto, but the data does not say", suggestion=f"write a number for {key}")
     return value
 
 
@@ -153,12 +151,3 @@ def _with_classes(spec: ModuleSpec, context: Context) -> ModuleSpec:
         if spec.arguments.get(key) == "auto" and isinstance(spec.arguments[key], str):
             spec.arguments[key] = _from_context(spec.name, "num_classes", context)
     return spec
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON holds it."""
-    if isinstance(value, ModuleSpec):
-        return value.as_json()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -60,6 +60,11 @@ def join(parent: str, name: str) -> str:
     return f"{parent}.{name}" if parent else name
 
 
+def has_parameters(module: nn.Module, *, recurse: bool = True) -> bool:
+    """Whether a module has parameters, those of the modules inside it included unless `recurse` is False."""
+    return next(module.parameters(recurse=recurse), None) is not None
+
+
 def _child_name(module: nn.Module, name: str) -> str | None:
     children = dict(module.named_children())
     if module._modules.get(name) is not None:
@@ -71,10 +76,10 @@ def _child_name(module: nn.Module, name: str) -> str | None:
 
 
 def _lost(model: nn.Module, path: str, good: str, module: nn.Module) -> InputError:
-    """The error for a path that stops leading anywhere behind `good`, which is `module`."""
+    """The error for a path of which only the part `good` exists, which is `module`."""
     children = [name for name, _ in module.named_children()]
     place = f"{good!r} ({type(module).__name__})" if good else f"the model ({type(module).__name__})"
-    held = f"{place} holds {listed(children, _SHOWN)}" if children else f"{place} holds no modules"
+    held = f"{place} contains {listed(children, _SHOWN)}" if children else f"{place} contains no modules"
     rest = path[len(good) :].lstrip(".")
     hint = did_you_mean(path, [known for known in module_paths(model) if known])
     return InputError(f"no module at {path!r}: {rest.split('.')[0]!r} is not there; {held}", suggestion=hint)

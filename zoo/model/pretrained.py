@@ -116,7 +116,7 @@ def build(
     device: str | None = None,
     **arguments: Any,
 ) -> nn.Module:
-    """A model by name, with fresh parameters or with `weights`; its attribute `zoo` holds what is known about it.
+    """A model by name, with fresh parameters or with `weights`; `model.zoo` has what is known about it.
 
     Args:
         architecture: `timm/resnet50`, or a bare name while it is unique. `arguments` are its own.

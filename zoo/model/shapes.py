@@ -1,4 +1,4 @@
-"""The shapes that reach every module, from forward passes on `meta`, and the modules that forward never uses."""
+"""The input and output shape of every module, from a forward pass without computing, and the modules it never uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_VALUES = ("meta tensors", "meta tensor;", "meta device type")  # item(), tol
 
 
 class UndecidedError(WorkError):
-    """A forward pass that looks at values, on a model that has none (it stands on `meta`)."""
+    """A forward pass that looks at values, on a model that has none (it is on `meta`)."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class DryRun:
     `output` is what the model gave, without values; `outputs` has the shapes in it by name or index. `shapes` maps a
     module's path to the shapes of its first tensor input and first tensor output, the batch dimension included.
     `uncalled` are the top-most modules with parameters or buffers that forward never uses; those it uses in training
-    mode alone (auxiliary heads) stand in `training_only`. `order` has the paths in the order they were called; `way`
+    mode alone (auxiliary heads) are in `training_only`. `order` has the paths in the order they were called; `way`
     is "meta", "fake" or "real".
     """
 
@@ -63,7 +63,7 @@ def input_shape(preprocessing: Preprocessing) -> Shape:
 def dry_run(model: nn.Module, shape: Shape | Preprocessing) -> DryRun:
     """Propagate shapes through `model` in evaluation mode.
 
-    `shape` is the whole input's, the batch dimension included, or a Preprocessing's image.
+    `shape` is the input's, the batch dimension included, or a Preprocessing's image.
     Raises InputError naming the module that fails when the input does not go through, UndecidedError when that
     cannot be found out without real numbers.
     """
@@ -89,7 +89,12 @@ class Pass:
 
 
 def attempt(model: nn.Module, size: Shape) -> Pass:
-    """A pass by the first way that works, or the last one tried with its error; shapes are known up to there."""
+    """A pass by the first way that works, or the last one tried with its error; shapes are known up to there.
+
+    On `meta` nothing is computed, but a forward that looks at values fails; torch's fake tensors know devices and some
+    of those values; real random numbers are the last resort. Parameters and buffers are never used themselves: copies
+    or empty tensors stand in for them.
+    """
     on_meta = any(tensor.is_meta for tensor in _tensors(model))
     undecided: Pass | None = None
     for way in ("meta", "fake", "real"):
@@ -99,7 +104,7 @@ def attempt(model: nn.Module, size: Shape) -> Pass:
         except Exception as failure:
             stopped = Pass(trace, way, error=_explain(failure, size, trace))
         if on_meta and isinstance(stopped.error, UndecidedError):
-            undecided = undecided or stopped  # plain tensors of such a model stand on meta and fit no fake ones
+            undecided = undecided or stopped  # plain tensors of such a model are on meta and fit no fake ones
         if way == "fake" and (on_meta or not isinstance(stopped.error, UndecidedError)):
             break
     return undecided or stopped
@@ -179,11 +184,11 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
 _SIDES = (224, 32, 28, 64, 96)  # of images, where nobody says: ImageNet, CIFAR, MNIST, and others in use
 
 
-class Arrivals:
-    """Shapes inside `model`, found when first asked for.
+class ModuleShapes:
+    """The shapes of what goes into and comes out of each module, found when first asked for.
 
     The input is what `context` says; where that does not go through, one with the channels or features of the model's
-    first layer is tried. When none goes through, the pass that got furthest tells the shapes up to where it stopped:
+    first layer is tried. When none goes through, the pass that got furthest gives the shapes up to where it stopped:
     a chain of surgeries may leave a model that does not run until the last of them is done.
     """
 
@@ -192,6 +197,7 @@ class Arrivals:
 
     @functools.cached_property
     def furthest(self) -> Pass:
+        """The first pass that goes through, else the one that called the most modules."""
         best: Pass | None = None
         for size in dict.fromkeys(_likely_inputs(self.model, self.context)):
             done = attempt(self.model, size)
@@ -202,44 +208,44 @@ class Arrivals:
         assert best is not None  # there is always one likely input
         return best
 
-    def at(self, path: str) -> Shape:
-        """The shape [b, …] of the tensor that reaches the module at `path`. Raises InputError."""
-        return self._known(path, self._arrived(get_module(self.model, path)))
+    def input_of(self, path: str) -> Shape:
+        """The shape [b, …] of the input of the module at `path`. Raises InputError where it is not known."""
+        return self._known(path, self._input(get_module(self.model, path)))
 
-    def behind(self, path: str) -> Shape:
-        """The shape [b, …] of the tensor that the module at `path` gives. Raises InputError."""
-        return self._known(path, self._left(get_module(self.model, path)))
+    def output_of(self, path: str) -> Shape:
+        """The shape [b, …] of the output of the module at `path`. Raises InputError where it is not known."""
+        return self._known(path, self._output(get_module(self.model, path)))
 
-    def output(self) -> Shape | None:
+    def prediction(self) -> Shape | None:
         """The prediction's shape, None when no likely input goes through or the output leaves open which it is."""
         with contextlib.suppress(InputError):
             return tuple(prediction(self.furthest.output).shape) if self.furthest.error is None else None
         return None
 
-    def replacing(self, path: str) -> Place:
+    def place_of(self, path: str) -> Place:
         """The place of the module at `path`, for one that replaces it."""
         old = get_module(self.model, path)
 
-        def arriving() -> Shape:
+        def incoming() -> Shape:
             try:
-                return self.at(path)
+                return self.input_of(path)
             except InputError:
                 if isinstance(old, nn.Linear):
                     return (BATCH, old.in_features)
                 raise
 
-        return Place(like=old, arriving=arriving)
+        return Place(like=old, input_shape=incoming)
 
-    def _arrived(self, module: nn.Module) -> Shape | None:
-        """What reaches a module, or the first one of a Sequential whose parts are called one by one from outside."""
+    def _input(self, module: nn.Module) -> Shape | None:
+        """A module's input, or that of the first one of a Sequential whose parts are called one by one from outside."""
         trace, children = self.furthest.trace, list(module.children())
-        shape = trace.arrived.get(trace.paths[module])
-        return self._arrived(children[0]) if shape is None and children and runs_in_order(module) else shape
+        shape = trace.inputs.get(trace.paths[module])
+        return self._input(children[0]) if shape is None and children and runs_in_order(module) else shape
 
-    def _left(self, module: nn.Module) -> Shape | None:
+    def _output(self, module: nn.Module) -> Shape | None:
         trace, children = self.furthest.trace, list(module.children())
         shape = trace.shapes.get(trace.paths[module], (None, None))[1]
-        return self._left(children[-1]) if shape is None and children and runs_in_order(module) else shape
+        return self._output(children[-1]) if shape is None and children and runs_in_order(module) else shape
 
     def _known(self, path: str, shape: Shape | None) -> Shape:
         if shape is not None:
@@ -250,14 +256,14 @@ class Arrivals:
 
 
 def _likely_inputs(model: nn.Module, context: Context | None) -> Iterator[Shape]:
-    told = getattr(model, "default_cfg", None)
+    timm: Any = getattr(model, "default_cfg", None)  # timm's models say what they were made for
     first = next((layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)), None)
     channels = first.in_channels if isinstance(first, nn.Conv2d) else 3
     if context is not None:
         yield input_shape(context.preprocessing)
         yield (BATCH, channels, *context.preprocessing.size)
-    elif isinstance(told, dict) and told.get("input_size"):  # timm's models say what they were made for
-        yield (BATCH, *told["input_size"])
+    elif isinstance(timm, dict) and timm.get("input_size"):
+        yield (BATCH, *timm["input_size"])
     elif not isinstance(first, nn.Linear):
         yield from ((BATCH, channels, side, side) for side in _SIDES)
     if isinstance(first, nn.Linear):

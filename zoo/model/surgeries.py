@@ -1,7 +1,7 @@
 """The surgeries on a built model that a recipe names: each operates in place and returns the model.
 
-A path that leads nowhere is an InputError with the nearest ones. A new module comes to the model's device, dtype and
-mode, its parameters trainable. `module` may leave out the widths that can be worked out (zoo.model.module_spec).
+A path that leads nowhere is an InputError with the nearest ones. A new module takes the model's device, dtype and
+mode, its parameters trainable. `module` may leave out the widths that can be inferred (zoo.model.module_spec).
 Names in a Sequential are never renumbered: the state-dict keys of neighbours stay what they were.
 """
 
@@ -14,75 +14,20 @@ from torch import Tensor, nn
 
 from zoo.contracts import Context
 from zoo.errors import InputError, did_you_mean
-from zoo.model.heads import classifies, come_behind, find_heads, is_marked, marked_heads, take_over
+from zoo.model.heads import (
+    append_as_head,
+    classifies,
+    heads_if_any,
+    installed_heads,
+    is_installed_head,
+    replace_as_head,
+)
 from zoo.model.module_spec import ModuleSpec, Place, module_parameter
-from zoo.model.paths import canonical, get_module, join, set_module, split
-from zoo.model.shapes import Arrivals
+from zoo.model.paths import canonical, get_module, has_parameters, join, set_module, split
+from zoo.model.shapes import ModuleShapes
 from zoo.model.swap_head import swap_head
 from zoo.model.wiring import runs_in_order, unwire, wires
-from zoo.model.wiring import wire as lay_wire
-
-
-def tie(model: nn.Module, *, path: str, to: str) -> nn.Module:
-    """Let `path` be the very module, or parameter, that stands at `to`. Shapes have to agree."""
-    module, source = _parameter(model, path), _parameter(model, to)
-    if (module is None) != (source is None):
-        raise InputError(f"one of {path!r} and {to!r} is a parameter, the other is not: both have to be the same")
-    if source is not None and module is not None:
-        _tie_parameters(model, path, to, source)
-    else:
-        _tie_modules(model, canonical(model, path), canonical(model, to))
-    return model
-
-
-def untie(model: nn.Module, *, path: str) -> nn.Module:
-    """Give `path` a copy of its own of the module, or parameter, that it shares."""
-    parameter = _parameter(model, path)
-    if parameter is not None:
-        parent, name = _owner(model, path)
-        parent._parameters[name] = copy.deepcopy(parameter)
-    else:
-        set_module(model, path, copy.deepcopy(get_module(model, path)))
-    return model
-
-
-def _tie_parameters(model: nn.Module, path: str, to: str, source: nn.Parameter) -> None:
-    parent, name = _owner(model, path)
-    old = parent._parameters[name]
-    if old is not None and old.shape != source.shape:
-        raise InputError(f"{path!r} is {list(old.shape)} and {to!r} is {list(source.shape)}: they cannot be one")
-    parent._parameters[name] = source
-
-
-def _tie_modules(model: nn.Module, path: str, to: str) -> None:
-    split(model, path)  # the model itself cannot be put elsewhere
-    if f"{path}.".startswith(f"{to}.") or f"{to}.".startswith(f"{path}.") or not to:
-        raise InputError(f"{path!r} and {to!r} lie inside each other or are the same")
-    old, source = get_module(model, path), get_module(model, to)
-    shapes = [{key: list(value.shape) for key, value in module.state_dict().items()} for module in (old, source)]
-    if shapes[0] != shapes[1]:
-        raise InputError(f"{path!r} holds {shapes[0]} and {to!r} holds {shapes[1]}: they cannot be one")
-    set_module(model, path, source)
-
-
-def _parameter(model: nn.Module, path: str) -> nn.Parameter | None:
-    """The parameter at `path`; None when a module stands there. Raises InputError when neither does."""
-    named = dict(model.named_parameters(remove_duplicate=False))
-    if path in named:
-        return named[path]
-    try:
-        get_module(model, path)
-    except InputError as error:
-        if hint := did_you_mean(path, named):
-            raise InputError(f"neither a module nor a parameter at {path!r}", suggestion=hint) from error
-        raise
-    return None
-
-
-def _owner(model: nn.Module, path: str) -> tuple[nn.Module, str]:
-    parent, _, name = path.rpartition(".")
-    return get_module(model, parent), name
-
+from zoo.model.wiring import wire as wire_child
 
 __all__ = [
     "add_module",
@@ -108,40 +53,42 @@ def add_module(
 ) -> nn.Module:
     """Add `module` as the child `name` of the module at `path` (the model itself by default).
 
-    Behind a Sequential's other modules it runs by itself. Elsewhere the parent's forward does not know it: with `wire`
-    the parent's output then goes through it, without it is dead weight until something calls it.
+    A Sequential runs it by itself, last. Elsewhere the parent's forward does not know it: with `wire` the parent's
+    output goes through it, without it is dead weight until something calls it.
     """
     path = canonical(model, path)
     parent = get_module(model, path)
     _check_free(parent, path, name)
     if wire and isinstance(parent, nn.ModuleList | nn.ModuleDict):
         raise InputError(
-            f"{path!r} is a {type(parent).__name__}, which never runs itself, so nothing can run behind it",
+            f"{path!r} is a {type(parent).__name__}, which never runs itself, so nothing can run after it",
             suggestion="write wire: false if the code around it calls each of its modules",
         )
-    arrivals = Arrivals(model, context)
-    new = _build(model, module, Place(arriving=lambda: arrivals.behind(path)))
-    if wire and next(new.parameters(), None) is not None:
-        come_behind(model, _heads(model, arrivals), path, new)
+    shapes = ModuleShapes(model, context)
+    new = _build(model, module, Place(input_shape=lambda: shapes.output_of(path)))
+    if wire and has_parameters(new):
+        append_as_head(model, heads_if_any(model, shapes=shapes), path, new)
     parent.add_module(name, new)
     if wire and not runs_in_order(parent):
-        lay_wire(parent, name)
+        wire_child(parent, name)
     _note(context, path=path)
     return model
 
 
 def replace_module(model: nn.Module, *, path: str, module: ModuleSpec, context: Context | None = None) -> nn.Module:
-    """Put `module` in the place of the one at `path`; what it takes and gives follows the one replaced where left out.
+    """Put `module` in the place of the one at `path`; widths that are left out follow the one replaced.
 
-    What takes the place of the head, or of what holds it, is the head from then on, whatever it looks like.
+    What replaces the head, or what contains it, is the head from then on, whatever it looks like.
     """
     path = canonical(model, path)
     split(model, path)
-    arrivals = Arrivals(model, context)
-    new = _build(model, module, arrivals.replacing(path))
+    shapes = ModuleShapes(model, context)
+    new = _build(model, module, shapes.place_of(path))
     inside = get_module(model, path).modules()
-    if any(classifies(old) or is_marked(old) for old in inside) and (marked_heads(model) or not classifies(new)):
-        take_over(model, _heads(model, arrivals), path, new)
+    if any(classifies(old) or is_installed_head(old) for old in inside) and (
+        installed_heads(model) or not classifies(new)
+    ):
+        replace_as_head(model, heads_if_any(model, shapes=shapes), path, new)
     set_module(model, path, new)
     _note(context, path=path)
     return model
@@ -166,14 +113,14 @@ def remove_module(model: nn.Module, *, path: str) -> nn.Module:
 def append(
     model: nn.Module, *, module: ModuleSpec, path: str = "", name: str | None = None, context: Context | None = None
 ) -> nn.Module:
-    """Run `module` behind the last one of the Sequential at `path`; it is called `name`, or the next free number."""
+    """Append `module` to the Sequential at `path`; it is called `name`, or the next free number."""
     path, parent = _sequential(model, path)
     name = name or str(max([int(key) for key in parent._modules if key.isdecimal()], default=-1) + 1)
     _check_free(parent, path, name)
-    arrivals = Arrivals(model, context)
-    new = _build(model, module, Place(arriving=lambda: arrivals.behind(path)))
-    if next(new.parameters(), None) is not None:
-        come_behind(model, _heads(model, arrivals), path, new)
+    shapes = ModuleShapes(model, context)
+    new = _build(model, module, Place(input_shape=lambda: shapes.output_of(path)))
+    if has_parameters(new):
+        append_as_head(model, heads_if_any(model, shapes=shapes), path, new)
     parent.add_module(name, new)
     _note(context, path=path, name=name)
     return model
@@ -185,8 +132,8 @@ def prepend(
     """Run `module` before the first one of the Sequential at `path`; it is called `name`."""
     path, parent = _sequential(model, path)
     _check_free(parent, path, name)
-    arrivals = Arrivals(model, context)
-    new = _build(model, module, Place(arriving=lambda: arrivals.at(path)))
+    shapes = ModuleShapes(model, context)
+    new = _build(model, module, Place(input_shape=lambda: shapes.input_of(path)))
     others = dict(parent._modules)
     parent._modules.clear()
     parent._modules.update({name: new, **others})
@@ -202,7 +149,7 @@ def wrap(
     name: str = "inner",
     context: Context | None = None,
 ) -> nn.Module:
-    """Put a module around the one at `path`; the empty path wraps the whole model.
+    """Put a module around the one at `path`; the empty path wraps the entire model.
 
     Without `module` that is a Sequential, in which the wrapped one is called `name`; `append` and `prepend` then fill
     it. A `module` (a plugin's) is handed the wrapped one through its first parameter annotated nn.Module.
@@ -215,10 +162,10 @@ def wrap(
         new.add_module(name, wrapped)
         new.train(model.training)
     else:
-        spec, arrivals = ModuleSpec.parse(module), Arrivals(model, context)
-        new = _build(model, spec, arrivals.replacing(path), given={module_parameter(spec.name): wrapped})
-        if path in (heads := _heads(model, arrivals)):
-            take_over(model, heads, path, new)
+        spec, shapes = ModuleSpec.parse(module), ModuleShapes(model, context)
+        new = _build(model, spec, shapes.place_of(path), given={module_parameter(spec.name): wrapped})
+        if path in (heads := heads_if_any(model, shapes=shapes)):
+            replace_as_head(model, heads, path, new)
     _note(context, path=path)
     if not path:
         return new
@@ -226,18 +173,71 @@ def wrap(
     return model
 
 
+def tie(model: nn.Module, *, path: str, to: str) -> nn.Module:
+    """Share the module, or parameter, at `to`: `path` becomes the very same one. Shapes have to agree."""
+    module, source = _parameter(model, path), _parameter(model, to)
+    if (module is None) != (source is None):
+        raise InputError(f"one of {path!r} and {to!r} is a parameter, the other is not: both have to be the same")
+    if source is not None and module is not None:
+        _tie_parameters(model, path, to, source)
+    else:
+        _tie_modules(model, canonical(model, path), canonical(model, to))
+    return model
+
+
+def untie(model: nn.Module, *, path: str) -> nn.Module:
+    """Give `path` a copy of its own of the module, or parameter, that it shares."""
+    parameter = _parameter(model, path)
+    if parameter is not None:
+        parent, name = _owner(model, path)
+        parent._parameters[name] = copy.deepcopy(parameter)
+    else:
+        set_module(model, path, copy.deepcopy(get_module(model, path)))
+    return model
+
+
+def _tie_parameters(model: nn.Module, path: str, to: str, source: nn.Parameter) -> None:
+    parent, name = _owner(model, path)
+    old = parent._parameters[name]
+    if old is not None and old.shape != source.shape:
+        raise InputError(f"{path!r} is {list(old.shape)} and {to!r} is {list(source.shape)}: they cannot be shared")
+    parent._parameters[name] = source
+
+
+def _tie_modules(model: nn.Module, path: str, to: str) -> None:
+    split(model, path)  # the model itself cannot be put elsewhere
+    if f"{path}.".startswith(f"{to}.") or f"{to}.".startswith(f"{path}.") or not to:
+        raise InputError(f"{path!r} and {to!r} lie inside each other or are the same")
+    old, source = get_module(model, path), get_module(model, to)
+    shapes = [{key: list(value.shape) for key, value in module.state_dict().items()} for module in (old, source)]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"{path!r} contains {shapes[0]} and {to!r} {shapes[1]}: they cannot be shared")
+    set_module(model, path, source)
+
+
+def _parameter(model: nn.Module, path: str) -> nn.Parameter | None:
+    """The parameter at `path`; None when there is a module. Raises InputError when neither does."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    if path in named:
+        return named[path]
+    try:
+        get_module(model, path)
+    except InputError as error:
+        if hint := did_you_mean(path, named):
+            raise InputError(f"neither a module nor a parameter at {path!r}", suggestion=hint) from error
+        raise
+    return None
+
+
+def _owner(model: nn.Module, path: str) -> tuple[nn.Module, str]:
+    parent, _, name = path.rpartition(".")
+    return get_module(model, parent), name
+
+
 def _build(model: nn.Module, module: Any, place: Place, **options: Any) -> nn.Module:
-    """The ordered module as the model's own are: device, floating dtype, mode."""
+    """The module, built with the model's device, floating dtype and mode."""
     like: Tensor | None = next((p for p in model.parameters() if p.is_floating_point()), None)
     return ModuleSpec.parse(module).build(place, like=like, **options).train(model.training)
-
-
-def _heads(model: nn.Module, arrivals: Arrivals) -> list[str]:
-    """The heads before the surgery; none where the model has none."""
-    try:
-        return find_heads(model, arrivals=arrivals)
-    except InputError:
-        return []
 
 
 def _sequential(model: nn.Module, path: str) -> tuple[str, nn.Module]:
@@ -247,7 +247,7 @@ def _sequential(model: nn.Module, path: str) -> tuple[str, nn.Module]:
         place = repr(path) if path else "the model"
         raise InputError(
             f"{place} is a {type(parent).__name__}, not a Sequential",
-            suggestion="use add_module, which wires a module behind any other; or wrap it first",
+            suggestion="use add_module, which runs a module after any other; or wrap it first",
         )
     return path, parent
 

@@ -13,7 +13,7 @@ from zoo.errors import InputError
 from zoo.model.heads import find_heads, out_width, put_head
 from zoo.model.module_spec import ModuleSpec
 from zoo.model.paths import canonical, get_module, set_module, split
-from zoo.model.shapes import Arrivals
+from zoo.model.shapes import ModuleShapes
 from zoo.model.wiring import runs_in_order
 
 
@@ -33,37 +33,39 @@ def swap_head(
     The new one is of the old one's kind (linear, or a 1x1 convolution), or `module`: an MLP, a plugin's layer. All
     around it stays, dropout too; `dropout` sets the probability of the one right in front of the head, or puts one
     there. A model with several heads (distilled transformers, auxiliary classifiers) gets a new one for each.
-    `path` says where the head is when zoo should not look for it; `heads` says what stands at each path, whole.
+    `path` says where the head is when zoo should not look for it; `heads` gives the complete module at each path.
 
     Raises InputError when there is no head, or when the output does not have `num_classes` columns afterwards.
     """
     if num_classes < 1:
         raise InputError(f"num_classes is {num_classes}: a head gives one output at least")
-    arrivals = Arrivals(model, context)
+    shapes = ModuleShapes(model, context)
     if heads is not None:
         chosen = {canonical(model, place): ModuleSpec.parse(spec) for place, spec in heads.items()}
     else:
-        found = [canonical(model, path)] if path is not None else find_heads(model, arrivals=arrivals)
-        chosen = {place: _order(model, place, num_classes, module, dropout, bias) for place in found}
-    runs = heads is None and arrivals.output() is not None
+        found = [canonical(model, path)] if path is not None else find_heads(model, shapes=shapes)
+        chosen = {place: _head_spec(model, place, num_classes, module, dropout, bias) for place in found}
+    runs = heads is None and shapes.prediction() is not None
     old = {place: get_module(model, place) for place in chosen}
-    places = {place: replace(arrivals.replacing(place), out=num_classes) for place in chosen}
+    places = {place: replace(shapes.place_of(place), out=num_classes) for place in chosen}
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     for rank, (place, spec) in enumerate(chosen.items()):
         put_head(model, place, spec.build(places[place], like=parameter), rank)
-        if dropout is not None and (standing := _dropout_in_front(model, place)):
-            standing.p = dropout
+        if dropout is not None and (dropout_before := _dropout_in_front(model, place)):
+            dropout_before.p = dropout
     if runs:
         _check_columns(model, num_classes, old, context)
     for place, before in old.items():
-        _tell_num_classes(model, place, before, num_classes)
+        _correct_num_classes(model, place, before, num_classes)
     if context is not None:
         context.resolved.update(heads=chosen, path=None, module=None)
     return model
 
 
-def _order(model: nn.Module, path: str, num_classes: int, module: Any, dropout: float | None, bias: bool) -> ModuleSpec:
-    """The order form for the head at `path`; its width of input is still open."""
+def _head_spec(
+    model: nn.Module, path: str, num_classes: int, module: Any, dropout: float | None, bias: bool
+) -> ModuleSpec:
+    """The spec of the head at `path`; the width of its input is still open."""
     old = get_module(model, path)
     if module is not None:
         spec = ModuleSpec.parse(module).copy()
@@ -90,8 +92,8 @@ def _dropout_in_front(model: nn.Module, path: str) -> nn.Dropout | None:
 
 def _check_columns(model: nn.Module, num_classes: int, old: dict[str, nn.Module], context: Context | None) -> None:
     """Run the model without computing; put the old heads back and raise InputError when it gives something else."""
-    after = Arrivals(model, context)
-    columns = after.output()
+    after = ModuleShapes(model, context)
+    columns = after.prediction()
     if columns is not None and (columns[1:] == (num_classes,) or (len(columns), num_classes) == (1, 1)):
         return
     found = f"the output is {list(columns)}" if columns else str(after.furthest.error)
@@ -103,13 +105,13 @@ def _check_columns(model: nn.Module, num_classes: int, old: dict[str, nn.Module]
     )
 
 
-def _tell_num_classes(model: nn.Module, path: str, old: nn.Module, num_classes: int) -> None:
+def _correct_num_classes(model: nn.Module, path: str, old: nn.Module, num_classes: int) -> None:
     """Correct what the model and the modules around the head say of the number of classes, as timm's and others do."""
     before = 0 if isinstance(old, nn.Identity) else out_width(old)
     for owner in _around(model, path):
         for attribute in ("num_classes", "num_labels"):
-            said = getattr(owner, attribute, None)
-            if said is not None and not isinstance(said, bool) and said == before:
+            number = getattr(owner, attribute, None)
+            if number is not None and not isinstance(number, bool) and number == before:
                 setattr(owner, attribute, num_classes)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from zoo.model.paths import join
+from zoo.model.paths import has_parameters, join
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
 
@@ -36,9 +36,9 @@ Shape = tuple[int, ...]
 
 
 class Trace(TorchFunctionMode):
-    """Notes of one forward pass, taken while the body of `watching` runs.
+    """What one forward pass does, recorded while the body of `watching` runs.
 
-    `shapes` maps a path to the first tensor's shape going in and coming out, `arrived` has those going in even where
+    `shapes` maps a path to the first tensor's shape going in and coming out, `inputs` has those going in even where
     the pass then stopped, `order` the paths as they were called.
 
     A module counts as used when its forward ran or an operation was given one of its own tensors: attention layers
@@ -51,7 +51,7 @@ class Trace(TorchFunctionMode):
         self.model = model
         self.paths = {module: path for path, module in model.named_modules()}
         self.shapes: dict[str, tuple[Shape | None, Shape | None]] = {}
-        self.arrived: dict[str, Shape | None] = {}
+        self.inputs: dict[str, Shape | None] = {}
         self.order: list[str] = []
         self.stand_ins: dict[int, Tensor] = {}
         self._touched: dict[int, None] = {}  # in order of first use
@@ -76,7 +76,7 @@ class Trace(TorchFunctionMode):
                 hook.remove()
 
     def unused(self) -> list[str]:
-        """The top-most modules that hold parameters or buffers and of which nothing was used."""
+        """The top-most modules with parameters or buffers of which nothing was used."""
         dead: list[str] = []
         for path, module in self.model.named_modules():
             inside_dead = any(path.startswith(f"{above}.") for above in dead)
@@ -104,11 +104,11 @@ class Trace(TorchFunctionMode):
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._running.append(module)
         self.order.append(self.paths[module])
-        self.arrived.setdefault(self.paths[module], _first_shape((args, kwargs)))
+        self.inputs.setdefault(self.paths[module], _first_shape((args, kwargs)))
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._running.pop()
-        self.shapes.setdefault(self.paths[module], (self.arrived[self.paths[module]], _first_shape(output)))
+        self.shapes.setdefault(self.paths[module], (self.inputs[self.paths[module]], _first_shape(output)))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -127,7 +127,7 @@ def _first_shape(value: Any) -> Shape | None:
 
 
 def _has_state(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None or next(module.buffers(), None) is not None
+    return has_parameters(module) or next(module.buffers(), None) is not None
 
 
 SHAPING = frozenset(
@@ -206,11 +206,11 @@ class _Recorder(TorchFunctionMode):
 def _words(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """`gelu(approximate=tanh)`: the operation, with the settings that change what it computes."""
     name = name.rstrip("_")
-    told = dict(DEFAULTS.get(name, {}))
-    told |= {key: args[place] for key, place in POSITIONS.get(name, {}).items() if place < len(args)}
-    told |= {key: value for key, value in kwargs.items() if key not in SILENT}
+    given = dict(DEFAULTS.get(name, {}))
+    given |= {key: args[place] for key, place in POSITIONS.get(name, {}).items() if place < len(args)}
+    given |= {key: value for key, value in kwargs.items() if key not in SILENT}
     settings = ", ".join(
-        f"{key}={value}" for key, value in told.items() if isinstance(value, str | int | float | tuple | list)
+        f"{key}={value}" for key, value in given.items() if isinstance(value, str | int | float | tuple | list)
     )
     return f"{name}({settings})" if settings else name
 

@@ -1,4 +1,4 @@
-"""A model on a page: its modules with their parameter counts, what trains, what is wired, shared or never called."""
+"""A model as a tree of text: modules with parameter counts, what trains, what is wired, shared or never called."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from zoo.model.freezing import FrozenPart
 from zoo.model.paths import join
 from zoo.model.wiring import wires
 
-_WIDTH = 72  # of what a layer says about itself
+_WIDTH = 72  # of a layer's settings
 
 
 @dataclass(frozen=True)
 class _Marks:
-    """What is known beside the modules: parameters that stand still, modules that never run, where shared ones are."""
+    """What is known beside the modules: frozen parameters, modules that never run, where shared ones are."""
 
     frozen: frozenset[int]
     uncalled: frozenset[str]
@@ -92,7 +92,7 @@ def _describe(module: nn.Module) -> str:
 
 def _note(parent: nn.Module, name: str, path: str, marks: _Marks) -> str:
     child = parent.get_submodule(name)
-    notes = ["wired behind its parent"] if name in wires(parent) else []
+    notes = ["wired after its parent"] if name in wires(parent) else []
     if marks.first[child] != path:
         notes.append(f"is {marks.first[child]}")
     else:
@@ -105,7 +105,7 @@ def _note(parent: nn.Module, name: str, path: str, marks: _Marks) -> str:
 
 def _figures(module: nn.Module, still: frozenset[int]) -> str:
     counts = [(parameter.numel(), id(parameter) in still) for parameter in module.parameters()]
-    total, frozen = sum(count for count, _ in counts), sum(count for count, stands in counts if stands)
+    total, frozen = sum(count for count, _ in counts), sum(count for count, is_frozen in counts if is_frozen)
     if not counts:
         return f"{'':>13}  {'':<6}"
     state = "frozen" if frozen == total else "trains" if not frozen else "partly"

@@ -13,12 +13,18 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class FlagLocation(Location):
-    """The place of a value that came from a flag of the command line; `file` is the flag as typed."""
+    """The place of a value that stands in no file: a flag of the command line, as typed in `file`, or the key of a
+    dictionary."""
 
     line: int = 1
     column: int = 1
 
     def __str__(self) -> str:
+        return self.file
+
+    @property
+    def within(self) -> str:
+        """The place as it is."""
         return self.file
 
 

@@ -88,7 +88,7 @@ def evaluate(expression: Expression, read: Callable[[str], Array]) -> Array:
 
 
 def make(operation: Operation, *inputs: Expression) -> Expression:
-    """The expression that applies `operation`; what cancels out (a transpose of a transpose) is left away.
+    """The expression that applies `operation`; what cancels out (a transpose of a transpose) is omitted.
 
     Raises ShapeError where it does not fit.
     """

@@ -11,8 +11,8 @@ from zoo.errors import Problem, WorkError, listed
 from zoo.formats.dtypes import FLOATING
 from zoo.formats.entry import Entry
 from zoo.remap.expression import Cast, Expression, Operation, Span, byte_spans, evaluate
-from zoo.remap.rules import Claim, Rule, Surroundings, run
-from zoo.remap.rules.base import one_tensor
+from zoo.remap.rules import MustBeEqual, Rule, Surroundings, run
+from zoo.remap.rules.base import must_be_one_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +123,7 @@ class Plan:
         mismatched: right name, wrong shape.
         dropped: name -> the rule that dropped it.
         initialised: name -> what in it is new and comes from no source.
-        claims: pairs of tensors that must hold the same bits, or something is lost.
+        must_be_equal: pairs of tensors that must hold the same bits, or something is lost.
         unused: rules, with their parts that found nothing to do.
         idle: whether there were rules and not one of them found anything to do.
         target: what was to be filled, or None.
@@ -136,7 +136,7 @@ class Plan:
     mismatched: tuple[Mismatch, ...]
     dropped: Mapping[str, Rule]
     initialised: Mapping[str, str]
-    claims: tuple[Claim, ...]
+    must_be_equal: tuple[MustBeEqual, ...]
     unused: tuple[tuple[Rule, str], ...]
     idle: bool = False
     target: Target | None = None
@@ -259,7 +259,7 @@ def make_plan(
         mismatched=(),
         dropped=outcome.dropped,
         initialised=outcome.initialised,
-        claims=outcome.claims,
+        must_be_equal=outcome.must_be_equal,
         unused=outcome.unused,
         idle=bool(rules) and len(outcome.idle) == len(rules),
         target=target,
@@ -272,7 +272,7 @@ def _against(plan: Plan, target: Target) -> Plan:
     available = {move.target: move.value for move in plan.moves}
     available |= {alias: available[name] for alias, name in plan.ties.items()}
     fitting = {name: v for name, v in available.items() if _fits(name, v, target)}
-    moves, ties, claims = _once(fitting, target)
+    moves, ties, must_be_equal = _once(fitting, target)
     filled = moves.keys() | ties.keys()
     return replace(
         plan,
@@ -285,7 +285,7 @@ def _against(plan: Plan, target: Target) -> Plan:
             for name, value in available.items()
             if name in target.entries and name not in fitting
         ),
-        claims=(*plan.claims, *claims),
+        must_be_equal=(*plan.must_be_equal, *must_be_equal),
     )
 
 
@@ -300,11 +300,11 @@ def _fits(name: str, value: Expression, target: Target) -> bool:
 
 def _once(
     fitting: Mapping[str, Expression], target: Target
-) -> tuple[dict[str, Expression], dict[str, str], list[Claim]]:
+) -> tuple[dict[str, Expression], dict[str, str], list[MustBeEqual]]:
     """Each of the target's tensors filled once: moves by canonical name, ties, and what must prove equal."""
     moves: dict[str, Expression] = {}
     ties: dict[str, str] = {}
-    claims: list[Claim] = []
+    must_be_equal: list[MustBeEqual] = []
     for name in target.entries:
         canonical = target.tied.get(name, name)
         group = [canonical, *(alias for alias, main in target.tied.items() if main == canonical)]
@@ -315,20 +315,20 @@ def _once(
             ties[name] = canonical
             continue
         moves[name] = fitting[given[0]]
-        claims += [
-            one_tensor(other, fitting[other], given[0], fitting[given[0]])
+        must_be_equal += [
+            must_be_one_tensor(other, fitting[other], given[0], fitting[given[0]])
             for other in given[1:]
             if fitting[other] != fitting[given[0]]
         ]
-    return moves, ties, claims
+    return moves, ties, must_be_equal
 
 
-def check_claims(plan: Plan, read: Callable[[str], np.ndarray[Any, Any]]) -> None:
-    """Raises WorkError that names every claim that does not hold."""
+def check_equal(plan: Plan, read: Callable[[str], np.ndarray[Any, Any]]) -> None:
+    """Raises WorkError that names every pair that does not hold."""
     problems = []
-    for claim in plan.claims:
-        first, second = evaluate(claim.first, read), evaluate(claim.second, read)
+    for pair in plan.must_be_equal:
+        first, second = evaluate(pair.first, read), evaluate(pair.second, read)
         if first.tobytes() != second.tobytes():
-            problems.append(Problem(claim.message, suggestion=claim.suggestion))
+            problems.append(Problem(pair.message, suggestion=pair.suggestion))
     if problems:
         raise WorkError(problems)

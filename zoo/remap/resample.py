@@ -67,7 +67,7 @@ class ResamplePositions(_Computed):
         tokens = self.prefix + math.prod(self.from_grid)
         if len(shape) not in (2, 3) or shape[-2] != tokens or (len(shape) == 3 and shape[0] != 1):
             raise ShapeError(
-                f"the shape {list(shape)} does not hold {self.prefix} prefix tokens and a grid of "
+                f"the shape {list(shape)} does not contain {self.prefix} prefix tokens and a grid of "
                 f"{self.from_grid[0]}x{self.from_grid[1]}, which make {tokens}"
             )
         return inputs[0].dtype, (*shape[:-2], self.prefix + math.prod(self.to_grid), shape[-1])
@@ -108,7 +108,7 @@ class ResampleBias(_Computed):
         if len(shape) == 2 and shape[0] == math.prod(before) + self.extra:
             return inputs[0].dtype, (math.prod(after) + self.extra, shape[1])
         raise ShapeError(
-            f"the shape {list(shape)} does not hold the {math.prod(before)} offsets of a window of "
+            f"the shape {list(shape)} does not contain the {math.prod(before)} offsets of a window of "
             f"{self.from_window[0]}x{self.from_window[1]}" + (f" and {self.extra} more rows" if self.extra else "")
         )
 

@@ -62,7 +62,7 @@ class Save(Step):
         saves = [step for step in earlier if isinstance(step, Save)]
         same = [step for step in saves if step.stem.casefold() == self.stem.casefold()]  # macOS and Windows
         if same:
-            message = f"save: {self.stem!r} is written by the save step in line {same[0].place.location.line} already"
+            message = f"save: {self.stem!r} is written by the save step in {same[0].place.location.within} already"
             document.add(path, message, "give it another name", at_key=True)
 
     def run(self, run: Run) -> None:

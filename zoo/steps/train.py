@@ -21,9 +21,9 @@ from zoo.recipe.document import Document
 from zoo.recipe.options import LossName, MetricName, OptimizerName, Positive, Precision, SchedulerName
 from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
-from zoo.training.autotune import Calibration, Setting, calibrate
+from zoo.training.autotune import Choice, Setting, choose_setting
 from zoo.training.callbacks import Listener, Listeners
-from zoo.training.devices import choose_precision, give_back_freed_memory
+from zoo.training.devices import choose_precision, release_freed_memory
 from zoo.training.job import Job, arranged, fill
 from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics
@@ -140,8 +140,8 @@ class Train(Step):
 
     def _nothing_trains(self, rehearsal: Rehearsal) -> None:
         steps = rehearsal.recipe.steps[: self.place.index]
-        lines = [step.place.location.line for step in steps if isinstance(step, Freeze)]
-        by = f": the freeze step in line {lines[-1]} leaves nothing" if lines else ""
+        places = [step.place.location.within for step in steps if isinstance(step, Freeze)]
+        by = f": the freeze step in {places[-1]} leaves nothing" if places else ""
         hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
         if next(rehearsal.assembly.model.parameters(), None) is None:
             by, hint = ": the model has no parameters", "remove the step"
@@ -158,13 +158,13 @@ class Train(Step):
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
         began = time.monotonic()
         job = _job(run, self, frozen)
-        give_back_freed_memory(run.device)
+        release_freed_memory(run.device)
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
         before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
         if saved is not None:
             trainer.restore(saved)
-        if saved is None or saved.anew:
+        if saved is None or saved.restarts:
             trainer.begin(self.place.index, {**run.memory(), "frozen": before})
         try:
             progress = trainer.run()
@@ -233,7 +233,7 @@ def _job(run: Run, step: Train, frozen: FrozenPart) -> Job:
         label="train" if len(trains) == 1 else f"train {trains.index(step.place.index) + 1}/{len(trains)}",
     )
     job.model.to(run.device)
-    job = _behind_trunk(run, job, share, exact=requested == "float32")
+    job = _on_features(run, job, share, exact=requested == "float32")
     setting = _setting(run, step, job, requested) if requested != "float32" else None
     if setting is None:
         return job
@@ -242,31 +242,31 @@ def _job(run: Run, step: Train, frozen: FrozenPart) -> Job:
     return replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
 
 
-def _behind_trunk(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
+def _on_features(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
     """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason."""
     if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
     data = cast(OpenData, run.data)
     try:
-        prepared = prepare(job.model, data, share, exact=exact, views=job.options.views, tell=run.listener.note)
+        prepared = prepare(job.model, data, share, exact=exact, views=job.options.views, note=run.listener.note)
     except UnsplittableError as error:
         run.listener.note(f"feature cache: none, trained end to end: {error}")
-        return replace(job, trunk={"method": "plain", "reason": str(error), "seconds": 0.0})
+        return replace(job, feature_cache={"method": "end to end", "reason": str(error), "seconds": 0.0})
     return replace(
         job,
         train=prepared.train,
         validation=prepared.validation,
         network=prepared.network,
         validation_network=prepared.validation_network,
-        trunk=prepared.record,
+        feature_cache=prepared.record,
     )
 
 
-def _setting(run: Run, step: Train, job: Job, precision: str) -> Calibration | None:
+def _setting(run: Run, step: Train, job: Job, precision: str) -> Choice | None:
     """Precision, where it is left open, and layout by timing; a resumed run keeps the choice it began with."""
     kept = run.settings.get(str(step.place.index))
     if kept is not None and precision in ("auto", kept["precision"]):
-        return Calibration(Setting(**kept), {}, 0.0, remembered=True)
+        return Choice(Setting(**kept), {}, 0.0, cached=True)
     network = job.network or job.model
     layers = [module for module in network.modules() if any(p.ndim > 1 for p in module.parameters(recurse=False))]
     epochs = job.options.epochs or 1
@@ -276,7 +276,7 @@ def _setting(run: Run, step: Train, job: Job, precision: str) -> Calibration | N
     batch = next(job.train.epoch(0))
     loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
     network.train()
-    found = calibrate(
+    found = choose_setting(
         network,
         arranged(batch.inputs, job),
         batch.targets,
@@ -306,7 +306,7 @@ def _record(run: Run, step: Train, trainer: Trainer, preparation: float, proof: 
         samples=samples,
         precision=job.precision,
         setting=job.setting,
-        trunk=job.trunk,
+        feature_cache=job.feature_cache,
         freeze_proof=proof,
         seconds=preparation + progress.seconds,
     )

@@ -95,7 +95,7 @@ PATIENCE = (2.5, 1.5)  # not timed further: what takes so many times the best on
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Choice:
     """The chosen setting, each candidate's seconds for a step on a few samples, and the seconds that choosing took.
 
     A candidate that was far slower in its first step is not timed again: its seconds are an upper bound. `settled` is
@@ -105,11 +105,11 @@ class Calibration:
     setting: Setting
     timings: dict[str, float]
     seconds: float
-    remembered: bool = False
+    cached: bool = False
     settled: bool = True
 
     def __str__(self) -> str:
-        if self.remembered:
+        if self.cached:
             return f"{self.setting} (chosen in an earlier run)"
         if not self.timings:
             return str(self.setting)
@@ -128,7 +128,7 @@ def candidates(module: nn.Module, device: torch.device, precision: str) -> list[
     return [Setting(name, layout) for name in precisions for layout in layouts]
 
 
-def calibrate(
+def choose_setting(
     module: nn.Module,
     inputs: Sequence[Tensor],
     targets: Tensor,
@@ -137,7 +137,7 @@ def calibrate(
     samples: int,
     precision: str = "auto",
     root: Path | None = None,
-) -> Calibration | None:
+) -> Choice | None:
     """Time forward and backward of each candidate on one batch and choose the fastest that is close enough.
 
     Args:
@@ -152,12 +152,12 @@ def calibrate(
     settings = candidates(module, device, precision)
     if len(settings) == 1:
         apply_layout(module, settings[0])
-        return Calibration(settings[0], {}, 0.0)
+        return Choice(settings[0], {}, 0.0)
     cache = TimingCache(root, key(module, inputs, settings))
     setting = cache.find(settings)
     if setting is not None:
         apply_layout(module, setting)
-        return Calibration(setting, {}, time.perf_counter() - started, remembered=True)
+        return Choice(setting, {}, time.perf_counter() - started, cached=True)
     count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
     with undisturbed(module, buffers=True):
         step = functools.partial(_step, module, inputs, targets, loss)
@@ -170,7 +170,7 @@ def calibrate(
     if settled:
         cache.keep(setting)
     named = {str(candidate): seconds for candidate, seconds in timings.items()}
-    return Calibration(setting, named, time.perf_counter() - started, settled=settled)
+    return Choice(setting, named, time.perf_counter() - started, settled=settled)
 
 
 Step = Callable[[int, Setting], tuple[list[Tensor], float]]  # trains on so many samples: the outputs and the seconds

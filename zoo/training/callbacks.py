@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 class Listener:
     """Called in the main process only. Every method may be left as it is, which is to do nothing."""
 
-    def stage_started(self, trainer: Trainer) -> None:
+    def step_started(self, trainer: Trainer) -> None:
         """A train step begins; `trainer.job` has the model and the batches."""
 
-    def looked(self, trainer: Trainer, loss: float) -> None:
+    def progressed(self, trainer: Trainer, loss: float) -> None:
         """Twice a second at most: the mean loss of the epoch so far."""
 
     def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
         """An epoch was trained and measured; `record` is its row of the report."""
 
-    def stage_ended(self, trainer: Trainer) -> None:
+    def step_ended(self, trainer: Trainer) -> None:
         """The train step is over, or was interrupted."""
 
     def note(self, text: str) -> None:
@@ -36,21 +36,21 @@ class Listeners(Listener):
     def __init__(self, *listeners: Listener) -> None:
         self.listeners = listeners
 
-    def stage_started(self, trainer: Trainer) -> None:
+    def step_started(self, trainer: Trainer) -> None:
         for listener in self.listeners:
-            listener.stage_started(trainer)
+            listener.step_started(trainer)
 
-    def looked(self, trainer: Trainer, loss: float) -> None:
+    def progressed(self, trainer: Trainer, loss: float) -> None:
         for listener in self.listeners:
-            listener.looked(trainer, loss)
+            listener.progressed(trainer, loss)
 
     def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
         for listener in self.listeners:
             listener.epoch_ended(trainer, record)
 
-    def stage_ended(self, trainer: Trainer) -> None:
+    def step_ended(self, trainer: Trainer) -> None:
         for listener in self.listeners:
-            listener.stage_ended(trainer)
+            listener.step_ended(trainer)
 
     def note(self, text: str) -> None:
         for listener in self.listeners:
@@ -65,11 +65,11 @@ class Display(Listener):
         self.bar: Bar | None = None
         self.task: Any = None
 
-    def stage_started(self, trainer: Trainer) -> None:
+    def step_started(self, trainer: Trainer) -> None:
         if self.stream.isatty():
             self._start_bar(trainer)
 
-    def looked(self, trainer: Trainer, loss: float) -> None:
+    def progressed(self, trainer: Trainer, loss: float) -> None:
         if self.bar is None:
             return
         done, whole = trainer.progress.batch, len(trainer.job.train)
@@ -90,7 +90,7 @@ class Display(Listener):
         ]
         self._print("  ".join(told))
 
-    def stage_ended(self, trainer: Trainer) -> None:
+    def step_ended(self, trainer: Trainer) -> None:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

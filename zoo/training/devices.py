@@ -169,7 +169,7 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-def give_back_freed_memory(device: torch.device) -> None:
+def release_freed_memory(device: torch.device) -> None:
     """Give freed memory back to the kernel, once between two kinds of work that need blocks of different sizes."""
     libc = _glibc(device)
     if libc is not None:

@@ -53,7 +53,7 @@ class Saved:
     failed: dict[str, Any] | None = None
 
     @property
-    def anew(self) -> bool:
+    def restarts(self) -> bool:
         """Whether the step starts again: its options have changed, and none of its epochs is complete."""
         return self.options is not None and self.training["progress"]["epoch"] == 0
 

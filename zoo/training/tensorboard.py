@@ -62,11 +62,11 @@ class Curves(Listener):
         self.folder, self.first, self.resumed = folder, first, resumed
         self.writer: Any = None
 
-    def stage_started(self, trainer: Trainer) -> None:
+    def step_started(self, trainer: Trainer) -> None:
         later = self.first + trainer.progress.steps + 1
         self.writer = open_writer(self.folder, purge_step=later if self.resumed else None)
 
-    def looked(self, trainer: Trainer, loss: float) -> None:
+    def progressed(self, trainer: Trainer, loss: float) -> None:
         self._write({"train/running_loss": loss}, trainer.progress.steps)
 
     def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Curves(Listener):
         values |= {f"validation/{name}": value for name, value in record["validation"].items()}
         self._write(values, record["steps"])
 
-    def stage_ended(self, trainer: Trainer) -> None:
+    def step_ended(self, trainer: Trainer) -> None:
         with explained(self.folder):
             self.writer.close()
 

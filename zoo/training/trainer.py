@@ -88,7 +88,7 @@ class Trainer:
 
         Raises WorkError for a loss that is no longer finite, and for what fails in torch.
         """
-        self.listener.stage_started(self)
+        self.listener.step_started(self)
         try:
             while self.progress.epoch < self.epochs and self.progress.steps < self.steps:
                 began = time.monotonic() - self.progress.seconds
@@ -97,7 +97,7 @@ class Trainer:
             self.conclude()
         finally:
             self.job.train.close()
-            self.listener.stage_ended(self)
+            self.listener.step_ended(self)
         return self.progress
 
     def _train_epoch(self, began: float) -> None:
@@ -199,7 +199,7 @@ class Trainer:
             message = f"{self.job.label}: the loss is not finite at step {int(broken) + 1}"
             raise NotFiniteError(message, suggestion=ADVICE)
         loss: float = summed / self._samples(0, self.progress.batch)
-        self.listener.looked(self, loss)
+        self.listener.progressed(self, loss)
         return loss
 
     def _check_weights(self) -> None:
@@ -260,10 +260,10 @@ class Trainer:
         """Continue from a saved state. Raises WorkError where it does not fit.
 
         Where the step's options have changed since, the new ones are used; `begin` has to follow where
-        `saved.anew`.
+        `saved.restarts`.
         """
         training = saved.training
-        if not saved.anew:
+        if not saved.restarts:
             self._restore_weights(saved)
             if saved.options is None:
                 self.optimizer.load_state_dict(training["optimizer"])

@@ -85,10 +85,10 @@ def test_no_cast_to_what_cannot_be_computed_with(word: str) -> None:
 
 def test_an_exact_cast_claims_that_nothing_is_rounded(program: Callable) -> None:
     outcome = program("- cast: {to: bfloat16, exact: true}", {"x": (2,)})
-    (claim,) = outcome.claims
+    (pair,) = outcome.must_be_equal
     for values, same in (([1.5, -2.0], True), ([1.5, 0.1], False)):
         read = {"x": np.array(values, "f4")}.__getitem__
-        assert np.array_equal(evaluate(claim.first, read), evaluate(claim.second, read)) is same
+        assert np.array_equal(evaluate(pair.first, read), evaluate(pair.second, read)) is same
 
 
 def test_transposing_twice_is_a_copy_again(program: Callable) -> None:

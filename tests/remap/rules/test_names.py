@@ -86,7 +86,7 @@ def test_tie_keeps_one_tensor_and_asks_for_proof(program: Callable[..., Outcome]
     outcome = program("- tie: {head.weight: embed.weight}", {"embed.weight": ONE, "head.weight": ONE})
     assert list(outcome.values) == ["embed.weight"]
     assert outcome.ties == {"head.weight": "embed.weight"}
-    assert [(claim.first.sources, claim.second.sources) for claim in outcome.claims] == [
+    assert [(pair.first.sources, pair.second.sources) for pair in outcome.must_be_equal] == [
         (("head.weight",), ("embed.weight",))
     ]
 
@@ -94,7 +94,7 @@ def test_tie_keeps_one_tensor_and_asks_for_proof(program: Callable[..., Outcome]
 def test_tie_follows_placeholders(program: Callable[..., Outcome]) -> None:
     outcome = program("- tie: {'b.{i}.w': 'a.{i}.w'}", {"a.0.w": ONE, "a.1.w": ONE})
     assert outcome.ties == {"b.0.w": "a.0.w", "b.1.w": "a.1.w"}
-    assert not outcome.claims
+    assert not outcome.must_be_equal
 
 
 def test_tying_other_shapes_is_an_error(program: Callable[..., Outcome]) -> None:

@@ -67,7 +67,7 @@ def test_all_mistakes_come_at_once_each_with_its_place(tmp_path: Path) -> None:
     ("text", "why"),
     [
         ("", "not None"),
-        ("[]", "holds no rules"),
+        ("[]", "contains no rules"),
         ("just text", "is no rule"),
         ("- a: [", "not YAML"),
         ("- {a: b, c: d}", "one key"),

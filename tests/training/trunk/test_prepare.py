@@ -50,7 +50,7 @@ def test_float32_losses_are_the_whole_models(run, freeze):
     options = {"epochs": 3, "lr": 0.01, "precision": "float32"}
     plain = run(freeze, {**options, "feature_cache": "off"}, "plain")
     behind = run(freeze, options, "behind")
-    assert behind["stages"][-1]["trunk"]["method"] == "fx"
+    assert behind["stages"][-1]["feature_cache"]["method"] == "fx"
     for one, other in zip(losses(plain), losses(behind), strict=True):
         assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
 
@@ -115,14 +115,14 @@ def test_random_augmentation_runs_the_trunk_at_every_step_and_says_so(run):
 def test_views_keep_augmented_passes(run):
     options = {"epochs": 4, "lr": 0.01, "views": 2}
     report = run("all_but_head", options, "views", augmentation="flip")
-    assert "2 views" in report["stages"][-1]["trunk"]["features"]
+    assert "2 views" in report["stages"][-1]["feature_cache"]["features"]
 
 
 def test_what_cannot_be_split_trains_the_plain_way_and_says_why(run):
     notes = Notes()
     bias_only = {"policy": "pattern", "patterns": [r"^layer4\."]}  # the stem trains: nothing in front is fixed
     report = run(bias_only, {"epochs": 1, "lr": 0.01}, "plain", notes)
-    assert report["stages"][-1]["trunk"]["method"] == "plain"
+    assert report["stages"][-1]["feature_cache"]["method"] == "end to end"
     assert any("trained end to end" in line for line in notes.lines)
 
 

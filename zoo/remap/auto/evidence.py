@@ -1,4 +1,4 @@
-"""Evidence for one pairing among items that roles and shapes cannot tell apart.
+"""Evidence for one pairing among items that roles and shapes cannot distinguish.
 
 Each kind of evidence looks at a group and returns the pairs it is sure of, or none. None of them guesses: where two
 answers are possible, or where the evidence contradicts itself, it returns nothing.

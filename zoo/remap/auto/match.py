@@ -292,7 +292,7 @@ def _turned(links: Sequence[Link]) -> list[Ambiguity]:
 
 
 def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
-    """What shapes cannot show: the order of the parts in a tensor that one side holds fused and the other apart."""
+    """What shapes cannot show: the order of the parts in a tensor fused on one side and separate on the other."""
     joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
-    what = "holds query, key and value one after the other"
+    what = "contains query, key and value one after the other"
     return (f"{joined[0].target} (and {len(joined) - 1} like it) {what}",) if joined else ()

@@ -50,7 +50,7 @@ def grow(units: Sequence[Unit], classes: Classes, both: frozenset[Signature]) ->
 
 
 def innermost(node: Node) -> Node:
-    """The deepest prefix with the same content: `model.net.a` where `model` and `model.net` hold nothing else."""
+    """The deepest prefix with the same content: `model.net.a` where `model` and `model.net` contain nothing else."""
     while True:
         same = [child for child in node.children.values() if child.content == node.content and child.children]
         if len(same) != 1:

@@ -137,7 +137,7 @@ def squeezed(shape: Shape) -> Shape:
 
 
 def flattened(shape: Shape) -> Shape:
-    """A convolution's kernel as the matrix that a linear layer would hold."""
+    """A convolution's kernel as the matrix that a linear layer would have."""
     return (shape[0], math.prod(shape[1:])) if shape else ()
 
 

@@ -3,15 +3,15 @@
 Everything here works on names, dtypes and shapes alone and imports neither numpy nor torch.
 """
 
-from zoo.remap.rules.base import Claim, Outcome, Rule, State, Surroundings, run
+from zoo.remap.rules.base import MustBeEqual, Outcome, Rule, State, Surroundings, run
 from zoo.remap.rules.invert import check_inverse, invert
 from zoo.remap.rules.parse import RULES, dump_rules, load_rules, parse_rules
 from zoo.remap.rules.patterns import InversionError, Pattern, PatternError, Template
 
 __all__ = [
     "RULES",
-    "Claim",
     "InversionError",
+    "MustBeEqual",
     "Outcome",
     "Pattern",
     "PatternError",

@@ -25,7 +25,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Claim:
+class MustBeEqual:
     """Two tensors that must hold the same bits, or something is lost; `message` and `suggestion` say what."""
 
     first: Expression
@@ -34,9 +34,9 @@ class Claim:
     suggestion: str
 
 
-def one_tensor(alias: str, value: Expression, canonical: str, other: Expression) -> Claim:
-    """The claim that two names can stand for one tensor."""
-    return Claim(
+def must_be_one_tensor(alias: str, value: Expression, canonical: str, other: Expression) -> MustBeEqual:
+    """The pair that two names can stand for one tensor."""
+    return MustBeEqual(
         value,
         other,
         f"{alias!r} and {canonical!r} are to be one tensor, but the source has two different ones",
@@ -49,7 +49,7 @@ class State:
     """The names as they stand, each with how its tensor is made of the source's, and what has happened so far.
 
     `shared` names hold the same tensor as another name (tied). `dropped` maps a name to the rule that dropped it.
-    `initialised` maps a name to what in it is new and comes from no source. `claims` are to be checked on the values.
+    `initialised` maps a name to what in it is new and comes from no source. `must_be_equal` is checked on the values.
     """
 
     values: dict[str, Expression]
@@ -57,7 +57,7 @@ class State:
     shared: set[str] = field(default_factory=set)
     dropped: dict[str, Rule] = field(default_factory=dict)
     initialised: dict[str, str] = field(default_factory=dict)
-    claims: list[Claim] = field(default_factory=list)
+    must_be_equal: list[MustBeEqual] = field(default_factory=list)
 
     def rename(self, renamed: Mapping[str, str], rule: Rule) -> None:
         """Give names new ones, all at once, keeping their order. Raises InputError where two land on one name."""
@@ -180,7 +180,7 @@ class Outcome:
     ties: dict[str, str]
     dropped: dict[str, Rule]
     initialised: dict[str, str]
-    claims: tuple[Claim, ...]
+    must_be_equal: tuple[MustBeEqual, ...]
     unused: tuple[tuple[Rule, str], ...]
     idle: tuple[Rule, ...]
 
@@ -205,7 +205,9 @@ def run(
         if parts and before == list(state.values.items()):
             idle.append(rule)
     values, ties = _once(state)
-    return Outcome(values, ties, state.dropped, state.initialised, tuple(state.claims), tuple(unused), tuple(idle))
+    return Outcome(
+        values, ties, state.dropped, state.initialised, tuple(state.must_be_equal), tuple(unused), tuple(idle)
+    )
 
 
 def start(entries: Mapping[str, Entry], aliases: Mapping[str, str], surroundings: Surroundings) -> State:

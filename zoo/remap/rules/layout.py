@@ -21,7 +21,7 @@ from zoo.remap.expression import (
     make,
 )
 from zoo.remap.rules import values
-from zoo.remap.rules.base import Claim, Rule, State, matching, said
+from zoo.remap.rules.base import MustBeEqual, Rule, State, matching, said
 from zoo.remap.rules.patterns import InversionError, Pattern
 
 
@@ -68,7 +68,9 @@ class CastRule(Rule):
             state.change(name, self, lambda _: Cast(self.to))
             if self.exact and (after := state.values[name]) != before:
                 message = f"{self} would round values of {name!r}"
-                state.claims.append(Claim(make(Cast(before.dtype), after), before, message, "narrow it with `match`"))
+                state.must_be_equal.append(
+                    MustBeEqual(make(Cast(before.dtype), after), before, message, "narrow it with `match`")
+                )
         return [] if chosen else [str(self.match or self.source or self.to)]
 
     def _takes(self, name: str, value: Expression) -> bool:
@@ -79,7 +81,7 @@ class CastRule(Rule):
         if self.source is None:
             raise InversionError("it does not say what the dtype was; say `from: …`")
         if self.to not in DTYPES[self.source].wider:
-            raise InversionError(f"{self.to} does not hold every value of {self.source}")
+            raise InversionError(f"{self.to} cannot represent every value of {self.source}")
         return [CastRule(self.source, self.match, self.to, exact=True)]
 
     def value(self) -> Any:

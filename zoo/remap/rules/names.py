@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from zoo.errors import InputError, Location
 from zoo.remap.rules import values
-from zoo.remap.rules.base import Rule, State, matching, one_tensor
+from zoo.remap.rules.base import Rule, State, matching, must_be_one_tensor
 from zoo.remap.rules.patterns import InversionError, Pattern, PatternError, Renaming, Template, parse_replacement
 
 
@@ -209,7 +209,7 @@ class Tie(_Pairing):
                 location=self.location,
             )
         if own is not None and own != value:
-            state.claims.append(one_tensor(alias, own, canonical, value))
+            state.must_be_equal.append(must_be_one_tensor(alias, own, canonical, value))
         state.values[alias] = value
         state.shared.add(alias)
 

@@ -118,7 +118,7 @@ def load_rules(path: str | Path) -> list[Rule]:
     places = _places(node, str(path))
     rules = parse_rules(value["remap"] if within else value, lambda place: places.get((*within, *place)))
     if not rules:
-        raise InputError(f"{path} holds no rules")
+        raise InputError(f"{path} contains no rules")
     return rules
 
 

@@ -84,7 +84,7 @@ def parse_placeholder(text: str) -> Placeholder:
 
 @dataclass(frozen=True)
 class Template:
-    """A whole key with placeholders in it."""
+    """A complete key with placeholders in it."""
 
     text: str
     parts: tuple[str | Placeholder, ...]
@@ -171,7 +171,7 @@ def parse_regex(text: str) -> re.Pattern[str]:
         raise PatternError(f"{text!r} asks for verbose mode; write it without (?x)")
     if _explodes(text):
         raise PatternError(
-            f"{text!r} repeats a group that holds a repetition or alternatives, which can take for ever; write it "
+            f"{text!r} repeats a group that contains a repetition or alternatives, which can take for ever; write it "
             "without nesting"
         )
     return compiled
@@ -179,7 +179,7 @@ def parse_regex(text: str) -> re.Pattern[str]:
 
 @dataclass
 class _Group:
-    """A group that is being read: whether it holds a repetition or alternatives; the parts of each alternative."""
+    """A group that is being read: whether it contains a repetition or alternatives; the parts of each alternative."""
 
     nested: bool = False
     alternatives: list[list[str]] = field(default_factory=lambda: [[]])
@@ -258,7 +258,7 @@ _REFERENCE = re.compile(r"\\(?:g<(\d+)>|([1-9]\d?))")
 
 @dataclass(frozen=True)
 class Renaming:
-    """`pattern` → `replacement`. A template's replacement is a template; a regular expression's may hold `\\1`."""
+    """`pattern` → `replacement`. A template's replacement is a template; a regular expression's may contain `\\1`."""
 
     pattern: Pattern
     replacement: Template | str
@@ -285,7 +285,7 @@ class Renaming:
         return form.sub(str(self.replacement), key) if form.search(key) else None
 
     def inverse(self) -> Renaming:
-        """The renaming that leads back. Raises InversionError where the old key cannot be told from the new one."""
+        """The renaming that leads back. Raises InversionError where the old key cannot be derived from the new one."""
         if isinstance(self.pattern.form, Template):
             assert isinstance(self.replacement, Template)
             old, new = self.pattern.form, self.replacement
@@ -304,12 +304,12 @@ def parse_replacement(text: str, pattern: Template) -> Template:
 
 
 def _inverse_regex(pattern: str, replacement: str) -> Renaming:
-    """Only literals, anchors and plain groups that the replacement repeats once each can be told apart again."""
+    """Only literals, anchors and plain groups that the replacement repeats once each can be distinguished again."""
     start, end, pieces = _pieces(pattern)
     groups = [piece for piece in pieces if isinstance(piece, tuple)]
     back, order = _replacement_pieces(replacement, pattern)
     if sorted(order) != list(range(1, len(groups) + 1)):
-        raise InversionError(f"{replacement!r} does not hold each group of {pattern!r} exactly once")
+        raise InversionError(f"{replacement!r} does not contain each group of {pattern!r} exactly once")
     body = "".join(re.escape(piece) if isinstance(piece, str) else f"({groups[piece - 1][0]})" for piece in back)
     if not body and not (start or end):
         raise InversionError(f"what {pattern!r} took away leaves no trace; anchor it with ^ or $")
@@ -359,5 +359,5 @@ def _replacement_pieces(replacement: str, pattern: str) -> tuple[list[str | int]
         position = found.end()
     pieces.append(replacement[position:])
     if any(isinstance(piece, str) and "\\" in piece for piece in pieces):
-        raise InversionError(f"the replacement {replacement!r} of {pattern!r} holds a backslash")
+        raise InversionError(f"the replacement {replacement!r} of {pattern!r} contains a backslash")
     return [piece for piece in pieces if piece != ""], order

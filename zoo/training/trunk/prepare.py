@@ -72,7 +72,7 @@ def prepare(
     *,
     exact: bool,
     views: int = 0,
-    tell: Callable[[str], None] = lambda text: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
     """Split `model`, compute its frozen backbone's features for all data once (or at every step), and batch them.
 
@@ -80,7 +80,7 @@ def prepare(
         model: on `share.device`, frozen as it will train.
         exact: keep float32 and every operation as it is, so that losses are those of training end to end.
         views: augmented passes to cache, where the data is augmented at random; 0 runs the backbone at every step.
-        tell: called with each line to display.
+        note: called with each line to display.
 
     Raises:
         UnsplittableError: with the reason why this model has to be trained end to end.
@@ -89,10 +89,10 @@ def prepare(
     example = example_batch(data, share.device)
     training = split_for(model, example, training=True, exact=exact)
     evaluation = split_for(model, example, training=False, exact=exact, like=training)
-    train, how = _train_batches(training, data, share, views, tell)
+    train, how = _train_batches(training, data, share, views, note)
     validation = _cached(evaluation, data, "validation", share, 1)
     engine, seconds = str(training.engine.settings), time.perf_counter() - started
-    tell(f"{how}; {engine}; {seconds:.1f} s")
+    note(f"{how}; {engine}; {seconds:.1f} s")
     record = {"method": training.parts.method, "engine": engine, "features": how, "seconds": seconds}
     return Prepared(train, validation, training.parts.rest, evaluation.parts.rest, record)
 
@@ -137,19 +137,19 @@ def example_batch(data: OpenData, device: torch.device) -> Tensor:
 
 
 def _train_batches(
-    half: Half, data: OpenData, share: Share, views: int, tell: Callable[[str], None]
+    half: Half, data: OpenData, share: Share, views: int, note: Callable[[str], None]
 ) -> tuple[Batches, str]:
     """Training batches, and in words how they are made."""
     augmentation = data.options.augmentation
     if augmentation != "none" and not views:
-        tell(f"augmentation {augmentation} changes every epoch: no feature cache (views: K caches K augmented passes)")
+        note(f"augmentation {augmentation} changes every epoch: no feature cache (views: K caches K augmented passes)")
         return StreamedBatches(_images(data, "train", share, None, augment=True), half.engine), EVERY_STEP
     passes = views if augmentation != "none" else 1
     needed = (
         _bytes_per_sample(half, example_batch(data, share.device)) * len(data.parts["train"]) * passes // share.world
     )
     if needed > memory_budget() and needed > _free_disk() // 2:
-        tell(f"features would take {needed / 1e9:.0f} GB, more than memory and disk have: no feature cache")
+        note(f"features would take {needed / 1e9:.0f} GB, more than memory and disk have: no feature cache")
         return StreamedBatches(_images(data, "train", share, None, augment=False), half.engine), EVERY_STEP
     kept = _cached(half, data, "train", share, passes)
     where = "on disk" if any(view.on_disk for view in kept.views) else "in memory"
