@@ -141,7 +141,7 @@ def _open(run: running.Run, verdict: Verdict) -> None:
 
     Weights and data are those that the check before the run has found, planned and opened.
     """
-    recipe, assembly = run.recipe, run.assembly
+    recipe, assembly, run.loads = run.recipe, run.assembly, verdict.loads
     for note in assembly.notes:
         run.listener.note(note)
     if run.saved is not None:

@@ -17,7 +17,7 @@ from zoo.recipe.references import parameters_of
 from zoo.training.devices import generators_kept, seed_everything
 
 BATCH = 2
-STAND_IN_CLASSES = 10  # for `auto`, where the data is not here to tell
+STAND_IN_CLASSES = 10  # for `auto`, where the data is not on this machine
 
 
 @dataclass(frozen=True)
