@@ -227,7 +227,10 @@ def save(
     from zoo.model.info import ModelInfo, assembly_of, info_of
 
     known = info_of(model) or ModelInfo(name_of(model))
-    given_here = {"classes": tuple(classes) if classes is not None else None, "preprocessing": preprocessing}
+    given_here: dict[str, Any] = {
+        "classes": tuple(classes) if classes is not None else None,
+        "preprocessing": preprocessing,
+    }
     given_here |= {"task": task}
     info = replace(known, **{key: value for key, value in given_here.items() if value is not None})
     if only == "trainable" and is_given(info.architecture):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.formats import ByteRange, Source, open_source
 from zoo.formats.dtypes import BITS, FLOATING, NUMPY_DTYPES
-from zoo.formats.files import CHUNK, Readers
+from zoo.formats.files import Readers
 from zoo.formats.names import by_module, in_order
+from zoo.formats.source import CHUNK
 
 if TYPE_CHECKING:
     import numpy as np

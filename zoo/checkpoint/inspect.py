@@ -80,7 +80,7 @@ def _described(source: Source) -> dict[str, Any]:
 def _needs(record: Any) -> list[str]:
     """What the checkpoint cannot be loaded without, as far as it says so."""
     architecture = record.get("architecture") if isinstance(record, dict) else None
-    if not is_given(architecture):
+    if not isinstance(architecture, str) or not is_given(architecture):
         return []
     return [str(absent("architectures", architecture))]
 

@@ -15,8 +15,9 @@ from zoo.errors import WorkError
 from zoo.formats import ByteRange, Source
 from zoo.formats.dtypes import BITS, NUMPY_DTYPES
 from zoo.formats.entry import Entry
-from zoo.formats.files import CHUNK, Readers, WriteBehind, atomic_file, read_at, write_all
+from zoo.formats.files import Readers, WriteBehind, atomic_file, read_at, write_all
 from zoo.formats.safetensors_file import encode_header, layout
+from zoo.formats.source import CHUNK
 from zoo.remap.expression import Span, evaluate
 from zoo.remap.plan import Move, Plan
 

@@ -56,6 +56,3 @@ def read(dataset: Any, index: int) -> tuple[Any, Any]:
     except Exception as error:
         raise WorkError(f"the data set fails at sample {index}: {type(error).__name__}: {error}") from error
     return value, target
-
-
-Indices = NDArray[np.int64]

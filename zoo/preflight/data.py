@@ -11,10 +11,11 @@ from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
 from zoo.data.open_data import OpenData, open_data
 from zoo.errors import Problem, ZooError
+from zoo.model.undisturbed import generators_kept
 from zoo.preflight.verdict import Verdict, placed
 from zoo.recipe import Recipe
 from zoo.recipe.references import parameters_of
-from zoo.training.devices import generators_kept, seed_everything
+from zoo.training.devices import seed_everything
 
 BATCH = 2
 STAND_IN_CLASSES = 10  # for `auto`, where the data is not on this machine

@@ -72,7 +72,7 @@ class Load(Step):
             classes=run.context.classes,
             sha256=weights.sha256,
             convert=weights.convert,
-            planned=found and found.planned,
+            planned=found.planned if found else None,
         )
         run.record(self, **coverage(self.weights, report))
 

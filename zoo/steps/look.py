@@ -134,7 +134,8 @@ class Album:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, which wants to be exact for any input
-                traced = torch.jit.trace(model, inputs[:1], strict=False)  # add_graph prints what cannot be traced  # type: ignore[no-untyped-call]
+                # traced here, since add_graph prints what cannot be traced
+                traced = torch.jit.trace(model, inputs[:1], strict=False)  # type: ignore[no-untyped-call]
                 self.writer.add_graph(traced, inputs[:1])
         except OSError:
             raise
