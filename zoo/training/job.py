@@ -23,8 +23,8 @@ class Job:
 
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
-    `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout were
-    chosen, `label` which train step it is.
+    `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
+    were chosen, `label` which train step it is.
     """
 
     model: nn.Module
