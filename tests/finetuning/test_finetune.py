@@ -209,7 +209,7 @@ def test_kill_9_again_and_again(whole, tmp_path):
     assert same(run, whole[0])
 
 
-def test_an_interrupt_keeps_the_last_whole_epoch(tmp_path):
+def test_an_interrupt_keeps_the_last_complete_epoch(tmp_path):
     recipe, run = written(tmp_path), tmp_path / "run"
     quiet = Quiet(KeyboardInterrupt(), stage=2, step=4)  # one step into the second epoch of three steps
     with pytest.raises(KeyboardInterrupt):
@@ -408,7 +408,7 @@ def test_a_failure_that_leaves_no_room_for_a_checkpoint_promises_none(tmp_path, 
     quiet = Quiet(OSError(28, "No space left on device"), 2, 4)
     with pytest.raises(Exception, match="No space left on device"):
         finetune(written(tmp_path), output=tmp_path / "run", progress=quiet)
-    assert quiet.notes[-1] == "the last whole epoch could not be written as a checkpoint: the disk is full"
+    assert quiet.notes[-1] == "the last complete epoch could not be written as a checkpoint: the disk is full"
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
@@ -585,7 +585,7 @@ def test_a_frozen_tensor_that_moved_fails_the_run(tmp_path, monkeypatch):
         trainer.job.model.conv1[0].weight.data[0] += 1
 
     monkeypatch.setattr(trainer_module.Trainer, "_step", meddling)
-    with pytest.raises(WorkError, match=r"1 frozen tensors moved in training: conv1.0.weight"):
+    with pytest.raises(WorkError, match=r"1 frozen tensors changed in training: conv1.0.weight"):
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
 
 

@@ -176,7 +176,7 @@ def test_a_file_of_rules_is_looked_for_beside_the_recipe_first(tmp_path: Path, m
     (folder / "r.yaml").write_text(text.format("weights: a.pth, remap: [rules.yaml, {drop: x}]"))
     recipe = load_recipe("recipes/r.yaml")
     assert recipe.model.remap == ["recipes/rules.yaml", {"drop": "x"}]
-    step = recipe.steps[0].options
+    step = recipe.steps[0]
     assert isinstance(step, Load)
     assert step.remap == recipe.model.remap
     assert recipe.resolved["model"]["remap"] == ["rules.yaml", {"drop": "x"}]

@@ -181,6 +181,6 @@ def test_what_is_no_step_is_refused_where_it_is_named(plugins, recipe):
         first, second = mistakes(recipe("cut", "run"))
     assert first == (
         "recipe.yaml:8:3: acme/cut is no step: acme_cut:cut does not derive from zoo.api.Step "
-        "(tell the authors of zoo-acme)"
+        "(report it to the authors of zoo-acme)"
     )
     assert "TypeError: no option of a step may be called files" in second

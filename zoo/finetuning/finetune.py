@@ -61,27 +61,16 @@ def finetune(
     precision: Precision | None = None,
     progress: Listener | None = None,
 ) -> Run:
-    """Carry out a recipe and leave a checkpoint that rebuilds the model by itself.
+    """Carry out a recipe and leave a checkpoint that rebuilds the model by itself: `zoo.finetune`, without its objects.
 
     Args:
         recipe: a checked recipe, or the path of one; `overrides` (`KEY=VALUE`) go with a path.
         output: the run's folder, `checkpoints/NAME` by default. It gets `model.safetensors`, `report.json`,
-            `recipe.yaml` (as it was carried out) and, until the run is done, `state/`. A file there that is not this
-            run's is an error, one of an earlier run included.
-        resume: go on from `state/` where there is one; the result is bit for bit that of a run never interrupted. The
-            recipe may have changed where that alters nothing that is done (see `zoo.training.resume`).
-        overwrite: replace what an earlier run left in the folder; what zoo did not write there stays.
-        device, precision: go before what the recipe says.
-        progress: what shows it; a display on standard error by default.
+            `recipe.yaml` (as it was carried out) and, until the run is done, `state/`.
+        resume: go on from `state/` where there is one. The recipe may have changed where that alters nothing that is
+            done (see `zoo.training.resume`).
 
-    Returns:
-        The run: the trained model, the rows of all epochs, metrics, checkpoint, folder, and the report.
-
-    Raises:
-        InputError: mistakes in the recipe (all of them), in the data, a folder that holds something else, or a recipe
-            that changed too much to resume.
-        WorkError: training or writing failed. The last whole epoch is the checkpoint then, where there is one; so it is
-            after a KeyboardInterrupt, which passes through.
+    The other arguments, and what is raised, are those of `zoo.finetune`.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(os.fspath(recipe), overrides)
@@ -206,7 +195,7 @@ def _listed(value: Any) -> str:
 
 
 def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
-    """Every step in order, then checkpoint and report; those of the last whole epoch where the run ends early."""
+    """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
     for step in run.recipe.steps:
         if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
@@ -228,7 +217,7 @@ def _keep(run: running.Run, error: BaseException) -> None:
     try:
         _conclude(run, interrupted=interrupted, failed=None if interrupted else str(error))
     except (ZooError, OSError) as another:
-        run.listener.note(f"the last whole epoch could not be written as a checkpoint: {another}")
+        run.listener.note(f"the last complete epoch could not be written as a checkpoint: {another}")
         return
     ended = "interrupted" if interrupted else "failed"
     how = "with other values --resume" if isinstance(error, NotFiniteError) else "--resume"

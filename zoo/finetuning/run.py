@@ -25,8 +25,8 @@ class Run:
     """A recipe at work: the model and the data as they are now, and the records of the steps that are done.
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
-    there is a whole epoch worth keeping, `kept` which one, where a train step came to no good end; `settings` are the
-    precision and layout chosen by timing, by step.
+    there is a complete epoch worth keeping, `kept` which one, where a train step failed; `settings` are precision and
+    layout as chosen by timing, by step.
     """
 
     recipe: Recipe
@@ -85,7 +85,7 @@ class Run:
         return None if self.data is None else self.data.summary() | {"classes": list(self.data.classes)}
 
     def report(self) -> dict[str, Any]:
-        """The document that `finetune --json` prints and `report.json` holds."""
+        """The document that `finetune --json` prints and `report.json` contains."""
         return {
             "name": self.recipe.name,
             "checkpoint": str(self.checkpoint),

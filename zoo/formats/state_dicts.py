@@ -18,7 +18,7 @@ PREFERENCE = (
     "state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema", "teacher", "state_dict", "model_state_dict",
     "model_state", "model", "params", "net", "network", "module", "weights", "student",
 )  # fmt: skip
-"""Keys that hold weights in the field's checkpoints; of several side by side the first here is taken:
+"""Keys that contain weights in the field's checkpoints; of several side by side the first here is taken:
 averaged weights and teachers are what their authors evaluate."""
 
 _NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callback", "loops", "hyper", "rng", "args", "config")

@@ -111,7 +111,7 @@ def unfreeze(model: nn.Module) -> None:
 
 
 def frozen_part(model: nn.Module) -> FrozenPart:
-    """What of the last `freeze` is frozen now, with the hold on modules renewed.
+    """What of the last `freeze` is frozen now, its modules kept in evaluation mode again.
 
     Call it after surgeries or after a conversion that made new modules (SyncBatchNorm): what was added since trains,
     what kept its name is frozen.
@@ -182,7 +182,7 @@ def _release(model: nn.Module) -> None:
 
 
 def _outermost(model: nn.Module, record: _Record) -> Iterator[tuple[nn.Module, bool]]:
-    """Each module to hold that lies in no other one, and whether it is pinned."""
+    """Each module to keep in evaluation mode that is in no other one, and whether it is pinned."""
     frozen = {id(p) for name, p in model.named_parameters() if name in record.parameters and not p.requires_grad}
     buffers = {id(b) for name, b in model.named_buffers() if name in record.buffers}
     named = {id(m) for path, m in model.named_modules(remove_duplicate=False) if path in record.modules}

@@ -183,7 +183,7 @@ def _unknown_arguments(name: str, written: Mapping[str, Any], known: Mapping[str
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON holds it: a module as it is written, tuples as lists."""
+    """`value` as JSON stores it: a module as it is written, tuples as lists."""
     if isinstance(value, ModuleSpec):
         return value.as_json()
     if isinstance(value, Mapping):

@@ -100,7 +100,7 @@ def _words(module: nn.Module | None) -> str | None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A train or probe step as it would begin: how many parameters (numbers, not tensors) train and stand still."""
+    """A train or probe step as it would begin: how many parameters (numbers, not tensors) train and are frozen."""
 
     action: str
     location: Location
@@ -157,7 +157,7 @@ class Verdict:
 
     @property
     def frozen(self) -> int | None:
-        """Numbers that stand still at the last train step; without one, in the model as it is left."""
+        """Frozen numbers at the last train step; without one, in the model as it is left."""
         return self.stages[-1].frozen if self.stages else self._count(lambda trains: not trains)
 
     def require(self) -> None:

@@ -39,7 +39,7 @@ def _check_step(document: Document, index: int, step: Any) -> Step | None:
         return None
     if not is_step(loaded):
         message = f"{component.name} is no step: {component.target} does not derive from zoo.api.Step"
-        document.add((*path, action), message, f"tell the authors of {component.distribution}", at_key=True)
+        document.add((*path, action), message, f"report it to the authors of {component.distribution}", at_key=True)
         return None
     read: Step | None = loaded.read(document, (*path, action))
     return read and read.at(Place(action, name_of(component), index, document.key((*path, action))))

@@ -111,14 +111,14 @@ def _joined(parts: list[str]) -> str:
 
 
 def _unreachable(document: Document, path: Path) -> str | None:
-    """Why nothing can be put at `path`: a list without that entry, or something that holds no keys."""
+    """Why nothing can be put at `path`: a list without that entry, or something that has no keys."""
     for length, part in enumerate(path):
         holder = document.get(path[:length])
         where = label(path[:length]) or "the recipe"
         if isinstance(holder, list) and not (isinstance(part, int) and part < len(holder)):
             return f"{where} has the entries 0 to {len(holder) - 1}, not {part}" if holder else f"{where} is empty"
         if holder is not None and not isinstance(holder, dict | list):
-            return f"{where} is {shown(holder)}, which holds no keys"
+            return f"{where} is {shown(holder)}, which contains no keys"
     return None
 
 

@@ -22,7 +22,7 @@ SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 
 
 def recipe_schema() -> Schema:
-    """The schema of a whole recipe: every installed component's arguments included, every shorthand allowed.
+    """The schema of recipes: every installed component's arguments included, every shorthand allowed.
 
     It accepts what `load_recipe` accepts and refuses what one value by itself shows to be wrong. Imports torch and the
     plugins, but no architecture; a broken plugin is left out.
