@@ -7,7 +7,7 @@ import torch.hub
 
 from zoo.cache import cache_folder, weights_folder
 from zoo.cli.doctor import caches
-from zoo.training.autotune import Memory
+from zoo.training.autotune import TimingCache
 from zoo.training.trunk.store import FeatureCache
 
 
@@ -56,6 +56,6 @@ def test_weights_lie_where_torch_hub_puts_them(monkeypatch, bare, variable):
 def test_all_caches_lie_in_it_and_doctor_shows_it(monkeypatch, bare):
     monkeypatch.setenv("ZOO_CACHE", str(bare / "mine"))
     assert FeatureCache().root == bare / "mine" / "features"
-    assert Memory(None, "key").path == bare / "mine" / "timings" / "key.json"
+    assert TimingCache(None, "key").path == bare / "mine" / "timings" / "key.json"
     assert caches()["zoo's cache"] == bare / "mine"
     assert caches()["downloaded weights"] == weights_folder()

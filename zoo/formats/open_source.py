@@ -38,7 +38,7 @@ def open_source(
     """The checkpoint at `location`: a file, a folder, `hf://org/repo[/file][@revision]` or an https address.
 
     Args:
-        trust_pickle: run the code that a whole-model pickle holds; the only way to read one.
+        trust_pickle: run the code in a pickled model; the only way to read one.
         key: which state dict of several to take, as a dotted path (`state_dict`, `teacher`; `.` takes everything).
         sha256: the digest the file must have, or at least its first 8 characters.
 

@@ -38,7 +38,7 @@ class Source(AbstractContextManager["Source"]):
         kind: what the file is, in words.
         entries: the tensors by name, in the file's order; of names that share one tensor, all of them.
         metadata: what the header says beside the tensors.
-        aliases: name -> the name that holds the same tensor (same bytes, dtype and shape); tied parameters.
+        aliases: name -> the name that has the same tensor (same bytes, dtype and shape); tied parameters.
         wrappers: prefixes that every name carries, like `module.`; outermost first. They are still on the names.
         notes: what was decided on the way and should be reported, like which of several state dicts was taken.
         files: the files that contain the bytes.

@@ -99,12 +99,12 @@ class _Unfilled(TorchFunctionMode):
 
 
 def preprocessing(component: registry.Component) -> Preprocessing:
-    """What an architecture's source says its images should look like; ImageNet's habits where it says nothing."""
+    """How an architecture's input images are prepared, as its source says; ImageNet's way where it says nothing."""
     source = registry.load_source(component)
     if component.member is None or not hasattr(source, "preprocessing"):
         return Preprocessing()
-    told: Preprocessing | None = source.preprocessing(component.member, None)
-    return told or Preprocessing()
+    stated: Preprocessing | None = source.preprocessing(component.member, None)
+    return stated or Preprocessing()
 
 
 def _make(

@@ -18,7 +18,7 @@ def prediction(output: Any) -> Tensor:
 
     A tensor is the prediction itself. In a mapping, a named tuple or another object with fields it is what is called
     `logits` or `out`, in a mapping else the only entry that is not None; of a tuple or list it is the first item,
-    since auxiliary outputs (GoogLeNet's) come behind the main one.
+    since auxiliary outputs (GoogLeNet's) follow the main one.
     Raises InputError, naming the keys, where there is no prediction or more than one that could be it.
     """
     if isinstance(output, Tensor):

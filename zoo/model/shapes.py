@@ -133,7 +133,7 @@ def _move_training_only(model: nn.Module, run: DryRun) -> None:
     trace = Trace(model)
     try:
         _run(model, run.input_shape, run.way, trace, training=True)
-    except InputError:  # a wire that cannot run behind what its parent gives in training mode
+    except InputError:  # a wire that cannot run on what its parent gives in training mode
         raise
     except Exception:  # what training needs beside an input, a dry run does not have
         return
