@@ -56,12 +56,3 @@ def test_eight_bit_floats(small: torch.dtype) -> None:
 def test_integers() -> None:
     assert cast(np.array([1.7, -1.7], "f4"), "F32", "I64").tolist() == [1, -1]
     assert cast(np.array([3, 0], "i8"), "I64", "BOOL").tolist() == [True, False]
-
-
-@pytest.mark.parametrize("dtype", [*FLOATS, *SMALL, torch.bool, torch.int64, torch.uint8, torch.complex64])
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 4)])
-def test_tensors_and_the_arrays_that_carry_them(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    tensor = (torch.randn(shape) * 3).to(dtype)
-    array = to_array(tensor)
-    assert array.shape == shape
-    assert same_bits(to_tensor(array, NAMES[dtype]), tensor)

@@ -13,7 +13,6 @@ from zoo.errors import InputError
 from zoo.model import freeze_policies
 from zoo.model.freeze_policies import role
 from zoo.model.freezing import freeze, trainable_parameters
-from zoo.model.stages import find_stages
 
 
 def timm_model(name: str, **arguments) -> nn.Module:
@@ -126,29 +125,6 @@ def test_below_says_what_it_cannot_find(resnet):
         freeze_policies.below(resnet, module="conv1")
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("resnet18", ["layer1", "layer2", "layer3", "layer4"]),
-        ("tf_efficientnet_lite0", [f"blocks.{i}" for i in range(7)]),
-        ("vit_tiny_patch16_224", [f"blocks.{i}" for i in range(12)]),
-        ("convnext_atto", [f"stages.{i}" for i in range(4)]),
-        ("swin_tiny_patch4_window7_224", [f"layers.{i}" for i in range(4)]),
-        ("regnetx_002", ["s1", "s2", "s3", "s4"]),
-        ("hrnet_w18_small", ["stage2", "stage3", "stage4"]),
-    ],
-)
-def test_stages_of_known_families(name, expected):
-    assert find_stages(timm_model(name)) == expected
-
-
-def test_stages_of_torchvision_models_leave_the_classifier_out():
-    with torch.device("meta"):
-        vgg, net = torchvision.models.vgg11(), torchvision.models.vit_b_16()
-    assert find_stages(vgg) == [f"features.{i}" for i in (0, 3, 6, 8, 11, 13, 16, 18)]
-    assert find_stages(net) == [f"encoder.layers.encoder_layer_{i}" for i in range(12)]
-
-
 def test_first_stages(resnet):
     assert tops(trains(resnet, freeze_policies.first_stages(resnet, count=0))) == {
         "layer1",
@@ -162,11 +138,6 @@ def test_first_stages(resnet):
     for count in (5, -1):
         with pytest.raises(InputError, match="the model has 4 stages: layer1, layer2, layer3, layer4"):
             freeze_policies.first_stages(resnet, count=count)
-
-
-def test_no_stages_is_an_error():
-    with pytest.raises(InputError, match="no chain of stages"):
-        find_stages(nn.Sequential(nn.Linear(2, 2)))
 
 
 def test_pattern_finds_tensors_and_modules(resnet):

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import pickle
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from zoo.model.build import build
 from zoo.model.freezing import freeze
 from zoo.model.shapes import dry_run
 from zoo.model.surgeries import add_module, append, prepend, remove_module, replace_module, tie, untie, wrap
-from zoo.model.wiring import unwire, wires
+from zoo.model.wiring import wires
 
 TEN = {"Linear": {"out_features": 10}}
 
@@ -123,54 +122,6 @@ def test_names_that_do_not_do(net, arguments, message):
     with pytest.raises(InputError, match=message):
         add_module(net, module=TEN, **arguments)
     assert list(dict(net.named_children())) == ["stem", "blocks", "tail"]
-
-
-def test_wires_survive_copying(net, x):
-    add_module(net, name="more", module=TEN)
-    expected, keys = net(x), list(net.state_dict())
-    twin = copy.deepcopy(net)
-    with torch.no_grad():
-        twin.more.weight.zero_()
-    assert torch.equal(net(x), expected)  # the copy's wire leads to the copy's module
-    assert torch.equal(twin(x), twin.more.bias.expand(3, 10))
-    assert list(net.state_dict()) == keys == list(twin.state_dict())
-
-
-def test_wires_survive_pickling_and_hooks_of_another_process(x, monkeypatch):
-    model = add_module(nn.Identity(), name="more", module={"Linear": {"in_features": 4, "out_features": 2}})
-    expected = model(x)
-    thawed = pickle.loads(pickle.dumps(model))
-    monkeypatch.setattr(torch.utils.hooks.RemovableHandle, "next_id", 0)  # as where the pickle is opened
-    handles = [thawed.register_forward_hook(lambda *_: None) for _ in range(50)]
-    assert torch.equal(thawed(x), expected)
-    for handle in handles:
-        handle.remove()
-    assert torch.equal(thawed(x), expected)
-    unwire(thawed, "more")
-    unwire(thawed, "nothing")
-    assert thawed(x) is x
-
-
-def test_a_wired_model_compiles(net, x):
-    add_module(net, name="more", module=TEN)
-    compiled = torch.compile(net, backend="eager", fullgraph=True)
-    assert torch.allclose(compiled(x), net(x))
-
-
-def test_wires_are_part_of_an_exported_and_of_a_traced_model(x):
-    model = nn.Sequential(Net(), nn.Linear(5, 2))
-    add_module(model, path="0", name="more", module={"Linear": {"out_features": 5}})
-    for exported in (torch.export.export(model, (x,)).module(), torch.fx.symbolic_trace(model)):
-        assert torch.allclose(exported(x), model(x))
-    add_module(model[0], name="most", module={"Linear": {"out_features": 3}})
-    assert torch.allclose(torch.export.export(model[0], (x,)).module()(x), model[0](x))
-
-
-def test_a_wire_behind_something_that_gives_no_tensor_says_so(x):
-    model = nn.Sequential(nn.LSTM(4, 8))
-    add_module(model, path="0", name="more", module={"Linear": {"in_features": 8, "out_features": 2}})
-    with pytest.raises(InputError, match="'more' cannot run after LSTM, which gives tuple"):
-        model(x)
 
 
 # replace_module

@@ -121,9 +121,9 @@ def test_merges_nest() -> None:
         ("a: !!set {x}", "the tag !!set is not allowed in a recipe", "1:4"),
         ("a: !!int x", "'x' cannot be read as int", "1:4"),
         ("a: !!bool yes", "'yes' cannot be read as bool", "1:4"),
-        ('a: "\\ud800"', "a character that no text contains", "1:4"),
-        ('a: "\\0"', "a character that no text contains", "1:4"),
-        ('"\\e[2J": 1', "a character that no text contains", "1:1"),
+        ('a: "\\ud800"', "a character that no text may contain", "1:4"),
+        ('a: "\\0"', "a character that no text may contain", "1:4"),
+        ('"\\e[2J": 1', "a character that no text may contain", "1:1"),
     ],
 )
 def test_lesser_mistakes_are_collected(text: str, said: str, place: str) -> None:

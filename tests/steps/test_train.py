@@ -14,7 +14,10 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
     ("options", "said"),
     [
         ("", "4:5: train: epochs is missing (write epochs, or max_steps)"),
-        ("{epochs: 1, warmup: 1.5}", "4:32: train.warmup: 1.5 is neither a share below 1 nor a whole number of steps"),
+        (
+            "{epochs: 1, warmup: 1.5}",
+            "4:32: train.warmup: 1.5 is neither a share below 1 nor an integer number of steps",
+        ),
         ("{epochs: 1, lr_scale: {'(': 2}}", "train.lr_scale: '(' is not a regular expression"),
         ("{epochs: 1, loss: {HuberLoss: {}}, label_smoothing: 0.1}", "does nothing with the loss HuberLoss"),
         ("{epochs: 1, optimizer: {SGD: {nesterov: true}}}", "optimizer SGD: Nesterov momentum requires"),

@@ -61,27 +61,16 @@ def finetune(
     precision: Precision | None = None,
     progress: Listener | None = None,
 ) -> Run:
-    """Carry out a recipe and leave a checkpoint that rebuilds the model by itself.
+    """Carry out a recipe and leave a checkpoint that rebuilds the model by itself: `zoo.finetune`, without its objects.
 
     Args:
         recipe: a checked recipe, or the path of one; `overrides` (`KEY=VALUE`) go with a path.
         output: the run's folder, `checkpoints/NAME` by default. It gets `model.safetensors`, `report.json`,
-            `recipe.yaml` (as it was carried out) and, until the run is done, `state/`. A file there that is not this
-            run's is an error, one of an earlier run included.
-        resume: go on from `state/` where there is one; the result is bit for bit that of a run never interrupted. The
-            recipe may have changed where that alters nothing that is done (see `zoo.training.resume`).
-        overwrite: replace what an earlier run left in the folder; what zoo did not write there stays.
-        device, precision: go before what the recipe says.
-        progress: what shows it; a display on standard error by default.
+            `recipe.yaml` (as it was carried out) and, until the run is done, `state/`.
+        resume: go on from `state/` where there is one. The recipe may have changed where that alters nothing that is
+            done (see `zoo.training.resume`).
 
-    Returns:
-        The run: the trained model, the rows of all epochs, metrics, checkpoint, folder, and the report.
-
-    Raises:
-        InputError: mistakes in the recipe (all of them), in the data, a folder that holds something else, or a recipe
-            that changed too much to resume.
-        WorkError: training or writing failed. The checkpoint is then the last complete epoch, where there is one, as
-            after a KeyboardInterrupt, which passes through.
+    The other arguments, and what is raised, are those of `zoo.finetune`.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(os.fspath(recipe), overrides)
@@ -152,7 +141,7 @@ def _open(run: running.Run, verdict: Verdict) -> None:
 
     Weights and data are those that the check before the run has found, planned and opened.
     """
-    recipe, assembly = run.recipe, run.assembly
+    recipe, assembly, run.loads = run.recipe, run.assembly, verdict.loads
     for note in assembly.notes:
         run.listener.note(note)
     if run.saved is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from zoo.contracts import Context, Preprocessing
 from zoo.data.open_data import OpenData
 from zoo.model.assembly import Assembly
+from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
 from zoo.recipe.options import Precision
 from zoo.training.callbacks import Listener
@@ -26,7 +27,8 @@ class Run:
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
     there is a complete epoch worth keeping, `kept` which one, where a train step failed; `settings` are precision and
-    layout as chosen by timing, by step.
+    layout as chosen by timing, by step; `loads` are the weights of the `load` steps, by the
+    step's index.
     """
 
     recipe: Recipe
@@ -45,6 +47,7 @@ class Run:
     trained: bool = False
     kept: str = "the model as the steps before left it"
     settings: dict[str, Any] = field(default_factory=dict)
+    loads: dict[int, FoundWeights] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Path:

@@ -17,12 +17,12 @@ from zoo.recipe.references import parameters_of
 from zoo.training.devices import generators_kept, seed_everything
 
 BATCH = 2
-STAND_IN_CLASSES = 10  # for `auto`, where the data is not here to tell
+STAND_IN_CLASSES = 10  # for `auto`, where the data is not on this machine
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the data says of the network around it. `outputs` is None where the data is not on this machine.
+    """What the data asks of the network. `outputs` is None where the data is not on this machine.
 
     `input_shape` is [b, c, h, w] of images, [b, …] of features.
     """
@@ -80,7 +80,7 @@ def _downloads(recipe: Recipe) -> bool:
 
 
 def _without(preprocessing: Preprocessing, classes: int | None) -> Sample:
-    """What to assume where the data is not on this machine."""
+    """What to assume without data."""
     context = Context(classes, preprocessing=preprocessing)
     return Sample(context, (BATCH, preprocessing.channels, *preprocessing.size), None)
 

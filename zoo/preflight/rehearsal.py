@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from zoo.errors import InputError, Problem, ZooError
 from zoo.lint import find_traps
 from zoo.model.assembly import Assembly
+from zoo.model.load_into import target_of
 from zoo.model.shapes import DryRun, UndecidedError, dry_run
 from zoo.preflight.data import Sample
 from zoo.preflight.verdict import Stage, Verdict, changes, modules_of, placed
@@ -78,7 +79,8 @@ class Rehearsal:
 
     def plan_load(self, step: Load) -> None:
         """Plan a load into the model as it is now."""
-        look_at_load(self.recipe, self.verdict, step.place.path, self.assembly.model, step)
+        target = target_of(self.assembly.model, classes=self.sample.context.classes)
+        look_at_load(self.recipe, self.verdict, step, target)
 
     def count(self, step: Step) -> Stage:
         """Note how much of the model trains when this step begins."""

@@ -113,7 +113,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """The weights of `model:` as a run loads them.
+    """The weights of `model:`, or of a `load` step, as a run loads them.
 
     `name` is what reports and checkpoints keep, `ignored` are the heads that need not be filled, `planned` is the plan
     of the load where the file is on this machine.
@@ -129,7 +129,8 @@ class FoundWeights:
 class Verdict:
     """The outcome of a dry run. `assembly` is the model on `meta` as the last step leaves it, where it could be built.
 
-    `weights` and `data` are what a run goes on with: found, planned and opened, where they are on this machine.
+    `weights`, `loads` (of the `load` steps, by their index) and `data` are what a run goes on with: found, planned and
+    opened, where they are on this machine.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
     are modules that forward never uses, `changes` what the steps did to the structure.
     """
@@ -139,6 +140,7 @@ class Verdict:
     stages: list[Stage] = field(default_factory=list)
     assembly: Assembly | None = None
     weights: FoundWeights | None = None
+    loads: dict[int, FoundWeights] = field(default_factory=dict)
     data: OpenData | None = None
     input_shape: tuple[int, ...] | None = None
     output_shape: tuple[int, ...] | None = None
@@ -157,7 +159,7 @@ class Verdict:
 
     @property
     def frozen(self) -> int | None:
-        """Numbers that are frozen at the last train step; without one, in the model as it is left."""
+        """Frozen numbers at the last train step; without one, in the model as it is left."""
         return self.stages[-1].frozen if self.stages else self._count(lambda trains: not trains)
 
     def require(self) -> None:

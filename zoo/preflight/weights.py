@@ -12,7 +12,7 @@ from zoo.formats import open_source
 from zoo.model.heads import find_heads
 from zoo.model.load_into import LoadReport, target_of
 from zoo.model.load_into import check as check_report
-from zoo.model.pretrained import check_architecture, find_weights
+from zoo.model.pretrained import check_architecture
 from zoo.preflight.verdict import FoundWeights, Verdict, placed
 from zoo.recipe import Recipe
 from zoo.recipe.document import Path
@@ -46,14 +46,16 @@ def look_at_weights(recipe: Recipe, verdict: Verdict) -> Preprocessing:
     return weights.preprocessing or own
 
 
-def look_at_load(recipe: Recipe, verdict: Verdict, path: Path, model: nn.Module, options: Load) -> None:
-    """Plan the load of a `load` step into the model as it then is."""
+def look_at_load(recipe: Recipe, verdict: Verdict, step: Load, target: Target) -> None:
+    """Look up the weights of a `load` step and plan their load into what the model then is, for the verdict."""
+    path = step.place.path
     try:
-        found = find_weights(options.weights, recipe.architecture.name)
+        weights = step.found.look_up(recipe.architecture.name)
     except ZooError as error:
         verdict.errors += placed(recipe, (*path, "weights"), error)
         return
-    _plan(recipe, verdict, path, target_of(model), found, options, strict_shapes=options.strict_shapes)
+    planned = _plan(recipe, verdict, path, target, weights, step, strict_shapes=step.strict_shapes)
+    verdict.loads[step.place.index] = FoundWeights(step.found.name, weights, planned=planned)
 
 
 def _plan(

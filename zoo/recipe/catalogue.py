@@ -18,10 +18,10 @@ Catalogue = dict[str, Callable[[], Factory | None]]  # name -> what loads it; No
 # zoo's own schedules: the torch class that each is made with, when it moves, and what it does without arguments. They
 # are no aliases: a class by its own name has torch's defaults, and moves when torch's documentation calls its step()
 SCHEDULES = {
-    "cosine": ("CosineAnnealingLR", "step", "from lr to 0 over all of the training"),
-    "linear": ("LinearLR", "step", "from lr to 0 over all of the training"),
-    "polynomial": ("PolynomialLR", "step", "from lr to 0 over all of the training, by a power"),
-    "one_cycle": ("OneCycleLR", "step", "up to lr and down again over all of the training"),
+    "cosine": ("CosineAnnealingLR", "step", "from lr to 0 over the entire training"),
+    "linear": ("LinearLR", "step", "from lr to 0 over the entire training"),
+    "polynomial": ("PolynomialLR", "step", "from lr to 0 over the entire training, by a power"),
+    "one_cycle": ("OneCycleLR", "step", "up to lr and down again over the entire training"),
     "constant": ("ConstantLR", "epoch", "lr throughout"),
     "step": ("StepLR", "epoch", "a tenth after each third of the epochs"),
     "exponential": ("ExponentialLR", "epoch", "times gamma, which it needs"),

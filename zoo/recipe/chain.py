@@ -71,10 +71,9 @@ def _component(document: Document, path: Path, action: str) -> registry.Componen
 
 def meant(action: str) -> list[registry.Component]:
     """The steps and surgeries that the word may stand for. zoo's own steps go before what plugins call the same."""
-    steps = [row for row in _steps() if action in (row.name, row.short)]
+    steps = [row for row in registry.named(action, "steps") if not _is_surgery(row)]
     first = [row for row in steps if row.name == action or row.distribution == registry.CORE]
-    surgeries = [row for row in registry.components("surgeries") if action in (row.name, row.short)]
-    return first[:1] or [*steps, *surgeries]
+    return first[:1] or [*steps, *registry.named(action, "surgeries")]
 
 
 def actions_of(component: registry.Component) -> list[str]:

@@ -79,7 +79,7 @@ def check_data(document: Document) -> tuple[DataOptions, registry.Component] | N
     beside = {key: value for key, value in known.items() if key not in DataOptions.model_fields}
     model = model_of(beside, base=DataOptions, optional=True, extra="ignore" if unjudged else "forbid")
     options = validate(document, DATA, model)
-    if component is None:  # what belongs to the dataset cannot be told, but a slip of a common key can
+    if component is None:  # the dataset's own keys are not known, but a slip of a common one can be seen
         for key in document.get(DATA):
             if key not in DataOptions.model_fields and difflib.get_close_matches(key, DataOptions.model_fields, 1, 0.8):
                 unknown_key(document, (*DATA, key), list(DataOptions.model_fields))
@@ -179,7 +179,7 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
 def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a document. Raises InputError with all mistakes."""
     if not isinstance(document.data, dict):
-        what = "is empty" if document.data is None else f"is {shown(document.data)}, not sections"
+        what = "is empty" if document.data is None else f"contains {shown(document.data)}, not sections"
         document.add((), f"the recipe {what}", _START)
         raise InputError(_sorted(document.problems))
     apply(document, overrides, list(Sections.model_fields))

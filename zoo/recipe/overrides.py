@@ -111,7 +111,7 @@ def _joined(parts: list[str]) -> str:
 
 
 def _unreachable(document: Document, path: Path) -> str | None:
-    """Why nothing can be put at `path`: a list without that entry, or something that contains no keys."""
+    """Why nothing can be put at `path`: a list without that entry, or something that has no keys."""
     for length, part in enumerate(path):
         holder = document.get(path[:length])
         where = label(path[:length]) or "the recipe"

@@ -16,7 +16,7 @@ from zoo.registry import Component
 class Recipe:
     """A recipe without a mistake that can be seen before the model is built.
 
-    `architecture`, `weights` and `dataset` are what the names in it stand for, found once. `resolved` is the whole
+    `architecture`, `weights` and `dataset` are what the names in it stand for, found once. `resolved` is the complete
     recipe as plain data, shorthands written out and overrides applied: what reports and checkpoints keep. `document`
     finds the place of any value in it.
     """

@@ -122,7 +122,7 @@ class WeightsReference:
         except ZooError:
             raise
         except Exception as error:  # a plugin's code may fail in any way
-            raise WorkError(f"{self.component.name} fails to name its weights: {error!r}") from error
+            raise WorkError(f"{self.component.name} fails to list its weights: {error!r}") from error
         return cast(Weights, found)
 
 
@@ -261,7 +261,7 @@ def _check_each(document: Document, path: Path, annotations: Mapping[str, Any]) 
 
 
 def named_places(annotation: Any, path: Path, written: Any) -> Iterator[tuple[Path, str]]:
-    """Where in a written value, of a type that contains `NameOf` marks, names stand, and of which kind."""
+    """The paths of all names in a written value, each with its kind, by the `NameOf` marks in its type."""
     marks = [mark.kind for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, NameOf)]
     if written is None:
         return
@@ -330,7 +330,7 @@ def _check_arguments(document: Document, path: Path, kind: str, name: str, facto
     if kind == "optimizers" and "lr" in arguments:  # two learning rates would contradict each other
         document.add((*path, "lr"), f"{label(path)}: lr is an option of the step", "write lr beside it", at_key=True)
         known["lr"] = Parameter(Any, required=False)
-    if kind in ("modules", "metrics"):  # the model and the data tell the rest
+    if kind in ("modules", "metrics"):  # the rest comes from the model and the data
         filled: Iterable[str] = known
     else:
         filled = FILLED.get(name, ())

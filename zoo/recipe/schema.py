@@ -22,7 +22,7 @@ SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 
 
 def recipe_schema() -> Schema:
-    """The schema of a complete recipe: every installed component's arguments included, every shorthand allowed.
+    """The schema of recipes: every installed component's arguments included, every shorthand allowed.
 
     It accepts what `load_recipe` accepts and refuses what one value by itself shows to be wrong. Imports torch and the
     plugins, but no architecture; a broken plugin is left out.
@@ -129,10 +129,10 @@ def sound(kind: str) -> Iterator[tuple[registry.Component, Callable[..., Any]]]:
 
 def spellings(kind: str, component: registry.Component | None = None) -> list[str]:
     """The names of a kind, or of one component: in full, and in short where nothing else is called so."""
-    full = registry.names(kind)
-    uses = collections.Counter(name.partition("/")[2] for name in full)
-    chosen = [component.name] if component else full
-    return [*(short for name in chosen if uses[short := name.partition("/")[2]] == 1), *chosen]
+    rows = [row for row in registry.components(kind) if row.status == "ok"]
+    uses = collections.Counter(row.short for row in rows)
+    chosen = [component] if component else rows
+    return [*(row.short for row in chosen if uses[row.short] == 1), *(row.name for row in chosen)]
 
 
 def arguments_schema(loaded: Callable[..., Any], kind: str) -> Schema:

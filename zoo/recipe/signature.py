@@ -57,7 +57,7 @@ def model_of(
     optional: bool = False,
     extra: Literal["forbid", "allow", "ignore"] = "forbid",
 ) -> type[BaseModel]:
-    """A model of a mapping that contains the `known` parameters (as aliases), beside the fields of `base`.
+    """A model of a mapping of the `known` parameters (as aliases), beside the fields of `base`.
 
     With `optional` nothing is required. `extra` is what happens to other keys.
     """
@@ -178,5 +178,5 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _plain(default: Any) -> Any:
-    """A default that JSON can store, or None: it only informs; the component applies its own."""
+    """A default that JSON can express, or None: it only informs; the component applies its own."""
     return default if isinstance(default, (str, int, float, bool, list, tuple, dict, type(None))) else None

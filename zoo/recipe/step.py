@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard
 
 from pydantic import PrivateAttr
 
@@ -124,7 +124,7 @@ class Step(Options):
         return with_shorthand(json_schema(cls), cls.first_option())
 
 
-def is_step(loaded: Any) -> bool:
+def is_step(loaded: Any) -> TypeGuard[type[Step]]:
     """Whether a loaded component keeps the contract of steps."""
     return isinstance(loaded, type) and issubclass(loaded, Step)
 

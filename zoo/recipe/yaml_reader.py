@@ -75,7 +75,7 @@ _TOO_MUCH = f"more than {MAX_NODES:,} values, counting what aliases repeat"
 _HINTS = (  # PyYAML's words -> what to do about it
     (r"'\\t' that cannot start any token", "indent with spaces, not tabs"),
     (r"unknown escape character", "write regular expressions in single quotes"),
-    (r"mapping values are not allowed", "check the indentation, or quote a text that contains ': '"),
+    (r"mapping values are not allowed", "check the indentation, or quote a text with ': ' in it"),
     (r"could not find expected ':'", "write KEY: VALUE"),
     (r"while scanning an alias|while scanning an anchor|undefined alias", "quote a text that begins with * or &"),
     (r"expected <block end>", "check the indentation"),
@@ -192,7 +192,7 @@ class _Reader:
     def _check_text(self, node: Node) -> None:
         """Escapes can write what no file name or terminal takes: control characters, halves of surrogate pairs."""
         if _NO_TEXT.search(node.value):
-            self._note(node, "a character that no text contains", "remove its escape sequence")
+            self._note(node, "a character that no text may contain", "remove its escape sequence")
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
         self._standard(node, "map")

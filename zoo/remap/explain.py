@@ -1,4 +1,4 @@
-"""A plan as text for people, and what a plan that falls short suggests typing next."""
+"""A plan as text, and hints of what to type next where it falls short."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from zoo.remap.expression import Cast
 from zoo.remap.plan import Mismatch, Move, Plan, Target, percent
 
 MOST_ROWS = 30  # of moves; of every other list a third
+
+
+MOST = 8  # of the mismatches looked at one by one
 
 
 def render(plan: Plan, *, verbose: bool = False) -> str:
@@ -68,8 +71,8 @@ def _patterns(moves: Iterable[Move]) -> Iterator[tuple[str, str, str]]:
         groups.setdefault(key, []).append(stems)
         leaves.setdefault(key, []).append(leaf)
     for key, rows in groups.items():
-        told = dict.fromkeys(leaves[key])
-        target, *sources = (with_leaves(shared(column), told) for column in zip(*rows, strict=True))
+        ends = dict.fromkeys(leaves[key])
+        target, *sources = (with_leaves(shared(column), ends) for column in zip(*rows, strict=True))
         count = f"{len(rows)}×" if len(rows) > 1 else ""
         yield " + ".join(sources), target, f"{key[0]} {count}".strip()
 
@@ -111,9 +114,6 @@ def _list(title: str, names: Iterable[str], verbose: bool, what: str) -> Iterato
     yield from _first(lines, len(lines) if verbose else MOST_ROWS // 3, " patterns")
 
 
-MOST = 8  # of the mismatches looked at one by one
-
-
 def advise(plan: Plan) -> list[str]:
     """Hints for what is missing, unexpected or mismatched, the likeliest first; empty where all fits."""
     if plan.target is None:
@@ -135,9 +135,9 @@ def _prefix(missing: Mapping[str, tuple[int, ...]], left: Mapping[str, tuple[int
         text, count = found.most_common(1)[0]
         if 2 * count >= min(len(missing), len(left)):
             rule = f"^{re.escape(text)}=" if extra else f"^={text}"
-            told = "carry" if extra else "lack"
+            verb = "carry" if extra else "lack"
             return [
-                f"{count:,} names {told} the prefix {text!r}: add the rule '{rule}' (--remap, or remap: in a recipe)"
+                f"{count:,} names {verb} the prefix {text!r}: add the rule '{rule}' (--remap, or remap: in a recipe)"
             ]
     return []
 

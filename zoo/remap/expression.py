@@ -25,7 +25,7 @@ class ShapeError(ValueError):
 
 @dataclass(frozen=True)
 class Expression:
-    """A tensor to be: its dtype and shape, and either the `source` it is or the operation that makes it."""
+    """A tensor to be made: its dtype and shape, and either the `source` it is or the operation that makes it."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class Expression:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """The operations in order of execution; those that stand on several branches alike are named once."""
+        """The operations in order of execution; those that several branches share are named once."""
         own = () if self.operation is None else (self.operation,)
         return tuple(dict.fromkeys([step for value in self.inputs for step in value.operations])) + own
 
@@ -76,7 +76,7 @@ def _plain(value: Any) -> str:
 
 
 def evaluate(expression: Expression, read: Callable[[str], Array]) -> Array:
-    """The tensor's bits as a C-contiguous array; `read` gives a source's tensor (see `sources.Source.array`)."""
+    """The tensor's bits as a C-contiguous array; `read` gives a source's tensor (see `Source.array`)."""
     import numpy as np
 
     if expression.source is not None:
@@ -184,7 +184,7 @@ class Slice(Operation):
 
 @dataclass(frozen=True)
 class Concat(Operation):
-    """One behind the other along an existing axis."""
+    """One after the other along an existing axis."""
 
     axis: int
 
@@ -207,7 +207,7 @@ class Concat(Operation):
 
 @dataclass(frozen=True)
 class Stack(Operation):
-    """One behind the other along a new axis."""
+    """One after the other along a new axis."""
 
     axis: int
 

@@ -1,4 +1,4 @@
-"""The plan: what of a source goes where in a target, decided on names, dtypes and shapes before a byte moves."""
+"""The plan: which tensors of a source fill which of a target, decided on names, dtypes and shapes alone."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Target:
     """What is to be filled: its entries, which of them are parameters, and names that share one tensor.
 
     Without `parameters` everything but batch-norm statistics counts as one. `tied` maps an alias to its canonical
-    name; both stand in `entries`. What lies under an `ignored` path (a head that is about to be swapped) may go
-    without. `classes` are the class names wanted, by row.
+    name; both are in `entries`. What is under an `ignored` path (a head that is about to be swapped) need
+    not be filled. `classes` are the class names wanted, by row.
     """
 
     entries: Mapping[str, Entry]
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Move:
-    """One tensor of the destination and how it is made. Without operations it is a copy of bytes."""
+    """One tensor of the destination and how it is made; without operations, a copy of bytes."""
 
     target: str
     value: Expression
@@ -108,8 +108,6 @@ MIN_COVERAGE = 1.0
 """What every load and every conversion to an architecture asks for: all of it, outside a head that is replaced. Less
 is accepted only where somebody says so (`min_coverage`)."""
 
-SHOWN = 3  # names that a message lists
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -123,7 +121,7 @@ class Plan:
         mismatched: right name, wrong shape.
         dropped: name -> the rule that dropped it.
         initialised: name -> what in it is new and comes from no source.
-        must_be_equal: pairs of tensors that must hold the same bits, or something is lost.
+        must_be_equal: pairs of tensors whose values must be equal, or something is lost.
         unused: rules, with their parts that found nothing to do.
         idle: whether there were rules and not one of them found anything to do.
         target: what was to be filled, or None.
@@ -177,7 +175,7 @@ class Plan:
 
     @property
     def use(self) -> float:
-        """The share of the source's floating-point elements that found a place, what a rule dropped set aside."""
+        """The share of the source's floating-point elements that found a place, not counting what a rule dropped."""
         left = {value for name, value in self.unexpected.items() if not (self.target and self.target.ignores(name))}
         left -= {move.value for move in self.moves}  # a tied tensor whose other name found a place
         unused = sum(value.elements for value in left if value.dtype in FLOATING)
@@ -197,7 +195,7 @@ class Plan:
             (self.use, "of the file would be used, and no rule drops the rest", list(self.unexpected)),
         ):
             if share is not None and share < min_coverage:
-                without = f" (without {listed(left, SHOWN)})" if left else ""
+                without = f" (without {listed(left, 3)})" if left else ""
                 asked = f"{percent(min_coverage)} is asked for"
                 found.append(Problem(f"only {percent(share)} {what}; {asked}{without}"))
         return found
@@ -268,7 +266,7 @@ def make_plan(
 
 
 def _against(plan: Plan, target: Target) -> Plan:
-    """The plan with what does not fit the target taken out, and tied names brought together."""
+    """The plan with what does not fit the target taken out, and tied names joined."""
     available = {move.target: move.value for move in plan.moves}
     available |= {alias: available[name] for alias, name in plan.ties.items()}
     fitting = {name: v for name, v in available.items() if _fits(name, v, target)}
@@ -324,7 +322,7 @@ def _once(
 
 
 def check_equal(plan: Plan, read: Callable[[str], np.ndarray[Any, Any]]) -> None:
-    """Raises WorkError that names every pair that differs."""
+    """Raises WorkError with every pair of tensors that must be equal and is not."""
     problems = []
     for pair in plan.must_be_equal:
         first, second = evaluate(pair.first, read), evaluate(pair.second, read)

@@ -1,6 +1,12 @@
 """Operations that compute new values: position embeddings of another grid, other input channels, other classes.
 
 Typed on shapes like every operation; torch is imported when one is applied.
+
+Learned positions are resampled as images are: a grid of h x w positions, each a vector, is an image of h x w pixels
+with as many channels, and is interpolated bicubically to another size. Tokens in front of the grid (class,
+distillation, registers) have no place in it and are kept. A table of relative position biases is such an image over
+offsets: two positions of a window of h x w are at most h - 1 rows and w - 1 columns apart, in either direction, which
+makes (2h - 1) x (2w - 1) offsets, with one channel a head.
 """
 
 from __future__ import annotations
@@ -141,8 +147,8 @@ def _interpolate(grid: torch.Tensor, size: tuple[int, int], mode: str, antialias
 class AdaptInput(_Computed):
     """A first convolution's kernel [out, in, …] for another number of input channels.
 
-    New channel j takes over old channel j mod n (or old channels j, j + m, … where there are fewer new ones), each old
-    channel being shared out, so that an image whose channels are all alike gives the answer it gave before.
+    New channel j is old channel j mod n (or the sum of old channels j, j + m, … where there are fewer new ones), each
+    old channel divided by its number of copies, so that an image whose channels are all equal gives the same output.
     """
 
     channels: int

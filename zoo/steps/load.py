@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic import PrivateAttr
+
 from zoo.model.load_into import LoadReport, load_into
-from zoo.model.pretrained import find_weights
 from zoo.recipe import Step
 from zoo.recipe.document import Document, Path
 from zoo.recipe.options import Fraction
-from zoo.recipe.references import check_remap, check_weights
+from zoo.recipe.references import WeightsReference, check_remap, check_weights
 from zoo.remap.remaps import items
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import Run
     from zoo.preflight.rehearsal import Rehearsal
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a step's weights stand for, which does not count when steps are compared: they are what is written."""
+
+    weights: WeightsReference | None = field(default=None, compare=False)
 
 
 class Load(Step):
@@ -29,18 +38,31 @@ class Load(Step):
     strict_shapes: bool = True
     """Whether a tensor of another shape is an error; otherwise it is left out and reported."""
 
+    _found: _Found = PrivateAttr(default_factory=_Found)
+
+    @property
+    def found(self) -> WeightsReference:
+        """What `weights` stands for."""
+        assert self._found.weights is not None, "a step of a recipe without mistakes knows its weights"
+        return self._found.weights
+
     @classmethod
     def read(cls, document: Document, path: Path) -> Load | None:
         step = super().read(document, path)
         weights = check_weights(document, (*path, "weights"), None)
         remap = check_remap(document, (*path, "remap"))
-        return step and step.model_copy(update={"weights": weights and weights.name, "remap": remap})
+        if step is None or weights is None:
+            return None
+        step = step.model_copy(update={"weights": weights.name, "remap": remap})
+        step._found = _Found(weights)
+        return step
 
     def check(self, rehearsal: Rehearsal) -> None:
         rehearsal.plan_load(self)
 
     def run(self, run: Run) -> None:
-        weights = find_weights(self.weights, run.assembly.architecture)
+        found = run.loads.get(self.place.index)  # looked up and planned by the check before the run
+        weights = found.weights if found else self.found.look_up(run.assembly.architecture)
         report = load_into(
             run.assembly.model,
             weights.location,
@@ -50,6 +72,7 @@ class Load(Step):
             classes=run.context.classes,
             sha256=weights.sha256,
             convert=weights.convert,
+            planned=found and found.planned,
         )
         run.record(self, **coverage(self.weights, report))
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 class Probe(Step):
-    """`probe:` solves a linear head on the frozen backbone's features. `l2` is the weight of 0.5 * |w|^2 beside the
-    mean loss; `tolerance` is the largest gradient norm left."""
+    """`probe:` solves a linear head on the backbone's features. `l2` is the weight of 0.5 * |w|^2 beside the mean loss;
+    `tolerance` is the largest gradient norm left."""
 
     kind: Literal["softmax", "ridge"] = "softmax"
     """Logistic regression, or least squares on one-hot targets."""
@@ -56,7 +56,7 @@ class Probe(Step):
         rehearsal.fits(self)
 
     def run(self, run: Run) -> None:
-        """Every process solves the same problem on all features, so none has to send the others the result."""
+        """Every process solves the same problem on all features, so nothing is exchanged between them."""
         began, data = time.perf_counter(), cast(OpenData, run.data)
         assembly = run.assembly
         assembly.classes, assembly.task = data.classes, data.task

@@ -105,7 +105,7 @@ class Train(Step):
         if self.epochs is None and self.max_steps is None:
             document.add(path, "train: epochs is missing", "write epochs, or max_steps", at_key=True)
         if self.warmup > 1 and self.warmup != int(self.warmup):
-            message = f"train.warmup: {self.warmup} is neither a share below 1 nor a whole number of steps"
+            message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
@@ -289,7 +289,7 @@ def _setting(run: Run, step: Train, job: Job, precision: str) -> Choice | None:
 
 
 def _record(run: Run, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
-    """A row of the report; `preparation` are the seconds of the feature cache and of choosing a setting."""
+    """A row of the report; `preparation` are the seconds of caching features and of choosing a setting."""
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())

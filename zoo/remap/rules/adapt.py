@@ -11,28 +11,14 @@ from zoo.errors import InputError, Location, did_you_mean, listed
 from zoo.remap.expression import Expression, Operation, ShapeError
 from zoo.remap.resample import AdaptClasses, AdaptInput, ResampleBias, ResamplePositions, offsets
 from zoo.remap.rules import values
-from zoo.remap.rules.base import Rule, State, matching, said
+from zoo.remap.rules.base import EachMatch, Rule, State, given, matching
 from zoo.remap.rules.patterns import InversionError, Pattern
 
 Grid = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class _Adapting(Rule):
-    """Computes each tensor that `match` chooses anew, towards the target's tensor of that name."""
-
-    match: Pattern
-
-    def apply(self, state: State) -> list[str]:
-        names, unused = matching(state, [self.match])
-        for name in names:
-            entry = state.surroundings.target.get(name)
-            shape = None if entry is None else entry.shape
-            state.change(name, self, lambda value, shape=shape: self.operation(value, shape))  # type: ignore[misc]
-        return unused
-
-    def operation(self, value: Expression, target: tuple[int, ...] | None) -> Operation | None:
-        raise NotImplementedError
+class _Adapting(EachMatch):
+    """Computes each tensor that `match` chooses for the shape of the target's tensor of that name."""
 
     def inverse(self) -> list[Rule]:
         raise InversionError("the values it computes do not say what the old ones were")
@@ -64,7 +50,7 @@ class ResamplePosEmbed(_Adapting):
             location=location,
         )
 
-    def operation(self, value: Expression, target: tuple[int, ...] | None) -> Operation | None:
+    def operation(self, value: Expression, target: tuple[int, ...] | None = None) -> Operation | None:
         if len(value.shape) == 4:
             old, new, prefix = value.shape[1:3], self.to_grid or _spatial(target), 0
             return self._resample((old[0], old[1]), new, prefix)
@@ -98,7 +84,7 @@ class ResamplePosEmbed(_Adapting):
         return _square(target[-2] - prefix, "to_grid")
 
     def value(self) -> Any:
-        parts = said(
+        parts = given(
             match=str(self.match),
             from_grid=self.from_grid,
             to_grid=self.to_grid,
@@ -142,7 +128,7 @@ class ResampleRelBias(_Adapting):
             location=location,
         )
 
-    def operation(self, value: Expression, target: tuple[int, ...] | None) -> Operation | None:
+    def operation(self, value: Expression, target: tuple[int, ...] | None = None) -> Operation | None:
         old = self.from_window or self._window(value.shape, "from_window")
         new = self.to_window or self._window(target, "to_window")
         return None if old == new else ResampleBias(old, new, self.extra_rows)
@@ -160,7 +146,7 @@ class ResampleRelBias(_Adapting):
 
     def value(self) -> Any:
         extra = self.extra_rows or None
-        parts = said(match=str(self.match), from_window=self.from_window, to_window=self.to_window, extra_rows=extra)
+        parts = given(match=str(self.match), from_window=self.from_window, to_window=self.to_window, extra_rows=extra)
         return parts if len(parts) > 1 else str(self.match)
 
 
@@ -177,7 +163,7 @@ class AdaptInputRule(_Adapting):
         channels = values.integer(parts["channels"], "channels", 1) if "channels" in parts else None
         return cls(values.pattern(parts["match"], "match"), channels, location=location)
 
-    def operation(self, value: Expression, target: tuple[int, ...] | None) -> Operation | None:
+    def operation(self, value: Expression, target: tuple[int, ...] | None = None) -> Operation | None:
         if self.channels is None and (target is None or len(target) < 2):
             raise ShapeError("the number of input channels is not known; say `channels`")
         channels = self.channels or target[1]  # type: ignore[index]
@@ -264,7 +250,7 @@ class AdaptClassesRule(Rule):
 
     def value(self) -> Any:
         new = None if self.new == "mean" else self.new
-        return said(
+        return given(
             **{
                 "match": str(self.match),
                 "from": self.source,

@@ -1,4 +1,4 @@
-"""What a rule is, the names as they stand between two rules, and rules run in order on names, dtypes and shapes."""
+"""What a rule is, the state of the names between two rules, and how rules run on names, dtypes and shapes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from zoo.errors import InputError, Location, listed
@@ -26,7 +27,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class MustBeEqual:
-    """Two tensors that must have the same bits, or something is lost; `message` and `suggestion` say what."""
+    """Two tensors whose values must be equal, or something is lost; `message` and `suggestion` say what."""
 
     first: Expression
     second: Expression
@@ -35,7 +36,7 @@ class MustBeEqual:
 
 
 def must_be_one_tensor(alias: str, value: Expression, canonical: str, other: Expression) -> MustBeEqual:
-    """The pair that two names can stand for one tensor."""
+    """That two names are given one tensor, which needs their values to be equal."""
     return MustBeEqual(
         value,
         other,
@@ -46,7 +47,7 @@ def must_be_one_tensor(alias: str, value: Expression, canonical: str, other: Exp
 
 @dataclass
 class State:
-    """The names as they stand, each with how its tensor is made of the source's, and what has happened so far.
+    """The names between two rules, each with how its tensor is made of the source's, and what has happened so far.
 
     `shared` names hold the same tensor as another name (tied). `dropped` maps a name to the rule that dropped it.
     `initialised` maps a name to what in it is new and comes from no source. `must_be_equal` is checked on the values.
@@ -78,7 +79,7 @@ class State:
         self.initialised = {renamed.get(name, name): text for name, text in self.initialised.items()}
 
     def put(self, groups: Sequence[tuple[Mapping[str, Expression], Sequence[str]]], rule: Rule) -> None:
-        """For each group of old names put new tensors where the first of them stood.
+        """For each group of old names put new tensors in the place of the first of them.
 
         Raises InputError where a new name is taken, or an old one belongs to two groups.
         """
@@ -122,7 +123,7 @@ class State:
 
 @dataclass(frozen=True)
 class Rule(ABC):
-    """One rule of a program. `location` is where it stands in a file, if it does."""
+    """One rule of a program. `location` is its place in a file, if it has one."""
 
     kind: ClassVar[str]
     location: Location | None = field(default=None, compare=False, kw_only=True)
@@ -137,10 +138,10 @@ class Rule(ABC):
 
     @abstractmethod
     def value(self) -> Any:
-        """What stands behind `kind:` in YAML."""
+        """What follows `kind:` in YAML."""
 
     def as_mapping(self) -> dict[str, Any]:
-        """The rule as it would stand in YAML."""
+        """The rule as it is written in YAML."""
         return {self.kind: self.value()}
 
     def __str__(self) -> str:
@@ -162,18 +163,40 @@ def matching(state: State, patterns: Sequence[Pattern]) -> tuple[list[str], list
     return [name for name in state.values if name in chosen], [str(p) for p, names in hits.items() if not names]
 
 
-def said(**values: Any) -> dict[str, Any]:
-    """The values that were said, tuples as lists: what a rule writes into YAML."""
-    given = {key: value for key, value in values.items() if value is not None}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+@dataclass(frozen=True)
+class EachMatch(Rule):
+    """A rule that does one thing to each tensor that `match` chooses."""
+
+    match: Pattern
+
+    def apply(self, state: State) -> list[str]:
+        names, unused = matching(state, [self.match])
+        for name in names:
+            entry = state.surroundings.target.get(name)
+            state.change(name, self, partial(self.operation, target=None if entry is None else entry.shape))
+        return unused
+
+    @abstractmethod
+    def operation(self, value: Expression, target: tuple[int, ...] | None = None) -> Operation | None:
+        """What to do to this tensor; None to leave it. Raises ShapeError where it cannot be done.
+
+        `target` is the shape of the target's tensor of that name, where there is one.
+        """
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The values that are not None, tuples as lists: what a rule writes into YAML."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items() if value is not None
+    }
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a program makes of a source's names.
 
-    `values` are the tensors it leads to, each once; `ties` maps further names of such a tensor to the name it stands
-    under. `unused` pairs a rule with each of its parts that found nothing to do; `idle` rules did nothing at all.
+    `values` are the tensors it leads to, each once; `ties` maps further names of such a tensor to the name it has
+    here. `unused` pairs a rule with each of its parts that found nothing to do; `idle` rules did nothing at all.
     """
 
     values: dict[str, Expression]
@@ -211,7 +234,7 @@ def run(
 
 
 def start(entries: Mapping[str, Entry], aliases: Mapping[str, str], surroundings: Surroundings) -> State:
-    """The names as the source has them."""
+    """The state before the first rule: the names of the source."""
     values = {name: Expression(entry.dtype, entry.shape, aliases.get(name, name)) for name, entry in entries.items()}
     for alias, canonical in aliases.items():
         entry = entries[canonical]

@@ -30,7 +30,7 @@ def check_inverse(
 ) -> None:
     """Prove on names, dtypes and shapes that `rules` lead from what their inverse makes of `entries` back to them.
 
-    Raises InputError where they do not, and where a name has two ways back.
+    Raises InputError where they do not, and where a name has two inverses.
     """
     inverse = invert(rules)
     _check_one_way(inverse, entries, aliases or {})

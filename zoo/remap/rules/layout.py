@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,25 +20,8 @@ from zoo.remap.expression import (
     make,
 )
 from zoo.remap.rules import values
-from zoo.remap.rules.base import MustBeEqual, Rule, State, matching, said
+from zoo.remap.rules.base import EachMatch, MustBeEqual, Rule, State, given
 from zoo.remap.rules.patterns import InversionError, Pattern
-
-
-@dataclass(frozen=True)
-class _EachMatch(Rule):
-    """Does one thing to each tensor that `match` chooses."""
-
-    match: Pattern
-
-    def apply(self, state: State) -> list[str]:
-        names, unused = matching(state, [self.match])
-        for name in names:
-            state.change(name, self, self.operation)
-        return unused
-
-    @abstractmethod
-    def operation(self, value: Expression) -> Operation | None:
-        """What to do to this tensor; None to leave it. Raises ShapeError where it cannot be done."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +70,12 @@ class CastRule(Rule):
         to = torch_name(self.to)
         source = None if self.source is None else torch_name(self.source)
         match = None if self.match is None else str(self.match)
-        parts = said(**{"to": to, "match": match, "from": source, "exact": self.exact or None})
+        parts = given(**{"to": to, "match": match, "from": source, "exact": self.exact or None})
         return parts if len(parts) > 1 else to
 
 
 @dataclass(frozen=True)
-class Transpose(_EachMatch):
+class Transpose(EachMatch):
     """Swap two axes; without `axes` the two of a matrix."""
 
     kind: ClassVar[str] = "transpose"
@@ -107,7 +89,7 @@ class Transpose(_EachMatch):
             raise values.MisfitError(f"expected two different axes, not {list(axes)}", "axes")
         return cls(values.pattern(parts["match"], "match"), axes, location=location)
 
-    def operation(self, value: Expression) -> Operation:
+    def operation(self, value: Expression, target: tuple[int, ...] | None = None) -> Operation:
         if self.axes is None and len(value.shape) != 2:
             raise ShapeError(f"the shape {list(value.shape)} is no matrix; say which two `axes` to swap")
         first, second = self.axes or (0, 1)
@@ -124,7 +106,7 @@ class Transpose(_EachMatch):
 
 
 @dataclass(frozen=True)
-class PermuteRule(_EachMatch):
+class PermuteRule(EachMatch):
     """Reorder all axes: axis k of the result is axis `axes[k]` of the tensor."""
 
     kind: ClassVar[str] = "permute"
@@ -138,7 +120,7 @@ class PermuteRule(_EachMatch):
             raise values.MisfitError(f"expected each of 0 to {len(axes) - 1} once, not {list(axes)}", "axes")
         return cls(values.pattern(parts["match"], "match"), axes, location=location)
 
-    def operation(self, value: Expression) -> Operation:
+    def operation(self, value: Expression, target: tuple[int, ...] | None = None) -> Operation:
         return Permute(self.axes)
 
     def inverse(self) -> list[Rule]:
@@ -150,7 +132,7 @@ class PermuteRule(_EachMatch):
 
 
 @dataclass(frozen=True)
-class ReshapeRule(_EachMatch):
+class ReshapeRule(EachMatch):
     """The same elements under another shape. `source` is the shape it must have before, with -1 and 0 for any size."""
 
     kind: ClassVar[str] = "reshape"
@@ -163,7 +145,7 @@ class ReshapeRule(_EachMatch):
         source = values.shape(parts["from"], "from") if "from" in parts else None
         return cls(values.pattern(parts["match"], "match"), values.shape(parts["to"], "to"), source, location=location)
 
-    def operation(self, value: Expression) -> Operation:
+    def operation(self, value: Expression, target: tuple[int, ...] | None = None) -> Operation:
         if self.source is not None and not _fits(value.shape, self.source):
             raise ShapeError(f"the shape {list(value.shape)} is not of the form {list(self.source)}")
         return Reshape(_worked_out(value.shape, self.to))
@@ -174,7 +156,7 @@ class ReshapeRule(_EachMatch):
         return [ReshapeRule(self.match, self.source, self.to)]
 
     def value(self) -> Any:
-        return said(**{"match": str(self.match), "from": self.source, "to": self.to})
+        return given(**{"match": str(self.match), "from": self.source, "to": self.to})
 
 
 def _fits(shape: tuple[int, ...], form: tuple[int, ...]) -> bool:
@@ -194,7 +176,7 @@ def _worked_out(shape: tuple[int, ...], form: tuple[int, ...]) -> tuple[int, ...
 
 
 @dataclass(frozen=True)
-class SliceRule(_EachMatch):
+class SliceRule(EachMatch):
     """Keep positions `start` to `stop` of one axis; negative ones count from the end."""
 
     kind: ClassVar[str] = "slice"
@@ -214,7 +196,7 @@ class SliceRule(_EachMatch):
             location=location,
         )
 
-    def operation(self, value: Expression) -> Operation:
+    def operation(self, value: Expression, target: tuple[int, ...] | None = None) -> Operation:
         check_axis(self.axis, value.shape)
         size = value.shape[self.axis]
         stop = size if self.stop is None else self.stop
@@ -224,4 +206,4 @@ class SliceRule(_EachMatch):
         raise InversionError("what was cut off cannot be brought back")
 
     def value(self) -> Any:
-        return said(match=str(self.match), axis=self.axis, start=self.start, stop=self.stop)
+        return given(match=str(self.match), axis=self.axis, start=self.start, stop=self.stop)

@@ -55,7 +55,7 @@ def _renaming(old: Any, new: Any) -> Renaming:
 
 @dataclass(frozen=True)
 class StripPrefix(Rule):
-    """Take a prefix off the keys that carry it."""
+    """Remove a prefix from the keys that have it."""
 
     kind: ClassVar[str] = "strip_prefix"
     prefix: str

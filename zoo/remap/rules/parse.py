@@ -8,7 +8,6 @@ from typing import Any
 
 from zoo.errors import InputError, Location, Problem, did_you_mean
 from zoo.remap.rules import adapt, layout, names, split_concat
-from zoo.remap.rules import adapt as adapt_module
 from zoo.remap.rules.base import Rule
 from zoo.remap.rules.values import MisfitError
 
@@ -18,7 +17,7 @@ RULES: dict[str, type[Rule]] = {
         names.Rename, names.StripPrefix, names.AddPrefix, names.Drop, names.Keep, names.Tie, names.Untie,
         layout.CastRule, layout.Transpose, layout.PermuteRule, layout.ReshapeRule, layout.SliceRule,
         split_concat.SplitRule, split_concat.ConcatRule, split_concat.StackRule, split_concat.UnstackRule,
-        adapt.ResamplePosEmbed, adapt.ResampleRelBias, adapt.AdaptInputRule, adapt_module.AdaptClassesRule,
+        adapt.ResamplePosEmbed, adapt.ResampleRelBias, adapt.AdaptInputRule, adapt.AdaptClassesRule,
     )
 }  # fmt: skip
 """Every rule by the name it has in YAML."""
@@ -32,9 +31,9 @@ Locate = Callable[[Path_], Location | None]
 def parse_rules(value: Any, location: Location | Locate | None = None) -> list[Rule]:
     r"""The rules of a YAML value (a list of one-key mappings, or one mapping), or of one written inline.
 
-    Inline is `OLD=NEW`, a rename, or a rule as it stands in YAML (`drop: ^fc\.`).
+    Inline is `OLD=NEW`, a rename, or a rule as in YAML (`drop: ^fc\.`).
 
-    `location` is where the value stands, or a function from a path in it (`(2, "reshape", "to")`) to a place.
+    `location` is the place of the value, or a function from a path in it (`(2, "reshape", "to")`) to a place.
     Raises InputError with every mistake at once.
     """
     locate: Locate = location if callable(location) else lambda _: location

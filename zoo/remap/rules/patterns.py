@@ -1,4 +1,4 @@
-"""How rules choose and rename keys: templates with `{i}` placeholders, regular expressions, and their way back."""
+"""How rules choose and rename keys: templates with `{i}` placeholders, regular expressions, and their inverse."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Template:
         kinds: dict[str, str] = {}
         for part in self.placeholders:
             if kinds.setdefault(part.name, part.kind) != part.kind:
-                raise PatternError(f"{{{part.name}}} stands twice in {self.text!r}, in two kinds")
+                raise PatternError(f"{{{part.name}}} occurs twice in {self.text!r}, in two kinds")
 
     @property
     def placeholders(self) -> list[Placeholder]:
@@ -304,7 +304,7 @@ def parse_replacement(text: str, pattern: Template) -> Template:
 
 
 def _inverse_regex(pattern: str, replacement: str) -> Renaming:
-    """Only literals, anchors and plain groups that the replacement repeats once each can be distinguished again."""
+    """Only literals, anchors and plain groups that the replacement repeats once each can be reversed."""
     start, end, pieces = _pieces(pattern)
     groups = [piece for piece in pieces if isinstance(piece, tuple)]
     back, order = _replacement_pieces(replacement, pattern)
@@ -340,7 +340,7 @@ def _pieces(pattern: str) -> tuple[bool, bool, list[str | tuple[str]]]:
             pieces, rest = [*pieces, "."], rest[1:]  # in a key's pattern a bare dot means a dot
         elif rest[0] in _SPECIAL or rest[0] == "\\":
             raise InversionError(
-                f"{rest[0]!r} in {pattern!r} stands for more than one text; write a template with {{i}} instead, "
+                f"{rest[0]!r} in {pattern!r} matches more than one text; write a template with {{i}} instead, "
                 "or a backslash before it"
             )
         else:

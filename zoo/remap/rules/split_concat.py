@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from zoo.errors import InputError, Location, listed
 from zoo.remap.expression import Concat, Expression, Reshape, ShapeError, Slice, Stack, check_axis, make
 from zoo.remap.rules import values as values_module
-from zoo.remap.rules.base import Rule, State, said
+from zoo.remap.rules.base import Rule, State, given
 from zoo.remap.rules.patterns import PatternError, Template, parse_replacement
 
 
@@ -37,7 +37,7 @@ class _Joining(Rule):
 
     def sides(self, whole: str, parts: str) -> dict[str, Any]:
         texts = [str(part) for part in self.parts]
-        return {whole: str(self.whole), parts: texts, **said(axis=self.axis or None, sizes=self.sizes)}
+        return {whole: str(self.whole), parts: texts, **given(axis=self.axis or None, sizes=self.sizes)}
 
     def shares(self, total: int) -> tuple[int, ...]:
         """The sizes of the parts of an axis of `total` positions."""
@@ -57,7 +57,7 @@ def _agreed(
     for part in parts:
         if odd := sorted(whole.names ^ part.names):
             raise values_module.MisfitError(
-                f"{{{odd[0]}}} must stand in {str(whole)!r} and in {str(part)!r}, or in neither", parts_key
+                f"{{{odd[0]}}} must be in {str(whole)!r} and in {str(part)!r}, or in neither", parts_key
             )
     try:
         limits = next((p for p in parts if any(h.kind in ("choice", "rest") for h in p.placeholders)), whole)
@@ -143,7 +143,7 @@ class SplitRule(_FromOne):
 
 @dataclass(frozen=True)
 class ConcatRule(_FromMany):
-    """Put several tensors behind each other along an axis; where they are not equally long, `sizes` says how long."""
+    """Join several tensors along an axis; where they are not equally long, `sizes` says how long."""
 
     kind: ClassVar[str] = "concat"
 
@@ -167,7 +167,7 @@ class ConcatRule(_FromMany):
 
 @dataclass(frozen=True)
 class StackRule(_FromMany):
-    """Put several tensors of one shape behind each other along a new axis."""
+    """Join several tensors of one shape along a new axis."""
 
     kind: ClassVar[str] = "stack"
 

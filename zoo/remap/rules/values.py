@@ -1,4 +1,4 @@
-"""Reads the values that stand behind a rule's name; every misfit is a `MisfitError` that says what was expected."""
+"""Reads the values of a rule; every misfit is a `MisfitError` that says what was expected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MisfitError(ValueError):
 
 
 def options(value: Any, scalar: str, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Any]:
-    """The rule's parts by name: of a mapping, or of a bare value, which stands for the part called `scalar`."""
+    """The rule's parts by name: of a mapping, or of a bare value, which is the part called `scalar`."""
     parts = dict(value) if isinstance(value, Mapping) else {scalar: value}
     known = [*required, *optional]
     for key in parts:
@@ -85,7 +85,7 @@ def integers(value: Any, key: str | int, least: int = 0) -> tuple[int, ...]:
 
 
 def shape(value: Any, key: str | int) -> tuple[int, ...]:
-    """Sizes of a reshape: at most one -1 (whatever is left), 0 for the size that stands there already."""
+    """Sizes of a reshape: at most one -1 (whatever is left), 0 for the size that is there already."""
     sizes = integers(value, key, -1) if value != [] else ()
     if sizes.count(-1) > 1:
         raise MisfitError(f"only one -1 can be worked out, not two: {value!r}", key)
