@@ -241,6 +241,7 @@ def test_places_that_are_no_file(tmp_path):
         open_source("/dev/null")
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # of pickletools, in old strings
 @settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=60))
 def test_fuzzed_pickles_give_an_object_or_an_input_error(content):
@@ -250,6 +251,7 @@ def test_fuzzed_pickles_give_an_object_or_an_input_error(content):
         return
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # of pickletools, in old strings
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_damaged_torch_files_are_an_input_error_or_stay_inside_the_file(data, tmp_path_factory):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import InputError, Problem
@@ -166,6 +166,9 @@ JSON = st.recursive(
 )
 
 
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # how fast texts are made is the machine's affair
 @given(JSON)
 def test_what_yaml_writes_is_read_back(data: object) -> None:
     """Texts that YAML 1.1 quotes are read as texts; floats keep every bit; every value has a place."""
