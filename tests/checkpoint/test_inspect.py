@@ -83,7 +83,7 @@ def test_the_tutorial_s_files(what, new, network, tmp_path):
 def test_a_whole_model_is_described_not_opened(network, tmp_path):
     torch.save(network, tmp_path / "a.pth")
     found = inspect(tmp_path / "a.pth")
-    assert found["kind"] == "complete pickled model (torch.nn.modules.container.Sequential)"
+    assert found["kind"] == "pickled model (torch.nn.modules.container.Sequential)"
     assert "torch.nn.modules.conv.Conv2d" in found["refused"]
     assert found["tensors"] == []
     assert "torch.save(model.state_dict()" in found["notes"][0]

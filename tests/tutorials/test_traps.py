@@ -161,7 +161,7 @@ def test_a_whole_model_of_a_script_is_described_where_its_class_is_not(workshop)
     subprocess.run([sys.executable, "-c", script], check=True)
     with pytest.raises(AttributeError, match="Own"):
         torch.load("own.pth", weights_only=False)  # by hand
-    assert zoo.inspect("own.pth")["kind"] == "complete pickled model (__main__.Own)"
+    assert zoo.inspect("own.pth")["kind"] == "pickled model (__main__.Own)"
     with pytest.raises(InputError, match="Opening it would run code that the file chooses"):
         zoo.convert("own.pth", "own.safetensors")
 
@@ -206,7 +206,7 @@ def test_the_pages_table_quotes_what_is_said():
         "is never called by the model's forward: it is dead weight",
         "trainable but never",
         "random numbers outside the state dict, so a model loaded from its file gives other outputs",
-        "complete pickled model",
+        "pickled model",
         "is the last operation of the network",
         "not one tensor would be moved",
         "the optimizer contains frozen parameters",
