@@ -1,6 +1,7 @@
 """Dependencies point one way: the floors are written here, and every import in zoo/ is held against them."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -166,3 +167,15 @@ def test_no_call_of_a_conversion_leads_back_up(tmp_path):
     found = calls_up(lambda: convert(tmp_path / "a.pth", tmp_path / "b.safetensors", "auto", verify=True, **ends))
     assert found == set()
     assert (tmp_path / "b.safetensors").exists()
+
+
+def test_the_page_of_architecture_names_what_is_there():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)(?::(\w+))?", page)
+    assert len(named) > 30
+    for file, name in named:
+        path = ROOT / file if (ROOT / file).exists() else ROOT / "zoo" / file
+        if not path.exists():  # a file of the folder that the section is about, or one named beside its folder
+            (path,) = (ROOT / "zoo").rglob(file)
+        defined = {node.name for node in ast.walk(ast.parse(path.read_text())) if hasattr(node, "name")}
+        assert not name or name in defined, f"docs/architecture.md names {file}:{name}"

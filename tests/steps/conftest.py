@@ -12,7 +12,7 @@ import torch
 from zoo.contracts import Context
 from zoo.data.open_data import open_data
 from zoo.errors import InputError
-from zoo.finetuning.run import Run
+from zoo.finetuning.run import ActiveRun
 from zoo.model.build import build
 from zoo.preflight import check
 from zoo.recipe import Recipe, load_recipe
@@ -53,15 +53,15 @@ def mistakes(read) -> Callable[[str], list[str]]:
 
 
 @pytest.fixture
-def started(read, tmp_path: Path) -> Callable[[str], Run]:
+def started(read, tmp_path: Path) -> Callable[[str], ActiveRun]:
     """The run of a recipe with the model built and the data opened, in front of its first step."""
 
-    def start(text: str) -> Run:
+    def start(text: str) -> ActiveRun:
         recipe = read(text)
         torch.manual_seed(recipe.seed)
         assembly = build(recipe.model.architecture, recipe.model.arguments)
         state = StateFolder(tmp_path / "state", recipe.resolved)
-        run = Run(recipe, tmp_path, state, Notes(), assembly, torch.device("cpu"), "float32")
+        run = ActiveRun(recipe, tmp_path, state, Notes(), assembly, torch.device("cpu"), "float32")
         if recipe.data is not None:
             run.data = open_data(recipe.data, assembly.preprocessing, seed=recipe.seed)
             run.context = run.data.context

@@ -20,8 +20,8 @@ from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
-from zoo.finetuning import run as running
 from zoo.finetuning.result import Run
+from zoo.finetuning.run import ActiveRun
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
@@ -92,7 +92,7 @@ def finetune(
             return Run(report, folder, where)
         seed_everything(recipe.seed)
         assembly = build(recipe.architecture, recipe.model.arguments)
-        run = running.Run(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
+        run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         _check_failed(run)
         _open(run, verdict)
         if place is not None:
@@ -124,7 +124,7 @@ def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) ->
     return saved
 
 
-def _check_failed(run: running.Run) -> None:
+def _check_failed(run: ActiveRun) -> None:
     """Raises InputError where a resumed run would only fail again."""
     failed = run.saved.failed if run.saved is not None else None
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
@@ -136,7 +136,7 @@ def _check_failed(run: running.Run) -> None:
     )
 
 
-def _open(run: running.Run, verdict: Verdict) -> None:
+def _open(run: ActiveRun, verdict: Verdict) -> None:
     """Fills the model with its weights, or remembers what an interrupted run knew, and takes the data.
 
     Weights and data are those that the check before the run has found, planned and opened.
@@ -177,7 +177,7 @@ def _data(recipe: Recipe, preprocessing: Preprocessing, opened: OpenData | None)
         return open_recipe_data(recipe, preprocessing)
 
 
-def _check_data(run: running.Run, before: Mapping[str, Any] | None) -> None:
+def _check_data(run: ActiveRun, before: Mapping[str, Any] | None) -> None:
     """Raises InputError where a resumed run finds other data: its classes or samples would change places."""
     now = run.data_found() or {}
     changed = [
@@ -194,7 +194,7 @@ def _listed(value: Any) -> str:
     return listed(value, 20) if isinstance(value, list) else shown(value)
 
 
-def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
+def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
     """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
     for step in run.recipe.steps:
         if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
@@ -211,7 +211,7 @@ def _carry_out(run: running.Run, main: bool) -> dict[str, Any]:
     return result
 
 
-def _keep(run: running.Run, error: BaseException) -> None:
+def _keep(run: ActiveRun, error: BaseException) -> None:
     """Makes a checkpoint of what is good of a run that ended early, and says so; `error` is what ended it."""
     interrupted = isinstance(error, KeyboardInterrupt)
     try:
@@ -224,7 +224,7 @@ def _keep(run: running.Run, error: BaseException) -> None:
     run.listener.note(f"{ended}: {run.checkpoint} is {run.kept}; {how} goes on from it")
 
 
-def _conclude(run: running.Run, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
+def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
     """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model."""
     save_checkpoint(run.assembly, run.checkpoint, metrics=run.metrics)
     copy = run.folder / RECIPE

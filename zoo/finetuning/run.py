@@ -22,7 +22,7 @@ from zoo.training.state import Saved, StateFolder
 
 
 @dataclass
-class Run:
+class ActiveRun:
     """A recipe at work: the model and the data as they are now, and the records of the steps that are done.
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether

@@ -24,7 +24,7 @@ from zoo.recipe.signature import Parameter, json_schema, model_of, with_shorthan
 from zoo.recipe.validate import shown, validate
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -98,7 +98,7 @@ class Step(Options):
         """Take the step on a model without memory (`meta`), as `zoo check` and every run do before anything heavy
         starts. Raises ZooError for a mistake; further ones and warnings are the rehearsal's to note."""
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         """Do it. Raises ZooError for what does not work out."""
         raise NotImplementedError
 

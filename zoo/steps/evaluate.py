@@ -16,7 +16,7 @@ from zoo.training.evaluate import HELD_OUT, WHOLE, measure_parts, other_data
 from zoo.training.metrics import make_metrics
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -51,7 +51,7 @@ class Evaluate(Step):
                 rehearsal.note((*self.place.path, "data"), error)
         make_metrics(self.metrics, assembly.task, rehearsal.sample.outputs or 2)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         model = run.assembly.model.to(run.device)
         if self.data is None:
             data, parts = cast(OpenData, run.data), HELD_OUT

@@ -13,7 +13,7 @@ from zoo.recipe.step import check_arguments
 from zoo.recipe.validate import shown
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -55,7 +55,7 @@ class Freeze(Step, extra="allow"):
             raise InputError(f"{self.policy} failed: {type(error).__name__}: {error}") from error
         rehearsal.assembly.frozen = freeze(model, names)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         policy = registry.load(self.policy, "freezing")
         run.assembly.frozen = freeze(run.assembly.model, policy(run.assembly.model, **self.arguments))
 

@@ -12,7 +12,7 @@ from zoo.recipe.options import InitializerName
 from zoo.recipe.step import check_expression
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -56,5 +56,5 @@ class Init(Step):
     def check(self, rehearsal: Rehearsal) -> None:
         initialize(rehearsal.assembly.model, self)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         run.record(self, parameters=initialize(run.assembly.model, self))

@@ -15,7 +15,7 @@ from zoo.recipe.references import WeightsReference, check_remap, check_weights
 from zoo.remap.remaps import items
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -60,7 +60,7 @@ class Load(Step):
     def check(self, rehearsal: Rehearsal) -> None:
         rehearsal.plan_load(self)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         found = run.loads.get(self.place.index)  # looked up and planned by the check before the run
         weights = found.weights if found else self.found.look_up(run.assembly.architecture)
         report = load_into(

@@ -26,7 +26,7 @@ from zoo.training.metrics import explain
 from zoo.training.tensorboard import FOLDER, explained, open_writer, require_tensorboard, steps_done
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -65,7 +65,7 @@ class Look(Step):
             message = f"look: {written} is never called by the model's forward: there is nothing to draw"
             rehearsal.warn(self.place.path, InputError(message), about="modules")
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         """In the main process alone. Model and random generators stay as they are."""
         began, model = time.perf_counter(), run.assembly.model
         if not PartialState().is_main_process:
@@ -172,7 +172,7 @@ def _described(values: Tensor) -> dict[str, Any]:
     return {"shape": list(values.shape), "minimum": low, "maximum": high}
 
 
-def _samples(run: Run, count: int) -> Tensor:
+def _samples(run: ActiveRun, count: int) -> Tensor:
     batches = cast(OpenData, run.data).batches(
         "validation", device=run.device, batch_size=count, shuffle=False, once=True
     )

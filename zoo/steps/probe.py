@@ -30,7 +30,7 @@ from zoo.training.trunk.split import UnsplittableError
 from zoo.training.trunk.store import FeatureCache
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -55,7 +55,7 @@ class Probe(Step):
         rehearsal.count(self)
         rehearsal.fits(self)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         """Every process solves the same problem on all features, so nothing is exchanged between them."""
         began, data = time.perf_counter(), cast(OpenData, run.data)
         assembly = run.assembly

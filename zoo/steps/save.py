@@ -14,7 +14,7 @@ from zoo.recipe.document import Document
 from zoo.recipe.validate import shown
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
 
 SUFFIX = ".safetensors"
 FINISHED = "model"  # the name of the checkpoint that every run ends with
@@ -65,7 +65,7 @@ class Save(Step):
             message = f"save: {self.stem!r} is written by the save step in {same[0].place.location.within} already"
             document.add(path, message, "give it another name", at_key=True)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         if PartialState().is_main_process:
             path = run.folder / self.file
             saved = save_checkpoint(run.assembly, path, metrics=run.metrics, only=self.only, dtype=self.dtype)

@@ -12,7 +12,7 @@ from zoo.recipe.references import find_component
 from zoo.recipe.step import check_arguments
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -46,5 +46,5 @@ class Surgery(Step):
         with rehearsal.restructured(self):
             operate(rehearsal.assembly, self.component, self.arguments, rehearsal.sample.context)
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         operate(run.assembly, self.component, self.arguments, run.context)

@@ -35,7 +35,7 @@ from zoo.training.trunk.prepare import Share, prepare
 from zoo.training.trunk.split import UnsplittableError
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import Run
+    from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
 
@@ -148,7 +148,7 @@ class Train(Step):
         location = rehearsal.recipe.document.key(self.place.path)
         rehearsal.verdict.errors.append(Problem(f"train: there is nothing to train{by}", location, hint))
 
-    def run(self, run: Run) -> None:
+    def run(self, run: ActiveRun) -> None:
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
@@ -192,7 +192,7 @@ class Train(Step):
         }
 
 
-def _rewind(run: Run, step: Train, trainer: Trainer, preparation: float, error: BaseException) -> None:
+def _rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, error: BaseException) -> None:
     """Leaves the last good epoch in the model, and its record, behind an interrupted or failed train step."""
     if isinstance(error, NotFiniteError) and PartialState().is_main_process:
         with suppress(OSError, ZooError):
@@ -208,14 +208,14 @@ def _rewind(run: Run, step: Train, trainer: Trainer, preparation: float, error: 
     _record(run, step, trainer, preparation, None)
 
 
-def _listener(run: Run, step: Train, *, resumed: bool) -> Listener:
+def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
     if not step.tensorboard:
         return run.listener
     curves = Curves(run.folder / FOLDER, first=steps_done(run.stages), resumed=resumed)
     return Listeners(curves, run.listener)  # a log that cannot be written fails before anything is displayed
 
 
-def _job(run: Run, step: Train, frozen: FrozenPart) -> Job:
+def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     data, processes = cast(OpenData, run.data), PartialState()
     share = Share(run.device, step.batch_size, step.place.index, processes.process_index, processes.num_processes)
     trains = [other.place.index for other in run.recipe.steps if isinstance(other, Train)]
@@ -242,7 +242,7 @@ def _job(run: Run, step: Train, frozen: FrozenPart) -> Job:
     return replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
 
 
-def _on_features(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
+def _on_features(run: ActiveRun, job: Job, share: Share, *, exact: bool) -> Job:
     """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason."""
     if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
@@ -262,7 +262,7 @@ def _on_features(run: Run, job: Job, share: Share, *, exact: bool) -> Job:
     )
 
 
-def _setting(run: Run, step: Train, job: Job, precision: str) -> Choice | None:
+def _setting(run: ActiveRun, step: Train, job: Job, precision: str) -> Choice | None:
     """Precision, where it is left open, and layout by timing; a resumed run keeps the choice it began with."""
     kept = run.settings.get(str(step.place.index))
     if kept is not None and precision in ("auto", kept["precision"]):
@@ -288,7 +288,7 @@ def _setting(run: Run, step: Train, job: Job, precision: str) -> Choice | None:
     return found
 
 
-def _record(run: Run, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
+def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
     """A row of the report; `preparation` are the seconds of caching features and of choosing a setting."""
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
