@@ -218,6 +218,8 @@ def _is_defined_callable(target: str) -> bool:
 
 def named(name: str, kind: str | None) -> list[Component]:
     """All components that `name` may mean, broken ones too: those of that full name, else those of that bare one."""
+    if name.startswith("kit/"):  # what recipes and checkpoints called zoo's own, by the distribution zoo-kit
+        name = f"zoo/{name.removeprefix('kit/')}"
     rows = components(kind)
     return [row for row in rows if row.name == name] or [row for row in rows if row.short == name]
 

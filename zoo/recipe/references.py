@@ -122,7 +122,7 @@ class WeightsReference:
         except ZooError:
             raise
         except Exception as error:  # a plugin's code may fail in any way
-            raise WorkError(f"{self.component.name} fails to list its weights: {error!r}") from error
+            raise WorkError(f"{self.component.name} fails to say where its weights are: {error!r}") from error
         return cast(Weights, found)
 
 
