@@ -90,7 +90,7 @@ def zoo_command(*arguments):
 
 def main(folder):
     import zoo
-    from zoo.training.listener import Listener
+    from zoo.training.callbacks import Listener
     from zoo.training.trunk import batches, prepare
 
     class Stop(Listener):
@@ -176,7 +176,7 @@ def test_workers_that_are_not_forked(folder):
     script.write_text(
         f"{WITHOUT_POSIX}\nif __name__ == '__main__':\n    import torch, zoo\n"
         "    torch.multiprocessing.set_start_method('spawn')\n"
-        "    print(zoo.finetune(sys.argv[1] + '/recipe.yaml', output=sys.argv[1] + '/run')['metrics'])\n"
+        "    print(zoo.finetune(sys.argv[1] + '/recipe.yaml', output=sys.argv[1] + '/run').metrics)\n"
     )
     done = subprocess.run(
         [sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False, timeout=300
