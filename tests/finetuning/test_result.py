@@ -1,5 +1,7 @@
 """`Run`: what `zoo.finetune` gives back."""
 
+import copy
+import dataclasses
 import json
 
 import pytest
@@ -52,6 +54,13 @@ def test_the_model_is_the_checkpoints(run):
     assert run.model.zoo.classes == tuple("0123456789")
     with torch.no_grad():
         assert torch.equal(run.model(inputs), zoo.load(run.checkpoint)(inputs))
+
+
+def test_the_layout_of_training_is_not_left_in_the_model(run):
+    assembly = copy.deepcopy(run.assembly)
+    assembly.model.to(memory_format=torch.channels_last)
+    model = dataclasses.replace(run, assembly=assembly).model
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
 
 
 def test_a_finished_run_that_is_resumed_has_its_model_too(run):

@@ -34,7 +34,10 @@ class Run:
         It is the one in memory, or, where a finished run was resumed, the checkpoint's.
         """
         assembly = self.assembly or load(self.checkpoint, device=self.device)
-        return attach(assembly).to(self.device).eval()
+        model = attach(assembly)
+        # training may have left the layout that was fastest: sums in another order, so not the checkpoint's bits
+        model.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return model.eval()
 
     @property
     def checkpoint(self) -> Path:
