@@ -10,6 +10,7 @@
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+WORKERS ?= 2
 PLUGINS := $(addprefix -e ,$(wildcard plugins/*))
 MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
@@ -19,10 +20,10 @@ quickstart: .venv/installed
 	$(BIN)/zoo finetune recipes/quickstart.yaml --overwrite
 
 test: .venv/installed-for-tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 test-all: .venv/installed-for-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 coverage: .venv/installed-for-tests
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term --cov-report=html
