@@ -24,6 +24,7 @@ def small() -> nn.Module:
 @pytest.mark.filterwarnings(
     "ignore:Using backward\\(\\) with create_graph=True:UserWarning"
 )  # second-order ones need it
+@pytest.mark.filterwarnings("ignore:It is highly recommended to have .opt_einsum.:UserWarning")  # of timm's kron
 def test_every_optimizer_on_offer_steps():
     listed = names("optimizers")
     assert {"SGD", "AdamW", "lamb", "lion"} <= set(listed)

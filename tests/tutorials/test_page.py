@@ -200,7 +200,9 @@ def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request, b
         assert mine["accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace(_method)?` is deprecated:FutureWarning")  # what add_graph of torch calls
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.trace(_method)?` is deprecated:FutureWarning"
+)  # what add_graph of torch calls
 @pytest.mark.kind("look")
 def test_both_event_files_show_the_same(pair, workshop, by_hand):
     data = "data={source: sklearn/digits, batch_size: 64, limit: 120}"
