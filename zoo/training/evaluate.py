@@ -43,12 +43,16 @@ def evaluate(
     """
     where, name = choose_device(device), "the model" if isinstance(checkpoint, Assembly) else os.fspath(checkpoint)
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
+    found, parts = opened(name, assembly, data)
+    values, samples = measure_parts(assembly.model, found, parts, where, metrics, batch_size=batch_size)
+    return {"metrics": values, "samples": samples, "data": found.summary(), "checkpoint": name}
+
+
+def opened(name: str, assembly: Assembly, data: str | DataOptions | None) -> tuple[OpenData, tuple[Part, ...]]:
+    """The data that `evaluate` measures the checkpoint called `name` on, and the parts of it that count."""
     if isinstance(data, str):
-        opened, parts = other_data(data, assembly, seed=0), WHOLE
-    else:
-        opened, parts = _own_data(name, assembly, data), HELD_OUT
-    values, samples = measure_parts(assembly.model, opened, parts, where, metrics, batch_size=batch_size)
-    return {"metrics": values, "samples": samples, "data": opened.summary(), "checkpoint": name}
+        return other_data(data, assembly, seed=0), WHOLE
+    return _own_data(name, assembly, data), HELD_OUT
 
 
 def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> OpenData:
