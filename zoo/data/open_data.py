@@ -57,7 +57,11 @@ class OpenData:
     def summary(self) -> dict[str, Any]:
         """What a report says about the data."""
         sizes = {str(part): len(samples) for part, samples in self.parts.items()}
-        return {"source": self.options.source, "task": self.task, "outputs": self.outputs, **sizes}
+        return {**self.description(), **sizes}
+
+    def description(self) -> dict[str, Any]:
+        """What the data is, whichever part of it is meant."""
+        return {"source": self.options.source, "task": self.task, "outputs": self.outputs}
 
     def batches(
         self,
