@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,10 @@ def command(
             metavar="RECIPE_OR_SOURCE",
             help="A recipe (its held-out samples), an image folder, a CSV file or a data set (all samples).",
         ),
+    ] = None,
+    part: Annotated[
+        Literal["train", "validation", "test", "all"] | None,
+        typer.Option(help="Of the data; of held-out samples test, where there is such a part, without it."),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A metric in place of the usual; repeatable.")
@@ -51,7 +55,7 @@ def command(
     from zoo.verbs import compare
 
     check_new(csv_file)
-    found = compare(a, b, data, metrics=metric, device=device, batch_size=batch_size)
+    found = compare(a, b, data, part=part, metrics=metric, device=device, batch_size=batch_size)
     if csv_file is not None:
         write_csv(csv_file, found["images"])
     print(json.dumps(found, indent=1) if as_json else "\n".join(map(printable, as_text(found))))
@@ -101,6 +105,8 @@ def as_text(found: dict[str, Any]) -> Iterator[str]:
 def verdict(found: dict[str, Any]) -> str:
     """What can be said of the main metric, in one line."""
     name, row = found["main"], found["metrics"][found["main"]]
+    if row["difference"] is None:
+        return f"{name} is undefined on these images: no difference shown"
     low, high = (_number(name, value, signed=True) for value in row["interval"])
     if found["better"] is None:
         return f"no difference shown in {name}: anything from {low} to {high} is compatible with these images"
@@ -110,12 +116,16 @@ def verdict(found: dict[str, Any]) -> str:
 
 def _metric(name: str, row: dict[str, Any]) -> list[str]:
     a, b = (_number(name, row[key]) for key in ("a", "b"))
+    if row["difference"] is None:
+        return [name, a, b, "", "", "", "undefined on these images"]
     low, high = (_number(name, value, signed=True) for value in row["interval"])
     change = _number(name, row["difference"], signed=True)
     return [name, a, b, change, f"{low} to {high}", f"{row['p_value']:.2g}", row["test"]]
 
 
-def _number(name: str, value: float, *, signed: bool = False) -> str:
+def _number(name: str, value: float | None, *, signed: bool = False) -> str:
+    if value is None:
+        return "undefined"
     if name in SCALED:
         return f"{100 * value:+.2f} points" if signed else f"{100 * value:.2f} %"
     return f"{value:{'+' if signed else ''}.4f}"

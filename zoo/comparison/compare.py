@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from zoo.checkpoint.load import load
-from zoo.comparison.answers import Answers, answers_of
 from zoo.comparison.paired import Difference, accuracy_difference, holm, mcnemar, mean_difference, metric_difference
 from zoo.data.open_data import OpenData, Part
 from zoo.errors import InputError, Problem, listed
 from zoo.model.assembly import Assembly
 from zoo.recipe.options import DataOptions, Named
+from zoo.training import looks
 from zoo.training.devices import choose_device, process_kept
-from zoo.training.evaluate import opened
+from zoo.training.evaluate import asked, finite, open_for
 from zoo.training.folder import checkpoint_in
-from zoo.training.losses import make_loss
-from zoo.training.metrics import Average, Metric, make_metrics
+from zoo.training.losses import make_loss, plain
+from zoo.training.metrics import Average, Metric, average_loss, make_metrics
+from zoo.training.predictions import Predictions, predict_parts
 
 PARTING = 100  # of a regression, where every answer differs: so many images are listed
 Model = str | os.PathLike[str] | Assembly
@@ -35,7 +36,7 @@ class Compared:
     name: str
     assembly: Assembly
     data: OpenData
-    parts: Sequence[Part]
+    parts: tuple[Part, ...]
 
 
 @process_kept()
@@ -44,6 +45,7 @@ def compare(
     b: Model,
     data: str | DataOptions | None = None,
     *,
+    part: str | None = None,
     metrics: Sequence[Named] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
@@ -52,80 +54,80 @@ def compare(
     where = choose_device(device)
     first, second = _read(a, where, "A"), _read(b, where, "B")
     order = _class_order(first, second)
-    one, other = (Compared(name, assembly, *opened(name, assembly, data)) for name, assembly in (first, second))
+    one, other = (Compared(name, assembly, *open_for(name, assembly, data, part)) for name, assembly in (first, second))
     _check_same_images(one, other)
-    mine, its = (answers_of(m.assembly.model, m.data, m.parts, where, batch_size=batch_size) for m in (one, other))
+    mine, its = (predict_parts(m.assembly.model, m.data, m.parts, where, batch_size=batch_size) for m in (one, other))
     if order is not None:
-        its = Answers(its.outputs[:, order], mine.targets, mine.images)
-    names = one.assembly.classes or one.data.classes
-    found = compare_answers(mine, its, one.data.task, names, metrics)
-    described = {"data": one.data.summary(), "parts": list(one.parts), "samples": len(mine.targets)}
+        its = replace(mine, outputs=its.outputs[:, order])
+    spec, its_spec = asked(one.assembly), asked(other.assembly)
+    usual, loss = spec if spec == its_spec else (None, "auto")
+    found = compare_predictions(mine, its, metrics or usual, loss)
+    described = {"data": one.data.description(), "parts": list(one.parts), "samples": len(mine)}
     return {"a": _described(one), "b": _described(other), **described, **found, "notes": _notes(one, other)}
 
 
-def compare_answers(
-    a: Answers, b: Answers, task: str, classes: Sequence[str], metrics: Sequence[Named] | None = None
+def compare_predictions(
+    a: Predictions, b: Predictions, metrics: Sequence[Named] | None = None, loss: Named = "auto"
 ) -> dict[str, Any]:
-    """What differs between two models' answers for the same samples: `{"metrics", "better", "classes", "images"}`."""
-    measured = make_metrics(metrics, task, a.outputs.shape[-1])
-    loss = make_loss("auto", task)
-    total = Average(lambda o, t: loss.total(loss(o, t), len(t)), higher_is_better=False, summed=loss.summed)
-    by_name: dict[str, Metric] = {**measured.metrics, "loss": total}
+    """What differs between two models' predictions for the same samples, the classes in the same order: `{"metrics",
+    "main", "better", "classes", "images"}`."""
+    measured = make_metrics(metrics, a.task, a.outputs[0].numel(), local=True)
+    loss_value = average_loss(make_loss(plain(loss), a.task), local=True)
+    by_name: dict[str, Metric] = {**measured.metrics, "loss": loss_value}
     differences = {name: _difference(metric, a, b) for name, metric in by_name.items()}
     main = differences[measured.main]
     gains = main.value > 0 if measured.higher_is_better else main.value < 0
     return {
-        "metrics": {name: found.as_dict() for name, found in differences.items()},
+        "metrics": {name: finite(found.as_dict()) for name, found in differences.items()},
         "main": measured.main,
         "better": ("b" if gains else "a") if main.shown and main.value else None,
-        **_where(a, b, task, classes),
+        **_where(a, b),
     }
 
 
-def _difference(metric: Metric, a: Answers, b: Answers) -> Difference:
+def _difference(metric: Metric, a: Predictions, b: Predictions) -> Difference:
+    """B minus A, with the values that `zoo evaluate` gives for each."""
+    value = _computed(metric)
     if not isinstance(metric, Average) or metric.summed:
-        return metric_difference(_computed(metric), a.outputs, b.outputs, a.targets)
-    first, second = _each(metric, a), _each(metric, b)
-    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
-        return accuracy_difference(first == 1, second == 1)
-    return mean_difference(first, second)
+        return metric_difference(value, a.outputs, b.outputs, a.targets)
+    (first, weights), (second, _) = (metric.each(each.outputs, each.targets) for each in (a, b))
+    if not (weights == 1).all():
+        return metric_difference(value, a.outputs, b.outputs, a.targets)
+    if metric.share:
+        found = accuracy_difference((first == 1).numpy(), (second == 1).numpy())
+    else:
+        found = mean_difference(first.double().numpy(), second.double().numpy())
+    return replace(found, a=value(a.outputs, a.targets), b=value(b.outputs, b.targets))
 
 
 def _computed(metric: Metric) -> Callable[[Any, Any], float]:
     def value(outputs: Tensor, targets: Tensor) -> float:
         metric.update(outputs, targets)
-        return float(metric.compute())
+        return metric.compute()
 
     return value
 
 
-def _each(metric: Average, answers: Answers) -> Any:
-    """The metric's value for each sample."""
-    value = _computed(metric)
-    rows = zip(answers.outputs.split(1), answers.targets.split(1), strict=True)
-    return np.array([value(output, target) for output, target in rows])
-
-
-def _where(a: Answers, b: Answers, task: str, classes: Sequence[str]) -> dict[str, Any]:
+def _where(a: Predictions, b: Predictions) -> dict[str, Any]:
     """`classes`, a row each, and `images`, a row for each one on which the models part."""
-    names = list(classes) or [str(index) for index in range(a.outputs.shape[-1])]
-    if task == "classification":
+    names = list(a.classes) or [str(index) for index in range(a.outputs.shape[-1])]
+    if a.task == "classification":
         return {"classes": _by_class(a, b, names), "images": _parting(a, b, names)}
-    if task == "multilabel":
+    if a.task == "multilabel":
         return {"classes": _by_label(a, b, names), "images": _parting_labels(a, b, names)}
     return {"classes": [], "images": _parting_values(a, b)}
 
 
-def _by_class(a: Answers, b: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
+def _by_class(a: Predictions, b: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
     """Of the samples of each class, which ones each model gets right."""
-    right_a, right_b = (answers.outputs.argmax(-1) == a.targets for answers in (a, b))
+    right_a, right_b = (its.outputs.argmax(-1) == a.targets for its in (a, b))
     members = [a.targets == index for index in range(len(names))]
     return _class_rows([(right_a[own], right_b[own]) for own in members], names)
 
 
-def _by_label(a: Answers, b: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
+def _by_label(a: Predictions, b: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
     """Of all samples, for which ones each model is right about each label."""
-    right_a, right_b = ((answers.outputs > 0) == (a.targets > 0.5) for answers in (a, b))
+    right_a, right_b = ((its.outputs > 0) == (a.targets > 0.5) for its in (a, b))
     return _class_rows(list(zip(right_a.T, right_b.T, strict=True)), names)
 
 
@@ -146,12 +148,12 @@ def _class_rows(rights: Sequence[tuple[Tensor, Tensor]], names: Sequence[str]) -
     ]
 
 
-def _parting(a: Answers, b: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
-    chosen = [answers.outputs.softmax(-1).max(-1) for answers in (a, b)]
+def _parting(a: Predictions, b: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
+    chosen = [its.outputs.softmax(-1).max(-1) for its in (a, b)]
     rows = (chosen[0].indices != chosen[1].indices).nonzero().flatten().tolist()
     return [
         {
-            "image": a.images[row],
+            "image": a.names[row],
             "true": names[int(a.targets[row])],
             "a": names[int(chosen[0].indices[row])],
             "b": names[int(chosen[1].indices[row])],
@@ -162,25 +164,25 @@ def _parting(a: Answers, b: Answers, names: Sequence[str]) -> list[dict[str, Any
     ]
 
 
-def _parting_labels(a: Answers, b: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
+def _parting_labels(a: Predictions, b: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
     def labels(row: Tensor) -> str:
         return "|".join(names[index] for index in row.nonzero().flatten().tolist())
 
     mine, its, true = a.outputs > 0, b.outputs > 0, a.targets > 0.5
     rows = (mine != its).any(-1).nonzero().flatten().tolist()
     return [
-        {"image": a.images[row], "true": labels(true[row]), "a": labels(mine[row]), "b": labels(its[row])}
+        {"image": a.names[row], "true": labels(true[row]), "a": labels(mine[row]), "b": labels(its[row])}
         for row in rows
     ]
 
 
-def _parting_values(a: Answers, b: Answers) -> list[dict[str, Any]]:
+def _parting_values(a: Predictions, b: Predictions) -> list[dict[str, Any]]:
     """The images whose values differ most, largest difference first."""
     distance = (a.outputs - b.outputs).flatten(1).norm(dim=1)
     rows = distance.argsort(descending=True, stable=True)[:PARTING].tolist()
     columns = {"true": a.targets.view_as(a.outputs), "a": a.outputs, "b": b.outputs}
     return [
-        {"image": a.images[row], **{name: _plain(values[row]) for name, values in columns.items()}}
+        {"image": a.names[row], **{name: _plain(values[row]) for name, values in columns.items()}}
         for row in rows
         if distance[row] > 0
     ]
@@ -247,16 +249,17 @@ def _check_same_images(a: Compared, b: Compared) -> None:
 def _notes(a: Compared, b: Compared) -> list[str]:
     """What a reader has to know before believing the difference."""
     notes = []
-    trained = [m for m in (a, b) if m.assembly.data and _same_source(m)]
-    chose = [m.name for m in trained if "validation" in m.parts]
-    if list(a.parts) == ["validation"] and chose:
+    trained = [m.name for m in (a, b) if m.assembly.data and _same_source(m)]
+    if trained and a.parts == ("validation",):
         notes.append(
-            f"these are the validation images by which {' and '.join(chose)} was chosen (epoch, settings, recipe): "
-            "the difference may be flattered; a test part or other images (--data) decide"
+            f"these validation images also chose {' and '.join(trained)} (epoch, settings, recipe), which flatters the "
+            "one of more trials: a test part or other images (--data) decide"
         )
-    seen = [m.name for m in trained if "train" in m.parts]
-    if seen:
-        notes.append(f"{' and '.join(seen)} was trained on some of these images: held-out ones decide")
+    if trained and "train" in a.parts:
+        notes.append(f"{' and '.join(trained)} trained on some of these images: held-out ones decide")
+    if a.parts == ("test",):
+        names = " and ".join(os.path.abspath(m.name) for m in (a, b))
+        notes += filter(None, [looks.said(looks.look(a.data, f"zoo compare, {names}"))])
     return notes
 
 

@@ -147,6 +147,8 @@ def metric_difference(
     resamples = resamples or METRIC_RESAMPLES
     draw, samples = np.random.default_rng(0), len(targets)
     a, b = metric(outputs_a, targets), metric(outputs_b, targets)
+    if not math.isfinite(b - a):
+        return Difference(a, b, math.nan, math.nan, 1.0, "undefined")
     exchanged, drawn = np.empty(resamples), np.empty(resamples)
     for index in range(resamples):
         one, other = _exchanged(outputs_a, outputs_b, draw.random(samples) < 0.5)
@@ -167,6 +169,7 @@ def _share_as_large(null: Floats, found: float) -> float:
     """The share of differences by chance that are at least as large as the one found, which counts as one of them."""
     import numpy as np
 
+    null = null[np.isfinite(null)]
     slack = 1e-12 * max(1.0, abs(found))  # sums in another order
     return float((np.count_nonzero(np.abs(null) >= abs(found) - slack) + 1) / (len(null) + 1))
 

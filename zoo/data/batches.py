@@ -67,6 +67,11 @@ class Order:
         self.shuffle = shuffle
         self.rank = rank
         self.world = world
+        self.turn, self.turns = 0, 1
+
+    def take_turns(self, rank: int, world: int) -> None:
+        """Let each of `world` processes have whole batches, every `world`-th one, in place of its share of each."""
+        self.turn, self.turns = rank, world
 
     def __len__(self) -> int:
         full, rest = divmod(self.samples, self.batch_size)
@@ -83,7 +88,7 @@ class Order:
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
         chunks = (order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self)))
-        return [chunk[self.rank :: self.world] for chunk in chunks]
+        return [chunk[self.rank :: self.world] for chunk in chunks][self.turn :: self.turns]
 
 
 class ImageBatches:

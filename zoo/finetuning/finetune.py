@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import yaml
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from zoo.checkpoint.save import save_checkpoint, verify_reload
@@ -20,6 +21,7 @@ from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
+from zoo.finetuning.measuring import measure_checkpoint
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
 from zoo.formats.files import atomic_file, write_all
@@ -142,7 +144,7 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
     Weights and data are those that the check before the run has found, planned and opened.
     """
     recipe, assembly, run.loads = run.recipe, run.assembly, verdict.loads
-    for note in assembly.notes:
+    for note in (*assembly.notes, *(verdict.data.notes if verdict.data else ())):
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)
@@ -206,9 +208,10 @@ def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
             if main and run.trained and step.fails_safely:
                 _keep(run, error)
             raise
-    result = _conclude(run) if main else run.report()
-    PartialState().wait_for_everyone()
-    return result
+    reports = [_conclude(run) if main else {}]
+    if PartialState().num_processes > 1:
+        broadcast_object_list(reports)
+    return reports[0]
 
 
 def _keep(run: ActiveRun, error: BaseException) -> None:
@@ -225,17 +228,32 @@ def _keep(run: ActiveRun, error: BaseException) -> None:
 
 
 def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
-    """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model."""
-    save_checkpoint(run.assembly, run.checkpoint, metrics=run.metrics)
+    """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model.
+
+    What is measured is the file; where that fails, checkpoint and report are left, and the error says so.
+    """
+    finished = not interrupted and failed is None
+    save_checkpoint(run.assembly, run.checkpoint)
     copy = run.folder / RECIPE
     if os.path.realpath(run.recipe.path) != os.path.realpath(copy):  # a resumed run may be that of its own copy
         with atomic_file(copy) as file:
             write_all(file, yaml.safe_dump(run.recipe.resolved, sort_keys=False, allow_unicode=True).encode(), 0)
+    loaded, unmeasured = None, None
+    try:
+        loaded = measure_checkpoint(run, finished=finished)
+    except ZooError as error:
+        unmeasured = error
+    except KeyboardInterrupt:
+        if not interrupted:  # who presses Ctrl-C again while an interrupted run is measured wants no numbers
+            raise
     report = run.report() | {"interrupted": interrupted, "failed": failed}
     write_json(run.folder / REPORT, report)
-    if not interrupted and failed is None:
+    if unmeasured is not None:
+        written = Problem(f"{run.checkpoint} is written, but could not be measured")
+        raise type(unmeasured)([written, *unmeasured.problems]) from unmeasured
+    if finished:
         run.state.finish()
-        verify_reload(run.assembly, run.checkpoint, run.example())
+        verify_reload(run.assembly, run.checkpoint, run.example(), loaded=loaded)
     return report
 
 

@@ -17,6 +17,7 @@ from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
 from zoo.recipe.options import Precision
 from zoo.training.callbacks import Listener
+from zoo.training.evaluate import finite
 from zoo.training.folder import MODEL
 from zoo.training.state import Saved, StateFolder
 
@@ -28,7 +29,7 @@ class ActiveRun:
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
     there is a complete epoch worth keeping, `kept` which one, where a train step failed; `settings` are precision and
     layout as chosen by timing, by step; `loads` are the weights of the `load` steps, by the
-    step's index.
+    step's index; `evaluation` is what was measured of the finished checkpoint, where anything was.
     """
 
     recipe: Recipe
@@ -48,14 +49,18 @@ class ActiveRun:
     kept: str = "the model as the steps before left it"
     settings: dict[str, Any] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / MODEL
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """What was measured last."""
+    def metrics(self) -> dict[str, float | None]:
+        """What was measured of the checkpoint; without that, what a step measured last."""
+        if self.evaluation is not None:
+            metrics: dict[str, float | None] = self.evaluation["parts"][self.evaluation["part"]]["metrics"]
+            return metrics
         return next((stage["metrics"] for stage in reversed(self.stages) if stage.get("metrics")), {})
 
     @property
@@ -88,11 +93,12 @@ class ActiveRun:
         return None if self.data is None else self.data.summary() | {"classes": list(self.data.classes)}
 
     def report(self) -> dict[str, Any]:
-        """The document that `finetune --json` prints and `report.json` contains."""
-        return {
+        """The document that `finetune --json` prints and `report.json` contains: JSON, in which NaN is null."""
+        document = {
             "name": self.recipe.name,
             "checkpoint": str(self.checkpoint),
             "metrics": self.metrics,
+            "evaluation": self.evaluation,
             "seconds": time.monotonic() - self.began,
             "stages": self.stages,
             "architecture": self.assembly.architecture,
@@ -100,6 +106,8 @@ class ActiveRun:
             "data": self.data.summary() if self.data else None,
             "device": str(self.device),
         }
+        cleaned: dict[str, Any] = finite(document)
+        return cleaned
 
     def record(self, step: Step, /, **values: Any) -> None:
         """Keep what a step did, as plain data: an entry under `stages` in the report."""

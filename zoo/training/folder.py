@@ -26,6 +26,7 @@ from zoo.training.tensorboard import FOLDER
 
 MARK, FORMAT = ".zoo-run.json", 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
+PREDICTIONS = "predictions.csv"
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
     STATE: re.compile(r"state\.json|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
     FOLDER: re.compile(r"events\.out\.tfevents\..+"),
@@ -185,7 +186,7 @@ class RunFolder:
 
 def planned(recipe: Recipe) -> frozenset[str]:
     """The names of all files and folders that a run of the recipe writes into its folder."""
-    return frozenset({MODEL, REPORT, RECIPE, STATE}).union(*(step.files for step in recipe.steps))
+    return frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS}).union(*(step.files for step in recipe.steps))
 
 
 def _texts(recipe: Recipe) -> Iterator[str]:

@@ -92,7 +92,9 @@ def _rows(assembly: Assembly, images: Sequence[Named], top_k: int, device: torch
 
 def _predictions(assembly: Assembly, outputs: Tensor, top_k: int) -> list[list[dict[str, Any]]]:
     """Outputs [b, k] as lists of labels, each with a probability or value."""
-    names = assembly.classes or tuple(str(index) for index in range(outputs.shape[-1]))
+    names = assembly.classes
+    if len(names) != outputs.shape[-1]:  # names of other outputs are worse than numbers
+        names = tuple(str(index) for index in range(outputs.shape[-1]))
     if assembly.task == "regression":
         return [
             [{"label": name, "value": value} for name, value in zip(names, row, strict=True)]
