@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import nn
 
-from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata, version
+from zoo.checkpoint.versions import version
 from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
 from zoo.formats import open_source
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, check_unedited, edited_parts, own_entries, read_metadata
 from zoo.given import given, is_given
 from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
@@ -101,6 +102,8 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
     """
     with open_source(os.fspath(path)) as source:
         metadata = read_metadata(source.metadata, path)
+        edited = edited_parts(metadata, own_entries(source))
+        check_unedited([part for part in edited if part != "tensors"], path)
         described = metadata.model_dump()
         try:
             with generators_kept():
@@ -111,7 +114,8 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
         except ZooError as error:
             raise type(error)([_in_file(problem, path) for problem in error.problems]) from error
         plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
-        _check(plan, given, metadata, str(path))
+        _check(plan, given, metadata, str(path))  # names the tensors, where some are missing or others
+        check_unedited(edited, path)
         fill(assembly.model, plan, source.array, staged=False)
     assembly.frozen = FrozenPart(tuple(metadata.frozen)) if metadata.frozen else None
     assembly.model.to(device or "cpu").eval()

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from zoo.checkpoint.load import load, with_base
-from zoo.checkpoint.metadata import CheckpointMetadata, encode, versions
+from zoo.checkpoint.versions import versions
 from zoo.errors import InputError, WorkError, listed
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, encode
 from zoo.formats.save import save_tensors, tied_aliases
-from zoo.formats.tensors import same_bits
+from zoo.formats.tensors import entry, same_bits
 from zoo.given import is_given
 from zoo.lint.hidden_state import hidden_differences
 from zoo.model.assembly import Assembly
@@ -52,7 +53,8 @@ def save_checkpoint(
         given = _base_values(metadata)
         kept = {name: tensor for name, tensor in kept.items() if not same_bits(tensor, given.get(name))}
     stored = {name: _cast(tensor, dtype) for name, tensor in kept.items()}
-    sha256 = save_tensors(stored, path, encode(metadata))
+    entries = [entry(name, tensor) for name, tensor in stored.items()]
+    sha256 = save_tensors(stored, path, encode(metadata, entries))
     size = Path(path).stat().st_size
     return {"path": str(path), "sha256": sha256, "bytes": size, "tensors": len(stored), "only": only}
 
