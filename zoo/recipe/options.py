@@ -66,6 +66,14 @@ class ModelOptions(Options):
     that has to be used."""
 
 
+class CheckpointOptions(Options):
+    """`model: {checkpoint: …}` a model that zoo wrote goes on."""
+
+    checkpoint: str
+    """A file that zoo wrote, or the folder of a run (looked for beside the recipe, then in the current directory): the
+    architecture, the steps that changed it, the weights, the preprocessing and the classes are those of the file."""
+
+
 class DataOptions(Options):
     """`data:` where samples come from and how they become batches. `arguments` are the dataset component's own."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PrivateAttr
 
 from zoo.model.load_into import LoadReport, load_into
+from zoo.model.pretrained import check_architecture
 from zoo.recipe import Step
 from zoo.recipe.document import Document, Path
 from zoo.recipe.options import Fraction
@@ -63,6 +64,7 @@ class Load(Step):
     def run(self, run: ActiveRun) -> None:
         found = run.loads.get(self.place.index)  # looked up and planned by the check before the run
         weights = found.weights if found else self.found.look_up(run.assembly.architecture)
+        check_architecture(weights, run.assembly.architecture, self.remap)
         report = load_into(
             run.assembly.model,
             weights.location,
