@@ -12,6 +12,8 @@ from zoo import registry
 from zoo.contracts import Preprocessing, Weights
 from zoo.errors import Problem, ZooError
 from zoo.formats import open_source
+from zoo.formats.dtypes import FLOATING
+from zoo.formats.names import grouped
 from zoo.model.heads import heads_if_any
 from zoo.model.load_into import LoadReport, target_of
 from zoo.model.load_into import check as check_report
@@ -22,7 +24,7 @@ from zoo.recipe import Recipe
 from zoo.recipe.document import Path
 from zoo.recipe.options import ModelOptions
 from zoo.recipe.references import parameters_of
-from zoo.remap.plan import Target
+from zoo.remap.plan import Plan, Target
 from zoo.remap.remaps import Planned, Remap, items, plan_source, rules_of
 from zoo.remap.rules import Rule
 from zoo.remap.rules.adapt import AdaptClassesRule
@@ -122,12 +124,37 @@ def _plan(
             report = LoadReport(found.location, source.kind, planned.plan, planned.rules, planned.notes)
             check_report(report, options.min_coverage, strict_shapes=strict_shapes)
     except ZooError as error:
-        verdict.errors += placed(recipe, (*path, "weights"), error)
+        verdict.errors += [*placed(recipe, (*path, "weights"), error), *_go_on(recipe, path, found)]
         return None
+    _note_partial(recipe, verdict, path, planned.plan)
     for rule, part in planned.plan.unused:
         said = f"the rule {rule.as_mapping()} finds nothing to do{f': {part}' if part else ''}"
         verdict.warnings.append(Problem(said, recipe.document.value((*path, "remap")), "remove it"))
     return planned
+
+
+def _go_on(recipe: Recipe, path: Path, found: Weights) -> list[Problem]:
+    """How to take a checkpoint that was changed since it was built: as it is, with its own head."""
+    if path != ("model",) or recipe.weights is None or not recipe.weights.is_file or not found.classes:
+        return []
+    said = f"hint: it is a zoo checkpoint with a head for {len(found.classes)} classes, which goes on as it is"
+    place = recipe.document.value((*path, "weights"))
+    return [Problem(said, place, f"write model: {{checkpoint: {recipe.weights.name}}}")]
+
+
+def _note_partial(recipe: Recipe, verdict: Verdict, path: Path, plan: Plan) -> None:
+    """Warn of all that a floor below 1 lets pass, each by name."""
+    place = recipe.document.value((*path, "min_coverage"))
+    target = plan.target
+    missing = [name for name in plan.missing_parameters if target is None or not target.ignores(name)]
+    if missing:
+        said = (
+            f"{', '.join(grouped(missing))} of the model: nothing in the file fills it, and it keeps its first values"
+        )
+        verdict.warnings.append(Problem(said, place))
+    if left := [name for name, value in plan.leftovers.items() if value.dtype in FLOATING]:
+        said = f"{', '.join(grouped(left))} of the file: the model has no place for it"
+        verdict.warnings.append(Problem(said, place))
 
 
 def replacing(recipe: Recipe) -> list[Surgery]:

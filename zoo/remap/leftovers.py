@@ -61,8 +61,8 @@ def problem(names: Sequence[str], *, by_auto: bool = False) -> Problem:
 
 def exactly(names: Iterable[str]) -> str:
     """The rule that drops these names, with any number in the place of theirs."""
-    found = dict.fromkeys(_NUMBER.sub(r"\\d+", re.escape(name)) for name in names)
-    return _drop([f"^{pattern}$" for pattern in found])
+    found = list(dict.fromkeys(_NUMBER.sub(r"\\d+", re.escape(name)) for name in names))
+    return f"drop: ^{found[0]}$" if len(found) == 1 else f"drop: ^({'|'.join(found)})$"
 
 
 def branches(names: Iterable[str], used: Iterable[str]) -> str:
@@ -71,12 +71,9 @@ def branches(names: Iterable[str], used: Iterable[str]) -> str:
     found: dict[str, None] = {}
     for path in map(_split, names):
         free = next((end for end in range(1, len(path)) if ".".join(path[:end]) not in taken), None)
-        found[f"^{re.escape('.'.join(path if free is None else path[:free]))}{'$' if free is None else '[.]'}"] = None
-    return _drop(list(found))
-
-
-def _drop(patterns: Sequence[str]) -> str:
-    return f"drop: {patterns[0]}" if len(patterns) == 1 else "drop: [" + ", ".join(f"'{p}'" for p in patterns) + "]"
+        found[re.escape(".".join(path if free is None else path[:free])) + ("$" if free is None else r"\.")] = None
+    patterns = list(found)
+    return f"drop: ^{patterns[0]}" if len(patterns) == 1 else f"drop: ^({'|'.join(patterns)})"
 
 
 def _split(name: str) -> list[str]:
@@ -93,7 +90,7 @@ class _Loaded:
         for path in self.tensors:
             for end in range(len(path) - 1):
                 self.inside[path[:end]].add(path[end])
-        self.root = _common(self.holders)
+        self.root = _common(self.holders) if len(self.holders) > 1 else ()
 
     def owns(self, name: str) -> bool:
         """Whether the tensor of that name belongs to a module that is loaded."""
