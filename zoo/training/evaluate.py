@@ -155,7 +155,15 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
         message = f"{checkpoint} does not say which data it was trained on"
         raise InputError(message, suggestion="name it: --data RECIPE, a folder, a CSV file or a data set")
     options = data or DataOptions.model_validate(stored["options"])
-    return _matched(open_data(options, assembly.preprocessing, seed=stored.get("seed", 0)), assembly)
+    try:
+        opened = open_data(options, assembly.preprocessing, seed=stored.get("seed", 0))
+    except ZooError as error:
+        if data is not None:
+            raise
+        message = f"{checkpoint} names the data that it was trained on, and it cannot be opened"
+        hint = "where it is now: --data FOLDER, a CSV file or a recipe (data= in Python)"
+        raise type(error)([Problem(message, None, hint), *error.problems]) from error
+    return _matched(opened, assembly)
 
 
 def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
