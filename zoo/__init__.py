@@ -6,6 +6,7 @@ zoo.load("runs/one/model.safetensors")                        the model again, f
 zoo.load_into(model, "weights.pth", remap="auto")             weights into any nn.Module, with a report
 zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistakes; models in memory
 zoo.compare("runs/one", "runs/two")                           two models on the same images, with a paired test
+zoo.verify("runs/one")                                        what a run says of itself, checked again from the files
 zoo.convert, zoo.inspect, zoo.diff                            weight files
 zoo.names("surgeries")                                        what is installed
 """
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.model.pretrained import build
     from zoo.registry import names
     from zoo.verbs import check, compare, evaluate, finetune, freeze, predict, save
+    from zoo.verification.verify import verify
 
 _PLACES = {
     "build": "zoo.model.pretrained:build",
@@ -44,6 +46,7 @@ _PLACES = {
     "names": "zoo.registry:names",
     "predict": "zoo.verbs:predict",
     "save": "zoo.verbs:save",
+    "verify": "zoo.verification.verify:verify",
     "Context": "zoo.contracts:Context",
     "Data": "zoo.contracts:Data",
     "InputError": "zoo.errors:InputError",
@@ -78,6 +81,7 @@ __all__ = [
     "names",
     "predict",
     "save",
+    "verify",
 ]
 
 

@@ -24,7 +24,7 @@ from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
 from zoo.model.freezing import FrozenPart
 from zoo.model.info import attach
-from zoo.model.load_into import fill, load_into, state_of, target_of
+from zoo.model.load_into import LoadReport, fill, load_into, state_of, target_of
 from zoo.model.operations import replay
 from zoo.model.pretrained import digest, find_weights
 from zoo.model.undisturbed import generators_kept
@@ -40,6 +40,23 @@ def with_base(metadata: Mapping[str, Any], folder: Path | None = None) -> tuple[
     that these keep are recognised by identity, whatever names they have by then.
 
     Raises InputError where there are no base weights, WorkError where they cannot be found or are not the same file.
+    """
+    assembly, report = loaded_base(metadata, folder)
+    return assembly, replay_on_base(assembly, report, metadata)
+
+
+def replay_on_base(assembly: Assembly, report: LoadReport, metadata: Mapping[str, Any]) -> frozenset[str]:
+    """Do the recorded operations to what `loaded_base` gave; the names that its loaded tensors have then."""
+    state = state_of(assembly.model)
+    given = {id(state[name]) for name in report.plan.filled}
+    replay(assembly, metadata.get("operations") or [])
+    return frozenset(name for name, value in state_of(assembly.model).items() if id(value) in given)
+
+
+def loaded_base(metadata: Mapping[str, Any], folder: Path | None = None) -> tuple[Assembly, LoadReport]:
+    """The architecture that `metadata` names with its base weights loaded, no operations done; and how they fit.
+
+    Raises as `with_base`.
     """
     base = metadata.get("base_weights")
     if not base:
@@ -57,10 +74,7 @@ def with_base(metadata: Mapping[str, Any], folder: Path | None = None) -> tuple[
         ignore=base.get("ignore") or (),
         convert=weights.convert,
     )
-    state = state_of(assembly.model)
-    given = {id(state[name]) for name in report.plan.filled}
-    replay(assembly, metadata.get("operations") or [])
-    return assembly, frozenset(name for name, value in state_of(assembly.model).items() if id(value) in given)
+    return assembly, report
 
 
 def _remap(base: Mapping[str, Any], weights: Weights) -> Any:
@@ -70,14 +84,9 @@ def _remap(base: Mapping[str, Any], weights: Weights) -> Any:
 def _base_weights(base: Mapping[str, Any], architecture: str, folder: Path | None) -> Weights:
     """The base weights by name, at their recorded location, or beside the checkpoint; the file must be the one
     recorded."""
-    name, recorded, location = base["name"], base["sha256"], base.get("location") or base["name"]
-    candidates = [Weights(location, architecture)]
-    with contextlib.suppress(InputError):
-        candidates.insert(0, find_weights(name, architecture))
-    if folder is not None:
-        candidates.append(Weights(str(folder / PurePath(location).name), architecture))
+    name, recorded = base["name"], base["sha256"]
     others: dict[str, str] = {}
-    for weights in candidates:
+    for weights in base_candidates(base, architecture, folder):
         try:
             actual = digest(replace(weights, sha256=None))
         except InputError:
@@ -92,6 +101,17 @@ def _base_weights(base: Mapping[str, Any], architecture: str, folder: Path | Non
         f"the base weights {name} of this checkpoint had the sha256 {recorded}: {found}, another file",
         suggestion="put the file that it was made upon beside the checkpoint",
     )
+
+
+def base_candidates(base: Mapping[str, Any], architecture: str, folder: Path | None) -> list[Weights]:
+    """Where the base weights may lie: what their name stands for, their recorded place, beside the checkpoint."""
+    location = base.get("location") or base["name"]
+    candidates = [Weights(location, architecture)]
+    with contextlib.suppress(InputError):
+        candidates.insert(0, find_weights(base["name"], architecture))
+    if folder is not None:
+        candidates.append(Weights(str(folder / PurePath(location).name), architecture))
+    return candidates
 
 
 def _absent(base: Mapping[str, Any]) -> WorkError:

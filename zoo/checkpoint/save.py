@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,10 @@ from torch import nn
 from zoo.checkpoint.load import load, with_base
 from zoo.checkpoint.versions import versions
 from zoo.errors import InputError, WorkError, listed
-from zoo.formats.checkpoint_metadata import CheckpointMetadata, encode, read_metadata
+from zoo.formats.checkpoint_metadata import DIGITS, CheckpointMetadata, encode, read_metadata
 from zoo.formats.files import Readers, WriteBehind, atomic_file
 from zoo.formats.safetensors_file import encode_header, read_header
-from zoo.formats.save import save_tensors, tied_aliases
+from zoo.formats.save import save_tensors, stored_bytes, tied_aliases
 from zoo.formats.source import ByteRange
 from zoo.formats.tensors import entry, same_bits
 from zoo.given import is_given
@@ -57,6 +58,8 @@ def save_checkpoint(
         kept = {name: tensor for name, tensor in kept.items() if not same_bits(tensor, given.get(name))}
     stored = {name: _cast(tensor, dtype) for name, tensor in kept.items()}
     entries = [entry(name, tensor) for name, tensor in stored.items()]
+    values = {name: hashlib.sha256(stored_bytes(tensor)).hexdigest()[:DIGITS] for name, tensor in stored.items()}
+    metadata = metadata.model_copy(update={"tensor_digests": values})
     sha256 = save_tensors(stored, path, encode(metadata, entries))
     size = Path(path).stat().st_size
     return {"path": str(path), "sha256": sha256, "bytes": size, "tensors": len(stored), "only": only}

@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": "Measure a checkpoint on data",
     "predict": "Class names and probabilities for images",
     "compare": "Two models on the same images: their difference, and whether it is more than chance",
+    "verify": "Check again, from the files, what a run or a checkpoint says of itself",
     "inspect": "What is in a weight file: metadata, tensors, sizes",
     "diff": "What changed between two weight files, tensor by tensor",
     "convert": "Move weights to other names, shapes, types or files",

@@ -347,6 +347,10 @@ def _carried_over(source: Source, plan: Plan) -> dict[str, str]:
     if _is_relaid(plan):
         kept.pop("zoo", None)
     elif (record := record_of(source)) is not None:
+        if any(move.operations for move in plan.moves):  # other values: what was measured was not of these
+            spec = {key: value for key, value in (record.evaluation or {}).items() if key in ("loss", "metrics")}
+            cleared = {"tensor_digests": {}, "metrics": {}, "evaluation": spec or None}
+            record = record.model_copy(update=cleared)
         kept |= encode(record, _entries(plan))
     ties = {} if "zoo" in kept else plan.ties
     return {"format": "pt", **kept, **ties}

@@ -26,7 +26,10 @@ from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.finetuning.measuring import measure_checkpoint
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
+from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.files import atomic_file, write_all
+from zoo.formats.safetensors_file import read_header
+from zoo.formats.source import sha256_of
 from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
@@ -49,7 +52,8 @@ from zoo.training.devices import (
     process_kept,
     seed_everything,
 )
-from zoo.training.folder import RECIPE, REPORT, STATE, RunFolder
+from zoo.training.folder import MODEL, PREDICTIONS, RECIPE, REPORT, STATE, RunFolder
+from zoo.training.sealed import sealed
 from zoo.training.state import Saved, StateFolder, write_json
 from zoo.training.trainer import NotFiniteError
 
@@ -274,7 +278,7 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     except KeyboardInterrupt:
         if not interrupted:  # who presses Ctrl-C again while an interrupted run is measured wants no numbers
             raise
-    report = run.report() | {"interrupted": interrupted, "failed": failed}
+    report = sealed(run.report() | {"interrupted": interrupted, "failed": failed} | _digests(run.folder))
     write_json(run.folder / REPORT, report)
     if unmeasured is not None:
         written = Problem(f"{run.checkpoint} is written, but could not be measured")
@@ -283,6 +287,13 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
         run.state.finish()
         verify_reload(run.assembly, run.checkpoint, run.example(), loaded=loaded)
     return report
+
+
+def _digests(folder: Path) -> dict[str, Any]:
+    """The sha256 of a run's files and of the parts of its checkpoint, by which `zoo verify` knows them."""
+    files = {name: sha256_of(folder / name) for name in (MODEL, RECIPE, PREDICTIONS) if (folder / name).is_file()}
+    said = read_metadata(read_header(folder / MODEL).metadata, folder / MODEL)
+    return {"files": files, "digests": said.digests}
 
 
 def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:
