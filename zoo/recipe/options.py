@@ -79,6 +79,8 @@ class DataOptions(Options):
     """Samples a step, all processes together."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share held out where the dataset has no validation part."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Decides which samples are held out and which ones `limit` leaves; the recipe's `seed` without it."""
     augmentation: (
         Literal["none", "flip", "crop_flip", "randaugment", "trivial"]
         | Annotated[str, Field(pattern=f"^{PREFIX}"), SkipJsonSchema()]
