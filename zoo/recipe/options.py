@@ -37,6 +37,7 @@ InitializerName = Annotated[Named, NameOf("initializers")]
 # a module's arguments may also be its one argument, or the list of modules in a Sequential
 ModuleName = Annotated[str | Annotated[dict[str, Any], Field(min_length=1, max_length=1)], NameOf("modules")]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+FeaturePrecision = Literal["auto", "float32", "bfloat16", "mixed"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 

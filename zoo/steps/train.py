@@ -18,7 +18,7 @@ from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe import Step
 from zoo.recipe.document import Document
-from zoo.recipe.options import LossName, MetricName, OptimizerName, Positive, Precision, SchedulerName
+from zoo.recipe.options import FeaturePrecision, LossName, MetricName, OptimizerName, Positive, Precision, SchedulerName
 from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
 from zoo.training.autotune import Choice, Setting, choose_setting
@@ -31,6 +31,7 @@ from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule
 from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
 from zoo.training.trainer import NotFiniteError, Trainer
+from zoo.training.trunk.choose import Speed
 from zoo.training.trunk.prepare import Share, prepare
 from zoo.training.trunk.split import UnsplittableError
 
@@ -92,6 +93,8 @@ class Train(Step):
     """Run the model through torch.compile."""
     feature_cache: Literal["auto", "off"] = "auto"
     """Whether the features of a frozen backbone are computed once and kept."""
+    feature_precision: FeaturePrecision = "auto"
+    """What those are computed in; `auto` is bfloat16 where the device computes in it and answers stay the same."""
     views: Annotated[int, Field(ge=0)] = 0
     """Augmented passes over the images whose features are kept; 0 keeps those of one plain pass."""
     keep: Literal["last", "best"] = "last"
@@ -246,7 +249,7 @@ def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
     )
     job.model.to(run.device)
-    job = _on_features(run, job, share, exact=requested == "float32")
+    job = _on_features(run, job, share, Speed(requested == "float32", step.feature_precision))
     setting = _setting(run, step, job, requested) if requested != "float32" else None
     if setting is None:
         return job
@@ -255,16 +258,25 @@ def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     return replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
 
 
-def _on_features(run: ActiveRun, job: Job, share: Share, *, exact: bool) -> Job:
-    """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason."""
+def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
+    """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason.
+
+    A resumed run keeps the precision of features that it began with.
+    """
     if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
-    data = cast(OpenData, run.data)
+    data, options, chosen = cast(OpenData, run.data), job.options, f"{share.step} features"
+    if speed.precision == "auto":
+        speed = replace(speed, precision=run.settings.get(chosen, "auto"))
+    exactly = options.keep == "best"
     try:
-        prepared = prepare(job.model, data, share, exact=exact, views=job.options.views, note=run.listener.note)
+        prepared = prepare(
+            job.model, data, share, speed, views=options.views, validate_exactly=exactly, note=run.listener.note
+        )
     except UnsplittableError as error:
         run.listener.note(f"feature cache: none, trained end to end: {error}")
         return replace(job, feature_cache={"method": "end to end", "reason": str(error), "seconds": 0.0})
+    run.settings[chosen] = prepared.record["precision"]
     return replace(
         job,
         train=prepared.train,
@@ -320,6 +332,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
         precision=job.precision,
         setting=job.setting,
         feature_cache=job.feature_cache,
+        feature_precision=job.feature_cache.get("precision"),
         freeze_proof=proof,
         seconds=preparation + progress.seconds,
     )
