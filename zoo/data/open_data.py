@@ -72,20 +72,23 @@ class OpenData:
         shuffle: bool | None = None,
         augment: bool | None = None,
         step: int = 0,
+        seed: int | None = None,
         rank: int = 0,
         world: int = 1,
         once: bool = False,
     ) -> ImageBatches:
         """Batches of a part, one process's share. Training is shuffled and augmented by default, validation never.
 
-        `batch_size` counts the samples of all `world` processes together; `step` is the train step, each
-        of which has an order of its own. With `once` decoded samples are not kept for a next epoch.
+        `batch_size` counts the samples of all `world` processes together; `step` is the number of the train step, from
+        0, each of which has an order of its own (that of `seed`, where it has one). With `once` decoded samples are not
+        kept for a next epoch.
         """
         training = part == "train"
         size = batch_size or self.options.batch_size
         shuffled = training if shuffle is None else shuffle
-        seed = transforms.derived_seed(self.seed, step)
-        order = Order(len(self.parts[part]), size, seed=seed, shuffle=shuffled, rank=rank, world=world)
+        key = (self.seed, step) if seed is None else (seed,)
+        drawn = transforms.derived_seed(*key)
+        order = Order(len(self.parts[part]), size, seed=drawn, shuffle=shuffled, rank=rank, world=world)
         augmentation = self.options.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
         return ImageBatches(
@@ -129,7 +132,8 @@ def open_data(
     dataset: registry.Component | None = None,
     whole: bool = False,
 ) -> OpenData:
-    """The data set that `options` names (or the `dataset` found by that name), split and limited by `seed`.
+    """The data set that `options` names (or the `dataset` found by that name), split and limited by the options' own
+    `split_seed`, else by `seed`.
 
     `preprocessing` is the weights'; the options' own size, mean, std and interpolation override it. Of a data set
     without a validation part a seeded share of the training samples, stratified by class, is held out, and another one
@@ -140,7 +144,8 @@ def open_data(
     """
     data = _call(options, dataset)
     resolved = transforms.resolve(preprocessing or Preprocessing(), options)
-    chosen = _given_parts(data, options, seed) if whole else _split(data, options, seed)
+    split_seed = seed if options.split_seed is None else options.split_seed
+    chosen = _given_parts(data, options, split_seed) if whole else _split(data, options, split_seed)
     classes, outputs = _describe(data, chosen["train"])
     features = data.inputs == "features"
     if features and options.augmentation != "none":

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +19,13 @@ from filelock import FileLock, Timeout
 from zoo.checkpoint.save import save_checkpoint, verify_reload
 from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
+from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
-from zoo.errors import InputError, Problem, WorkError, ZooError, listed
+from zoo.errors import InputError, Problem, WorkError, ZooError
 from zoo.finetuning.measuring import measure_checkpoint
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
+from zoo.finetuning.same_data import check_same_data
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
@@ -32,7 +34,6 @@ from zoo.preflight.data import open_recipe_data
 from zoo.recipe import Recipe, load_recipe
 from zoo.recipe.options import Precision
 from zoo.recipe.step import explained
-from zoo.recipe.validate import shown
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
 from zoo.training.callbacks import Display, Listener
@@ -99,6 +100,8 @@ def finetune(
         _open(run, verdict)
         if place is not None:
             place.take(keep=saved is not None)
+            if saved is None and run.fingerprint is not None:
+                state.keep_samples(run.fingerprint.as_lines())
         with freed_memory_kept(where):
             return Run(_carry_out(run, main), folder, where, run.assembly)
 
@@ -121,6 +124,11 @@ def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) ->
     if place is not None and state.changes():
         place.check_owner()
     saved = state.load()
+    if saved is not None and saved.damage:
+        progress = saved.training["progress"]
+        reached = f"{progress['epoch']} epochs, {progress['steps']} optimizer steps"
+        step = f"step {saved.step + 1} of the recipe"
+        listener.note(f"warning: {'; '.join(saved.damage)}: going on from the state before, {step} after {reached}")
     for change in saved.taken if saved is not None else ():
         listener.note(f"resumed with a change: {change}")
     return saved
@@ -161,8 +169,9 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
         run.loaded = coverage(found.name, report)
     if recipe.data is not None:
         run.data = _data(recipe, assembly.preprocessing, verdict.data)
+        run.fingerprint = fingerprint(run.data)
         if run.saved is not None:
-            _check_data(run, run.saved.run.get("data"))
+            check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
         assembly.data = {"options": recipe.data.model_dump(mode="json", exclude_defaults=True), "seed": recipe.seed}
         run.context = run.data.context
@@ -177,23 +186,6 @@ def _data(recipe: Recipe, preprocessing: Preprocessing, opened: OpenData | None)
         if opened is not None and opened.preprocessing == transforms.resolve(preprocessing, recipe.data):
             return opened
         return open_recipe_data(recipe, preprocessing)
-
-
-def _check_data(run: ActiveRun, before: Mapping[str, Any] | None) -> None:
-    """Raises InputError where a resumed run finds other data: its classes or samples would change places."""
-    now = run.data_found() or {}
-    changed = [
-        f"{key} was {_listed(value)} when this run began and is {_listed(now.get(key))}"
-        for key, value in (before or {}).items()
-        if now.get(key) != value
-    ]
-    if changed:
-        advice = "a run is resumed on the data it began with: bring it back, or start anew with another --output"
-        raise InputError([*(Problem(f"data: {text}") for text in changed), Problem(advice)])
-
-
-def _listed(value: Any) -> str:
-    return listed(value, 20) if isinstance(value, list) else shown(value)
 
 
 def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:

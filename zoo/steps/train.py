@@ -24,7 +24,7 @@ from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
 from zoo.training.autotune import Choice, Setting, choose_setting
 from zoo.training.callbacks import Listener, Listeners
-from zoo.training.devices import choose_precision, release_freed_memory
+from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
 from zoo.training.job import Job, arranged, fill
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import make_metrics
@@ -75,6 +75,9 @@ class Train(Step):
     """Classes of torchmetrics beside the loss; those of the data's task without it."""
     batch_size: Positive | None = None
     """Goes over `data.batch_size`."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Decides this step's order of samples, augmentation and dropout, whatever stands in front of it; without it the
+    recipe's `seed` and the number of the train step do."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of all gradients together."""
     accumulate: Positive = 1
@@ -168,6 +171,8 @@ class Train(Step):
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
         began = time.monotonic()
+        if self.seed is not None:
+            seed_everything(self.seed)
         job = _job(run, self, frozen)
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
@@ -231,8 +236,16 @@ def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
 
 def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     data, processes = cast(OpenData, run.data), PartialState()
-    share = Share(run.device, step.batch_size, step.place.index, processes.process_index, processes.num_processes)
     trains = [other.place.index for other in run.recipe.steps if isinstance(other, Train)]
+    number = trains.index(step.place.index)
+    share = Share(
+        run.device,
+        step.batch_size,
+        step=number,  # among train steps: a step of another kind in front changes no order
+        seed=step.seed,
+        rank=processes.process_index,
+        world=processes.num_processes,
+    )
     requested = step.precision or run.precision
     job = Job(
         model=run.assembly.model,
@@ -244,7 +257,7 @@ def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         device=run.device,
         precision=choose_precision(requested, run.device),
         frozen=frozen,
-        label="train" if len(trains) == 1 else f"train {trains.index(step.place.index) + 1}/{len(trains)}",
+        label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
     )
     job.model.to(run.device)
     job = _on_features(run, job, share, Speed(requested == "float32", step.feature_precision))

@@ -28,7 +28,7 @@ MARK, FORMAT = ".zoo-run.json", 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
 PREDICTIONS = "predictions.csv"
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
-    STATE: re.compile(r"state\.json|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
+    STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
     FOLDER: re.compile(r"events\.out\.tfevents\..+"),
 }
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")  # as atomic_file calls them; only a killed run leaves one
