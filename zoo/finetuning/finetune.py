@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +17,9 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
+from zoo.checkpoint.load import load
 from zoo.checkpoint.save import save_checkpoint, verify_reload
-from zoo.contracts import Context, Preprocessing
+from zoo.contracts import Context
 from zoo.data import transforms
 from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
@@ -27,12 +29,15 @@ from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
 from zoo.finetuning.same_data import check_same_data
 from zoo.formats.files import atomic_file, write_all
+from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
 from zoo.preflight import Verdict, check
-from zoo.preflight.data import open_recipe_data
+from zoo.preflight.data import in_order_of, open_recipe_data
+from zoo.preflight.verdict import FoundWeights, Known
+from zoo.preflight.weights import needs_classes
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.options import Precision
+from zoo.recipe.options import Precision, located
 from zoo.recipe.step import explained
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
@@ -94,7 +99,7 @@ def finetune(
         if resume and saved is None and (report := _nothing_to_resume(state, place, folder, listener)) is not None:
             return Run(report, folder, where)
         seed_everything(recipe.seed)
-        assembly = build(recipe.architecture, recipe.model.arguments)
+        assembly = _begin(recipe)
         run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         _check_failed(run)
         _open(run, verdict)
@@ -104,6 +109,16 @@ def finetune(
                 state.keep_samples(run.fingerprint.as_lines())
         with freed_memory_kept(where):
             return Run(_carry_out(run, main), folder, where, run.assembly)
+
+
+def _begin(recipe: Recipe) -> Assembly:
+    """The model as it is before its weights: fresh, or as a checkpoint left it, with nothing frozen."""
+    if recipe.checkpoint is None:
+        return build(recipe.architecture, recipe.model.arguments)
+    assembly = load(recipe.checkpoint.path)
+    assembly.model.train()
+    assembly.frozen = None
+    return assembly
 
 
 def _nothing_to_resume(
@@ -156,6 +171,9 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)
+        assembly.classes = verdict.known.classes
+    elif recipe.checkpoint is not None:
+        run.loaded = {"weights": recipe.checkpoint.path, "coverage": 1.0, "missing": []}
     elif (found := verdict.weights) is not None:
         report = load_weights(
             assembly,
@@ -164,28 +182,38 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
             min_coverage=recipe.model.min_coverage,
             ignore=found.ignored,
             name=found.name,
+            classes=_classes(recipe, verdict, found),
             planned=found.planned,
         )
         run.loaded = coverage(found.name, report)
     if recipe.data is not None:
-        run.data = _data(recipe, assembly.preprocessing, verdict.data)
+        known = replace(verdict.known, preprocessing=assembly.preprocessing, classes=assembly.classes)
+        run.data = _data(recipe, known, verdict.data)
         run.fingerprint = fingerprint(run.data)
         if run.saved is not None:
             check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
-        assembly.data = {"options": recipe.data.model_dump(mode="json", exclude_defaults=True), "seed": recipe.seed}
+        options = located(recipe.data).model_dump(mode="json", exclude_defaults=True)
+        assembly.data = {"options": options, "seed": recipe.seed}
         run.context = run.data.context
     else:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)
 
 
-def _data(recipe: Recipe, preprocessing: Preprocessing, opened: OpenData | None) -> OpenData:
+def _classes(recipe: Recipe, verdict: Verdict, found: FoundWeights) -> tuple[str, ...]:
+    """The classes of the data, where a rule may pick rows of a classifier by them."""
+    if verdict.data is None and recipe.data is not None and needs_classes(found.weights, recipe.model.remap):
+        return _data(recipe, verdict.known, None).classes
+    return verdict.data.classes if verdict.data is not None else ()
+
+
+def _data(recipe: Recipe, known: Known, opened: OpenData | None) -> OpenData:
     """The data as the check has opened it; opened here where it has to be fetched first, or is to be read otherwise."""
     assert recipe.data is not None
     with PartialState().local_main_process_first():  # one process a machine downloads, the others find it there
-        if opened is not None and opened.preprocessing == transforms.resolve(preprocessing, recipe.data):
-            return opened
-        return open_recipe_data(recipe, preprocessing)
+        if opened is not None and opened.preprocessing == transforms.resolve(known.preprocessing, recipe.data):
+            return in_order_of(known, opened)
+        return open_recipe_data(recipe, known)
 
 
 def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:

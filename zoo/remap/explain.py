@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from zoo.formats.dtypes import BITS
+from zoo.formats.dtypes import BITS, FLOATING
 from zoo.formats.names import grouped, pattern, shared, stem_and_leaf, with_leaves
 from zoo.remap.expression import Cast
+from zoo.remap.leftovers import branches
 from zoo.remap.plan import Mismatch, Move, Plan, Target, percent
 
 MOST_ROWS = 30  # of moves; of every other list a third
@@ -118,12 +119,20 @@ def advise(plan: Plan) -> list[str]:
     """Hints for what is missing, unexpected or mismatched, the likeliest first; empty where all fits."""
     if plan.target is None:
         return []
-    missing = {name: plan.target.entries[name].shape for name in plan.missing if not plan.target.ignores(name)}
+    entries = {name: plan.target.entries[name] for name in plan.missing if not plan.target.ignores(name)}
+    missing = {name: entry.shape for name, entry in entries.items() if entry.dtype in FLOATING}
     missing = {name: shape for name, shape in missing.items() if name not in {m.name for m in plan.mismatched}}
-    left = {name: value.shape for name, value in plan.unexpected.items() if not plan.target.ignores(name)}
+    left = {name: value.shape for name, value in plan.leftovers.items() if value.dtype in FLOATING}
     prefix = _prefix(missing, left)
     hints = prefix or [*_depth(plan.target, missing, left), *_same_shapes(missing, left)]
-    return list(dict.fromkeys([*hints, *_mismatches(plan)]))
+    return list(dict.fromkeys([*hints, *_mismatches(plan), *_apart(plan, missing, left)]))
+
+
+def _apart(plan: Plan, missing: Mapping[str, tuple[int, ...]], left: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Where all is filled: how to leave out what is left of the file."""
+    if left and not missing and not plan.mismatched:
+        rule = branches(left, (move.target for move in plan.moves))
+        yield f"nothing of the target is missing; to leave out the rest of the file add the rule `{rule}`"
 
 
 def _prefix(missing: Mapping[str, tuple[int, ...]], left: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -177,6 +186,9 @@ def _same_shapes(missing: Mapping[str, tuple[int, ...]], left: Mapping[str, tupl
 
 def _mismatches(plan: Plan) -> Iterator[str]:
     """Per kind of mismatch, the rule that may be meant."""
+    if turned := _turned(plan):
+        yield turned
+        return
     if len(plan.mismatched) > max(MOST, len(plan.moves) // 4):
         row = plan.mismatched[0]
         yield (
@@ -189,6 +201,21 @@ def _mismatches(plan: Plan) -> Iterator[str]:
             if hint := test(row):
                 yield hint
                 break
+
+
+def _turned(plan: Plan) -> str | None:
+    """That every matrix of linear layers is stored the other way round, where all that are not square show it."""
+    shapes = {move.target: move.shape for move in plan.moves} | {row.name: row.shape for row in plan.mismatched}
+    matrices = [name for name, shape in shapes.items() if len(shape) == 2 and name.endswith("weight")]
+    oblong = [name for name in matrices if shapes[name][0] != shapes[name][1]]
+    odd = {row.name for row in plan.mismatched if row.shape == row.target_shape[::-1]}
+    square = len(matrices) - len(oblong)
+    if not odd.issuperset(oblong) or len(odd) < (2 if square else MOST):
+        return None  # a few are told one by one
+    stems = dict.fromkeys(re.sub(r"(?<!\w)\d+(?!\w)", r"\\d+", re.escape(name)) for name in matrices)
+    also = f" (of {square:,} square ones shapes do not show it)" if square else ""
+    rule = f"transpose: ^({'|'.join(stems)})$"
+    return f"all matrices that are not square are the other way round: add the rule `{rule}`{also}"
 
 
 def _positions(row: Mismatch) -> str | None:

@@ -102,12 +102,7 @@ def evaluate(
     """
     where, name = choose_device(device), "the model" if isinstance(checkpoint, Assembly) else os.fspath(checkpoint)
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
-    if isinstance(data, str):
-        opened = other_data(data, assembly, seed=0)
-        parts = _chosen(opened, part, tuple(opened.parts))
-    else:
-        opened = _own_data(name, assembly, data)
-        parts = _chosen(opened, part, (reported_part(opened, assembly),))
+    opened, parts = open_for(name, assembly, data, part)
     found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size)
     measured = measured_of(found, metrics or asked(assembly)[0], asked(assembly)[1])
     about = {"part": parts[0] if len(parts) == 1 else "all", "data": opened.description(), "checkpoint": name}
@@ -116,6 +111,17 @@ def evaluate(
         if data is None and not isinstance(checkpoint, Assembly):
             looks.tell_report(checkpoint, about["test_looks"])
     return measured.as_dict() | about
+
+
+def open_for(
+    name: str, assembly: Assembly, data: str | DataOptions | None, part: str | None = None
+) -> tuple[OpenData, tuple[Part, ...]]:
+    """The data to measure the checkpoint called `name` on, and which parts of it: see `evaluate`."""
+    if isinstance(data, str):
+        opened = other_data(data, assembly, seed=0)
+        return opened, _chosen(opened, part, tuple(opened.parts))
+    opened = _own_data(name, assembly, data)
+    return opened, _chosen(opened, part, (reported_part(opened, assembly),))
 
 
 def asked(assembly: Assembly) -> tuple[list[Named] | None, Named]:
@@ -149,7 +155,15 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
         message = f"{checkpoint} does not say which data it was trained on"
         raise InputError(message, suggestion="name it: --data RECIPE, a folder, a CSV file or a data set")
     options = data or DataOptions.model_validate(stored["options"])
-    return _matched(open_data(options, assembly.preprocessing, seed=stored.get("seed", 0)), assembly)
+    try:
+        opened = open_data(options, assembly.preprocessing, seed=stored.get("seed", 0))
+    except ZooError as error:
+        if data is not None:
+            raise
+        message = f"{checkpoint} names the data that it was trained on, and it cannot be opened"
+        hint = "where it is now: --data FOLDER, a CSV file or a recipe (data= in Python)"
+        raise type(error)([Problem(message, None, hint), *error.problems]) from error
+    return _matched(opened, assembly)
 
 
 def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:

@@ -195,3 +195,18 @@ def _texts(recipe: Recipe) -> Iterator[str]:
     options = [step.model_dump() for step in recipe.steps]
     values = walk([recipe.model.weights, options, recipe.resolved])
     yield from (text for _, text in values if isinstance(text, str) and text)
+
+
+def checkpoint_in(place: str | os.PathLike[str]) -> Path:
+    """The checkpoint at a path: the file itself, or the finished model in a run's folder.
+
+    Raises InputError for a folder without one.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        return path
+    if not (path / MODEL).exists():
+        others = sorted(file.name for file in path.glob("*.safetensors"))
+        hint = f"name a file: {path / others[0]}" if others else "name the folder of a finished run, or a checkpoint"
+        raise InputError(f"{path} contains no {MODEL}", suggestion=hint)
+    return path / MODEL
