@@ -6,14 +6,18 @@ answers are possible, or where the evidence contradicts itself, it returns nothi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, permutations
 
 from zoo.remap.auto.tree import Before, Group, Item, Order, Pairs, blank, numbers
+from zoo.remap.auto.words import first, tokens, words
 
 MAX_PERMUTED = 6  # items whose permutations are gone through one by one
-_WORD = re.compile(r"[a-z]{3,}")  # shorter ones meet by chance
+_GENERAL = {
+    "norm", "proj", "conv", "fc", "linear", "dense", "out", "output", "layer", "block", "act", "weight", "bias", "value",
+    "embed", "attn", "mlp", "head", "final", "stem", "token", "model",
+}  # fmt: skip
+"""Last words of a name that say too little to tell modules of equal shape apart."""
 
 
 def same_name(group: Group) -> Pairs:
@@ -25,6 +29,21 @@ def same_name(group: Group) -> Pairs:
         twin = inside.get(name)
         if twin and (twin.path == item.path or not name.rsplit(".", 1)[-1].isdigit()):
             found.append((item, twin))
+    return found
+
+
+def same_leaf(group: Group) -> Pairs:
+    """Items whose last components are equal, in a word that tells (`cls_token`, `grn`), and equal to no other's."""
+    mine, theirs = (_by_leaf(items) for items in (group.sources, group.targets))
+    return [(items[0], theirs[leaf][0]) for leaf, items in mine.items() if len(items) == len(theirs.get(leaf, ())) == 1]
+
+
+def _by_leaf(items: Sequence[Item]) -> dict[tuple[str, ...], list[Item]]:
+    found: dict[tuple[str, ...], list[Item]] = {}
+    for item in items:
+        leaf = tuple(tokens(item.path.rpartition(".")[2]))
+        if not all(word in _GENERAL or word.isdigit() for word in leaf):
+            found.setdefault(leaf, []).append(item)
     return found
 
 
@@ -100,9 +119,19 @@ def same_word(group: Group, source: Order, target: Order) -> Pairs:
 
 def _words(items: Sequence[Item]) -> dict[Item, set[str]]:
     """The words of each item's path that not all of the items have."""
-    words = {item: set(_WORD.findall(item.path.lower())) for item in items}
-    common = set.intersection(*words.values())
-    return {item: own - common for item, own in words.items()}
+    found = {item: words(item.path) for item in items}
+    common = set.intersection(*found.values())
+    return {item: own - common for item, own in found.items()}
+
+
+def first_and_second(group: Group) -> Pairs:
+    """Two items of which the names on both sides say which comes first: before and after, attn and mlp, 1 and 2."""
+    if not (len(group.sources) == len(group.targets) == 2):
+        return []
+    mine, theirs = (first([item.path for item in items]) for items in (group.sources, group.targets))
+    if mine is None or theirs is None:
+        return []
+    return [(group.sources[a], group.targets[b]) for a, b in zip(mine, theirs, strict=True)]
 
 
 def concordant(pairs: Pairs, source: Before, target: Before) -> Pairs:

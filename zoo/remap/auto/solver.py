@@ -143,6 +143,8 @@ class Solver:
         orders = self._orders()
         if pairs := evidence.same_name(group):
             return "the same name", pairs
+        if pairs := evidence.same_leaf(group):
+            return "the same last word", pairs
         if pairs := evidence.same_role(group, self._roles_like(group.block)):
             return "the same role in other blocks", pairs
         if pairs := evidence.between_anchors(group, orders[0].before, orders[1].before):
@@ -151,6 +153,8 @@ class Solver:
             return "numbering", pairs
         if pairs := evidence.same_word(group, *orders):
             return "a word that they alone share", pairs
+        if pairs := evidence.first_and_second(group):
+            return "words for first and second", pairs
         if self.source.execution and self.target.execution:
             executions = self.source.execution.before, self.target.execution.before
             return "order of execution between matched neighbours", evidence.between_anchors(group, *executions)
