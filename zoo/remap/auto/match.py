@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from zoo.errors import Problem, WorkError, any_of, listed
 from zoo.formats.entry import Entry
+from zoo.remap.auto.leftovers import needless
 from zoo.remap.auto.links import Link, link
 from zoo.remap.auto.solver import Choice, Decision, Side, Solver
 from zoo.remap.auto.tree import Execution, Group, Order, Question, blank, is_registration
@@ -165,7 +165,6 @@ _VERDICTS = {
 Entries = Mapping[str, Entry]
 
 LEAST_COVERAGE = 0.5  # of the target's elements; below it the two are not taken for the same network
-_COMPUTED = re.compile(r"coords|mask|index|freq|anchor|ids$")  # tables that networks make themselves
 
 
 def match(
@@ -228,7 +227,7 @@ class Matching:
         """The rules. They drop tensors that are known to be needless: after a proof, all that have no place."""
         links = self.links(solver)
         surplus = self._without(self.source, links, _sources)
-        idle = surplus if proved else [name for name in surplus if self._needless(name, links)]
+        idle = surplus if proved else needless(surplus, self.source, links)
         return write_rules(links, self.source, self.target, solver.blocks, idle)
 
     def result(self, solver: Solver) -> MatchResult:
@@ -247,12 +246,6 @@ class Matching:
     def _without(self, entries: Entries, links: Sequence[Link], names: Callable[[Link], list[str]]) -> tuple[str, ...]:
         linked = {name for entry in links for name in names(entry)}
         return tuple(name for name in entries if name not in linked)
-
-    def _needless(self, name: str, links: Sequence[Link]) -> bool:
-        """Whether a tensor without a place is one that networks compute themselves, or of a branch apart."""
-        branches = {source.partition(".")[0] for entry in links for source in entry.sources}
-        apart = name.partition(".")[0] not in branches
-        return apart or not _floating(self.source[name]) or bool(_COMPUTED.search(name.rpartition(".")[2]))
 
     def _alike(self, links: Sequence[Link], missing: Sequence[str], surplus: Sequence[str]) -> list[Ambiguity]:
         """Tensors of modules without a partner, on both sides, that are alike in shape: what they are is open."""

@@ -264,25 +264,39 @@ def drop_rules(names: Sequence[str], kept: Collection[str], *, derived: bool) ->
 
 def join_rules(links: Iterable[Link]) -> list[RuleMapping]:
     """`concat` rules, to run before the renames: all names are the source's."""
-    rows = [(*link.sources, link.source) for link in links if len(link.sources) > 1]
+    joined = [(link.sizes, (*link.sources, link.source)) for link in links if len(link.sources) > 1]
     return [
-        {"concat": {"into": line.texts[-1], "from": list(line.texts[:-1])}}
-        for count in sorted({len(row) for row in rows})
-        for line in lines([row for row in rows if len(row) == count], given=count - 1)
+        {"concat": {"into": line.texts[-1], "from": list(line.texts[:-1]), **_sized(sizes)}}
+        for sizes, rows in _alike(joined)
+        for line in lines(rows, given=len(rows[0]) - 1)
     ]
 
 
 def cut_rules(links: Iterable[Link]) -> list[RuleMapping]:
     """`split` rules, to run after the renames: all names are the target's."""
     cuts = [link for link in links if len(link.targets) > 1]
-    rows = [(link.target, *_pieces(link)) for link in cuts]
     rules: list[RuleMapping] = [
-        {"split": {"from": line.texts[0], "into": list(line.texts[1:])}}
-        for count in sorted({len(row) for row in rows})
-        for line in lines([row for row in rows if len(row) == count])
+        {"split": {"from": line.texts[0], "into": list(line.texts[1:]), **_sized(sizes)}}
+        for sizes, rows in _alike([(link.sizes, (link.target, *_pieces(link))) for link in cuts])
+        for line in lines(rows)
     ]
     spare = [name for link in cuts for name in set(_pieces(link)) - set(link.targets)]
     return rules + drop_rules(spare, [link.target for link in links], derived=False)
+
+
+Sizes = tuple[int, ...] | None
+
+
+def _alike(rows: Iterable[tuple[Sizes, Row]]) -> Iterator[tuple[Sizes, list[Row]]]:
+    """The rows of equally many names and of parts of equal sizes, together."""
+    found: dict[tuple[int, Sizes], list[Row]] = {}
+    for sizes, row in rows:
+        found.setdefault((len(row), sizes), []).append(row)
+    yield from ((sizes, same) for (_, sizes), same in found.items())
+
+
+def _sized(sizes: Sizes) -> dict[str, list[int]]:
+    return {} if sizes is None else {"sizes": list(sizes)}
 
 
 def _pieces(link: Link) -> list[str]:
@@ -298,14 +312,14 @@ def shape_rules(links: Collection[Link]) -> list[RuleMapping]:
     names = {link.target for link in links}
     kinds: dict[tuple[Any, ...], list[Link]] = {}
     for link in links:
-        if link.old_shape != link.shape:
-            kind = (blank(link.target), link.turned, len(link.old_shape), len(link.shape))
+        if link.old_shape != link.shape or link.axes:
+            kind = (blank(link.target), link.axes, len(link.old_shape), len(link.shape))
             kinds.setdefault(kind, []).append(link)
     return [rule for same in kinds.values() for rule in _reshaped(same, names)]
 
 
 def _reshaped(links: Sequence[Link], names: set[str]) -> Iterator[RuleMapping]:
-    old = [link.old_shape[::-1] if link.turned else link.old_shape for link in links]
+    old = [_permuted(link) for link in links]
     new = [link.shape for link in links]
     before, after = _form(old, new), _form(new, old)
     if before.count(-1) > 1 or after.count(-1) > 1:
@@ -314,10 +328,14 @@ def _reshaped(links: Sequence[Link], names: set[str]) -> Iterator[RuleMapping]:
         return
     chosen = [link.target for link in links]
     for match in select(chosen, names - {*chosen}):
-        if links[0].turned:
-            yield {"permute": {"match": match, "axes": [1, 0]}}
+        if links[0].axes:
+            yield {"permute": {"match": match, "axes": list(links[0].axes)}}
         if old != new:
             yield {"reshape": {"match": match, "from": [*before], "to": [*after]}}
+
+
+def _permuted(link: Link) -> Shape:
+    return tuple(link.old_shape[axis] for axis in link.axes) if link.axes else link.old_shape
 
 
 def _form(shapes: Sequence[Shape], others: Sequence[Shape]) -> list[int]:
