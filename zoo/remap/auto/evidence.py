@@ -73,18 +73,17 @@ def between_anchors(group: Group, source: Before, target: Before) -> Pairs:
 def in_sequence(group: Group, source: Order, target: Order) -> Pairs:
     """Items that are numbered on both sides, number by number; the order must not contradict it.
 
-    Where an order is lost, the numbers of both sides must be consecutive.
+    Where an order is lost, the numbers of that side must be consecutive, or of more than two items equally far apart.
     """
     if not group.even or not (_numbered(group.sources) and _numbered(group.targets)):
         return []
-    first, second = (sorted(items, key=lambda item: numbers(item.path)) for items in (group.sources, group.targets))
-    for items, order in ((first, source), (second, target)):
+    mine, its = (sorted(items, key=lambda item: numbers(item.path)) for items in (group.sources, group.targets))
+    for items, order in ((mine, source), (its, target)):
         if order.reliable and any(a.place > b.place for a, b in pairwise(items)):
             return []
-    lost = not (source.reliable and target.reliable)
-    if lost and not (_counted(first) and _counted(second)):
-        return []
-    pairs = list(zip(first, second, strict=True))
+        if not order.reliable and not _counted(items):
+            return []
+    pairs = list(zip(mine, its, strict=True))
     return [] if contradicted(group, pairs, source.before, target.before) else pairs
 
 
@@ -93,12 +92,14 @@ def _numbered(items: Sequence[Item]) -> bool:
 
 
 def _counted(items: Sequence[Item]) -> bool:
-    """Inside something larger, one number counts up by one from item to item; others are constant or equal to it."""
+    """Inside something larger, one number counts up from item to item, over more than two in equal steps, else by one;
+    others are constant or equal to it."""
     rows = [numbers(item.path) for item in items]
     if any("." not in item.path for item in items):
         return False
     moving = {column for column in zip(*rows, strict=True) if len(set(column)) > 1}
-    return len(moving) == 1 and all(b - a == 1 for column in moving for a, b in pairwise(column))
+    steps = {b - a for column in moving for a, b in pairwise(column)}
+    return len(moving) == 1 and (steps == {1} or (len(steps) == 1 and len(items) > 2))
 
 
 def same_word(group: Group, source: Order, target: Order) -> Pairs:

@@ -17,7 +17,8 @@ class Link:
     several (cut into equal pieces; a target None is a piece that has no place). `source` and `target` name the complete
     tensor on both sides, also where only its parts exist. `shape` is its shape in the target, `old_shape` that in the
     source; `axes` is the order in which its axes are put first, `turned` that only the shapes say so. `sizes` are those
-    of the parts along the first axis, where they differ.
+    of the parts along the first axis, where they differ. `order` says between which orders of values the tensor is
+    moved, "?" that it is not known (`orders.py`).
     """
 
     source: str
@@ -30,6 +31,7 @@ class Link:
     turned: bool = False
     axes: Shape | None = None
     sizes: tuple[int, ...] | None = None
+    order: str = ""
 
 
 def link(pairs: Iterable[tuple[Unit, Unit]], source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[Link]:

@@ -11,9 +11,10 @@ from zoo.errors import Problem, WorkError, any_of, listed
 from zoo.formats.entry import Entry
 from zoo.remap.auto.leftovers import needless
 from zoo.remap.auto.links import Link, link
+from zoo.remap.auto.orders import ordered
 from zoo.remap.auto.solver import Choice, Decision, Side, Solver
 from zoo.remap.auto.tree import Execution, Group, Order, Question, blank, is_registration
-from zoo.remap.auto.units import classes, find_units, fuse, split_name, squeezed
+from zoo.remap.auto.units import Shape, classes, find_units, fuse, squeezed
 from zoo.remap.auto.write_rules import RuleMapping, write_rules
 
 Status = Literal["proved", "unique", "ambiguous", "refuted", "none"]
@@ -50,7 +51,7 @@ class Ambiguity:
     @classmethod
     def of(cls, group: Group) -> Ambiguity:
         """The ambiguity of a group that was not decided."""
-        return cls(tuple(item.path for item in group.sources), tuple(item.path for item in group.targets))
+        return cls(tuple(item.shown for item in group.sources), tuple(item.shown for item in group.targets))
 
     def __str__(self) -> str:
         return f"{{{listed(self.sources, SHOWN)}}} -> {{{listed(self.targets, SHOWN)}}}: {self.what}"
@@ -221,7 +222,7 @@ class Matching:
         return solver
 
     def links(self, solver: Solver) -> list[Link]:
-        return link(solver.pairs, self.source, self.target)
+        return ordered(link(solver.pairs, self.source, self.target), self.source, self.target)
 
     def rules(self, solver: Solver, proved: bool) -> list[RuleMapping]:
         """The rules. They drop tensors that are known to be needless: after a proof, all that have no place."""
@@ -234,7 +235,7 @@ class Matching:
         """The answer as far as evidence goes, without running anything."""
         links = self.links(solver)
         missing, surplus = self._without(self.target, links, _targets), self._without(self.source, links, _sources)
-        groups = (*map(Ambiguity.of, solver.undecided), *self._alike(links, missing, surplus), *_turned(links))
+        groups = (*map(Ambiguity.of, solver.undecided), *self._alike(links), *_hidden(links))
         total = sum(entry.elements for entry in self.target.values())
         coverage = 1 - sum(self.target[name].elements for name in missing) / total if total else 0.0
         result = MatchResult(
@@ -247,17 +248,16 @@ class Matching:
         linked = {name for entry in links for name in names(entry)}
         return tuple(name for name in entries if name not in linked)
 
-    def _alike(self, links: Sequence[Link], missing: Sequence[str], surplus: Sequence[str]) -> list[Ambiguity]:
+    def _apart(self, side: Side, linked: set[str], entries: Entries) -> dict[str, Shape]:
+        """The floating-point tensors of modules that have no partner at all, and their shapes without axes of size 1."""
+        units = [[name for part in unit.parts.values() for name in part.names if name] for unit in side.units]
+        alone = (name for names in units if linked.isdisjoint(names) for name in names)
+        return {name: squeezed(tuple(entries[name].shape)) for name in alone if _floating(entries[name])}
+
+    def _alike(self, links: Sequence[Link]) -> list[Ambiguity]:
         """Tensors of modules without a partner, on both sides, that are alike in shape: what they are is open."""
-        known = {split_name(name)[0] for entry in links for name in (*entry.sources, *_targets(entry))}
-        wanting, idle = (
-            {
-                name: squeezed(tuple(entries[name].shape))
-                for name in names
-                if _floating(entries[name]) and split_name(name)[0] not in known
-            }
-            for names, entries in ((missing, self.target), (surplus, self.source))
-        )
+        wanting = self._apart(self.its, {name for entry in links for name in _targets(entry)}, self.target)
+        idle = self._apart(self.mine, {name for entry in links for name in entry.sources}, self.source)
         return [
             Ambiguity(tuple(n for n in idle if idle[n] == shape), tuple(n for n in wanting if wanting[n] == shape))
             for shape in dict.fromkeys(wanting.values())
@@ -277,15 +277,29 @@ def _floating(entry: Entry) -> bool:
     return entry.dtype.startswith(("F", "BF"))
 
 
-def _turned(links: Sequence[Link]) -> list[Ambiguity]:
-    """Tables with swapped axes: shapes do not show in which order the values stand."""
+def _hidden(links: Sequence[Link]) -> list[Ambiguity]:
+    """Where shapes do not show in which order the values stand: tables with swapped axes, patch merging."""
     turned = [entry for entry in links if entry.turned]
-    sources, targets = (tuple(n for e in turned for n in names(e)) for names in (_sources, _targets))
-    return [Ambiguity(sources, targets, "the order of the values inside is open")] if turned else []
+    merging = [entry for entry in links if entry.order == "?"]
+    return [
+        Ambiguity(*(tuple(n for e in hidden for n in names(e)) for names in (_sources, _targets)), what)
+        for hidden, what in ((turned, _TURNED), (merging, _MERGING))
+        if hidden
+    ]
+
+
+_TURNED = "the order of the values inside is open"
+_MERGING = (
+    "the order of the values inside is open: nn.Unfold (OpenMMLab) puts the pixels of a patch otherwise than slices do"
+)
 
 
 def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
     """What shapes cannot show: the order of the parts in a tensor fused on one side and separate on the other."""
     joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
     what = "contains query, key and value one after the other"
-    return (f"{joined[0].target} (and {len(joined) - 1} like it) {what}",) if joined else ()
+    merging = [entry for entry in links if entry.order not in ("", "?")]
+    return (
+        *(f"{joined[0].target} (and {len(joined) - 1} like it) {what}" for _ in joined[:1]),
+        *(f"patch merging ({merging[0].target}, …) goes from the order of {merging[0].order}" for _ in merging[:1]),
+    )

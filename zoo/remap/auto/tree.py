@@ -73,6 +73,11 @@ class Item:
         return found.place
 
     @property
+    def shown(self) -> str:
+        """The path as it stands in the file."""
+        return (self.unit.shown if self.unit else "") or self.path
+
+    @property
     def names(self) -> list[str]:
         """The tensors in it, but for the statistics of norms."""
         units = self.node.units if self.node else [self.unit] if self.unit else []

@@ -40,11 +40,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Unit:
-    """A module with tensors of its own, or a bare tensor. `place` is the index of its first tensor."""
+    """A module with tensors of its own, or a bare tensor. `place` is the index of its first tensor.
+
+    `path` has the levels that are written into one component (`conv2_block1_0_conv`) as components of their own; `shown`
+    is what stands in the file.
+    """
 
     path: str
     parts: Mapping[str, Part] = field(compare=False)
     place: int = field(compare=False)
+    shown: str = field(default="", compare=False)
 
     @property
     def signature(self) -> Signature:
@@ -78,7 +83,28 @@ def find_units(entries: Mapping[str, Entry]) -> list[Unit]:
             path, role, part = name, "value", replace(part, shape=tuple(entry.shape), axes=None)
         parts.setdefault(path, {})[role] = part
         places.setdefault(path, place)
-    return _join_biases([Unit(path, roles, places[path]) for path, roles in parts.items()])
+    return _join_biases([Unit(leveled(path), roles, places[path], path) for path, roles in parts.items()])
+
+
+def leveled(path: str) -> str:
+    """The path with a level for each number in a component that more follows, and for each letter that counts: Keras's
+    `conv2_block1_0_conv` becomes `conv2.block1.0.conv`, Caffe's `bn2b_branch2a` becomes `res2.1.branch2.0.bn`."""
+    if not _FLAT.search(path):
+        return path
+    caffe = _CAFFE.fullmatch(path)
+    path = f"res{caffe[2]}.{caffe[1]}" if caffe else path
+    return ".".join(_COUNTED.sub(_count, component) for component in _FLAT.sub(".", path).split("."))
+
+
+def _count(match: re.Match[str]) -> str:
+    """A letter as a number from 0; Caffe's b1, b2, … go on after a."""
+    letters, digits = match[2][0], match[2][1:]
+    return f"{match[1]}.{digits or ord(letters) - ord('a')}"
+
+
+_FLAT = re.compile(r"(?<=\d)_(?=.)|(?<=\d[a-z])_(?=.)")
+_CAFFE = re.compile(r"(bn|scale)(\d+[a-z]?\d*_branch\w+)")
+_COUNTED = re.compile(r"^((?!conv|pool|norm)[a-z]+\d+)([a-h]|b\d+)$")
 
 
 def _join_biases(units: Sequence[Unit]) -> list[Unit]:
@@ -144,7 +170,7 @@ def _fused(path: str, members: Sequence[Unit]) -> Unit | None:
             return None
         names = tuple(None if piece is None else piece.names[0] for piece in pieces)
         parts[role] = Part(names, (sum(sizes), *known[0].shape[1:]), sizes=sizes)
-    return Unit(path, parts, min(member.place for member in members))
+    return Unit(path, parts, min(member.place for member in members), path)
 
 
 def squeezed(shape: Shape) -> Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
@@ -53,7 +54,7 @@ def words(path: str) -> set[str]:
 def first(paths: Iterable[str]) -> tuple[int, int] | None:
     """Which of two paths comes first in a block by the words and numbers in which they differ; None if none says so."""
     both = list(paths)
-    one, other = (set(tokens(path)) for path in both)
+    one, other = (Counter(tokens(path)) for path in both)
     mine, its = one - other, other - one
     if len(mine) == len(its) == 1 and all(word.isdigit() for word in (*mine, *its)) and all("." in p for p in both):
         return (0, 1) if int(*mine) < int(*its) else (1, 0)

@@ -338,6 +338,48 @@ def _permuted(link: Link) -> Shape:
     return tuple(link.old_shape[axis] for axis in link.axes) if link.axes else link.old_shape
 
 
+_UNFOLDED: dict[int, list[RuleMapping]] = {
+    1: [
+        {"reshape": {"from": [-1], "to": [-1, 2, 2]}},
+        {"permute": {"axes": [2, 1, 0]}},
+        {"reshape": {"from": [2, 2, -1], "to": [-1]}},
+    ],
+    2: [
+        {"reshape": {"from": [0, -1], "to": [0, -1, 2, 2]}},
+        {"permute": {"axes": [0, 3, 2, 1]}},
+        {"reshape": {"from": [0, 2, 2, -1], "to": [0, -1]}},
+    ],
+}
+"""From nn.Unfold's order, [..., channels, rows, columns], to that of slices, [..., columns, rows, channels]."""
+
+
+def order_rules(links: Collection[Link]) -> list[RuleMapping]:
+    """Rules that put the values of patch merging into the target's order, to run after the renames."""
+    names = {link.target for link in links}
+    kinds: dict[tuple[str, int, str], list[str]] = {}
+    for link in links:
+        if link.order:
+            kinds.setdefault((link.order, len(link.shape), blank(link.target)), []).append(link.target)
+    return [
+        {kind: {"match": match, **parts}}
+        for (order, axes, _), chosen in kinds.items()
+        for match in select(chosen, names - {*chosen})
+        for rule in _reordered(order, axes)
+        for kind, parts in rule.items()
+    ]
+
+
+def _reordered(order: str, axes: int) -> list[RuleMapping]:
+    rules = _UNFOLDED[axes]
+    if order == "unfold to slices":
+        return rules
+    return [
+        {kind: {**parts, "from": parts["to"], "to": parts["from"]} if kind == "reshape" else parts}
+        for rule in reversed(rules)
+        for kind, parts in rule.items()
+    ]
+
+
 def _form(shapes: Sequence[Shape], others: Sequence[Shape]) -> list[int]:
     """The shapes as one: 0 for a size that the other shape has at the same place, -1 for one that varies."""
     form = []
@@ -372,7 +414,7 @@ def write_rules(
         *drop_rules(others, source.keys() - {*dropped}, derived=False),
         *join_rules(links),
     ]
-    after = [*shape_rules(links), *cut_rules(links)]
+    after = [*shape_rules(links), *order_rules(links), *cut_rules(links)]
     best: list[RuleMapping] | None = None
     for renames in _renames({link.source: link.target for link in links}, blocks):
         rules = [*before, *renames, *after]
