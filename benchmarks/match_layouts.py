@@ -71,7 +71,7 @@ def row(layout: Network | File) -> list[str]:
 
 
 def judged(result: MatchResult, file: State, target: Mapping[str, Entry], check: Check) -> str:
-    """"part": what was found is reported with the parameters that it leaves empty, and zoo convert refuses it."""
+    """ "part": what was found is reported with the parameters that it leaves empty, and zoo convert refuses it."""
     if not result.found:
         return "none"
     if check(moved(result, file)):

@@ -150,7 +150,8 @@ JEONSWORLD = after(
     renamed(
         (r"^blocks\.", "transformer.encoder.layer."), (r"norm1", "attention_norm"), (r"norm2", "ffn_norm"),
         (r"mlp\.", "ffn."), (r"attn\.proj", "attn.out"), (r"^norm", "transformer.encoder.encoder_norm"),
-        (r"^cls_token", "transformer.embeddings.cls_token"), (r"^pos_embed", "transformer.embeddings.position_embeddings"),
+        (r"^cls_token", "transformer.embeddings.cls_token"),
+        (r"^pos_embed", "transformer.embeddings.position_embeddings"),
         (r"^patch_embed\.proj", "transformer.embeddings.patch_embeddings"),
     ),
 )  # fmt: skip
@@ -189,7 +190,8 @@ OPENAI = after(
     changed(r"visual\.proj$", lambda v: v.t()), dropped(r"^head\.bias"),
 )  # fmt: skip
 TEXT = {
-    "positional_embedding": (77, 64), "text_projection": (64, 40), "logit_scale": (), "token_embedding.weight": (99, 64),
+    "positional_embedding": (77, 64), "text_projection": (64, 40), "logit_scale": (),
+    "token_embedding.weight": (99, 64),
     "transformer.resblocks.0.attn.in_proj_weight": (192, 64), "transformer.resblocks.0.attn.in_proj_bias": (192,),
     "transformer.resblocks.0.attn.out_proj.weight": (64, 64), "transformer.resblocks.0.attn.out_proj.bias": (64,),
     "transformer.resblocks.0.ln_1.weight": (64,), "transformer.resblocks.0.ln_1.bias": (64,),
@@ -280,14 +282,19 @@ DETECTRON2 = after(
     renamed((r"^conv1\.", "stem.conv1."), (r"^bn1\.", "stem.conv1.norm."), (r"^fc\.", "linear.")),
 )
 
+_MM_FIRST = {"conv_dw": "0.conv", "bn1": "0.bn", "conv_pw": "1.conv", "bn2": "1.bn"}
+_MM_OTHER = {
+    "conv_pw": "0.conv", "bn1": "0.bn", "conv_dw": "1.conv", "bn2": "1.bn", "conv_pwl": "2.conv", "bn3": "2.bn",
+}  # fmt: skip
+
+
+def _mm_block(match: re.Match[str]) -> str:
+    names = _MM_FIRST if match[1] == "0" else _MM_OTHER
+    return f"backbone.layer{int(match[1]) + 1}.{match[2]}.conv.{names[match[3]]}."
+
+
 MM_MOBILENET = after(
-    numbered(
-        r"^blocks\.(\d)\.(\d)\.(conv_pwl|conv_pw|conv_dw|bn\d)\.",
-        lambda m: f"backbone.layer{int(m[1]) + 1}.{m[2]}.conv." + (
-            {"conv_dw": "0.conv", "bn1": "0.bn", "conv_pw": "1.conv", "bn2": "1.bn"} if m[1] == "0" else
-            {"conv_pw": "0.conv", "bn1": "0.bn", "conv_dw": "1.conv", "bn2": "1.bn", "conv_pwl": "2.conv", "bn3": "2.bn"}
-        )[m[3]] + ".",
-    ),
+    numbered(r"^blocks\.(\d)\.(\d)\.(conv_pwl|conv_pw|conv_dw|bn\d)\.", _mm_block),
     renamed((r"^conv_stem\.", "backbone.conv1.conv."), (r"^bn1\.", "backbone.conv1.bn."),
             (r"^conv_head\.", "backbone.conv2.conv."), (r"^bn2\.", "backbone.conv2.bn."), (r"^classifier", "head.fc")),
 )  # fmt: skip
@@ -341,7 +348,7 @@ def flax_vit(state: State) -> State:
                 file[new] = (piece.t().reshape(96, 3, 32) if value.ndim == 2 else piece.reshape(3, 32)).contiguous()
             continue
         if "attn.proj" in name:
-            name, value = name.replace("attn.proj", f"{attention}.out"), value
+            name = name.replace("attn.proj", f"{attention}.out")
             value = value.t().reshape(3, 32, 96) if value.ndim == 2 else value
         elif value.ndim == 2:
             value = value.t()
@@ -366,10 +373,11 @@ def flax_vit(state: State) -> State:
 
 def craft(state: State) -> State:
     """VGG cut into slices, with a decoder beside it (easyocr)."""
-    file = {
-        re.sub(r"^features\.(\d+)", lambda m: f"basenet.slice{1 + sum(int(m[1]) >= c for c in (13, 20, 30))}.{m[1]}", n): v
-        for n, v in state.items() if n.startswith("features.")
-    }  # fmt: skip
+    file: State = {}
+    for name, value in state.items():
+        if found := re.match(r"features\.(\d+)", name):
+            part = 1 + sum(int(found[1]) >= cut for cut in (13, 20, 30))
+            file[f"basenet.slice{part}.{name.removeprefix('features.')}"] = value
     for name, (wide, narrow) in {"upconv1": (512, 256), "upconv2": (256, 128), "upconv3": (128, 64)}.items():
         for place, shape in ((0, (wide, wide, 1, 1)), (3, (narrow, wide, 3, 3))):
             file |= {

@@ -6,36 +6,59 @@ answers are possible, or where the evidence contradicts itself, it returns nothi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, permutations
 
 from zoo.remap.auto.tree import Before, Group, Item, Order, Pairs, blank, numbers
-from zoo.remap.auto.words import first, tokens, words
+from zoo.remap.auto.words import comes_first, tokens, words
 
 MAX_PERMUTED = 6  # items whose permutations are gone through one by one
 _GENERAL = {
-    "norm", "proj", "conv", "fc", "linear", "dense", "out", "output", "layer", "block", "act", "weight", "bias", "value",
-    "embed", "attn", "mlp", "head", "final", "stem", "token", "model",
+    "norm", "proj", "conv", "fc", "linear", "dense", "out", "output", "layer", "block", "act", "weight", "bias",
+    "value", "embed", "attn", "mlp", "head", "final", "stem", "token", "model",
 }  # fmt: skip
 """Last words of a name that say too little to tell modules of equal shape apart."""
 
 
 def same_name(group: Group) -> Pairs:
-    """Items of the same path, or of the same path within the block that does not end in a bare number."""
+    """Items of the same path, or of the same path within the block that does not end in a bare number.
+
+    A name that is a number apart from others (`conv3`) counts within a block only where both sides count alike there:
+    of two sides that have conv2 and conv3, and conv3 and a shortcut, one counts from 0.
+    """
+    mine, theirs = (_numbers_by_name(group, of_target) for of_target in (False, True))
     inside = {group.within(item, group.block.target): item for item in group.targets}
     found: Pairs = []
     for item in group.sources:
         name = group.within(item, group.block.source)
         twin = inside.get(name)
-        if twin and (twin.path == item.path or not name.rsplit(".", 1)[-1].isdigit()):
+        alike = not name.rsplit(".", 1)[-1].isdigit() and mine[blank(name)] == theirs[blank(name)]
+        if twin and (twin.path == item.path or alike):
             found.append((item, twin))
+    return found
+
+
+def _numbers_by_name(group: Group, of_target: bool) -> dict[str, set[tuple[int, ...]]]:
+    """For each name within the block, numbers left out, those that are there; of the group's items and all others."""
+    base = group.block.target if of_target else group.block.source
+    names = [group.within(item, base) for item in (group.targets if of_target else group.sources)]
+    names += [role[len(blank(base.path)) :].lstrip(".") for role in group.block.roles[of_target]]
+    found: dict[str, set[tuple[int, ...]]] = defaultdict(set)
+    for name in names:
+        found[blank(name)].add(numbers(name))
     return found
 
 
 def same_leaf(group: Group) -> Pairs:
     """Items whose last components are equal, in a word that tells (`cls_token`, `grn`), and equal to no other's."""
     mine, theirs = (_by_leaf(items) for items in (group.sources, group.targets))
-    return [(items[0], theirs[leaf][0]) for leaf, items in mine.items() if len(items) == len(theirs.get(leaf, ())) == 1]
+    counts = [{leaf for leaf in side if any(map(str.isdigit, leaf))} for side in (mine, theirs)]
+    return [
+        (items[0], theirs[leaf][0])
+        for leaf, items in mine.items()
+        if len(items) == len(theirs.get(leaf, ())) == 1 and (leaf not in counts[0] or counts[0] == counts[1])
+    ]
 
 
 def _by_leaf(items: Sequence[Item]) -> dict[tuple[str, ...], list[Item]]:
@@ -129,7 +152,7 @@ def first_and_second(group: Group) -> Pairs:
     """Two items of which the names on both sides say which comes first: before and after, attn and mlp, 1 and 2."""
     if not (len(group.sources) == len(group.targets) == 2):
         return []
-    mine, theirs = (first([item.path for item in items]) for items in (group.sources, group.targets))
+    mine, theirs = (comes_first([item.path for item in items]) for items in (group.sources, group.targets))
     if mine is None or theirs is None:
         return []
     return [(group.sources[a], group.targets[b]) for a, b in zip(mine, theirs, strict=True)]

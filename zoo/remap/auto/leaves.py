@@ -1,4 +1,4 @@
-"""What the last word of a name says: the role in its module as torch calls it, and the order in which axes are stored."""
+"""What the last word of a name says: the role in its module as torch calls it, and the order of the axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Axes = tuple[int, ...]
 
 ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _NORMS = {
-    "gamma": "weight", "scale": "weight", "s": "weight", "beta": "bias", "b": "bias", "bias": "bias", "weight": "weight",
+    "gamma": "weight", "scale": "weight", "s": "weight", "weight": "weight",
+    "beta": "bias", "b": "bias", "bias": "bias",
     "moving_mean": "running_mean", "moving_variance": "running_var", "moving_var": "running_var",
     "_mean": "running_mean", "_variance": "running_var", "mean": "running_mean", "var": "running_var",
     "variance": "running_var", "running_mean": "running_mean", "running_var": "running_var",
@@ -80,6 +81,11 @@ def _parted(name: str) -> tuple[str, str]:
     if flat and (not head or flat[2] in ("weight", "bias")):
         return (f"{head}.{flat[1]}" if head else flat[1]), flat[2]
     return head, leaf
+
+
+def ending(name: str) -> str:
+    """The last word of a name, which says the tensor's role in its module."""
+    return _parted(name)[1]
 
 
 def _bare(name: str, shape: tuple[int, ...]) -> tuple[str, str, Axes | None]:

@@ -1,4 +1,4 @@
-"""Which tensors of a file without a place in the target can be left out unasked: what does not act on what is loaded."""
+"""Which tensors without a place in the target can be left out unasked: those that do not act on what is loaded."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ class Matching:
     ) -> Matching:
         """The problem of `match`, with the same arguments."""
         mine, its = find_units(source), find_units(target)
-        orders = Order(is_registration(source)), Order(is_registration(target))
+        orders = Order(is_registration(source)), Order(is_registration(target), certain=True)
         return cls(
             source,
             target,
@@ -249,7 +249,7 @@ class Matching:
         return tuple(name for name in entries if name not in linked)
 
     def _apart(self, side: Side, linked: set[str], entries: Entries) -> dict[str, Shape]:
-        """The floating-point tensors of modules that have no partner at all, and their shapes without axes of size 1."""
+        """The floating-point tensors of modules without a partner, and their shapes without axes of size 1."""
         units = [[name for part in unit.parts.values() for name in part.names if name] for unit in side.units]
         alone = (name for names in units if linked.isdisjoint(names) for name in names)
         return {name: squeezed(tuple(entries[name].shape)) for name in alone if _floating(entries[name])}

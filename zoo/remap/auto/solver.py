@@ -43,7 +43,7 @@ class Side:
     @cached_property
     def beside(self) -> Beside:
         """The layers that its norms stand beside."""
-        return beside(self.units, self.order.reliable)
+        return beside(self.units, self.order.certain)
 
 
 @dataclass(frozen=True)

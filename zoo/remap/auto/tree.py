@@ -187,9 +187,12 @@ def numbers(path: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Order:
-    """Which of two items comes first on one side. `reliable`: the order of the entries is the one of registration."""
+    """Which of two items comes first on one side. `reliable`: the order of the entries can be that of registration;
+    `certain`: it is, as they are a network's and not a file's.
+    """
 
     reliable: bool
+    certain: bool = False
 
     def before(self, first: Item, second: Item) -> bool | None:
         """Whether `first` was registered before `second`; None where that is not known."""

@@ -22,6 +22,7 @@ _PROJECTION = re.compile(
 )
 _FUSED = (("q", "k", "v"), ("q", "kv"), ("k", "v"))
 
+
 @dataclass(frozen=True)
 class Part:
     """One role of a unit: the tensors that make it, in order along the first axis, and the complete shape.
@@ -42,8 +43,8 @@ class Part:
 class Unit:
     """A module with tensors of its own, or a bare tensor. `place` is the index of its first tensor.
 
-    `path` has the levels that are written into one component (`conv2_block1_0_conv`) as components of their own; `shown`
-    is what stands in the file.
+    In `path` levels that are written into one component (`conv2_block1_0_conv`) are components of their own; `shown` is
+    what stands in the file.
     """
 
     path: str
@@ -143,7 +144,8 @@ def fuse(units: Sequence[Unit], other: Iterable[Unit]) -> list[Unit]:
     for (parent, _, _), family in families.items():
         for letters in _FUSED:
             members = [family[letter] for letter in letters if letter in family]
-            whole = _fused(f"{parent}.{''.join(letters)}".lstrip("."), members) if len(members) == len(letters) else None
+            name = f"{parent}.{''.join(letters)}".lstrip(".")
+            whole = _fused(name, members) if len(members) == len(letters) else None
             if whole and whole.parts["weight"].shape in wanted:
                 fused[members[0].path] = whole
                 gone |= {member.path for member in members}

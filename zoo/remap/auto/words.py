@@ -51,7 +51,7 @@ def words(path: str) -> set[str]:
     return {word for word in tokens(path) if word in known or (len(word) >= _LEAST and not word.isdigit())}
 
 
-def first(paths: Iterable[str]) -> tuple[int, int] | None:
+def comes_first(paths: Iterable[str]) -> tuple[int, int] | None:
     """Which of two paths comes first in a block by the words and numbers in which they differ; None if none says so."""
     both = list(paths)
     one, other = (Counter(tokens(path)) for path in both)

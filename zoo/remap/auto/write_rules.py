@@ -10,10 +10,11 @@ from typing import Any
 
 from zoo.errors import InputError, WorkError
 from zoo.formats.entry import Entry
+from zoo.remap.auto.leaves import ending as leaf_of
 from zoo.remap.auto.links import Link
 from zoo.remap.auto.templates import Line, Row, lines, literal_lines
 from zoo.remap.auto.tree import Block, blank, numbers
-from zoo.remap.auto.units import Shape, split_name
+from zoo.remap.auto.units import LEAVES, Shape, split_name
 from zoo.remap.rules import parse_rules, run
 from zoo.remap.rules.patterns import PLACEHOLDER, Pattern, Renaming
 
@@ -59,10 +60,13 @@ def rename_rule(wanted: Mapping[str, str]) -> dict[str, str] | None:
     """
     moved = {old: new for old, new in wanted.items() if old != new}
     for covered in (moved, wanted):
-        exact = [written for written in _ways(_rows(covered, wanted), wanted) if _exact(written, wanted)]
-        best = next((written for written in exact[:2] if _one_way(written)), None) or next(iter(exact), None)
-        if best is not None:
-            return {line.pattern: line.replacement for line in best}
+        ways = (written for written in _ways(_rows(covered, wanted), wanted) if _exact(written, wanted))
+        first = next(ways, None)
+        if first is None:
+            continue
+        second = None if _one_way(first) else next(ways, None)
+        best = second if second is not None and _one_way(second) else first
+        return {line.pattern: line.replacement for line in best}
     return None
 
 
@@ -393,6 +397,7 @@ def _form(shapes: Sequence[Shape], others: Sequence[Shape]) -> list[int]:
 
 
 FEW = 16  # lines of a program short enough to look no further
+TRIES = 3  # ways to write a long one after which the shortest is taken
 
 
 def write_rules(
@@ -416,11 +421,11 @@ def write_rules(
     ]
     after = [*shape_rules(links), *order_rules(links), *cut_rules(links)]
     best: list[RuleMapping] | None = None
-    for renames in _renames({link.source: link.target for link in links}, blocks):
+    for tries, renames in enumerate(_renames({link.source: link.target for link in links}, blocks)):
         rules = [*before, *renames, *after]
         if (best is None or _size(rules) < _size(best)) and _makes(rules, links, source, target):
             best = rules
-        if best is not None and _size(best) <= FEW:
+        if best is not None and (_size(best) <= FEW or tries > TRIES):
             break
     if best is None:
         raise WorkError(f"the {len(links)} links that were found could not be written as rules")
@@ -432,7 +437,13 @@ def _size(rules: Sequence[RuleMapping]) -> int:
 
 
 def _renames(whole: Mapping[str, str], blocks: Sequence[Block]) -> Iterator[list[RuleMapping]]:
-    """Ways to write the renames: at once, or blocks first and then what is inside them, for each kind of block."""
+    """Ways to write the renames: at once, modules first and then their leaves, blocks first and then what is inside."""
+    leaves = {old: _with_leaf_of(old, new) for old, new in whole.items()}
+    if len(set(leaves.values())) == len(leaves) and leaves != whole:
+        made = list(_steps([leaves, {leaves[old]: new for old, new in whole.items()}]))
+        if made:
+            yield from made
+            return
     yield from _steps([whole])
     for kind in dict.fromkeys(blank(block.target.path) for block in blocks):
         bases = {b.source.path: b.target.path for b in blocks if b.target.path and blank(b.target.path) == kind}
@@ -441,6 +452,13 @@ def _renames(whole: Mapping[str, str], blocks: Sequence[Block]) -> Iterator[list
         halfway = {old: _inside(old, bases) or new for old, new in whole.items()}
         if len(set(halfway.values())) == len(halfway):
             yield from _steps([halfway, {halfway[old]: new for old, new in whole.items()}])
+
+
+def _with_leaf_of(old: str, new: str) -> str:
+    """The new name, but for the leaf, where the old one is another of the words for it (`gamma`)."""
+    head, _, leaf = new.rpartition(".")
+    other = leaf_of(old)
+    return f"{head}.{other}" if head and leaf in LEAVES and other != leaf else new
 
 
 def _inside(name: str, bases: Mapping[str, str]) -> str | None:
