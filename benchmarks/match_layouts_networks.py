@@ -135,7 +135,7 @@ NETWORKS: dict[str, Network] = {
         "DINOv3ViTModel",
         "DINOv3ViTConfig",
         {
-            **_vit(intermediate_size=256),
+            **_vit(intermediate_size=384),
             "num_register_tokens": 4,
             "use_gated_mlp": True,
             "hidden_act": "silu",
@@ -309,13 +309,7 @@ NETWORKS: dict[str, Network] = {
         "mobilevitv2_050",
         CLASSES,
     ),
-    "PoolFormer": Network(
-        "PoolFormerForImageClassification",
-        "PoolFormerConfig",
-        {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1], **LABELS},
-        "poolformer_s12",
-        {"dims": [16, 32, 48, 64], "depths": [1, 1, 2, 1], **CLASSES},
-    ),
+    "PoolFormer": Network("PoolFormerForImageClassification", "PoolFormerConfig", LABELS, "poolformer_s12", CLASSES),
     "ResNet": Network(
         "ResNetForImageClassification",
         "ResNetConfig",

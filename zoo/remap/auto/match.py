@@ -208,12 +208,14 @@ class Matching:
     ) -> Matching:
         """The problem of `match`, with the same arguments."""
         mine, its = find_units(source), find_units(target)
+        mine = fuse(mine, its)
+        its = fuse(its, mine)
         orders = Order(is_registration(source)), Order(is_registration(target), certain=True)
         return cls(
             source,
             target,
-            Side(fuse(mine, its), orders[0], Execution(source_execution) if source_execution else None),
-            Side(fuse(its, mine), orders[1], Execution(target_execution) if target_execution else None),
+            Side(mine, orders[0], Execution(source_execution) if source_execution else None),
+            Side(its, orders[1], Execution(target_execution) if target_execution else None),
         )
 
     def solve(self, choices: Mapping[Question, Choice]) -> Solver:
