@@ -31,14 +31,45 @@ def test_class_folders_give_sorted_classes_and_samples(folder):
     assert (Path(path).parent.name, target) == ("two", 1)
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "test", "Val"])
-def test_train_and_validation_folders(folder, tmp_path, name):
-    shutil.copytree(folder, tmp_path / "both" / "train")
-    shutil.copytree(folder, tmp_path / "both" / name)
-    shutil.rmtree(tmp_path / "both" / name / "one")  # a class may be missing from validation; indices must not shift
-    data = image_folder(str(tmp_path / "both"))
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "Val"])
+def test_a_folder_for_each_part(folder, tmp_path, name):
+    for part in ("train", name, "test"):
+        shutil.copytree(folder, tmp_path / "all" / part)
+    shutil.rmtree(tmp_path / "all" / name / "one")  # a class may be missing from validation; indices must not shift
+    shutil.rmtree(tmp_path / "all" / "test" / "two")
+    data = image_folder(str(tmp_path / "all"))
     assert len(data.train) == 36
     assert sorted(set(data.validation.targets)) == [1, 2]
+    assert sorted(set(data.test.targets)) == [0, 2]
+    said = f"{tmp_path}/all: train/ is the train part, {name}/ is the validation part, test/ is the test part"
+    assert list(data.notes) == [said]
+
+
+def test_a_test_folder_is_for_testing_not_for_choosing(folder, tmp_path):
+    for part in ("training_set", "test-set"):
+        shutil.copytree(folder, tmp_path / "both" / part)
+    (tmp_path / "both" / "leftover").mkdir()
+    data = image_folder(str(tmp_path / "both"))
+    assert (len(data.train), data.validation, len(data.test)) == (36, None, 36)
+    assert "training_set/ is the train part, test-set/ is the test part" in data.notes[0]
+    assert data.notes[1].endswith("leftover beside training_set/ is not used")
+
+
+def test_a_class_may_be_called_like_a_part(folder):
+    (folder / "two").rename(folder / "train")
+    assert image_folder(str(folder)).classes == ("one", "train", "zero")
+
+
+def test_parts_that_make_no_sense(folder, tmp_path):
+    for part in ("val", "test"):
+        shutil.copytree(folder, tmp_path / "odd" / part)
+    with pytest.raises(InputError, match=r"contains val and test, and no train folder") as caught:
+        image_folder(str(tmp_path / "odd"))
+    assert f"name one by itself, {tmp_path}/odd/val" in caught.value.problems[0].suggestion
+    shutil.copytree(folder, tmp_path / "odd" / "train")
+    shutil.copytree(folder, tmp_path / "odd" / "valid")
+    with pytest.raises(InputError, match=r"val, valid mean one part of the data twice"):
+        image_folder(str(tmp_path / "odd"))
 
 
 def test_every_fault_of_a_folder_is_named_at_once(folder):
@@ -106,6 +137,30 @@ def test_columns_and_a_validation_table(folder):
     held_out = table(folder, "file,kind\ntwo/00.jpg,b\n", "val.csv")
     data = csv_table(train, image_column="file", label_column="kind", validation=held_out)
     assert list(data.validation.targets) == [1]
+
+
+def test_a_split_column(folder):
+    rows = ["one/00.jpg,a,train", "one/01.png,b,Train", "two/00.jpg,b,dev", "two/01.png,a,test"]
+    path = table(folder, "\n".join(["path,label,split", *rows]))
+    data = csv_table(path)
+    assert [list(part.targets) for part in (data.train, data.validation, data.test)] == [[0, 1], [1], [0]]
+    assert list(data.notes) == [f"{path}: rows are parts by the column split: 2 train, 1 validation, 1 test"]
+    assert len(csv_table(path, split_column="").train) == 4
+    other = table(folder, "path,label\ntwo/00.jpg,b\n", "other.csv")
+    with pytest.raises(InputError, match=r"has test rows in its column split, and test names another table"):
+        csv_table(path, test=other)
+    assert len(csv_table(other, split_column="fold", test=other).test) == 1
+
+
+def test_a_split_column_of_another_meaning(folder):
+    path = table(folder, "path,label,split\none/00.jpg,a,left\none/01.png,b,right\n")
+    assert (len(csv_table(path).train), csv_table(path).notes) == (2, [])
+    path = table(folder, "path,label,split\none/00.jpg,a,train\none/01.png,b,tset\n")
+    with pytest.raises(InputError, match=r"set.csv:3:1: split 'tset' is no part of the data \(did you mean test"):
+        csv_table(path)
+    path = table(folder, "path,label,split\none/00.jpg,a,val\none/01.png,b,test\n")
+    with pytest.raises(InputError, match=r"no row says train in its column split"):
+        csv_table(path)
 
 
 def test_every_fault_of_a_table_is_named_with_its_line(folder):

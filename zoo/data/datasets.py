@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo.contracts import Data
-from zoo.errors import InputError, Location, Problem, did_you_mean
+from zoo.errors import InputError, Location, Problem, did_you_mean, listed
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
-TRAIN = ("train", "training")
-VALIDATION = ("val", "valid", "validation", "test")
+PARTS = {  # what a folder, or a value of a table's split column, is called that is a part of the data
+    "train": ("train", "training", "train_set", "training_set"),
+    "validation": ("val", "valid", "validation", "dev", "val_set", "validation_set", "dev_set"),
+    "test": ("test", "testing", "test_set", "testing_set"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,24 +37,25 @@ class ListedSamples:
 def image_folder(path: str) -> Data:
     """Images sorted into one sub-folder a class; the folders' names, sorted, are the classes.
 
-    `path` contains either the class folders themselves (a seeded part is then held out for validation) or `train` and
-    one of `val`, `valid`, `validation`, `test`, each with class folders. Images may lie deeper; hidden files are passed
-    over. Raises InputError naming every class folder without images, every empty file, and every validation class that
-    training lacks.
+    `path` contains either the class folders themselves (seeded parts are then held out) or a folder for each part, each
+    with class folders: `train`, for validation `val`, `valid`, `validation` or `dev`, and `test`. Images may lie
+    deeper; hidden files are passed over. Raises InputError naming every class folder without images, every empty file,
+    and every class of another part that training lacks.
     """
     root = _folder(path)
-    train, validation = _part(root, TRAIN), _part(root, VALIDATION)
-    if train is None:
+    parts, notes = _part_folders(root)
+    if not parts:
         classes = _class_folders(root)
         return Data(_samples(root, classes), classes=classes)
-    classes = _class_folders(train)
-    if validation is None:
-        return Data(_samples(train, classes), classes=classes)
-    if strange := sorted(set(_class_folders(validation)) - set(classes)):
-        message = f"{validation}: class {{!r}} does not occur in {train}"
-        raise InputError(Problem(message.format(name), None, did_you_mean(name, classes)) for name in strange)
-    held_out = _samples(validation, _class_folders(validation), classes)
-    return Data(_samples(train, classes), held_out, classes=classes)
+    folders = {part: _class_folders(folder) for part, folder in parts.items()}
+    classes, message = folders["train"], "{}: class {!r} does not occur in {}"
+    if strange := [(part, name) for part in parts for name in folders[part] if name not in classes]:
+        raise InputError(
+            Problem(message.format(parts[part], name, parts["train"]), None, did_you_mean(name, classes))
+            for part, name in strange
+        )
+    samples = {part: _samples(folder, folders[part], classes) for part, folder in parts.items()}
+    return Data(**samples, classes=classes, notes=notes)
 
 
 def csv_table(
@@ -62,28 +66,59 @@ def csv_table(
     separator: str | None = None,
     task: Literal["auto", "classification", "multilabel", "regression"] = "auto",
     validation: str | None = None,
+    test: str | None = None,
+    split_column: str = "split",
 ) -> Data:
     """Images and labels listed in a CSV file with a header; relative image paths count from the file's folder.
 
     `separator` splits a label into several: class names of a multi-label set, or the numbers of a regression target.
     Without `task`, labels with a separator are multi-label, labels that are all numbers and not all integers are a
-    regression, all else is classification. `validation` is a second file with the same columns; without it a seeded
-    part is held out. Raises InputError naming every row without an image, label or readable number.
+    regression, all else is classification. `validation` and `test` are files with the same columns. Without them a
+    column `split_column` counts, where there is one, that says train, validation (val, dev) or test in each row; else
+    seeded parts are held out. Raises InputError naming every row without an image, label or readable number.
     """
-    columns = (image_column, label_column)
-    rows = read_table(Path(path), *columns)
-    held_out = read_table(Path(validation), *columns) if validation else None
+    columns = (image_column, label_column, split_column)
+    tables, notes = _by_split(read_table(Path(path), *columns), split_column)
+    for part, file in (("validation", validation), ("test", test)):
+        if file is not None and part in tables:
+            message = f"{path} has {part} rows in its column {split_column}, and {part} names another table"
+            raise InputError(message, suggestion=f"remove {part}, or name no column: split_column: ''")
+        if file is not None:
+            tables[part] = read_table(Path(file), *columns)
+    rows = tables["train"]
     kind = task if task != "auto" else _task_of([row.label for row in rows], separator)
     classes = () if kind == "regression" else _class_names(_parts(row.label, separator) for row in rows)
     index = {name: number for number, name in enumerate(classes)}
+    targets = {part: [_target(row, kind, separator, index) for row in table] for part, table in tables.items()}
+    if problems := [target for table in targets.values() for target in table if isinstance(target, Problem)]:
+        raise InputError(problems)
+    samples = {part: ListedSamples([str(row.image) for row in tables[part]], targets[part]) for part in tables}
+    return Data(**samples, classes=classes, task=kind, notes=notes)
 
-    def samples(table: Sequence[Any]) -> ListedSamples:
-        targets = [_target(row, kind, separator, index) for row in table]
-        if problems := [target for target in targets if isinstance(target, Problem)]:
-            raise InputError(problems)
-        return ListedSamples([str(row.image) for row in table], targets)
 
-    return Data(samples(rows), samples(held_out) if held_out else None, classes=classes, task=kind)
+def _by_split(rows: Sequence[Row], column: str) -> tuple[dict[str, list[Row]], list[str]]:
+    """The rows of each part as the split column says, and what to say about it; all of them train where no value of
+    the column is a part's name, or only one part is there. Raises InputError naming the rows that say something else.
+    """
+    parts = [part_called(row.split) for row in rows]
+    if len({part for part in parts if part}) == 0 or len(set(parts)) == 1:
+        return {"train": list(rows)}, []
+    if None in parts:
+        hint = "write train, validation or test; split_column: '' takes no column"
+        raise InputError(
+            Problem(
+                f"{column} {row.split!r} is no part of the data", row.location, did_you_mean(row.split, PARTS) or hint
+            )
+            for row, part in zip(rows, parts, strict=True)
+            if part is None
+        )
+    tables = {part: [row for row, its in zip(rows, parts, strict=True) if its == part] for part in PARTS}
+    tables = {part: table for part, table in tables.items() if table}
+    file = rows[0].location.file
+    if "train" not in tables:
+        raise InputError(f"{file}: no row says train in its column {column}", suggestion="split_column: ''")
+    said = ", ".join(f"{len(table)} {part}" for part, table in tables.items())
+    return tables, [f"{file}: rows are parts by the column {column}: {said}"]
 
 
 def _folder(path: str) -> Path:
@@ -99,9 +134,33 @@ def _similar(path: Path) -> str | None:
     return did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()]) if path.parent.is_dir() else None
 
 
-def _part(root: Path, names: Sequence[str]) -> Path | None:
-    present = {entry.name.lower(): entry for entry in root.iterdir() if entry.is_dir()}
-    return next((present[name] for name in names if name in present), None)
+def part_called(name: str) -> str | None:
+    """The part of the data that a folder or a value of a split column stands for by its name."""
+    return next((part for part, names in PARTS.items() if name.strip().lower().replace("-", "_") in names), None)
+
+
+def _part_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """The folder of each part, and what to say about them; none where the folders are the classes themselves.
+
+    A folder is a part by its name, and by containing folders itself: a class may be called train.
+    Raises InputError where two folders are one part, or there is nothing to train on.
+    """
+    inside = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    named = [(part_called(entry.name), entry) for entry in inside]
+    named = [(part, entry) for part, entry in named if part and any(inner.is_dir() for inner in entry.iterdir())]
+    parts = {part: entry for part, entry in reversed(named) if part}
+    if not parts or ("train" not in parts and len(named) < len(inside)):
+        return {}, []
+    if len(parts) < len(named):
+        raise InputError(f"{root}: {', '.join(entry.name for _, entry in named)} mean one part of the data twice")
+    if "train" not in parts:
+        found = " and ".join(entry.name for entry in parts.values())
+        message, first = f"{root} contains {found}, and no train folder", next(iter(parts.values()))
+        raise InputError(message, suggestion=f"name one by itself, {first}, or call the training images' folder train")
+    notes = [f"{root}: {', '.join(f'{parts[part].name}/ is the {part} part' for part in PARTS if part in parts)}"]
+    if left := [entry.name for entry in inside if entry not in parts.values()]:
+        notes.append(f"warning: {root}: {listed(left)} beside {parts['train'].name}/ is not used")
+    return {part: parts[part] for part in PARTS if part in parts}, notes
 
 
 def _class_folders(root: Path) -> tuple[str, ...]:
@@ -144,12 +203,14 @@ class Row:
     image: Path
     label: str
     location: Location
+    split: str = ""
 
 
-def read_table(path: Path, image_column: str, label_column: str) -> list[Row]:
+def read_table(path: Path, image_column: str, label_column: str, split_column: str = "") -> list[Row]:
     """The rows of a CSV file with a header; relative image paths count from the file's folder.
 
-    Raises InputError for a file or column that is not there, and for all rows without an image file or label at once.
+    A file need not have the column `split_column`. Raises InputError for a file or another column that is not there,
+    and for all rows without an image file or label at once.
     """
     path = path.expanduser()
     if not path.is_file():
@@ -167,7 +228,7 @@ def read_table(path: Path, image_column: str, label_column: str) -> list[Row]:
     for values in reader:
         here = Location(str(path), reader.line_num, 1)
         image, label = (values[image_column] or "").strip(), (values[label_column] or "").strip()
-        row = Row(path.parent / image, label, here)
+        row = Row(path.parent / image, label, here, (values.get(split_column) or "").strip())
         problems += _faults(row, image)
         rows.append(row)
     if not rows:

@@ -41,10 +41,15 @@ def spread(strata: Sequence[Any] | None, size: int, seed: int) -> Indices:
     return order[np.argsort(share[order], kind="stable")]
 
 
-def hold_out(order: Indices, fraction: float) -> tuple[Indices, Indices]:
-    """(train, validation) positions, each sorted: the first `fraction` of `order`, at least one sample, is held out."""
-    count = min(max(round(len(order) * fraction), 1), len(order) - 1)
-    return np.sort(order[count:]), np.sort(order[:count])
+def hold_out(order: Indices, *fractions: float) -> list[Indices]:
+    """Positions, each sorted: those left to train on, then for each of `fractions` so large a share of `order`, taken
+    from its beginning, one after the other. Every part gets one sample at least; `order` has to have as many."""
+    held_out, first = [], 0
+    for later, fraction in zip(range(len(fractions), 0, -1), fractions, strict=True):
+        count = min(max(round(len(order) * fraction), 1), len(order) - first - later)
+        held_out.append(np.sort(order[first : first + count]))
+        first += count
+    return [np.sort(order[first:]), *held_out]
 
 
 def read(dataset: Any, index: int) -> tuple[Any, Any]:

@@ -142,7 +142,7 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
     Weights and data are those that the check before the run has found, planned and opened.
     """
     recipe, assembly, run.loads = run.recipe, run.assembly, verdict.loads
-    for note in assembly.notes:
+    for note in (*assembly.notes, *(verdict.data.notes if verdict.data else ())):
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)

@@ -79,6 +79,8 @@ class DataOptions(Options):
     """Samples a step, all processes together."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share held out where the dataset has no validation part."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The share held out for the one measurement at the end where the dataset has no test part; none without it."""
     augmentation: (
         Literal["none", "flip", "crop_flip", "randaugment", "trivial"]
         | Annotated[str, Field(pattern=f"^{PREFIX}"), SkipJsonSchema()]
