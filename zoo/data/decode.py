@@ -48,7 +48,9 @@ def to_image(value: Any, channels: int) -> Tensor:
         value = torch.tensor(value if value.ndim == 2 else np.moveaxis(value, -1, 0))  # a copy: it may be read-only
     if not isinstance(value, Tensor) or value.dtype != torch.uint8 or value.ndim not in (2, 3):
         shape = f" of {value.dtype} {list(value.shape)}" if isinstance(value, Tensor | np.ndarray) else ""
-        raise InputError(f"an image is a path, a PIL image or a uint8 tensor [c, h, w], not a {type(value).__name__}{shape}")
+        raise InputError(
+            f"an image is a path, a PIL image or a uint8 tensor [c, h, w], not a {type(value).__name__}{shape}"
+        )
     return _with_channels(value if value.ndim == 3 else value.unsqueeze(0), channels)
 
 
@@ -111,8 +113,8 @@ def _from_pil(image: Image.Image) -> Tensor:
     image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return torch.from_numpy(_eight_bits(np.asarray(image), depth)).unsqueeze(0)
-    opaque = "L" if image.mode in ("1", "L") else "RGB"
-    mode = "RGBA" if image.has_transparency_data else opaque
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    mode += "A" if image.has_transparency_data else ""
     decoded: Tensor = functional.pil_to_tensor(image if image.mode == mode else image.convert(mode))
     return decoded
 

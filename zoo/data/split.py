@@ -15,11 +15,17 @@ Indices = NDArray[np.int64]
 
 def targets_of(dataset: Any) -> list[Any]:
     """The target of every sample: from the data set's own list where it keeps one, else by reading each sample."""
+    listed = listed_targets(dataset)
+    return [read(dataset, index)[1] for index in range(len(dataset))] if listed is None else listed
+
+
+def listed_targets(dataset: Any) -> list[Any] | None:
+    """The target of every sample where the data set keeps a list of them, `targets` or `labels`."""
     listed = getattr(dataset, "targets", None)
     if listed is None:
         listed = getattr(dataset, "labels", None)
     if listed is None or len(listed) != len(dataset) or getattr(dataset, "target_transform", None):
-        return [read(dataset, index)[1] for index in range(len(dataset))]
+        return None
     return list(listed.tolist() if hasattr(listed, "tolist") else listed)
 
 
