@@ -30,14 +30,19 @@ def describe(task: str, classes: Sequence[str], outputs: int, parts: Mapping[str
 
 
 def _targets(samples: Samples) -> np.ndarray[Any, Any] | None:
-    targets = listed_targets(samples.dataset)
-    return None if targets is None else np.asarray(targets)[samples.indices]
+    """The part's targets as numbers; None where the data set lists none, or they are not what its task says."""
+    listed = listed_targets(samples.dataset)
+    try:
+        targets = None if listed is None else np.asarray(listed)[samples.indices]
+    except (TypeError, ValueError):  # lists of several lengths
+        return None
+    return targets if targets is not None and targets.dtype.kind in "biuf" else None
 
 
 def _counts(task: str, targets: np.ndarray[Any, Any], classes: int) -> list[int]:
-    if task == "multilabel":
-        return [int(count) for count in targets.reshape(-1, classes).sum(0)]
-    return [int(count) for count in np.bincount(targets.astype(np.int64), minlength=classes)]
+    if task == "multilabel" and targets.ndim == 2:
+        return [int(count) for count in targets.sum(0)]
+    return [int((targets == index).sum()) for index in range(classes)]
 
 
 def _listed(classes: Sequence[str], counted: Sequence[Sequence[int]]) -> str:

@@ -220,7 +220,7 @@ def _spread(data: Data, dataset: Any, options: DataOptions, seed: int, left: flo
     """A stratified random order of the data set's positions; of at most `limit` behind what is held out of them."""
     if not len(dataset):
         raise InputError("the data set contains no samples")
-    strata = split.targets_of(dataset) if data.task == "classification" else None
+    strata = split.class_indices(dataset) if data.task == "classification" else None
     order = split.spread(strata, len(dataset), seed)
     return order[: round(options.limit / left)] if options.limit else order
 
@@ -230,7 +230,7 @@ def _classes_and_outputs(data: Data, train: Chosen) -> tuple[tuple[str, ...], in
     classes = tuple(str(name) for name in data.classes)
     if data.task == "classification":
         if not classes:
-            classes = tuple(str(index) for index in range(int(max(split.targets_of(data.train))) + 1))
+            classes = tuple(str(index) for index in range(max(split.class_indices(data.train)) + 1))
         return classes, len(classes)
     dataset, indices = train
     outputs = int(np.asarray(dataset[int(indices[0])][1]).size)  # np.size(tensor) is a method
