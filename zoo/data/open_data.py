@@ -141,7 +141,7 @@ def open_data(
     classes, outputs = _classes_and_outputs(data, chosen["train"])
     if data.task == "classification" and outputs < 2 and not whole:
         message = (
-            f"{options.source} has one class{f', {classes[0]!r}' if classes else ''}: there is nothing to tell apart"
+            f"{options.source} has one class{f', {classes[0]!r}' if classes else ''}: there is nothing to distinguish"
         )
         raise InputError(message, suggestion="name the folder in which every class has a folder, or more data")
     features = data.inputs == "features"
