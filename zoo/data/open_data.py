@@ -13,6 +13,7 @@ from zoo import registry
 from zoo.contracts import Context, Data, Preprocessing
 from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
+from zoo.data.describe import describe
 from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, WorkError, ZooError, any_of
 from zoo.recipe.options import DataOptions
@@ -146,13 +147,30 @@ def open_data(
     resolved = transforms.resolve(preprocessing or Preprocessing(), options)
     split_seed = seed if options.split_seed is None else options.split_seed
     chosen = _given_parts(data, options, split_seed) if whole else _split(data, options, split_seed)
-    classes, outputs = _describe(data, chosen["train"])
+    classes, outputs = _classes_and_outputs(data, chosen["train"])
+    if data.task == "classification" and outputs < 2 and not whole:
+        message = (
+            f"{options.source} has one class{f', {classes[0]!r}' if classes else ''}: there is nothing to distinguish"
+        )
+        raise InputError(message, suggestion="name the folder in which every class has a folder, or more data")
     features = data.inputs == "features"
     if features and options.augmentation != "none":
         raise InputError(f"{options.source} contains features, not images", suggestion="remove data.augmentation")
     image = None if features else resolved
     parts = {part: Samples(*samples, image, data.task, outputs) for part, samples in chosen.items()}
-    return OpenData(options, resolved, classes, data.task, outputs, parts, seed, tuple(data.notes))
+    about = describe(data.task, classes, outputs, parts, "" if whole else _held_out(data, options))
+    return OpenData(options, resolved, classes, data.task, outputs, parts, seed, (f"data: {about}", *data.notes))
+
+
+def _held_out(data: Data, options: DataOptions) -> str:
+    """How a data set without a validation or test part of its own got one."""
+    kind = ", stratified" if data.task == "classification" else ""
+    shares = {"validation": options.validation_fraction, "test": options.test_fraction}
+    return "; ".join(
+        f"{part} is {share:.0%} of the training samples, drawn at random{kind}"
+        for part, share in shares.items()
+        if getattr(data, part) is None and share
+    )
 
 
 def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
@@ -211,17 +229,17 @@ def _spread(data: Data, dataset: Any, options: DataOptions, seed: int, left: flo
     """A stratified random order of the data set's positions; of at most `limit` behind what is held out of them."""
     if not len(dataset):
         raise InputError("the data set contains no samples")
-    strata = split.targets_of(dataset) if data.task == "classification" else None
+    strata = split.class_indices(dataset) if data.task == "classification" else None
     order = split.spread(strata, len(dataset), seed)
     return order[: round(options.limit / left)] if options.limit else order
 
 
-def _describe(data: Data, train: Chosen) -> tuple[tuple[str, ...], int]:
+def _classes_and_outputs(data: Data, train: Chosen) -> tuple[tuple[str, ...], int]:
     """Class names and the number of outputs a network needs."""
     classes = tuple(str(name) for name in data.classes)
     if data.task == "classification":
         if not classes:
-            classes = tuple(str(index) for index in range(int(max(split.targets_of(data.train))) + 1))
+            classes = tuple(str(index) for index in range(max(split.class_indices(data.train)) + 1))
         return classes, len(classes)
     dataset, indices = train
     outputs = int(np.asarray(dataset[int(indices[0])][1]).size)  # np.size(tensor) is a method

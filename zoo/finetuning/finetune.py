@@ -24,6 +24,7 @@ from zoo.data import transforms
 from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError
+from zoo.file_name import RUN_LOCK
 from zoo.finetuning.measuring import measure_checkpoint
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
@@ -53,8 +54,6 @@ from zoo.training.devices import (
 from zoo.training.folder import RECIPE, REPORT, STATE, RunFolder
 from zoo.training.state import Saved, StateFolder, write_json
 from zoo.training.trainer import NotFiniteError
-
-LOCK = ".zoo.lock"  # in a run's folder: empty, held while a run is at work there, and left behind
 
 
 @process_kept()
@@ -294,14 +293,16 @@ def _claimed(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Ite
 
     The lock's file stays: taking it away would let two runs hold locks on two files of one name.
     """
-    if not (folder / LOCK).exists():  # no run is at work there, and a refused one leaves nothing behind, no lock either
+    if not (
+        folder / RUN_LOCK
+    ).exists():  # no run is at work there, and a refused one leaves nothing behind, no lock either
         RunFolder(folder, recipe).check(resume=resume, overwrite=overwrite)
     elsewhere = "name another folder with --output"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "it is read-only")
-        lock = FileLock(folder / LOCK, blocking=False)
+        lock = FileLock(folder / RUN_LOCK, blocking=False)
         lock.acquire()
     except Timeout as error:
         raise InputError(f"another run is at work in {folder}", suggestion=f"wait for it, or {elsewhere}") from error
