@@ -23,6 +23,8 @@ from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import Metrics, average_loss, explain, make_metrics
 from zoo.training.predictions import Predictions, predict_parts
 
+TABLES = (".csv", ".tsv")
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -171,12 +173,19 @@ def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
     path = Path(name).expanduser()
     if path.is_dir():
         source, arguments = "zoo/image_folder", {"path": str(path)}
-    elif path.is_file() and path.suffix.lower() == ".csv":
-        source, arguments = "zoo/csv", {"path": str(path)}
+    elif path.is_file() and path.suffix.lower() in TABLES:
+        source, arguments = "zoo/csv", {**_table_options(assembly), "path": str(path)}
     else:
         source, arguments = name, {}
     options = DataOptions(source=source, arguments=arguments, image_size=assembly.preprocessing.size)
     return _matched(open_data(options, assembly.preprocessing, seed=seed, whole=True), assembly)
+
+
+def _table_options(assembly: Assembly) -> dict[str, Any]:
+    """How to read another table: as the checkpoint's own was read, where it was one, and for its task in any case."""
+    stored = (assembly.data or {}).get("options", {})
+    own = stored.get("arguments", {}) if stored.get("source") == "zoo/csv" else {}
+    return {**{key: value for key, value in own.items() if key not in ("validation", "test")}, "task": assembly.task}
 
 
 def _matched(data: OpenData, assembly: Assembly) -> OpenData:
