@@ -25,6 +25,7 @@ from zoo.training.predictions import Predictions, predict_parts
 
 TABLES = (".csv", ".tsv")
 
+
 @dataclass(frozen=True)
 class Measured:
     """What was measured on samples: `metrics`, the loss first, and the 95 % interval of each; NaN is None.
