@@ -333,8 +333,8 @@ def evaluate(
     objects = {} if source is None else {named: lambda: source}
     where = _assembly(checkpoint)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(where):
-        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
-        return measure(where, named, device=_device(checkpoint, device), **options)
+        on = _device(checkpoint, device)
+        return measure(where, named, part=part, metrics=metrics, device=on, batch_size=batch_size)
 
 
 def compare(
@@ -371,8 +371,8 @@ def compare(
     first, second = _assembly(a), _assembly(b)
     own = next((model for model in (a, b) if not isinstance(model, str | os.PathLike)), a)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(first), _evaluating(second):
-        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
-        return measure(first, second, named, device=_device(own, device), **options)
+        on = _device(own, device)
+        return measure(first, second, named, part=part, metrics=metrics, device=on, batch_size=batch_size)
 
 
 def _data(data: Any) -> tuple[Data | None, Any]:

@@ -10,6 +10,8 @@ import pytest
 from zoo.errors import InputError
 from zoo.formats.checkpoint_metadata import (
     FORMAT,
+    PARTS,
+    RECORDS,
     CheckpointMetadata,
     check_unedited,
     edited_parts,
