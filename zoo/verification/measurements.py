@@ -184,7 +184,8 @@ def _run_again(subject: Subject, assembly: Assembly, parts: tuple[Part, ...], de
             stored = stored_predictions(subject)
         except InputError:
             stored = None
-    if stored is not None and (stored.names, stored.parts) != (found.names, found.parts):
+    names = tuple(name.encode("utf-8", "backslashreplace").decode() for name in found.names)  # as the file has them
+    if stored is not None and (stored.names, stored.parts) != (names, found.parts):
         rows.skip(AGAIN, f"the data has other images than were measured: {len(found):,}, and {len(stored):,} then")
     elif stored is not None:
         _compare_outputs(stored, found, device, rows)
