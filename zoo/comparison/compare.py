@@ -274,7 +274,7 @@ def _chosen_by_these(models: Sequence[Compared]) -> str:
 
 
 def _chose(checkpoint: Path) -> list[str] | None:
-    """What the validation images decided in the run that a checkpoint is the result of; None where that is not known."""
+    """What the validation images decided in the run that ended with a checkpoint; None where that is not known."""
     if checkpoint.name != MODEL:
         return None
     try:
