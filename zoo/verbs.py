@@ -333,7 +333,7 @@ def evaluate(
     objects = {} if source is None else {named: lambda: source}
     where = _assembly(checkpoint)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(where):
-        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
+        options: dict[str, Any] = {"part": part, "metrics": metrics, "batch_size": batch_size}
         return measure(where, named, device=_device(checkpoint, device), **options)
 
 

@@ -54,7 +54,7 @@ def image_folder(path: str) -> Data:
             Problem(message.format(parts[part], name, parts["train"]), None, did_you_mean(name, classes))
             for part, name in strange
         )
-    samples = {part: _samples(folder, folders[part], classes) for part, folder in parts.items()}
+    samples: dict[str, Any] = {part: _samples(folder, folders[part], classes) for part, folder in parts.items()}
     return Data(**samples, classes=classes, notes=notes)
 
 
@@ -92,7 +92,9 @@ def csv_table(
     targets = {part: [_target(row, kind, separator, index) for row in table] for part, table in tables.items()}
     if problems := [target for table in targets.values() for target in table if isinstance(target, Problem)]:
         raise InputError(problems)
-    samples = {part: ListedSamples([str(row.image) for row in tables[part]], targets[part]) for part in tables}
+    samples: dict[str, Any] = {
+        part: ListedSamples([str(row.image) for row in tables[part]], targets[part]) for part in tables
+    }
     return Data(**samples, classes=classes, task=kind, notes=notes)
 
 

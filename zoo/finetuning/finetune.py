@@ -25,6 +25,7 @@ from zoo.finetuning.measuring import measure_checkpoint
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
 from zoo.formats.files import atomic_file, write_all
+from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
 from zoo.preflight import Verdict, check
@@ -238,7 +239,8 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     if os.path.realpath(run.recipe.path) != os.path.realpath(copy):  # a resumed run may be that of its own copy
         with atomic_file(copy) as file:
             write_all(file, yaml.safe_dump(run.recipe.resolved, sort_keys=False, allow_unicode=True).encode(), 0)
-    loaded, unmeasured = None, None
+    loaded: Assembly | None = None
+    unmeasured: ZooError | None = None
     try:
         loaded = measure_checkpoint(run, finished=finished)
     except ZooError as error:

@@ -110,7 +110,11 @@ def evaluate(
         parts = _chosen(opened, part, (reported_part(opened, assembly),))
     found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size)
     measured = measured_of(found, metrics or asked(assembly)[0], asked(assembly)[1])
-    about = {"part": parts[0] if len(parts) == 1 else "all", "data": opened.description(), "checkpoint": name}
+    about: dict[str, Any] = {
+        "part": parts[0] if len(parts) == 1 else "all",
+        "data": opened.description(),
+        "checkpoint": name,
+    }
     if parts == ("test",) and PartialState().is_main_process:
         about["test_looks"] = looks.look(opened, f"zoo evaluate {os.path.abspath(name)}")
         if data is None and not isinstance(checkpoint, Assembly):
