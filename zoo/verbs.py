@@ -337,6 +337,44 @@ def evaluate(
         return measure(where, named, device=_device(checkpoint, device), **options)
 
 
+def compare(
+    a: PathLike | nn.Module,
+    b: PathLike | nn.Module,
+    data: Any = None,
+    *,
+    part: Literal["train", "validation", "test", "all"] | None = None,
+    metrics: Sequence[Named] | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """How two models differ on the same images, with a paired test of whether that is more than chance.
+
+    Args:
+        a, b: checkpoints, the folders of runs, or models that zoo made, on one device. They have the same task and
+            classes; these are matched by name.
+        data, part, metrics, batch_size: as for `zoo.evaluate`. Without `data` both must have the same images held out.
+        device: where checkpoints are run, "auto" by default.
+
+    Returns `{"a", "b", "data", "parts", "samples", "metrics", "main", "better", "classes", "images", "notes"}`. A
+    metric is `{"a", "b", "difference", "interval", "p_value", "test", "shown"}`: B minus A, with a 95 % interval;
+    `shown` where the test rejects "no difference" at 5 %. `better` is "a" or "b" where that is so for the `main`
+    metric, else None. `images` are those on which the models part (of a regression the 100 that differ most), `classes`
+    a row for each class, its p-value adjusted for their number (Holm).
+
+    Raises InputError for files that are no checkpoints, models of different tasks or classes, and images that are not
+    the same.
+    """
+    from zoo.comparison.compare import compare as measure
+
+    source, named = _data(data)
+    objects = {} if source is None else {named: lambda: source}
+    first, second = _assembly(a), _assembly(b)
+    own = next((model for model in (a, b) if not isinstance(model, str | os.PathLike)), a)
+    with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(first), _evaluating(second):
+        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
+        return measure(first, second, named, device=_device(own, device), **options)
+
+
 def _data(data: Any) -> tuple[Data | None, Any]:
     """An object and its name; or None and what `zoo.training.evaluate` takes."""
     if data is None:

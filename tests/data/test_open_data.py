@@ -62,11 +62,13 @@ def test_a_test_part_is_held_out_where_it_is_asked_for(folder):
 def test_a_data_sets_own_test_part_and_all_of_it(folder, monkeypatch):
     image = Image.new("RGB", (8, 8))
     one, three = (ListedSamples([image] * count, [0] * count) for count in (1, 3))
-    supply(monkeypatch, Data(three, classes=["a"], test=one, notes=["said"]))
+    supply(monkeypatch, Data(three, classes=["a", "b"], test=one, notes=["said"]))
     data = open_data(DataOptions(source="x", test_fraction=0.5), SMALL)
-    assert ({part: len(data.parts[part]) for part in data.parts}, data.notes) == (
-        {"train": 2, "validation": 1, "test": 1},
-        ("said",),
+    assert {part: len(data.parts[part]) for part in data.parts} == {"train": 2, "validation": 1, "test": 1}
+    assert data.notes == (
+        "data: classification, 2 classes: a 2+1+1, b 0+0+0; 2 train + 1 validation + 1 test; "
+        "validation is 20% of the training samples, drawn at random, stratified",
+        "said",
     )
     assert data.batches("test").order.shuffle is False
     whole = open_data(DataOptions(source="x"), SMALL, whole=True)
@@ -148,9 +150,9 @@ class Failing:
         (Data(ListedSamples([1], [0])), InputError, "too few to hold some out"),
         (Data(Failing(KeyError("k")), [(1, 0)], classes=["a"]), WorkError, "fails at sample 0: KeyError: 'k'"),
         (
-            Data([(torch.zeros(3, 4, 4, dtype=torch.uint8), 7)] * 4, classes=["a"]),
+            Data([(torch.zeros(3, 4, 4, dtype=torch.uint8), 7)] * 4, classes=["a", "b"]),
             InputError,
-            "sample 0: class index 7 is not one of 0..0",
+            "sample 0: class index 7 is not one of 0..1",
         ),
     ],
 )

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from zoo.checkpoint.load import load, with_base
-from zoo.checkpoint.metadata import CheckpointMetadata, encode, read_metadata, versions
+from zoo.checkpoint.versions import versions
 from zoo.errors import InputError, WorkError, listed
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, encode, read_metadata
 from zoo.formats.files import Readers, WriteBehind, atomic_file
 from zoo.formats.safetensors_file import encode_header, read_header
 from zoo.formats.save import save_tensors, tied_aliases
 from zoo.formats.source import ByteRange
-from zoo.formats.tensors import same_bits
+from zoo.formats.tensors import entry, same_bits
 from zoo.given import is_given
 from zoo.lint.hidden_state import hidden_differences
 from zoo.model.assembly import Assembly
@@ -55,7 +56,8 @@ def save_checkpoint(
         given = _base_values(metadata)
         kept = {name: tensor for name, tensor in kept.items() if not same_bits(tensor, given.get(name))}
     stored = {name: _cast(tensor, dtype) for name, tensor in kept.items()}
-    sha256 = save_tensors(stored, path, encode(metadata))
+    entries = [entry(name, tensor) for name, tensor in stored.items()]
+    sha256 = save_tensors(stored, path, encode(metadata, entries))
     size = Path(path).stat().st_size
     return {"path": str(path), "sha256": sha256, "bytes": size, "tensors": len(stored), "only": only}
 
@@ -110,7 +112,7 @@ def write_metrics(
     said = read_metadata(header.metadata, path)
     both = {**(said.evaluation or {}), **(evaluation or {})}
     changed = said.model_copy(update={"metrics": dict(metrics), "evaluation": both or None})
-    text = encode_header(header.entries.values(), {**header.metadata, **encode(changed)})
+    text = encode_header(header.entries.values(), {**header.metadata, **encode(changed, header.entries.values())})
     span = ByteRange(file, header.data_start, file.stat().st_size - header.data_start)
     with atomic_file(file) as descriptor:
         destination = WriteBehind(descriptor)

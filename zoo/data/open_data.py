@@ -13,6 +13,7 @@ from zoo import registry
 from zoo.contracts import Context, Data, Preprocessing
 from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
+from zoo.data.describe import describe
 from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, WorkError, ZooError, any_of
 from zoo.recipe.options import DataOptions
@@ -72,20 +73,23 @@ class OpenData:
         shuffle: bool | None = None,
         augment: bool | None = None,
         step: int = 0,
+        seed: int | None = None,
         rank: int = 0,
         world: int = 1,
         once: bool = False,
     ) -> ImageBatches:
         """Batches of a part, one process's share. Training is shuffled and augmented by default, validation never.
 
-        `batch_size` counts the samples of all `world` processes together; `step` is the train step, each
-        of which has an order of its own. With `once` decoded samples are not kept for a next epoch.
+        `batch_size` counts the samples of all `world` processes together; `step` is the number of the train step, from
+        0, each of which has an order of its own (that of `seed`, where it has one). With `once` decoded samples are not
+        kept for a next epoch.
         """
         training = part == "train"
         size = batch_size or self.options.batch_size
         shuffled = training if shuffle is None else shuffle
-        seed = transforms.derived_seed(self.seed, step)
-        order = Order(len(self.parts[part]), size, seed=seed, shuffle=shuffled, rank=rank, world=world)
+        key = (self.seed, step) if seed is None else (seed,)
+        drawn = transforms.derived_seed(*key)
+        order = Order(len(self.parts[part]), size, seed=drawn, shuffle=shuffled, rank=rank, world=world)
         augmentation = self.options.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
         return ImageBatches(
@@ -129,7 +133,8 @@ def open_data(
     dataset: registry.Component | None = None,
     whole: bool = False,
 ) -> OpenData:
-    """The data set that `options` names (or the `dataset` found by that name), split and limited by `seed`.
+    """The data set that `options` names (or the `dataset` found by that name), split and limited by the options' own
+    `split_seed`, else by `seed`.
 
     `preprocessing` is the weights'; the options' own size, mean, std and interpolation override it. Of a data set
     without a validation part a seeded share of the training samples, stratified by class, is held out, and another one
@@ -140,14 +145,32 @@ def open_data(
     """
     data = _call(options, dataset)
     resolved = transforms.resolve(preprocessing or Preprocessing(), options)
-    chosen = _given_parts(data, options, seed) if whole else _split(data, options, seed)
-    classes, outputs = _describe(data, chosen["train"])
+    split_seed = seed if options.split_seed is None else options.split_seed
+    chosen = _given_parts(data, options, split_seed) if whole else _split(data, options, split_seed)
+    classes, outputs = _classes_and_outputs(data, chosen["train"])
+    if data.task == "classification" and outputs < 2 and not whole:
+        message = (
+            f"{options.source} has one class{f', {classes[0]!r}' if classes else ''}: there is nothing to distinguish"
+        )
+        raise InputError(message, suggestion="name the folder in which every class has a folder, or more data")
     features = data.inputs == "features"
     if features and options.augmentation != "none":
         raise InputError(f"{options.source} contains features, not images", suggestion="remove data.augmentation")
     image = None if features else resolved
     parts = {part: Samples(*samples, image, data.task, outputs) for part, samples in chosen.items()}
-    return OpenData(options, resolved, classes, data.task, outputs, parts, seed, tuple(data.notes))
+    about = describe(data.task, classes, outputs, parts, "" if whole else _held_out(data, options))
+    return OpenData(options, resolved, classes, data.task, outputs, parts, seed, (f"data: {about}", *data.notes))
+
+
+def _held_out(data: Data, options: DataOptions) -> str:
+    """How a data set without a validation or test part of its own got one."""
+    kind = ", stratified" if data.task == "classification" else ""
+    shares = {"validation": options.validation_fraction, "test": options.test_fraction}
+    return "; ".join(
+        f"{part} is {share:.0%} of the training samples, drawn at random{kind}"
+        for part, share in shares.items()
+        if getattr(data, part) is None and share
+    )
 
 
 def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
@@ -206,17 +229,17 @@ def _spread(data: Data, dataset: Any, options: DataOptions, seed: int, left: flo
     """A stratified random order of the data set's positions; of at most `limit` behind what is held out of them."""
     if not len(dataset):
         raise InputError("the data set contains no samples")
-    strata = split.targets_of(dataset) if data.task == "classification" else None
+    strata = split.class_indices(dataset) if data.task == "classification" else None
     order = split.spread(strata, len(dataset), seed)
     return order[: round(options.limit / left)] if options.limit else order
 
 
-def _describe(data: Data, train: Chosen) -> tuple[tuple[str, ...], int]:
+def _classes_and_outputs(data: Data, train: Chosen) -> tuple[tuple[str, ...], int]:
     """Class names and the number of outputs a network needs."""
     classes = tuple(str(name) for name in data.classes)
     if data.task == "classification":
         if not classes:
-            classes = tuple(str(index) for index in range(int(max(split.targets_of(data.train))) + 1))
+            classes = tuple(str(index) for index in range(max(split.class_indices(data.train)) + 1))
         return classes, len(classes)
     dataset, indices = train
     outputs = int(np.asarray(dataset[int(indices[0])][1]).size)  # np.size(tensor) is a method

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError, listed
+from zoo.errors import InputError
 from zoo.finetuning.measuring import evaluation_lines
+from zoo.formats.names import grouped
 from zoo.recipe import Step
 from zoo.recipe.chain import step_class
 from zoo.recipe.step import shown
@@ -72,8 +73,9 @@ def _loaded(report: Report) -> list[str]:
     loads = [report.get("weights"), *(stage for stage in report["stages"] if "coverage" in stage)]
     lines = []
     for load in filter(None, loads):
-        left = f"; not loaded: {listed(load['missing'], 4)}" if load["missing"] else ""
-        lines.append(f"weights: {load['weights']}, {load['coverage']:.1%} of the parameters{left}")
+        missing = f"; not loaded: {', '.join(grouped(load['missing']))}" if load["missing"] else ""
+        left = f"; left of the file: {', '.join(grouped(load['left']))}" if load.get("left") else ""
+        lines.append(f"weights: {load['weights']}, {load['coverage']:.1%} of the parameters{missing}{left}")
     return lines
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.contracts import Context, Preprocessing
+from zoo.data.fingerprint import Fingerprint
 from zoo.data.open_data import OpenData
 from zoo.model.assembly import Assembly
 from zoo.preflight.verdict import FoundWeights
@@ -29,7 +30,8 @@ class ActiveRun:
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
     there is a complete epoch worth keeping, `kept` which one, where a train step failed; `settings` are precision and
     layout as chosen by timing, by step; `loads` are the weights of the `load` steps, by the
-    step's index; `evaluation` is what was measured of the finished checkpoint, where anything was.
+    step's index; `evaluation` is what was measured of the finished checkpoint, where anything was; `data_changes` says
+    what of the data is not as it was when the run began.
     """
 
     recipe: Recipe
@@ -41,6 +43,8 @@ class ActiveRun:
     precision: Precision
     saved: Saved | None = None
     data: OpenData | None = None
+    fingerprint: Fingerprint | None = None
+    data_changes: list[str] = field(default_factory=list)
     context: Context = field(default_factory=Context)
     began: float = field(default_factory=time.monotonic)
     loaded: dict[str, Any] | None = None
@@ -90,7 +94,10 @@ class ActiveRun:
 
     def data_found(self) -> dict[str, Any] | None:
         """What a resumed run has to find again."""
-        return None if self.data is None else self.data.summary() | {"classes": list(self.data.classes)}
+        if self.data is None:
+            return None
+        read = self.fingerprint.as_dict() if self.fingerprint else None
+        return self.data.summary() | {"classes": list(self.data.classes), "fingerprint": read}
 
     def report(self) -> dict[str, Any]:
         """The document that `finetune --json` prints and `report.json` contains: JSON, in which NaN is null."""
@@ -103,11 +110,17 @@ class ActiveRun:
             "stages": self.stages,
             "architecture": self.assembly.architecture,
             "weights": self.loaded,
-            "data": self.data.summary() if self.data else None,
+            "data": self._data(),
             "device": str(self.device),
         }
         cleaned: dict[str, Any] = finite(document)
         return cleaned
+
+    def _data(self) -> dict[str, Any] | None:
+        if self.data is None:
+            return None
+        known = {"fingerprint": self.fingerprint.as_dict()} if self.fingerprint else {}
+        return self.data.summary() | known | ({"changes": self.data_changes} if self.data_changes else {})
 
     def record(self, step: Step, /, **values: Any) -> None:
         """Keep what a step did, as plain data: an entry under `stages` in the report."""

@@ -18,6 +18,7 @@ from zoo.errors import InputError, Problem, WorkError, did_you_mean
 from zoo.given import is_given
 from zoo.model.assembly import Assembly
 from zoo.model.info import assembly_of, info_of
+from zoo.model.preprocessing import for_arguments
 
 # These make upstream builders download or unpickle files; weights go through `weights:` and its plan.
 _WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
@@ -54,7 +55,8 @@ def build(
         raise WorkError(f"{component.name} gave {type(model).__name__} where an nn.Module is due")
     if is_given(component.name) and (info := info_of(model)):  # one that zoo built: it knows how
         return assembly_of(model, info)
-    return Assembly(model, component.name, given, preprocessing(component), notes=notes)
+    prepared = for_arguments(preprocessing(component), given)
+    return Assembly(model, component.name, given, prepared, notes=notes)
 
 
 def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Assembly:

@@ -32,9 +32,13 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     """
     entry = registry.resolve(component, "surgeries")
     surgery = registry.load(entry)
-    own = replace(context, resolved={})
+    own = replace(context, resolved={}, model_classes=assembly.classes, notes=[])
     bound = _bind(entry.name, surgery, arguments, own)
     _run(assembly, entry.name, surgery, bound, own)
+    assembly.notes += own.notes
+    if "num_classes" in bound:  # what gives so many scores is another head
+        count = own.resolved.get("num_classes", bound["num_classes"])
+        assembly.classes = context.classes if count == len(context.classes) else ()
     record = {"surgery": entry.name, "arguments": plain({**bound, **own.resolved})}
     try:
         json.dumps(record)

@@ -23,6 +23,8 @@ from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import Metrics, average_loss, explain, make_metrics
 from zoo.training.predictions import Predictions, predict_parts
 
+TABLES = (".csv", ".tsv")
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -102,12 +104,7 @@ def evaluate(
     """
     where, name = choose_device(device), "the model" if isinstance(checkpoint, Assembly) else os.fspath(checkpoint)
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
-    if isinstance(data, str):
-        opened = other_data(data, assembly, seed=0)
-        parts = _chosen(opened, part, tuple(opened.parts))
-    else:
-        opened = _own_data(name, assembly, data)
-        parts = _chosen(opened, part, (reported_part(opened, assembly),))
+    opened, parts = open_for(name, assembly, data, part)
     found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size)
     measured = measured_of(found, metrics or asked(assembly)[0], asked(assembly)[1])
     about: dict[str, Any] = {
@@ -120,6 +117,17 @@ def evaluate(
         if data is None and not isinstance(checkpoint, Assembly):
             looks.tell_report(checkpoint, about["test_looks"])
     return measured.as_dict() | about
+
+
+def open_for(
+    name: str, assembly: Assembly, data: str | DataOptions | None, part: str | None = None
+) -> tuple[OpenData, tuple[Part, ...]]:
+    """The data to measure the checkpoint called `name` on, and which parts of it: see `evaluate`."""
+    if isinstance(data, str):
+        opened = other_data(data, assembly, seed=0)
+        return opened, _chosen(opened, part, tuple(opened.parts))
+    opened = _own_data(name, assembly, data)
+    return opened, _chosen(opened, part, (reported_part(opened, assembly),))
 
 
 def asked(assembly: Assembly) -> tuple[list[Named] | None, Named]:
@@ -153,7 +161,15 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
         message = f"{checkpoint} does not say which data it was trained on"
         raise InputError(message, suggestion="name it: --data RECIPE, a folder, a CSV file or a data set")
     options = data or DataOptions.model_validate(stored["options"])
-    return _matched(open_data(options, assembly.preprocessing, seed=stored.get("seed", 0)), assembly)
+    try:
+        opened = open_data(options, assembly.preprocessing, seed=stored.get("seed", 0))
+    except ZooError as error:
+        if data is not None:
+            raise
+        message = f"{checkpoint} names the data that it was trained on, and it cannot be opened"
+        hint = "where it is now: --data FOLDER, a CSV file or a recipe (data= in Python)"
+        raise type(error)([Problem(message, None, hint), *error.problems]) from error
+    return _matched(opened, assembly)
 
 
 def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
@@ -161,12 +177,19 @@ def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
     path = Path(name).expanduser()
     if path.is_dir():
         source, arguments = "zoo/image_folder", {"path": str(path)}
-    elif path.is_file() and path.suffix.lower() == ".csv":
-        source, arguments = "zoo/csv", {"path": str(path)}
+    elif path.is_file() and path.suffix.lower() in TABLES:
+        source, arguments = "zoo/csv", {**_table_options(assembly), "path": str(path)}
     else:
         source, arguments = name, {}
     options = DataOptions(source=source, arguments=arguments, image_size=assembly.preprocessing.size)
     return _matched(open_data(options, assembly.preprocessing, seed=seed, whole=True), assembly)
+
+
+def _table_options(assembly: Assembly) -> dict[str, Any]:
+    """How to read another table: as the checkpoint's own was read, where it was one, and for its task in any case."""
+    stored = (assembly.data or {}).get("options", {})
+    own = stored.get("arguments", {}) if stored.get("source") == "zoo/csv" else {}
+    return {**{key: value for key, value in own.items() if key not in ("validation", "test")}, "task": assembly.task}
 
 
 def _matched(data: OpenData, assembly: Assembly) -> OpenData:

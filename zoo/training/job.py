@@ -60,7 +60,10 @@ class Job:
 
 @dataclass
 class Progress:
-    """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch."""
+    """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
+
+    `digests` are those of the state as the train step began and after each epoch.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -68,6 +71,7 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    digests: list[str] = field(default_factory=list)
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:

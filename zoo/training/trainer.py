@@ -238,12 +238,14 @@ class Trainer:
         """Save the state that the train step starts from; `step` is its index, `run` what else the run has to know."""
         training = self._state()
         if self.accelerator.is_main_process:
-            self.state.begin(step, run, training, self.job.model.state_dict())
+            self.progress.digests = [self.state.begin(step, run, training, self.job.model.state_dict())]
 
     def save(self, *, epoch_end: bool = False) -> None:
         training = self._state()
         if self.accelerator.is_main_process:
-            self.state.save(training, self.unfrozen, steps=self.progress.steps, epoch_end=epoch_end)
+            digest = self.state.save(training, self.unfrozen, steps=self.progress.steps, epoch_end=epoch_end)
+            if epoch_end:
+                self.progress.digests.append(digest)
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -292,6 +294,8 @@ class Trainer:
         training = saved.training
         fill(self.job.model.state_dict(), saved.model)
         self.progress = Progress(**training["progress"])
+        if len(self.progress.digests) <= self.progress.epoch:  # a file cannot contain its own
+            self.progress.digests.append(saved.digest)
         if self.accelerator.scaler is not None and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
         if self.average:
