@@ -270,8 +270,11 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     write_json(run.folder / REPORT, report)
     if unmeasured is not None:
         written = Problem(f"{run.checkpoint} is written, but could not be measured")
-        raise type(unmeasured)([written, *unmeasured.problems]) from unmeasured
-    if finished:
+        said = type(unmeasured)([written, *unmeasured.problems])
+        if finished:
+            raise said from unmeasured
+        run.listener.note(str(said))
+    elif finished:
         run.state.finish()
         verify_reload(run.assembly, run.checkpoint, run.example(), loaded=loaded)
     return report
