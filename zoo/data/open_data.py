@@ -158,7 +158,13 @@ def open_data(
         raise InputError(f"{options.source} contains features, not images", suggestion="remove data.augmentation")
     image = None if features else resolved
     parts = {part: Samples(*samples, image, data.task, outputs) for part, samples in chosen.items()}
-    about = describe(data.task, classes, outputs, parts, "" if whole else _held_out(data, options))
+    about = describe(
+        data.task,
+        classes,
+        outputs,
+        {str(part): parts[part] for part in parts},
+        "" if whole else _held_out(data, options),
+    )
     return OpenData(options, resolved, classes, data.task, outputs, parts, seed, (f"data: {about}", *data.notes))
 
 

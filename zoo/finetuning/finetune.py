@@ -261,7 +261,8 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     if os.path.realpath(run.recipe.path) != os.path.realpath(copy):  # a resumed run may be that of its own copy
         with atomic_file(copy) as file:
             write_all(file, yaml.safe_dump(run.recipe.resolved, sort_keys=False, allow_unicode=True).encode(), 0)
-    loaded, unmeasured = None, None
+    loaded: Assembly | None = None
+    unmeasured: ZooError | None = None
     try:
         loaded = measure_checkpoint(run, finished=finished)
     except ZooError as error:
@@ -273,8 +274,11 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     write_json(run.folder / REPORT, report)
     if unmeasured is not None:
         written = Problem(f"{run.checkpoint} is written, but could not be measured")
-        raise type(unmeasured)([written, *unmeasured.problems]) from unmeasured
-    if finished:
+        said = type(unmeasured)([written, *unmeasured.problems])
+        if finished:
+            raise said from unmeasured
+        run.listener.note(str(said))
+    elif finished:
         run.state.finish()
         verify_reload(run.assembly, run.checkpoint, run.example(), loaded=loaded)
     return report

@@ -63,7 +63,8 @@ def _key(data: OpenData) -> str:
         for key, value in options.arguments.items()
     }
     held_out = test.dataset is data.parts["train"].dataset
-    shares = [options.validation_fraction, options.test_fraction, data.seed] if held_out else []
-    limit = [options.limit, data.seed] if options.limit else []
+    seed = data.seed if options.split_seed is None else options.split_seed
+    shares = [options.validation_fraction, options.test_fraction, seed] if held_out else []
+    limit = [options.limit, seed] if options.limit else []
     identity = [options.source, arguments, shares, limit, len(test)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]

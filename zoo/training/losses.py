@@ -97,9 +97,9 @@ def plain(value: Named) -> Named:
     return {name: arguments} if arguments else name
 
 
-def is_weighted(value: Named) -> bool:
-    """Whether classes count differently in the loss called `value`."""
-    return any(named(value)[1].get(key) is not None for key in WEIGHTS)
+def label_of(value: Named) -> str:
+    """What a display calls numbers of the loss called `value`: weighted, where classes count differently in it."""
+    return "weighted loss" if any(named(value)[1].get(key) is not None for key in WEIGHTS) else "loss"
 
 
 def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: torch.device | str = "cpu") -> Loss:

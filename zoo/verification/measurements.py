@@ -176,7 +176,7 @@ def _run_again(subject: Subject, assembly: Assembly, parts: tuple[Part, ...], de
             return
         found = predict_parts(assembly.model, data, parts, device, alone=True)
     except ZooError as error:
-        rows.skip(AGAIN, f"the data cannot be read here: {error}")
+        rows.skip(AGAIN, f"the data cannot be read here: {'; '.join(problem.message for problem in error.problems)}")
         return
     stored = None
     if subject.finished is not None and subject.predictions.is_file():
