@@ -25,13 +25,13 @@ from torch.nn import functional as F
 
 from zoo.cache import cache_folder
 from zoo.data.batches import Batch
-from zoo.data.open_data import OpenData
 from zoo.training.trunk.engine import Engine
 
 SIZES = (32, 64, 128, 256, 512)  # images that are compared: the next size where the last left a doubt
 CHANGED = 0.01  # of the labels may change
 LOSS = 0.01  # by which the loss may grow, as a share of it
-CLEAR = 4.0  # times closer than these, or farther off: no more images are needed
+NEAR = 0.01  # the distance up to which the first images are enough
+FAR = 0.2  # of the labels changed: no more images are needed either
 PENALTIES = tuple(10.0**power for power in range(-5, 2))  # of ridge, relative to the features' mean square
 
 Reach = Callable[[tuple[Tensor, ...]], Tensor]  # from a backbone's features to what reaches the head, [n, d]
@@ -53,9 +53,14 @@ class Comparison:
     loss: float
 
     @property
-    def doubt(self) -> float:
-        """Above 1 the answers do not agree."""
-        return max(self.changed / CHANGED, self.loss / LOSS)
+    def agrees(self) -> bool:
+        """Whether answers stay the same, as far as it matters."""
+        return self.changed <= CHANGED and self.loss <= LOSS
+
+    @property
+    def clear(self) -> bool:
+        """Whether more images would say the same: what hardly moves changes few answers anywhere."""
+        return (self.agrees and self.distance <= NEAR) or self.changed > FAR
 
     def __str__(self) -> str:
         near = f"{self.precision} features within {100 * self.distance:.2g} % of float32 on {self.samples} images"
@@ -63,7 +68,7 @@ class Comparison:
 
 
 def compare(
-    exact: Engine, fast: Engine, reach: Reach, batches: Callable[[range], Iterator[Batch]], data: OpenData
+    exact: Engine, fast: Engine, reach: Reach, batches: Callable[[range], Iterator[Batch]], task: str, outputs: int
 ) -> Comparison:
     """The comparison of two engines of one backbone, on as many samples as it takes.
 
@@ -82,10 +87,10 @@ def compare(
             seen.append((_double(reach(one)), _double(reach(other)), batch.targets.cpu()))
         features, moved, targets = (torch.cat(parts) for parts in zip(*seen, strict=True))
         distance = float((squares[0] / squares[1].clamp_min(1e-24)).sqrt())
-        judged = judge(features, moved, as_values(targets, data.task, data.outputs), data.task)
+        judged = judge(features, moved, as_values(targets, task, outputs), task)
         found = Comparison(fast.settings.precision, len(targets), distance, *judged)
         start = size
-        if len(targets) < size or size == SIZES[-1] or not 1 / CLEAR < found.doubt < CLEAR:
+        if len(targets) < size or size == SIZES[-1] or found.clear:
             return found
 
 
@@ -169,7 +174,7 @@ class FoundComparisons:
     """Comparisons of earlier runs, one small JSON file a key."""
 
     def __init__(self, key: str, root: Path | None = None) -> None:
-        name = hashlib.sha256(f"{key} {SIZES} {CHANGED} {LOSS} {CLEAR}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{key} {SIZES} {NEAR} {FAR}".encode()).hexdigest()[:32]
         self.path = (root or cache_folder()) / "comparisons" / f"{name}.json"
 
     def find(self) -> Comparison | None:

@@ -58,7 +58,7 @@ def choose_engine(
         for precision in LOWER:
             engine = fast_engine(parts.trunk, example, precision)
             found = _compared(exact, engine, reach, data, example.device)
-            if found.doubt <= 1:
+            if found.agrees:
                 return engine, found
     return exact, found
 
@@ -76,7 +76,7 @@ def _compared(exact: Engine, engine: Engine, reach: Reach, data: OpenData, devic
     known = FoundComparisons(features_key(engine, samples, images, 0))
     found = known.find()
     if found is None:
-        found = compare(exact, engine, reach, batches, data)
+        found = compare(exact, engine, reach, batches, data.task, data.outputs)
         known.keep(found)
     return found
 
