@@ -64,6 +64,7 @@ class Probe(Step):
         began, data = time.perf_counter(), cast(OpenData, run.data)
         assembly = run.assembly
         assembly.classes, assembly.task = data.classes, data.task
+        assembly.evaluation = assembly.evaluation or {"loss": "auto", "metrics": None}
         model = assembly.model.to(run.device)
         path, head = linear_head(model, data.outputs)
         speed = Speed(exact=run.precision == "float32", precision=self.feature_precision)

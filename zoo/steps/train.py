@@ -17,17 +17,18 @@ from zoo.errors import Problem, WorkError, ZooError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe import Step
+from zoo.recipe.catalogue import SCHEDULERS
 from zoo.recipe.document import Document
 from zoo.recipe.options import FeaturePrecision, LossName, MetricName, OptimizerName, Positive, Precision, SchedulerName
 from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
 from zoo.training.autotune import Choice, Setting, choose_setting
 from zoo.training.callbacks import Listener, Listeners
-from zoo.training.devices import choose_precision, release_freed_memory
+from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
 from zoo.training.job import Job, arranged, fill
-from zoo.training.losses import make_loss
+from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import make_metrics
-from zoo.training.optimizers import make_optimizer
+from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule
 from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
 from zoo.training.trainer import NotFiniteError, Trainer
@@ -74,6 +75,9 @@ class Train(Step):
     """Classes of torchmetrics beside the loss; those of the data's task without it."""
     batch_size: Positive | None = None
     """Goes over `data.batch_size`."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Decides this step's order of samples, augmentation and dropout, whatever stands in front of it; without it the
+    recipe's `seed` and the number of the train step do."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of all gradients together."""
     accumulate: Positive = 1
@@ -102,6 +106,12 @@ class Train(Step):
     @property
     def files(self) -> frozenset[str]:
         return frozenset({FOLDER} if self.tensorboard else ())
+
+    @property
+    def chooses(self) -> str:
+        name, _ = named(self.scheduler) if self.scheduler is not None else ("", {})
+        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) == "ReduceLROnPlateau" else ""
+        return ", ".join(filter(None, ("keep: best" if self.keep == "best" else "", plateau)))
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
@@ -155,11 +165,14 @@ class Train(Step):
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
+        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.metrics}
         frozen = assembly.frozen or FrozenPart()
         saved, run.saved = run.saved, None
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
         began = time.monotonic()
+        if self.seed is not None:
+            seed_everything(self.seed)
         job = _job(run, self, frozen)
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
@@ -186,7 +199,10 @@ class Train(Step):
         epochs = record["epochs"]
         kept = f" (kept {record['kept_epoch']})" if record["kept_epoch"] != len(epochs) else ""
         rates = sorted(epoch["images_per_second"] for epoch in epochs)
-        return super().row(record) | {
+        cells = super().row(record)
+        if record.get("measured_with") and "metrics" in cells:
+            cells["metrics"] = f"~ {cells['metrics']}"
+        return cells | {
             "epochs": f"{len(epochs)}{kept}",
             "loss": f"{epochs[-1]['loss']:.4f}" if epochs else "",
             "trainable": f"{record['trainable']:,}",
@@ -220,8 +236,16 @@ def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
 
 def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     data, processes = cast(OpenData, run.data), PartialState()
-    share = Share(run.device, step.batch_size, step.place.index, processes.process_index, processes.num_processes)
     trains = [other.place.index for other in run.recipe.steps if isinstance(other, Train)]
+    number = trains.index(step.place.index)
+    share = Share(
+        run.device,
+        step.batch_size,
+        step=number,  # among train steps: a step of another kind in front changes no order
+        seed=step.seed,
+        rank=processes.process_index,
+        world=processes.num_processes,
+    )
     requested = step.precision or run.precision
     job = Job(
         model=run.assembly.model,
@@ -233,7 +257,7 @@ def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         device=run.device,
         precision=choose_precision(requested, run.device),
         frozen=frozen,
-        label="train" if len(trains) == 1 else f"train {trains.index(step.place.index) + 1}/{len(trains)}",
+        label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
     )
     job.model.to(run.device)
     job = _on_features(run, job, share, Speed(requested == "float32", step.feature_precision))
@@ -310,6 +334,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
     run.record(
         step,
         metrics=progress.history[chosen - 1]["validation"] if chosen else {},
+        measured_with=job.approximate,
         epochs=progress.history,
         best=progress.best,
         kept_epoch=chosen,

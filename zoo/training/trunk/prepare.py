@@ -35,11 +35,12 @@ EVERY_STEP = "frozen backbone: runs at every step"
 
 @dataclass(frozen=True)
 class Share:
-    """This process's share of the work, and how its batches are made."""
+    """This process's share of the work, and how its batches are made: `step` and `seed` decide their order."""
 
     device: torch.device
     batch_size: int | None = None
     step: int = 0
+    seed: int | None = None
     rank: int = 0
     world: int = 1
 
@@ -173,6 +174,7 @@ def _images(
         shuffle=shuffle,
         augment=augment,
         step=share.step,
+        seed=share.seed,
         rank=share.rank,
         world=share.world,
         once=once,
