@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from zoo.data.batches import Batch
 from zoo.training.trunk import agreement
 from zoo.training.trunk.agreement import (
     SIZES,
@@ -14,7 +13,6 @@ from zoo.training.trunk.agreement import (
     held_out_answers,
     judge,
 )
-from zoo.training.trunk.engine import EngineSettings
 
 
 @pytest.fixture
@@ -26,23 +24,9 @@ def classes():
     return centres[targets] + torch.randn(400, 16, generator=generator), targets
 
 
-class Recorded:
-    """An engine that gives what was computed before, by position, and counts."""
-
-    def __init__(self, features, precision="float32"):
-        self.features, self.settings, self.samples = features, EngineSettings(precision), 0
-
-    def __call__(self, positions):
-        self.samples += len(positions)
-        return (self.features[positions],)
-
-
 def compared(exact, moved, targets, task="classification", outputs=4):
-    def batches(places):
-        positions = torch.arange(len(targets))[places.start : places.stop]
-        return iter([Batch(positions, targets[positions], positions)] if len(positions) else [])
-
-    return compare(Recorded(exact), Recorded(moved, "bfloat16"), lambda one: one[0], batches, task, outputs)
+    blocks = lambda places: tuple(part[places.start : places.stop] for part in (exact, moved, targets))  # noqa: E731
+    return compare(blocks, len(targets), precision="bfloat16", task=task, outputs=outputs)
 
 
 def test_held_out_answers_are_those_of_heads_solved_without_the_row(monkeypatch):
@@ -89,14 +73,12 @@ def test_what_is_far_from_every_boundary_is_expected_to_change_less_than_what_is
 def test_a_comparison_takes_as_many_images_as_it_needs(classes):
     features, targets = classes
     noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(2))
-    near, middle, far = (compared(features, features + size * noise, targets) for size in (1e-5, 0.08, 3.0))
-    assert near.samples == SIZES[0]
-    assert near.agrees
-    assert middle.samples == 400  # all that there are
-    assert not far.agrees
-    assert far.samples < 400
-    assert near.precision == "bfloat16"
+    near, far = (compared(features, features + size * noise, targets) for size in (1e-5, 1.0))
+    assert (near.samples, near.agrees) == (SIZES[0], True)
+    assert (far.samples, far.agrees) == (400, False)  # all that there are
     assert near.distance == pytest.approx(float(1e-5 * noise[:32].norm() / features[:32].norm()), rel=0.05)
+    assert far.distance == pytest.approx(float(noise.norm() / features.norm()), rel=1e-5)
+    assert "bfloat16 features within" in str(near)
     assert "32 images" in str(near)
 
 

@@ -90,7 +90,7 @@ def _cast(trunk: fx.GraphModule, kept: list[nn.Module]) -> None:
     `kept` layers compute in float32."""
     for module in trunk.modules():
         if any(module is layer for layer in kept):
-            module.forward = _in_float32(module.forward)  # type: ignore[method-assign]
+            module.forward = _in_float32(module.forward)
         elif type(module) in (nn.Conv2d, nn.Linear):  # a subclass may do more with its weight than multiply
             module.to(torch.bfloat16)
 
