@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import patch_environment
+from torch import nn
 
 from zoo.errors import InputError
 from zoo.isolation import owns_process
@@ -90,6 +91,19 @@ def make_accelerator(device: torch.device, precision: str = "float32") -> Accele
         if device.index is not None and "LOCAL_RANK" not in os.environ:
             stack.enter_context(patch_environment(accelerate_torch_device=str(device)))
         return Accelerator(mixed_precision=MIXED[precision], cpu=device.type == "cpu")
+
+
+@contextmanager
+def forward_as_written(model: nn.Module) -> Iterator[None]:
+    """The model's own forward for the block, without the autocast that accelerate wraps around it."""
+    own, wrapped = vars(model).get("_original_forward"), model.forward
+    if own is not None:
+        model.forward = own
+    try:
+        yield
+    finally:
+        if own is not None:
+            model.forward = wrapped
 
 
 @contextmanager

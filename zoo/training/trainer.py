@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +26,7 @@ from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import prediction
 from zoo.training.callbacks import Listener
-from zoo.training.devices import generator_states, make_accelerator, restore_generators
+from zoo.training.devices import forward_as_written, generator_states, make_accelerator, restore_generators
 from zoo.training.ema import MovingAverage
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
@@ -171,6 +171,8 @@ class Trainer:
         self.listener.epoch_ended(self, record)
 
     def _measure(self) -> dict[str, float]:
+        if self.job.options.keep == "best":
+            return self._measure_exactly()
         forward = self.forward
         if self.job.validation_network is not None:
             forward = self.job.validation_network
@@ -182,6 +184,14 @@ class Trainer:
                 return forward(*arranged(inputs, self.job))
 
         return measure(self.job.model, measured, self.job.validation.epoch(0), self.validation_loss, self.metrics)
+
+    def _measure_exactly(self) -> dict[str, float]:
+        """In float32 whatever training computes in: the best epoch is the one whose file will be the best."""
+        job = replace(self.job, precision="float32")
+        network = job.validation_network or job.network or job.model
+        with forward_as_written(network):
+            measured = lambda inputs: network(*arranged(inputs, job))  # noqa: E731
+            return measure(job.model, measured, job.validation.epoch(0), self.loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
         if math.isnan(value):  # no epoch is better for being undefined
