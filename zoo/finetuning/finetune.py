@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import time
@@ -21,6 +22,7 @@ from zoo.data import transforms
 from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, WorkError, ZooError
+from zoo.finetuning.pinned import pinned
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
 from zoo.finetuning.same_data import check_same_data
@@ -94,6 +96,7 @@ def finetune(
         seed_everything(recipe.seed)
         assembly = build(recipe.architecture, recipe.model.arguments)
         run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
+        run.asked = {key: value for key, value in (("device", device), ("precision", precision)) if value is not None}
         _check_failed(run)
         _open(run, verdict)
         if place is not None:
@@ -188,12 +191,16 @@ def _data(recipe: Recipe, preprocessing: Preprocessing, opened: OpenData | None)
 
 def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
     """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
+    if main and run.saved is None:
+        run.climb(0, "build")
     for step in run.recipe.steps:
         if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
         try:
             with explained(step):
                 step.run(run)
+                if main and run.saved is None and not isinstance(step, Train):
+                    run.climb(step.place.index + 1, step.place.name)
         except (KeyboardInterrupt, Exception) as error:
             if main and run.trained and step.fails_safely:
                 _keep(run, error)
@@ -222,8 +229,9 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     copy = run.folder / RECIPE
     if os.path.realpath(run.recipe.path) != os.path.realpath(copy):  # a resumed run may be that of its own copy
         with atomic_file(copy) as file:
-            write_all(file, yaml.safe_dump(run.recipe.resolved, sort_keys=False, allow_unicode=True).encode(), 0)
-    report = run.report() | {"interrupted": interrupted, "failed": failed}
+            write_all(file, yaml.safe_dump(pinned(run), sort_keys=False, allow_unicode=True).encode(), 0)
+    written = hashlib.sha256(copy.read_bytes()).hexdigest()
+    report = run.report() | {"recipe_sha256": written, "interrupted": interrupted, "failed": failed}
     write_json(run.folder / REPORT, report)
     if not interrupted and failed is None:
         run.state.finish()

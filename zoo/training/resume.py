@@ -102,6 +102,17 @@ def _values(place: tuple[str, ...], before: Any, now: Any, label: str) -> list[C
     return [Change(place, before, now, label)] if before != now else []
 
 
+def without_pins(found: list[Change], pins: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+    """The changes but for those that write out what a run had chosen for an option that was left open: `pins` are these
+    choices by the step's index, as in the recipe that a run leaves."""
+
+    def is_pin(change: Change) -> bool:
+        chosen = pins.get(str(change.step), {}).get(change.option)
+        return chosen is not None and change.before in (None, "auto") and change.now == chosen
+
+    return [change for change in found if not is_pin(change)]
+
+
 def refused(found: list[Change], step: int, progress: Mapping[str, Any], options: Mapping[str, Any]) -> list[Change]:
     """The changes that a run at train step number `step`, which had these `options`, cannot take.
 
