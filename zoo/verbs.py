@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.contracts import Data, Preprocessing
+    from zoo.finetuning.reproduce import Reproduction
     from zoo.finetuning.result import Run
+    from zoo.finetuning.seeds import SeedRuns
     from zoo.model.assembly import Assembly
     from zoo.preflight import Verdict
     from zoo.recipe import Recipe
@@ -92,6 +94,81 @@ def finetune(
         if model is not None:
             run.model  # noqa: B018 - of a run that was finished before it is loaded now, while the class is at hand
         return run
+
+
+def finetune_seeds(
+    recipe: PathLike | Mapping[str, Any],
+    seeds: int = 5,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    transform: Callable[..., Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    overrides: Overrides = (),
+    output: PathLike | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    precision: Precision | None = None,
+    progress: Listener | None = None,
+) -> SeedRuns:
+    """Carry out a recipe with several seeds, its own and those after it, and say how far their results lie apart.
+
+    The samples held out are the same in all runs, those of the recipe's own seed (`data.split_seed`): the spread is
+    that of training. Features that do not depend on the seed are computed once.
+
+    Args:
+        seeds: how many runs. Each has a folder `seed-N` in the run's folder, which gets `seeds.json`, too.
+        resume: keep the runs that are finished, go on with an unfinished one, begin the others.
+
+    The other arguments, and what is raised, are those of `zoo.finetune`.
+
+    Returns the runs, in the order of their seeds, `metrics` (of each the mean, sd and the mean's 95 % interval), and
+    `report`, the document of `--json`.
+    """
+    from zoo.finetuning.seeds import finetune_seeds as carry_out
+    from zoo.recipe.from_python import as_overrides
+
+    with _handed_over(model, data, transform, preprocessing) as names:
+        return carry_out(
+            lambda more: _read(recipe, [*as_overrides(overrides), *more], names),
+            seeds,
+            output=output,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+
+
+def reproduce(
+    run: PathLike,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    transform: Callable[..., Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    output: PathLike | None = None,
+    device: str | None = None,
+    progress: Listener | None = None,
+) -> Reproduction:
+    """Carry out the recipe that a finished run left again, and compare the results bit for bit.
+
+    Args:
+        run: the run's folder, which is only read.
+        model, data, transform, preprocessing: what the run was handed over in place of what a recipe names.
+        output: keep the second run there; it is made in a temporary folder otherwise.
+        device: the run's own without it.
+        progress: what shows it; a display on standard error by default.
+
+    Returns what was found: `equal`; where not, the first step or epoch that `parts`, the `tensors` and `metrics` that
+    differ, and the likely `causes`. Raises InputError for a run that is not finished, and what `zoo.finetune` raises.
+    """
+    from zoo.finetuning.reproduce import reproduce as carry_out
+
+    with _handed_over(model, data, transform, preprocessing) as names:
+        return carry_out(run, lambda path: _read(path, (), names), output=output, device=device, progress=progress)
 
 
 def check(
@@ -308,17 +385,21 @@ def evaluate(
     checkpoint: PathLike | nn.Module,
     data: Any = None,
     *,
+    part: Literal["train", "validation", "test", "all"] | None = None,
     metrics: Sequence[Named] | None = None,
     device: str | None = None,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """`{"metrics": {…}, "samples": n, …}` of a checkpoint, or of a model that zoo made (it stays as it is).
+    """`{"metrics": {…}, "intervals": {name: [low, high]}, "samples": n, "part": …, …}` of a checkpoint, or of a model
+    that zoo made (it stays as it is). The intervals hold 95 %; a number that the samples do not define is None.
 
     Args:
-        data: without it, the held-out samples of the data that the model was trained on. A recipe's file: its held-out
+        data: without it, held-out samples of the data that the model was trained on. A recipe's file: its held-out
             samples. An image folder, a CSV file or the name of a data set, or a data set as `zoo.finetune` takes it:
             all of its samples. Classes are matched by name.
-        metrics: names as in a recipe; the task's usual ones without it.
+        part: of the data. Without it, of held-out samples the part that the checkpoint's own numbers are of: the test
+            part where there is one. Every look at it is recorded.
+        metrics: names as in a recipe; those that the model was trained with without it.
         device: where a checkpoint is measured, "auto" by default; a model is measured where it is.
 
     Raises InputError for a file that is no checkpoint, data that is not there, or classes the model lacks.
@@ -329,7 +410,46 @@ def evaluate(
     objects = {} if source is None else {named: lambda: source}
     where = _assembly(checkpoint)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(where):
-        return measure(where, named, metrics=metrics, device=_device(checkpoint, device), batch_size=batch_size)
+        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
+        return measure(where, named, device=_device(checkpoint, device), **options)
+
+
+def compare(
+    a: PathLike | nn.Module,
+    b: PathLike | nn.Module,
+    data: Any = None,
+    *,
+    part: Literal["train", "validation", "test", "all"] | None = None,
+    metrics: Sequence[Named] | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """How two models differ on the same images, with a paired test of whether that is more than chance.
+
+    Args:
+        a, b: checkpoints, the folders of runs, or models that zoo made, on one device. They have the same task and
+            classes; these are matched by name.
+        data, part, metrics, batch_size: as for `zoo.evaluate`. Without `data` both must have the same images held out.
+        device: where checkpoints are run, "auto" by default.
+
+    Returns `{"a", "b", "data", "parts", "samples", "metrics", "main", "better", "classes", "images", "notes"}`. A
+    metric is `{"a", "b", "difference", "interval", "p_value", "test", "shown"}`: B minus A, with a 95 % interval;
+    `shown` where the test rejects "no difference" at 5 %. `better` is "a" or "b" where that is so for the `main`
+    metric, else None. `images` are those on which the models part (of a regression the 100 that differ most), `classes`
+    a row for each class, its p-value adjusted for their number (Holm).
+
+    Raises InputError for files that are no checkpoints, models of different tasks or classes, and images that are not
+    the same.
+    """
+    from zoo.comparison.compare import compare as measure
+
+    source, named = _data(data)
+    objects = {} if source is None else {named: lambda: source}
+    first, second = _assembly(a), _assembly(b)
+    own = next((model for model in (a, b) if not isinstance(model, str | os.PathLike)), a)
+    with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(first), _evaluating(second):
+        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
+        return measure(first, second, named, device=_device(own, device), **options)
 
 
 def _data(data: Any) -> tuple[Data | None, Any]:

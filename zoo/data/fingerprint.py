@@ -1,4 +1,4 @@
-"""What a run's data is, sample by sample, so that a later run can tell whether it has the same, and what differs.
+"""What a run's data is, sample by sample, so that a later run knows whether it has the same, and what differs.
 
 Of a file name, size and bytes are looked at, of anything else its values. Small sets are read completely; of large ones
 only so much of each file that all together stay within `BUDGET`, and beyond that of every k-th file: the sizes of all

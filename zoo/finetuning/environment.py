@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from zoo.checkpoint.metadata import version
+from zoo.checkpoint.versions import version
 from zoo.training.devices import hardware
 
 PACKAGES = ("accelerate", "numpy", "pillow", "timm", "torch", "torchmetrics", "torchvision", "zoo-kit")
@@ -17,7 +17,7 @@ PACKAGES = ("accelerate", "numpy", "pillow", "timm", "torch", "torchmetrics", "t
 
 def environment(device: torch.device, versions: Mapping[str, str]) -> dict[str, Any]:
     """Plain data for a report; `versions` are those of the packages behind the architecture."""
-    found = {name: version(name) for name in PACKAGES} | dict(versions)
+    found = {name: version(name) for name in PACKAGES} | dict(versions) | {"torch": torch.__version__}  # with its build
     packages: dict[str, Any] = {name: text for name, text in sorted(found.items()) if text is not None}
     return {
         "python": platform.python_version(),

@@ -15,7 +15,7 @@ from zoo.formats.save import tied_aliases
 Rung = dict[str, Any]
 """`{"step", "action", "epoch", "digest"}`: steps count from 1, and 0 is the model with its weights. A train step has a
 rung for the state that it began with (epoch 0) and for the state after each epoch, with optimizer and generators; the
-rung of a whole step (epoch None) is of the model alone."""
+rung of a finished step (epoch None) is of the model alone."""
 
 
 def model_digest(model: nn.Module) -> str:

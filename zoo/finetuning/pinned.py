@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.finetuning.run import ActiveRun
 from zoo.formats.remote import is_address
+from zoo.recipe.options import located
 from zoo.recipe.references import WeightsReference
 from zoo.steps.load import Load
 
@@ -23,6 +25,8 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
     recipe, document = run.recipe, copy.deepcopy(run.recipe.resolved)
     document.update(run.asked)
     _name_files(document["model"], _file(recipe.weights), recipe.model.remap)
+    if recipe.data is not None:
+        _name_data(document["data"], located(recipe.data).arguments)
     for step in recipe.steps:
         written = document["steps"][step.place.index]
         options = dict(written[step.place.action] or {})
@@ -31,6 +35,12 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
             _name_files(options, _file(step.found), step.remap)
         written[step.place.action] = options
     return document
+
+
+def _name_data(written: dict[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Paths among a data set's own arguments in full, wherever they stand."""
+    for place in (written, written.get("arguments") or {}):
+        place.update({key: arguments[key] for key in place if key in arguments})
 
 
 def _file(weights: WeightsReference | None) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from zoo.checkpoint.metadata import versions
+from zoo.checkpoint.versions import versions
 from zoo.contracts import Context, Preprocessing
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.open_data import OpenData
@@ -22,6 +22,7 @@ from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
 from zoo.recipe.options import Precision
 from zoo.training.callbacks import Listener
+from zoo.training.evaluate import finite
 from zoo.training.folder import MODEL
 from zoo.training.state import Saved, StateFolder
 
@@ -34,7 +35,8 @@ class ActiveRun:
     there is a complete epoch worth keeping, `kept` which one, where a train step failed; `pins` are the options that
     choose again what was chosen by timing or tolerance, by the step's index, `asked` what goes before the recipe;
     `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
-    was when the run began, `ladder` has a digest of the model after each step and epoch.
+    was when the run began, `ladder` has a digest of the model after each step and epoch;
+    `evaluation` is what was measured of the finished checkpoint, where anything was.
     """
 
     recipe: Recipe
@@ -58,14 +60,18 @@ class ActiveRun:
     asked: dict[str, str] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
+    evaluation: dict[str, Any] | None = None
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / MODEL
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """What was measured last."""
+    def metrics(self) -> dict[str, float | None]:
+        """What was measured of the checkpoint; without that, what a step measured last."""
+        if self.evaluation is not None:
+            metrics: dict[str, float | None] = self.evaluation["parts"][self.evaluation["part"]]["metrics"]
+            return metrics
         return next((stage["metrics"] for stage in reversed(self.stages) if stage.get("metrics")), {})
 
     @property
@@ -102,11 +108,12 @@ class ActiveRun:
         return self.data.summary() | {"classes": list(self.data.classes), "fingerprint": read}
 
     def report(self) -> dict[str, Any]:
-        """The document that `finetune --json` prints and `report.json` contains."""
-        return {
+        """The document that `finetune --json` prints and `report.json` contains: JSON, in which NaN is null."""
+        document = {
             "name": self.recipe.name,
             "checkpoint": str(self.checkpoint),
             "metrics": self.metrics,
+            "evaluation": self.evaluation,
             "seconds": time.monotonic() - self.began,
             "stages": self.stages,
             "architecture": self.assembly.architecture,
@@ -116,6 +123,8 @@ class ActiveRun:
             "environment": environment(self.device, versions(self.assembly)),
             "ladder": self.ladder,
         }
+        cleaned: dict[str, Any] = finite(document)
+        return cleaned
 
     def _data(self) -> dict[str, Any] | None:
         if self.data is None:

@@ -65,6 +65,7 @@ class Probe(Step):
         began, data = time.perf_counter(), cast(OpenData, run.data)
         assembly = run.assembly
         assembly.classes, assembly.task = data.classes, data.task
+        assembly.evaluation = assembly.evaluation or {"loss": "auto", "metrics": None}
         model = assembly.model.to(run.device)
         path, head = linear_head(model, data.outputs)
         speed = Speed.of(self.feature_precision, run.precision)

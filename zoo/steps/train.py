@@ -18,6 +18,7 @@ from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe import Step
+from zoo.recipe.catalogue import SCHEDULERS
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
     FeatureCacheUse,
@@ -36,9 +37,9 @@ from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
 from zoo.training.job import Job, arranged, fill
-from zoo.training.losses import make_loss
+from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import make_metrics
-from zoo.training.optimizers import make_optimizer
+from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule
 from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
 from zoo.training.trainer import NotFiniteError, Trainer
@@ -121,6 +122,12 @@ class Train(Step):
     def files(self) -> frozenset[str]:
         return frozenset({FOLDER} if self.tensorboard else ())
 
+    @property
+    def chooses(self) -> str:
+        name, _ = named(self.scheduler) if self.scheduler is not None else ("", {})
+        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) == "ReduceLROnPlateau" else ""
+        return ", ".join(filter(None, ("keep: best" if self.keep == "best" else "", plateau)))
+
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
         if self.epochs is None and self.max_steps is None:
@@ -177,6 +184,7 @@ class Train(Step):
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
+        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.metrics}
         frozen = assembly.frozen or FrozenPart()
         saved, run.saved = run.saved, None
         if saved is not None:
@@ -210,7 +218,10 @@ class Train(Step):
         epochs = record["epochs"]
         kept = f" (kept {record['kept_epoch']})" if record["kept_epoch"] != len(epochs) else ""
         rates = sorted(epoch["images_per_second"] for epoch in epochs)
-        return super().row(record) | {
+        cells = super().row(record)
+        if record.get("measured_with") and "metrics" in cells:
+            cells["metrics"] = f"~ {cells['metrics']}"
+        return cells | {
             "epochs": f"{len(epochs)}{kept}",
             "loss": f"{epochs[-1]['loss']:.4f}" if epochs else "",
             "trainable": f"{record['trainable']:,}",
@@ -381,6 +392,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
     run.record(
         step,
         metrics=progress.history[chosen - 1]["validation"] if chosen else {},
+        measured_with=job.approximate,
         epochs=progress.history,
         best=progress.best,
         kept_epoch=chosen,
