@@ -70,7 +70,7 @@ class Order:
         self.turn, self.turns = 0, 1
 
     def take_turns(self, rank: int, world: int) -> None:
-        """Let each of `world` processes have whole batches, every `world`-th one, in place of its share of each."""
+        """Let each of `world` processes have entire batches, every `world`-th one, in place of its share of each."""
         self.turn, self.turns = rank, world
 
     def __len__(self) -> int:
