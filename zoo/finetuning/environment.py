@@ -31,10 +31,9 @@ def environment(device: torch.device, versions: Mapping[str, str]) -> dict[str, 
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """`threads: 1 then, 2 now`, for everything that is not the same."""
+    """`threads: 1 then, 2 now`, for everything that both know and that is not the same."""
     flat = [{**values, **(values.get("packages") or {}), "packages": None} for values in (before, now)]
-    keys = dict.fromkeys((*flat[0], *flat[1]))
-    pairs = [(key, flat[0].get(key), flat[1].get(key)) for key in keys]
+    pairs = [(key, flat[0][key], flat[1][key]) for key in flat[0] if key in flat[1]]
     return [f"{key}: {_said(was)} then, {_said(become)} now" for key, was, become in pairs if was != become]
 
 

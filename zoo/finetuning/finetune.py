@@ -26,6 +26,7 @@ from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError
 from zoo.file_name import RUN_LOCK
+from zoo.finetuning.environment import differences
 from zoo.finetuning.measuring import measure_checkpoint
 from zoo.finetuning.pinned import pinned
 from zoo.finetuning.result import Run
@@ -128,6 +129,8 @@ def _nothing_to_resume(
 ) -> dict[str, Any] | None:
     """The report of a run that is finished; else None, and a word on beginning anew."""
     if (report := _finished(state, folder)) is not None:
+        if place is not None:
+            place.sweep()
         listener.note(f"{folder} is finished: there is nothing to resume")
         return report
     if place is not None:
@@ -173,6 +176,9 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)
+        if changed := differences(run.saved.run["environment"], run.environment()):
+            said = f"{'; '.join(changed)}: the rest of the run has other last digits"
+            run.listener.note(f"warning: not as when this run began: {said}")
         assembly.classes = verdict.known.classes
     elif recipe.checkpoint is not None:
         run.loaded = {"weights": recipe.checkpoint.path, "coverage": 1.0, "missing": []}

@@ -10,13 +10,10 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from zoo.finetuning.run import ActiveRun
-from zoo.formats.remote import is_address
 from zoo.recipe.options import located
-from zoo.recipe.references import WeightsReference
 from zoo.steps.load import Load
 
 
@@ -24,16 +21,16 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
     """The recipe of a run as plain data; running it on the same machine gives the same bits."""
     recipe, document = run.recipe, copy.deepcopy(run.recipe.resolved)
     document.update(run.asked)
-    _name_files(document["model"], _file(recipe.weights), recipe.model.remap)
+    _name_file(document["model"], "remap", recipe.model.remap)
     if recipe.data is not None:
         _name_data(document["data"], located(recipe.data).arguments)
     for step in recipe.steps:
-        written = document["steps"][step.place.index]
-        options = dict(written[step.place.action] or {})
-        options.update(run.pins.get(str(step.place.index), {}))
+        options = document["steps"][step.place.index][step.place.action]
+        if step_pins := run.pins.get(str(step.place.index)):
+            options.update(step_pins)
         if isinstance(step, Load):
-            _name_files(options, _file(step.found), step.remap)
-        written[step.place.action] = options
+            _name_file(options, "weights", step.weights if step.found.is_file else None)
+            _name_file(options, "remap", step.remap)
     return document
 
 
@@ -43,21 +40,15 @@ def _name_data(written: dict[str, Any], arguments: Mapping[str, Any]) -> None:
         place.update({key: arguments[key] for key in place if key in arguments})
 
 
-def _file(weights: WeightsReference | None) -> str | None:
-    return weights.name if weights is not None and weights.component is None else None
-
-
-def _name_files(options: dict[str, Any], weights: str | None, remap: Any) -> None:
-    for key, found in (("weights", weights), ("remap", remap)):
-        if options.get(key) is not None:
-            options[key] = _in_full(options[key], found)
+def _name_file(options: dict[str, Any], key: str, found: Any) -> None:
+    if options.get(key) is not None:
+        options[key] = _in_full(options[key], found)
 
 
 def _in_full(written: Any, found: Any) -> Any:
     """What is written, where `found` is a file (or a list with files) by its full path."""
     if isinstance(written, list) and isinstance(found, list):
         return [_in_full(one, other) for one, other in zip(written, found, strict=True)]
-    is_path = isinstance(written, str) and isinstance(found, str) and not is_address(found)
-    if is_path and Path(found).exists():
+    if isinstance(written, str) and isinstance(found, str) and os.path.exists(found):
         return os.path.abspath(found)
     return written

@@ -33,8 +33,7 @@ from zoo.formats.safetensors_file import read_header
 from zoo.formats.tensors import same_bits
 from zoo.recipe import Recipe
 from zoo.training.callbacks import Listener
-from zoo.training.folder import MODEL, RECIPE, STATE
-from zoo.training.state import SAMPLES
+from zoo.training.folder import MODEL, RECIPE, SAMPLES, STATE
 
 SHOWN = 4  # names of tensors that a line lists
 

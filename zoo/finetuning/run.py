@@ -88,6 +88,7 @@ class ActiveRun:
             "preprocessing": self.assembly.preprocessing.as_dict(),
             "pins": self.pins,
             "ladder": self.ladder,
+            "environment": self.environment(),
             "trained": self.trained,
             "data": self.data_found(),
             "seconds": time.monotonic() - self.began,
@@ -120,7 +121,7 @@ class ActiveRun:
             "weights": self.loaded,
             "data": self._data(),
             "device": str(self.device),
-            "environment": environment(self.device, versions(self.assembly)),
+            "environment": self.environment(),
             "ladder": self.ladder,
         }
         cleaned: dict[str, Any] = finite(document)
@@ -131,6 +132,10 @@ class ActiveRun:
             return None
         known = {"fingerprint": self.fingerprint.as_dict()} if self.fingerprint else {}
         return self.data.summary() | known | ({"changes": self.data_changes} if self.data_changes else {})
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, device, threads: what else the last digits depend on."""
+        return environment(self.device, versions(self.assembly))
 
     def climb(self, step: int, action: str, digests: Sequence[str] = ()) -> None:
         """Add rungs to the ladder: the state's digest as a train step began and after each epoch, then the model's."""

@@ -36,11 +36,11 @@ from zoo.errors import InputError, Problem, WorkError
 from zoo.file_name import name_mistake
 from zoo.formats.files import atomic_file, write_all
 from zoo.formats.save import save_tensors, tied_aliases
-from zoo.training.folder import INSIDE, STATE
+from zoo.training.folder import INSIDE, SAMPLES, STATE
 from zoo.training.resume import HARMLESS, Change, changes, refused, without_pins
 
 FORMAT = 2
-CURRENT, BEFORE, SAMPLES = "state.json", "before.json", "samples.jsonl"
+CURRENT, BEFORE = "state.json", "before.json"
 ANEW = "begin anew, which replaces it: --overwrite; or keep it, with another --output"
 
 
