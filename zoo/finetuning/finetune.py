@@ -146,9 +146,10 @@ def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) ->
     saved = state.load()
     if saved is not None and saved.damage:
         progress = saved.training["progress"]
-        reached = f"{progress['epoch']} epochs, {progress['steps']} optimizer steps"
-        step = f"step {saved.step + 1} of the recipe"
-        listener.note(f"warning: {'; '.join(saved.damage)}: going on from the state before, {step} after {reached}")
+        reached = (
+            f"step {saved.step + 1} of the recipe, epoch {progress['epoch']} ({progress['steps']} optimizer steps)"
+        )
+        listener.note(f"warning: {'; '.join(saved.damage)}: going on from the state before: {reached}")
     for change in saved.taken if saved is not None else ():
         listener.note(f"resumed with a change: {change}")
     return saved

@@ -42,7 +42,7 @@ class SeedRuns:
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """Of every metric `{"mean", "sd", "interval", "values"}`: the interval holds the mean of all seeds in 95 %."""
+        """Of every metric `{"mean", "sd", "interval", "values"}`; the interval is the mean's, at 95 %."""
         metrics: dict[str, dict[str, Any]] = self.report["metrics"]
         return metrics
 
