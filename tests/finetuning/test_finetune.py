@@ -119,7 +119,10 @@ def test_the_document_and_the_files_of_a_run(whole):
     assert set(document["metrics"]) == {"loss", "accuracy"}
     assert [stage["action"] for stage in document["stages"]] == ["train", "train"]
     assert json.loads((folder / "report.json").read_text()) == document
-    assert load_recipe(str(folder / "recipe.yaml")).resolved == load_recipe(written(folder.parent)).resolved
+    expected = load_recipe(written(folder.parent)).resolved
+    for step in (step["train"] for step in expected["steps"] if "train" in step):
+        step |= {"precision": "float32", "memory_layout": "contiguous"}  # what the run did is written in
+    assert load_recipe(str(folder / "recipe.yaml")).resolved == expected
     assert sorted(path.name for path in folder.iterdir()) == [
         ".zoo-run.json",
         ".zoo.lock",
@@ -428,7 +431,7 @@ def test_resuming_on_other_data_is_refused(tmp_path, photos):
     (folder / "three").rename(folder / "3")
     image = next((folder / "3").iterdir())
     image.rename(tmp_path / image.name)
-    with pytest.raises(InputError, match=r"data: \w+ was \d+ when this run began and is \d+"):
+    with pytest.raises(InputError, match=rf"data: 1 sample removed: 3/{image.name}; "):
         finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
     (tmp_path / image.name).rename(image)
     shutil.copy(next((folder / "4").iterdir()), image)  # a picture that was mended: its place is the same

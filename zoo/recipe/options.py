@@ -38,7 +38,9 @@ InitializerName = Annotated[Named, NameOf("initializers")]
 # a module's arguments may also be its one argument, or the list of modules in a Sequential
 ModuleName = Annotated[str | Annotated[dict[str, Any], Field(min_length=1, max_length=1)], NameOf("modules")]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-FeaturePrecision = Literal["auto", "float32", "bfloat16", "mixed"]
+FeaturePrecision = Literal["auto", "exact", "float32", "bfloat16", "mixed"]
+FeatureCacheUse = Literal["auto", "kept", "every_step", "off"]
+MemoryLayout = Literal["auto", "contiguous", "channels_last"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 

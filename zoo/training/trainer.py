@@ -31,7 +31,7 @@ from zoo.training.ema import MovingAverage
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
-from zoo.training.optimizers import make_optimizer
+from zoo.training.optimizers import load_state, make_optimizer
 from zoo.training.schedulers import Schedule
 from zoo.training.state import Saved, StateFolder
 
@@ -281,7 +281,7 @@ class Trainer:
         if not saved.restarts:
             self._restore_weights(saved)
             if saved.options is None:
-                self.optimizer.load_state_dict(training["optimizer"])
+                load_state(self.optimizer.optimizer, training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
             else:
                 self._continue_with_new_options(type(self.job.options).model_validate(saved.options), training)
@@ -292,7 +292,7 @@ class Trainer:
     def _continue_with_new_options(self, before: Train, training: dict[str, Any]) -> None:
         """Keep the optimizer's moments, and set the learning rate that the new options give after the steps so far."""
         former = make_optimizer(self.job.model, before)  # its groups may be others, its parameters are the same
-        former.load_state_dict(training["optimizer"])
+        load_state(former, training["optimizer"])
         self.optimizer.optimizer.state.update(former.state)
         self.schedule.replay(
             [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
