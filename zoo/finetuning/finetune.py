@@ -21,6 +21,7 @@ from zoo.checkpoint.save import save_checkpoint, verify_reload
 from zoo.contracts import Context
 from zoo.data import transforms
 from zoo.data.open_data import OpenData
+from zoo.data.stored import folder_beside
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
@@ -33,7 +34,7 @@ from zoo.preflight.data import in_order_of, open_recipe_data
 from zoo.preflight.verdict import FoundWeights, Known
 from zoo.preflight.weights import needs_classes
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.options import Precision, located
+from zoo.recipe.options import Precision
 from zoo.recipe.step import explained
 from zoo.recipe.validate import shown
 from zoo.steps.load import coverage
@@ -182,8 +183,8 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
         if run.saved is not None:
             _check_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
-        options = located(recipe.data).model_dump(mode="json", exclude_defaults=True)
-        assembly.data = {"options": options, "seed": recipe.seed}
+        options = recipe.data.model_dump(mode="json", exclude_defaults=True)
+        assembly.data = {"options": options, "seed": recipe.seed} | folder_beside(run.folder)
         run.context = run.data.context
     else:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)
