@@ -173,7 +173,7 @@ def test_integer_codes_are_no_weights(checked: Check, vit: dict, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [("img_size: 96", "img_size: 96"), ("in_chans: 4, depth: 3", "in_chans: 4, depth: 3"), ("embed_dim: 32", None)],
+    [("img_size: 96", "img_size: 96"), ("img_size: 96, depth: 3", "img_size: 96, depth: 3"), ("embed_dim: 32", None)],
 )
 def test_how_to_build_it_for_the_file_is_told_and_right(
     checked: Check, tmp_path: Path, arguments: str, told: str | None

@@ -19,6 +19,7 @@ from zoo.remap.remaps import Remap, plan_source
 
 _TIMM = {"img_size": "img_size", "in_chans": "in_chans"}
 _OTHERS = {"img_size": "image_size", "in_chans": "in_channels"}  # of torchvision and others
+_HEAD = re.compile(r"(head|fc|classifier|head\.fc)\.(weight|bias)")
 _LAYER = re.compile(r"^(.*?)\.(\d+)\.")
 
 
@@ -61,14 +62,15 @@ def guesses(plan: Plan) -> Iterator[tuple[str, Any]]:
     left, missing = plan.leftovers, [name for name in plan.missing_parameters if not target.ignores(name)]
     if (depth := _depth(plan)) is not None:
         yield "depth", depth
-    if any(name.endswith("qkv.bias") for name in (*left, *missing)):
+    biases = [name for name in (*left, *missing) if f"{name.removesuffix('bias')}weight" in plan.filled]
+    if any(name.endswith("qkv.bias") for name in biases):
         yield "qkv_bias", any(name.endswith("qkv.bias") for name in left)
-    if any(re.search(r"\bls1\.gamma$", name) for name in left):
+    if any(name.endswith(".ls1.gamma") for name in left):
         yield "init_values", 1e-5
     if "reg_token" in left:
         yield "reg_tokens", left["reg_token"].shape[1]
-    heads = [name for name in missing if re.fullmatch(r"(head|fc|classifier|head\.fc)\.(weight|bias)", name)]
-    if heads and len(heads) == len(missing):
+    odd = {row.name for row in plan.mismatched}
+    if missing and all(_HEAD.fullmatch(name) and name not in odd for name in missing):
         yield "num_classes", 0
 
 

@@ -170,9 +170,7 @@ def _note_partial(recipe: Recipe, verdict: Verdict, path: Path, plan: Plan) -> N
     target = plan.target
     missing = [name for name in plan.missing_parameters if target is None or not target.ignores(name)]
     if missing:
-        said = (
-            f"{', '.join(grouped(missing))} of the model: nothing in the file fills it, and it keeps its first values"
-        )
+        said = f"{', '.join(grouped(missing))} of the model: nothing in the file fills it, so it stays as it was made"
         verdict.warnings.append(Problem(said, place))
     if left := [name for name, value in plan.leftovers.items() if value.dtype in FLOATING]:
         said = f"{', '.join(grouped(left))} of the file: the model has no place for it"
