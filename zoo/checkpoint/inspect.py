@@ -14,7 +14,8 @@ from zoo.formats import Source, open_source
 from zoo.formats.checkpoint_metadata import record_of
 from zoo.formats.entry import Entry
 from zoo.formats.names import by_module, in_order
-from zoo.formats.state_dicts import EVERYTHING, SeveralGroupsError
+from zoo.formats.part import EVERYTHING
+from zoo.formats.state_dicts import SeveralGroupsError
 from zoo.formats.torch_file import UnsafePickleError
 from zoo.given import absent, is_given
 

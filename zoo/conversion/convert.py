@@ -19,7 +19,8 @@ from zoo.formats import Source, open_source
 from zoo.formats.entry import Entry
 from zoo.formats.files import atomic_file, write_all
 from zoo.remap import remaps
-from zoo.remap.explain import advise, render
+from zoo.remap.advice import advise
+from zoo.remap.explain import render
 from zoo.remap.expression import Cast
 from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_equal
 from zoo.remap.remaps import AUTO, ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
@@ -123,6 +124,7 @@ def convert(
     key: str | None = None,
     trust_pickle: bool = False,
     verify_bytes: bool = True,
+    overwrite: bool = False,
 ) -> Conversion:
     """Write the safetensors file `destination` that `remap` makes of `source`, complete or not at all.
 
@@ -138,8 +140,10 @@ def convert(
         dry_run: make the plan (and verify it); write nothing.
         invert: run the rules backwards.
         write_rules: save the rules that were given, or found by `auto`, as YAML.
-        key, trust_pickle: see `open_source`.
+        key: the state dict, or the prefix of the network (`encoder_q`), of several in the source; see `open_source`.
+        trust_pickle: run the code in a pickled model.
         verify_bytes: read the file back and compare every byte.
+        overwrite: replace `destination`, and the file of `write_rules`, where they are there already.
 
     Raises InputError for what cannot be read, planned or written; NotConvertedError, a WorkError with the plan, where
     that falls short or the networks differ; WorkError where `auto` abstains or writing fails. Nothing is left then.
@@ -147,6 +151,7 @@ def convert(
     start, end = _network(from_, from_arguments), _network(to, to_arguments)
     _check_request(destination, start, end, dry_run=dry_run, verify=verify)
     with open_source(os.fspath(source), trust_pickle=trust_pickle, key=key) as opened:
+        _check_free(None if dry_run else destination, write_rules, opened, overwrite=overwrite)
         chosen = choose_rules(remap, opened, start, end, invert=invert)
         plan, rules = make_plan(opened, chosen.rules, end, dtype)
         described, kept = (None, []) if end is None else describe(opened, rules, end)
@@ -217,6 +222,25 @@ def _check_request(
         )
 
 
+def _check_free(
+    destination: str | os.PathLike[str] | None,
+    write_rules: str | os.PathLike[str] | None,
+    source: Source,
+    *,
+    overwrite: bool,
+) -> None:
+    """Raises InputError for files that would be replaced unasked; the source itself is refused when it is written."""
+    taken = [Path(place) for place in (destination, write_rules) if place is not None and Path(place).is_file()]
+    asked = overwrite or any(place.samefile(file) for place in taken for file in source.files)
+    if taken and not asked:
+        raise InputError(
+            [
+                Problem(f"{place} is there already", None, "replace it: --overwrite, or name another file")
+                for place in taken
+            ]
+        )
+
+
 def choose_rules(
     remap: Remap, source: Source, start: Network | None, end: Network | None, *, invert: bool = False
 ) -> ChosenRules:
@@ -228,7 +252,7 @@ def choose_rules(
         return remaps.choose_rules(source, remap, None if end is None else end.target)
     from zoo.conversion.equivalence import match_networks
 
-    auto = split_at_auto(source, remap)
+    auto = split_at_auto(source, remap, start.target)
     return auto.completed(match_networks(auto.entries, start.build(), end.build()), end.target)
 
 

@@ -75,6 +75,8 @@ class CheckpointMetadata(_Part):
 
     `tied` maps an alias to the name its tensor is stored under; `only` is `trainable` where the file contains just what
     differs from the base weights. `data` is the data section that it was trained on, with the seed of the split.
+    `metrics` are those of the file itself, on the part of the data that `evaluation` names beside what was measured,
+    their number of samples and their 95 % intervals.
     `digests` are the sha256 of the parts in `PARTS`.
     """
 
@@ -87,6 +89,7 @@ class CheckpointMetadata(_Part):
     preprocessing: Preprocessing | None = None
     base_weights: BaseWeights | None = None
     data: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
     tied: dict[str, str] = {}
     frozen: list[str] = []
     only: Literal["all", "trainable"] = "all"

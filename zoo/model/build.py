@@ -63,9 +63,9 @@ def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Ass
     """The assembly a checkpoint's metadata describes: the architecture built and its operations replayed.
 
     `metadata` has an Assembly's `architecture`, `arguments`, `operations`, `preprocessing`, `classes`, `task`,
-    `data` and `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the time it takes
-    to build a transformer): the caller fills every one. Buffers and constants are computed; on `meta` those that are no
-    part of the state dict stay without values, so build on the device itself to use the model.
+    `data`, `evaluation` and `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the
+    time it takes to build a transformer): the caller fills every one. Buffers and constants are computed; on `meta`
+    those that are no part of the state dict stay without values, so build on the device itself to use the model.
     Raises InputError where metadata names what is not installed or does not fit.
     """
     from zoo.model.operations import replay
@@ -78,6 +78,7 @@ def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Ass
         assembly.task = metadata.get("task") or assembly.task
         assembly.base_weights = metadata.get("base_weights")
         assembly.data = metadata.get("data")
+        assembly.evaluation = metadata.get("evaluation")
         return replay(assembly, metadata.get("operations") or [])
 
 

@@ -16,7 +16,8 @@ from zoo.formats import Source, open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.tensors import entry, to_array, to_tensor
 from zoo.model.info import info_of
-from zoo.remap.explain import advise, render
+from zoo.remap.advice import advise
+from zoo.remap.explain import render
 from zoo.remap.expression import evaluate
 from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_equal, make_plan
 from zoo.remap.remaps import Planned, Remap, items, plan_source

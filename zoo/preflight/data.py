@@ -72,7 +72,7 @@ def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = No
     if download is not None:
         asked = options.model_copy(update={"arguments": {**options.arguments, "download": download}})
     with generators_kept():
-        seed_everything(recipe.seed)
+        seed_everything(recipe.seed if options.split_seed is None else options.split_seed)
         opened = open_data(asked, known.preprocessing, seed=recipe.seed, dataset=recipe.dataset)
     return replace(in_order_of(known, opened), options=options)
 

@@ -191,7 +191,7 @@ def replacing(recipe: Recipe) -> list[Surgery]:
 
 
 def _makes_head(component: str) -> bool:
-    """Whether a surgery, zoo's or a plugin's, puts in a head: it is told the number of classes."""
+    """Whether a surgery, zoo's or a plugin's, puts in a head: it is given the number of classes."""
     return "num_classes" in parameters_of(registry.load(component, "surgeries"), "surgeries")
 
 

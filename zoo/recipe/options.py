@@ -37,6 +37,7 @@ InitializerName = Annotated[Named, NameOf("initializers")]
 # a module's arguments may also be its one argument, or the list of modules in a Sequential
 ModuleName = Annotated[str | Annotated[dict[str, Any], Field(min_length=1, max_length=1)], NameOf("modules")]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+FeaturePrecision = Literal["auto", "float32", "bfloat16", "mixed"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -87,6 +88,10 @@ class DataOptions(Options):
     """Samples a step, all processes together."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share held out where the dataset has no validation part."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The share held out for the one measurement at the end where the dataset has no test part; none without it."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Decides which samples are held out and which ones `limit` leaves; the recipe's `seed` without it."""
     augmentation: (
         Literal["none", "flip", "crop_flip", "randaugment", "trivial"]
         | Annotated[str, Field(pattern=f"^{PREFIX}"), SkipJsonSchema()]
