@@ -176,3 +176,20 @@ def test_data_that_is_elsewhere_is_named_anew(place: Path, tmp_path: Path, monke
     with pytest.raises(InputError, match="--data FOLDER"):
         zoo.evaluate(done.checkpoint)
     assert zoo.evaluate(done.checkpoint, "moved")["samples"] == 15
+
+
+def test_a_file_of_another_architecture_is_refused_for_a_model_in_memory(place: Path) -> None:
+    model = zoo.build("timm/test_efficientnet", num_classes=3)
+    with pytest.raises(InputError, match="the file is of timm/test_resnet"):
+        zoo.load_into(model, place / "old.safetensors")
+    assert zoo.load_into(zoo.build("timm/test_resnet", num_classes=3), place / "old.safetensors").coverage == 1
+
+
+def test_a_network_of_other_channels_reads_images_so(place: Path, tmp_path: Path) -> None:
+    grey = {"architecture": "timm/test_resnet", "arguments": {"in_chans": 1, "num_classes": 3}}
+    stem = "^conv1.0.weight$" if "conv1.0.weight" in zoo.build("timm/test_resnet").state_dict() else "^conv1.weight$"
+    adapted = {"weights": str(place / "old.safetensors"), "remap": {"adapt_input": stem}}
+    done = run(place, tmp_path / "run", grey | adapted)
+    known = done.model.zoo.preprocessing
+    assert (known.channels, known.mean) == (1, pytest.approx((0.2,)))
+    assert zoo.predict(done.checkpoint, place / "three/ant/0.png")[0]["predictions"]

@@ -24,6 +24,17 @@ def test_the_size_is_that_of_the_arguments(arguments: dict, size: tuple[int, int
     assert for_arguments(Preprocessing(), arguments) == Preprocessing(size=size)
 
 
+@pytest.mark.parametrize(
+    ("channels", "mean"),
+    [(1, (0.2,)), (3, (0.1, 0.2, 0.3)), (4, (0.1, 0.2, 0.3, 0.1)), (2, (0.1, 0.2)), (12, (0.1, 0.2, 0.3) * 4)],
+)
+def test_the_channels_are_those_of_the_arguments(channels: int, mean: tuple[float, ...]) -> None:
+    asked = for_arguments(Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.5,) * 3), {"in_chans": channels})
+    assert asked.channels == channels
+    assert asked.mean == pytest.approx(mean)
+    assert asked.std == (0.5,) * channels
+
+
 def test_a_network_built_at_another_size_is_fed_that_size() -> None:
     assert build("timm/test_vit", {"img_size": 96}, device="meta").preprocessing.size == (96, 96)
 

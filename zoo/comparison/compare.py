@@ -266,6 +266,6 @@ def _notes(a: Compared, b: Compared) -> list[str]:
 
 def _same_source(model: Compared) -> bool:
     """Whether the images are of the data set that the model was trained on."""
-    stored = found_from(model.name, model.assembly.data or {})
+    stored = found_from(model.assembly.data or {})
     options = model.data.options
     return (stored.source, stored.arguments) == (options.source, options.arguments)

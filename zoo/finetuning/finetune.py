@@ -17,13 +17,13 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
+from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
 from zoo.checkpoint.save import save_checkpoint, verify_reload
 from zoo.contracts import Context
 from zoo.data import transforms
 from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
-from zoo.data.stored import folder_beside
 from zoo.errors import InputError, Problem, WorkError, ZooError
 from zoo.file_name import RUN_LOCK
 from zoo.finetuning.measuring import measure_checkpoint
@@ -194,7 +194,7 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
             check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
         options = recipe.data.model_dump(mode="json", exclude_defaults=True)
-        assembly.data = {"options": options, "seed": recipe.seed} | folder_beside(run.folder)
+        assembly.data = {"options": options, "seed": recipe.seed, FOLDER: os.getcwd()}
         run.context = run.data.context
     else:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)

@@ -157,7 +157,7 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
     if data is None and not stored:
         message = f"{checkpoint} does not say which data it was trained on"
         raise InputError(message, suggestion="name it: --data RECIPE, a folder, a CSV file or a data set")
-    options = data or found_from(checkpoint, stored)
+    options = data or found_from(stored)
     try:
         opened = open_data(options, assembly.preprocessing, seed=stored.get("seed", 0))
     except ZooError as error:
