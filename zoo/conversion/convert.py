@@ -23,10 +23,11 @@ from zoo.remap.advice import advise
 from zoo.remap.explain import render
 from zoo.remap.expression import Cast
 from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_equal
-from zoo.remap.remaps import AUTO, ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
+from zoo.remap.remaps import ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
 from zoo.remap.rules import Rule, check_inverse, dump_rules, parse_rules, run
 from zoo.remap.rules import invert as invert_rules
 from zoo.remap.rules.adapt import AdaptClassesRule
+from zoo.remap.rules.base import AUTO
 
 if TYPE_CHECKING:
     from zoo.model.assembly import Assembly

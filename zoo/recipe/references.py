@@ -148,7 +148,7 @@ def described(weights: Weights) -> Weights:
 
 def stated(weights: Weights, record: CheckpointMetadata) -> Weights:
     """Weights with what a checkpoint says of itself."""
-    prepared = record.preprocessing and record.preprocessing.as_contract()
+    prepared = None if record.preprocessing is None else record.preprocessing.as_contract()
     classes = tuple(record.classes) or None
     return replace(weights, architecture=record.architecture, preprocessing=prepared, classes=classes)
 
