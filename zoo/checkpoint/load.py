@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from zoo.checkpoint.data_folder import as_loaded
 from zoo.checkpoint.versions import version
 from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
@@ -138,6 +139,7 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
         _check(plan, given, metadata, str(path))  # names the tensors, where some are missing or others
         check_unedited(edited, path)
         fill(assembly.model, plan, source.array, staged=False)
+    assembly.data = as_loaded(assembly.data, path)
     assembly.frozen = FrozenPart(tuple(metadata.frozen)) if metadata.frozen else None
     assembly.model.to(device or "cpu").eval()
     return assembly

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from zoo.checkpoint.data_folder import as_stored
 from zoo.checkpoint.load import load, with_base
 from zoo.checkpoint.versions import versions
 from zoo.errors import InputError, WorkError, listed
@@ -52,6 +53,7 @@ def save_checkpoint(
     state = state_of(assembly.model)
     tied = tied_aliases(state)
     metadata = describe(assembly, tied=tied, only=only, metrics=metrics)
+    metadata = metadata.model_copy(update={"data": as_stored(metadata.data, path)})
     kept = {name: tensor for name, tensor in state.items() if name not in tied}
     if only == "trainable":
         given = _base_values(metadata)

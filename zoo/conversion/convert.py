@@ -23,10 +23,11 @@ from zoo.remap.advice import advise
 from zoo.remap.explain import render
 from zoo.remap.expression import Cast
 from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_equal
-from zoo.remap.remaps import AUTO, ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
+from zoo.remap.remaps import ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
 from zoo.remap.rules import Rule, check_inverse, dump_rules, parse_rules, run
 from zoo.remap.rules import invert as invert_rules
 from zoo.remap.rules.adapt import AdaptClassesRule
+from zoo.remap.rules.base import AUTO
 
 if TYPE_CHECKING:
     from zoo.model.assembly import Assembly
@@ -166,7 +167,10 @@ def convert(
             raise NotConvertedError(made)
         if destination is not None and not dry_run:
             check_equal(plan, opened.array)
-            metadata = _carried_over(opened, plan) if described is None else _encoded(opened, plan, described)
+            folder = os.fspath(destination)
+            metadata = (
+                _carried_over(opened, plan, folder) if described is None else _encoded(opened, plan, described, folder)
+            )
             made.written = write(plan, opened, destination, metadata=metadata, verify_bytes=verify_bytes)
     return made
 
@@ -313,6 +317,7 @@ def describe(source: Source, rules: tuple[Rule, ...], end: Network) -> tuple[Ass
 
     A zoo checkpoint goes on being prepared as it was, and keeps its classes, task and data.
     """
+    from zoo.checkpoint.data_folder import as_loaded
     from zoo.formats.checkpoint_metadata import record_of
     from zoo.model.preprocessing import differences, for_arguments
 
@@ -326,15 +331,18 @@ def describe(source: Source, rules: tuple[Rule, ...], end: Network) -> tuple[Ass
             f"not known; compare them: --from {record.architecture} --verify"
         )
     classes = chosen[-1] if chosen else tuple(record.classes)
-    known = replace(outline, classes=classes, task=record.task, data=record.data)
+    known = replace(outline, classes=classes, task=record.task, data=as_loaded(record.data, source.location))
     if classes and not _fits_head(known):
         notes.append(f"the source's {len(classes)} classes are left out: {outline.architecture} has another head")
         known = replace(known, classes=(), data=None)
-    if record.preprocessing is not None and record.preprocessing.channels == outline.preprocessing.channels:
+    if record.preprocessing is not None:
         prepared = for_arguments(record.preprocessing.as_contract(), end.arguments)
-        if odd := differences(prepared, outline.preprocessing):
-            notes.append(f"images go on being prepared as for the source: {'; '.join(odd)}")
-        known.preprocessing = prepared
+        odd = differences(prepared, outline.preprocessing)
+        if prepared.channels != outline.preprocessing.channels:
+            notes.append(f"images are prepared as {outline.architecture} says, not as for the source: {'; '.join(odd)}")
+        else:
+            notes += [f"images go on being prepared as for the source: {'; '.join(odd)}"] if odd else []
+            known.preprocessing = prepared
     return known, notes
 
 
@@ -347,15 +355,16 @@ def _fits_head(assembly: Assembly) -> bool:
     return not widths or widths == {len(assembly.classes)}
 
 
-def _encoded(source: Source, plan: Plan, described: Assembly) -> dict[str, str]:
+def _encoded(source: Source, plan: Plan, described: Assembly, destination: str) -> dict[str, str]:
     """The metadata of a zoo checkpoint of the architecture that the file fills."""
     from zoo.checkpoint import save
+    from zoo.checkpoint.data_folder import as_stored
     from zoo.formats.checkpoint_metadata import encode
 
     name = source.location if "://" in source.location else Path(source.location).name
     origin = {"name": name, "kind": source.kind, "sha256": source.sha256()}
-    metadata = save.describe(described, tied=plan.ties).model_copy(update={"converted_from": origin})
-    return encode(metadata, _entries(plan))
+    own = {"converted_from": origin, "data": as_stored(described.data, destination)}
+    return encode(save.describe(described, tied=plan.ties).model_copy(update=own), _entries(plan))
 
 
 def _entries(plan: Plan) -> list[Entry]:
@@ -363,8 +372,9 @@ def _entries(plan: Plan) -> list[Entry]:
     return [Entry(move.target, move.dtype, move.shape) for move in plan.moves]
 
 
-def _carried_over(source: Source, plan: Plan) -> dict[str, str]:
+def _carried_over(source: Source, plan: Plan, destination: str) -> dict[str, str]:
     """The source's own metadata, without zoo's description where the layout it speaks of is no more."""
+    from zoo.checkpoint.data_folder import as_loaded, as_stored
     from zoo.formats.checkpoint_metadata import encode, record_of
 
     kept = {name: text for name, text in source.metadata.items() if name not in source.aliases}
@@ -375,7 +385,8 @@ def _carried_over(source: Source, plan: Plan) -> dict[str, str]:
             spec = {key: value for key, value in (record.evaluation or {}).items() if key in ("loss", "metrics")}
             cleared = {"tensor_digests": {}, "metrics": {}, "evaluation": spec or None}
             record = record.model_copy(update=cleared)
-        kept |= encode(record, _entries(plan))
+        data = as_stored(as_loaded(record.data, source.location), destination)
+        kept |= encode(record.model_copy(update={"data": data}), _entries(plan))
     ties = {} if "zoo" in kept else plan.ties
     return {"format": "pt", **kept, **ties}
 

@@ -18,6 +18,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
+from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
 from zoo.checkpoint.save import save_checkpoint, verify_reload
 from zoo.contracts import Context
@@ -44,7 +45,7 @@ from zoo.preflight.data import in_order_of, open_recipe_data
 from zoo.preflight.verdict import FoundWeights, Known
 from zoo.preflight.weights import needs_classes
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.options import Precision, located
+from zoo.recipe.options import Precision
 from zoo.recipe.step import explained
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
@@ -206,8 +207,8 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
         if run.saved is not None:
             check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
-        options = located(recipe.data).model_dump(mode="json", exclude_defaults=True)
-        assembly.data = {"options": options, "seed": recipe.seed}
+        options = recipe.data.model_dump(mode="json", exclude_defaults=True)
+        assembly.data = {"options": options, "seed": recipe.seed, FOLDER: os.getcwd()}
         run.context = run.data.context
     else:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)

@@ -24,6 +24,7 @@ Path = tuple[str, ...]
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 # tables that networks compute themselves, and what serves pretraining alone
 _NEEDLESS = re.compile(r"coords|mask|index|freq|anchor|ids$|num_batches_tracked$")
+_PRETRAINING = ("logit_scale", "logit_bias")  # of the root's own, they act in pretraining only
 _KINDS = (
     (
         re.compile(r"\b(lora_|dora_|loha_|lokr_|hada_|ia3_|adapter_|vera_|oft_|boft_|original_module)"),
@@ -65,21 +66,6 @@ def exactly(names: Iterable[str]) -> str:
     return f"drop: ^{found[0]}$" if len(found) == 1 else f"drop: ^({'|'.join(found)})$"
 
 
-def branches(names: Iterable[str], used: Iterable[str]) -> str:
-    """The rule that drops the modules with these names, as far out as nothing inside them is `used`."""
-    taken = {".".join(path[:end]) for path in map(_split, used) for end in range(1, len(path))}
-    found: dict[str, None] = {}
-    for path in map(_split, names):
-        free = next((end for end in range(1, len(path)) if ".".join(path[:end]) not in taken), None)
-        found[re.escape(".".join(path if free is None else path[:free])) + ("$" if free is None else r"\.")] = None
-    patterns = list(found)
-    return f"drop: ^{patterns[0]}" if len(patterns) == 1 else f"drop: ^({'|'.join(patterns)})"
-
-
-def _split(name: str) -> list[str]:
-    return name.split(".")
-
-
 class _Loaded:
     """The modules of a file that a plan takes tensors from."""
 
@@ -102,7 +88,7 @@ class _Loaded:
                 return True
             if inner := self.inside.get(path[:end]):
                 return not (path[end].isdecimal() and all(part.isdecimal() for part in inner))
-        return len(self.tensors) > 0 and path[:-1] == self.root
+        return len(self.tensors) > 0 and path[:-1] == self.root and path[-1] not in _PRETRAINING
 
 
 def _parts(name: str) -> Path:
