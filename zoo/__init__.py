@@ -5,7 +5,7 @@ zoo.finetune("recipes/quickstart.yaml", output="runs/one")    a recipe from mode
 zoo.load("runs/one/model.safetensors")                        the model again, from the file alone
 zoo.load_into(model, "weights.pth", remap="auto")             weights into any nn.Module, with a report
 zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistakes; models in memory
-zoo.convert, zoo.inspect, zoo.diff                            weight files
+zoo.convert, zoo.merge, zoo.inspect, zoo.diff                 weight files
 zoo.names("surgeries")                                        what is installed
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zoo.model.load_into import load_into
     from zoo.model.pretrained import build
     from zoo.registry import names
-    from zoo.verbs import check, evaluate, finetune, freeze, predict, save
+    from zoo.verbs import check, evaluate, finetune, freeze, merge, predict, save
 
 _PLACES = {
     "build": "zoo.model.pretrained:build",
@@ -39,6 +39,7 @@ _PLACES = {
     "inspect": "zoo.checkpoint.inspect:inspect",
     "load": "zoo.checkpoint.load:load_model",
     "load_into": "zoo.model.load_into:load_into",
+    "merge": "zoo.verbs:merge",
     "names": "zoo.registry:names",
     "predict": "zoo.verbs:predict",
     "save": "zoo.verbs:save",
@@ -72,6 +73,7 @@ __all__ = [
     "inspect",
     "load",
     "load_into",
+    "merge",
     "names",
     "predict",
     "save",

@@ -67,7 +67,8 @@ class CheckpointMetadata(_Part):
     """Everything a checkpoint says about itself.
 
     `tied` maps an alias to the name its tensor is stored under; `only` is `trainable` where the file contains just what
-    differs from the base weights. `data` is the data section that it was trained on, with the seed of the split.
+    differs from the base weights. `merged_from` names the method and the checkpoints (`name`, `sha256`, `weight`) that
+    it is the average of. `data` is the data section that it was trained on, with the seed of the split.
     """
 
     format: int = FORMAT
@@ -85,6 +86,7 @@ class CheckpointMetadata(_Part):
     metrics: dict[str, Any] = {}
     versions: dict[str, str] = {}
     converted_from: dict[str, Any] | None = None
+    merged_from: dict[str, Any] | None = None
 
 
 def versions(assembly: Assembly) -> dict[str, str]:

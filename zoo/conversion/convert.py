@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.conversion.destination import check_format, check_free
 from zoo.conversion.stream import write
 from zoo.errors import InputError, Problem, WorkError
 from zoo.formats import Source, open_source
@@ -213,11 +214,8 @@ def _check_request(
         )
     if destination is None and not dry_run:
         raise InputError("there is no destination", suggestion="name one, or plan only: --dry-run")
-    if destination is not None and Path(destination).suffix in (".pth", ".pt", ".bin", ".ckpt", ".npz"):
-        raise InputError(
-            f"{destination}: zoo writes safetensors only, which every framework reads without running code",
-            suggestion=str(Path(destination).with_suffix(".safetensors")),
-        )
+    if destination is not None:
+        check_format(destination)
 
 
 def _check_free(
@@ -228,15 +226,9 @@ def _check_free(
     overwrite: bool,
 ) -> None:
     """Raises InputError for files that would be replaced unasked; the source itself is refused when it is written."""
-    taken = [Path(place) for place in (destination, write_rules) if place is not None and Path(place).is_file()]
-    asked = overwrite or any(place.samefile(file) for place in taken for file in source.files)
-    if taken and not asked:
-        raise InputError(
-            [
-                Problem(f"{place} is there already", None, "replace it: --overwrite, or name another file")
-                for place in taken
-            ]
-        )
+    places = [Path(place) for place in (destination, write_rules) if place is not None]
+    own = any(place.is_file() and place.samefile(file) for place in places for file in source.files)
+    check_free(places, overwrite=overwrite or own)
 
 
 def choose_rules(

@@ -43,12 +43,21 @@ def evaluate(
     """
     where, name = choose_device(device), "the model" if isinstance(checkpoint, Assembly) else os.fspath(checkpoint)
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
-    if isinstance(data, str):
-        opened, parts = other_data(data, assembly, seed=0), WHOLE
-    else:
-        opened, parts = _own_data(name, assembly, data), HELD_OUT
+    opened, parts = data_for(assembly, data, name)
     values, samples = measure_parts(assembly.model, opened, parts, where, metrics, batch_size=batch_size)
     return {"metrics": values, "samples": samples, "data": opened.summary(), "checkpoint": name}
+
+
+def data_for(
+    assembly: Assembly, data: str | DataOptions | None, name: str = "the model"
+) -> tuple[OpenData, tuple[Part, ...]]:
+    """The data that a model is measured on, with its class indices, and which parts count; `data` is as in `evaluate`.
+
+    `name` is what messages call the model.
+    """
+    if isinstance(data, str):
+        return other_data(data, assembly, seed=0), WHOLE
+    return _own_data(name, assembly, data), HELD_OUT
 
 
 def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> OpenData:
