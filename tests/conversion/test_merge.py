@@ -171,8 +171,10 @@ def test_nothing_is_replaced_unasked(tuned: Callable[..., Path], tmp_path: Path)
 
 def test_other_networks_and_other_normalisation_are_refused(tuned: Callable[..., Path], tmp_path: Path) -> None:
     zoo.save(zoo.build("timm/test_resnet", num_classes=4), tmp_path / "resnet.safetensors")
-    with pytest.raises(WorkError, match=r"does not fill the model|--remap auto"):
+    with pytest.raises(InputError, match=r"resnet.safetensors is of timm/test_resnet, the others are of timm/test_vit"):
         zoo.merge([tuned("a", 1), tmp_path / "resnet.safetensors"], tmp_path / "out.safetensors")
+    with pytest.raises(WorkError, match=r"does not fill the model|--remap auto"):
+        zoo.merge([tuned("a", 1), tmp_path / "resnet.safetensors"], tmp_path / "out.safetensors", remap="auto")
     grey = zoo.Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     with pytest.raises(InputError, match="takes images with mean"):
         zoo.merge([tuned("a", 1), tuned("b", 2, preprocessing=grey)], tmp_path / "out.safetensors")
@@ -219,6 +221,8 @@ def test_on_data_members_and_result_are_measured_as_by_evaluate(trained: dict[st
     for row, file in zip(made.members, files, strict=True):
         assert row["metrics"] == zoo.evaluate(file, trained["recipe"], device="cpu")["metrics"]
     assert made.metrics == record(out)["metrics"] == zoo.evaluate(out, trained["recipe"], device="cpu")["metrics"]
+    assert record(out)["evaluation"]["part"] == "validation"
+    assert record(out)["evaluation"]["samples"] == made.evaluation["samples"] > 100
     assert made.metrics["accuracy"] >= min(row["metrics"]["accuracy"] for row in made.members) - 0.01
     plain = zoo.merge(files, tmp_path / "plain.safetensors")
     assert any("batch norms were averaged" in note for note in plain.notes)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from zoo.checkpoint.load import load
-from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.formats import Source, open_source
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.tensors import to_tensor
 from zoo.model.assembly import Assembly
 from zoo.model.build import build, rebuild
@@ -90,7 +90,7 @@ def read_members(
 
 def _record(path: str) -> CheckpointMetadata | None:
     with open_source(path) as source:
-        return read_metadata(source.metadata, path) if "zoo" in source.metadata else None
+        return record_of(source)
 
 
 def _described(
@@ -146,7 +146,16 @@ def _loaded(path: str, record: CheckpointMetadata) -> Member:
 
 
 def _remapped(path: str, record: CheckpointMetadata | None, outline: Assembly, remap: Remap) -> Member:
-    """A file in another layout, carried into that of `outline` through a plan."""
+    """A file in another layout, carried into that of `outline` through a plan.
+
+    Raises InputError for a checkpoint that says it is of another architecture, unless there are rules that lead there.
+    """
+    if record is not None and record.architecture != outline.architecture and not remap:
+        raise InputError(
+            f"{path} is of {record.architecture}, the others are of {outline.architecture}, in which it gives wrong "
+            "answers even where it fits",
+            suggestion="name the rules that lead from one to the other: --remap RULES",
+        )
     target = target_of(outline.model)
     with open_source(path) as source:
         planned = _planned(source, remap, target)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zoo.conversion.validation import Validation
     from zoo.model.assembly import Assembly
     from zoo.recipe.options import DataOptions
+    from zoo.training.evaluate import Measured
 
 Method = Literal["average", "wise-ft", "greedy"]
 ALPHAS = tuple(step / 10 for step in range(11))
@@ -41,7 +42,8 @@ class Merged:
     Attributes:
         destination, method: what was asked for.
         members: a row each: `name`, `sha256`, `weight` (its share of the average) and, with data, `metrics`.
-        metrics: the result's, measured on `samples` samples; empty without data.
+        metrics: the result's; empty without data.
+        evaluation: what they were measured on: `part`, `samples`, `intervals`.
         alpha: of wise-ft.
         notes: what was decided on the way, for people.
         written: path, sha256, bytes and tensors of the file.
@@ -50,8 +52,8 @@ class Merged:
     destination: str
     method: str
     members: list[dict[str, Any]]
-    metrics: dict[str, float] = field(default_factory=dict)
-    samples: int = 0
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
     alpha: float | None = None
     notes: list[str] = field(default_factory=list)
     written: Mapping[str, Any] = field(default_factory=dict)
@@ -70,8 +72,8 @@ class Merged:
         return "\n".join([f"{self.method} of {len(self.members)}", *lines, f"wrote {self.destination}, {size:,.1f} MB"])
 
 
-def _told(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+def _told(metrics: Mapping[str, float | None]) -> str:
+    return "  ".join(f"{name} {'nan' if value is None else f'{value:.4f}'}" for name, value in metrics.items())
 
 
 def merge(
@@ -111,7 +113,7 @@ def _merged(
     device: str,
     batch_size: int | None,
 ) -> Merged:
-    from zoo.checkpoint.save import save_checkpoint, verify_reload
+    from zoo.checkpoint.save import save_checkpoint, verify_reload, write_metrics
     from zoo.conversion.members import Labels, outline_of, read_members, unknown_bases, with_rows
     from zoo.conversion.validation import Validation
 
@@ -131,8 +133,10 @@ def _merged(
             + ("" if validation else ": with --data a barrier between them would show")
         )
     outline.model.cpu()
-    made.written = save_checkpoint(outline, target, metrics=made.metrics, merged_from=mixture.lineage(made))
+    made.written = save_checkpoint(outline, target, merged_from=mixture.lineage(made))
     verify_reload(outline, target)
+    if made.metrics:
+        write_metrics(target, made.metrics, made.evaluation)
     return made
 
 
@@ -169,7 +173,7 @@ class _Found:
     """How much of each member is taken, and what was measured of the result."""
 
     weights: tuple[float, ...]
-    metrics: dict[str, float] = field(default_factory=dict)
+    measured: Measured | None = None
     alpha: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -184,7 +188,7 @@ class _Mixture:
         self.outline, self.members, self.validation = outline, members, validation
         self.state = state_of(outline.model)
         self.norms = [name for name in batch_norms(outline.model) if self._differs(f"{name}.running_mean")]
-        self.alone: list[dict[str, float]] = []
+        self.alone: list[Measured] = []
         if validation is not None:
             self.alone = [self.measured(self.only(place)) for place in range(len(members))]
 
@@ -207,27 +211,28 @@ class _Mixture:
         if self.validation is not None and max(weights) < 1:
             self.validation.estimate(self.norms)
 
-    def measured(self, weights: Sequence[float]) -> dict[str, float]:
+    def measured(self, weights: Sequence[float]) -> Measured:
         """Loss and metrics of an average."""
         assert self.validation is not None
         self.put(weights)
         return self.validation.measure()
 
-    def score(self, metrics: Mapping[str, float]) -> float:
+    def score(self, measured: Measured) -> float:
         assert self.validation is not None
-        return self.validation.score(metrics)
+        return self.validation.score(measured)
 
     def check_barrier(self, found: _Found) -> None:
         """Raises WorkError where an average is clearly worse than each of the members in it."""
-        if self.validation is None:
+        if self.validation is None or found.measured is None:
             return
         used = [place for place, weight in enumerate(found.weights) if weight]
         worst = min((self.alone[place] for place in used), key=self.score)
-        if self.validation.clearly_worse(self.score(found.metrics), self.score(worst)):
-            told = "; ".join(f"{self.members[place].name}: {_told(self.alone[place])}" for place in used)
+        if self.validation.clearly_worse(found.measured, worst):
+            told = "; ".join(f"{self.members[place].name}: {_told(self.alone[place].metrics)}" for place in used)
+            average = _told(found.measured.metrics)
             raise WorkError(
-                f"there is a barrier between the members: their average has {_told(found.metrics)}, they have {told}; "
-                "nothing was written",
+                f"there is a barrier between the members: their average has {average}, they have {told}; nothing was "
+                "written",
                 suggestion="--method greedy takes those alone that help; networks of other bases average to nothing",
             )
 
@@ -239,16 +244,20 @@ class _Mixture:
             {"name": member.name, "sha256": member.sha256, "weight": weight}
             for member, weight in zip(self.members, found.weights, strict=True)
         ]
-        for row, metrics in zip(rows, self.alone, strict=False):
-            row["metrics"] = metrics
+        for row, measured in zip(rows, self.alone, strict=False):
+            row["metrics"] = measured.metrics
         notes = list(found.notes)
         if self.norms and self.validation is None:
             notes.append(
                 f"the statistics of {len(self.norms)} batch norms were averaged; --data estimates them anew, which is "
                 "better"
             )
-        samples = self.validation.samples if self.validation else 0
-        return Merged(destination, method, rows, dict(found.metrics), samples, found.alpha, notes)
+        if self.validation is None or found.measured is None:
+            return Merged(destination, method, rows, alpha=found.alpha, notes=notes)
+        told = found.measured.as_dict()
+        parts = self.validation.parts
+        evaluation = {"part": parts[0] if len(parts) == 1 else "all", **told}
+        return Merged(destination, method, rows, evaluation.pop("metrics"), evaluation, found.alpha, notes)
 
     def lineage(self, made: Merged) -> dict[str, Any]:
         """What the checkpoint says of how it was made."""
@@ -293,7 +302,7 @@ def _without_gaps(total: torch.Tensor, values: Sequence[torch.Tensor], weights: 
 
 def _average(mixture: _Mixture, alpha: float | None) -> _Found:
     weights = (1 / len(mixture.members),) * len(mixture.members)
-    return _Found(weights, mixture.measured(weights) if mixture.validation else {})
+    return _Found(weights, mixture.measured(weights) if mixture.validation else None)
 
 
 def _wise_ft(mixture: _Mixture, alpha: float | None) -> _Found:
@@ -303,7 +312,7 @@ def _wise_ft(mixture: _Mixture, alpha: float | None) -> _Found:
             (1 - chosen, chosen), mixture.measured((1 - chosen, chosen)) if mixture.validation else {}, chosen
         )
     tried = {step: mixture.measured((1 - step, step)) for step in ALPHAS}
-    best = max(tried, key=lambda step: (mixture.score(tried[step]), -tried[step]["loss"]))
+    best = max(tried, key=lambda step: (mixture.score(tried[step]), -(tried[step].metrics["loss"] or 0)))
     said = f"alpha {best} is the best of {len(tried)} on these samples; its metrics are those that chose it"
     return _Found((1 - best, best), tried[best], best, (said,))
 
@@ -312,9 +321,9 @@ def _greedy(mixture: _Mixture, alpha: float | None) -> _Found:
     order = sorted(range(len(mixture.members)), key=lambda place: -mixture.score(mixture.alone[place]))
     chosen, best = [order[0]], mixture.alone[order[0]]
     for place in order[1:]:
-        metrics = mixture.measured(_equal_parts([*chosen, place], len(mixture.members)))
-        if mixture.score(metrics) >= mixture.score(best):
-            chosen, best = [*chosen, place], metrics
+        measured = mixture.measured(_equal_parts([*chosen, place], len(mixture.members)))
+        if mixture.score(measured) >= mixture.score(best):
+            chosen, best = [*chosen, place], measured
     said = f"{len(chosen)} of {len(order)} members are in the average; these samples chose them and measured them"
     return _Found(_equal_parts(chosen, len(mixture.members)), best, notes=(said,))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,41 +15,49 @@ from zoo.model.assembly import Assembly
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import DataOptions
 from zoo.training.devices import choose_device
-from zoo.training.evaluate import data_for, measure_parts
+from zoo.training.evaluate import Measured, asked, measured_of, open_for
+from zoo.training.predictions import predict_parts
 
 ENOUGH = 200  # batches for a batch norm's statistics
 
 
 class Validation:
-    """Measures a network with other tensors each time, on the samples that `zoo evaluate` takes of the same `data`.
+    """Measures a network with other tensors each time: on the validation part of a recipe's `data`, or on all that a
+    source has but its test part.
 
-    The first metric decides, or the loss where there is none; `score` is higher for a better one.
+    `score` is what decides between networks, higher for a better one.
     """
 
     def __init__(self, assembly: Assembly, data: str | DataOptions, device: str, batch_size: int | None) -> None:
         self.model, self.device = assembly.model, choose_device(device)
-        self.data, self.parts = data_for(assembly, data)
+        part = None if isinstance(data, str) else "validation"
+        self.data, parts = open_for("the average", assembly, data, part)
+        self.parts = tuple(part for part in parts if part != "test") or parts
         self.batch_size = batch_size
-        self.samples = 0
+        self.asked = asked(assembly)
         self.model.to(self.device).eval()
 
-    def measure(self) -> dict[str, float]:
+    def measure(self) -> Measured:
         """Loss and metrics of the network as it is."""
-        values, self.samples = measure_parts(self.model, self.data, self.parts, self.device, batch_size=self.batch_size)
-        return values
+        found = predict_parts(self.model, self.data, self.parts, self.device, batch_size=self.batch_size)
+        return measured_of(found, *self.asked)
 
-    def score(self, values: Mapping[str, float]) -> float:
-        """What decides between networks: accuracy or average precision, else the loss."""
-        name = next((name for name in ("accuracy", "average_precision") if name in values), None)
-        return values[name] if name else -values["loss"]
+    def score(self, measured: Measured) -> float:
+        """Accuracy or average precision, else the loss."""
+        name = next((name for name in ("accuracy", "average_precision") if name in measured.metrics), "loss")
+        value = measured.metrics[name]
+        if value is None:
+            return -math.inf
+        return -value if name == "loss" else value
 
-    def clearly_worse(self, one: float, other: float) -> bool:
-        """Whether a score is below another by more than chance and rounding explain: three standard errors, and a
-        hundredth."""
-        if self.data.task == "regression":
-            return one < other - 0.1 * abs(other)
-        deviation = math.sqrt(max(other * (1 - other), 0.25 / max(self.samples, 1)) / max(self.samples, 1))
-        return one < other - max(3 * deviation, 0.01)
+    def clearly_worse(self, one: Measured, other: Measured) -> bool:
+        """Whether a network is worse by more than chance explains: by three standard errors of a share, a hundredth at
+        least; where the loss decides by a tenth of it."""
+        mine, its = self.score(one), self.score(other)
+        if its < 0:
+            return mine < its * 1.1
+        samples = max(other.samples, 1)
+        return mine < its - max(3 * math.sqrt(its * (1 - its) / samples), 0.01)
 
     def estimate(self, names: Iterable[str]) -> None:
         """Estimate the running statistics of these batch norms on the training part, all else in evaluation mode."""
@@ -57,7 +65,8 @@ class Validation:
         norms = [module for name in names if isinstance(module := modules[name], _BatchNorm)]
         if not norms:
             return
-        batches = self.data.batches("train", device=self.device, shuffle=True, augment=False, once=True)
+        part = "train" if "train" in self.data.parts else self.parts[0]
+        batches = self.data.batches(part, device=self.device, shuffle=True, augment=False, once=True)
         with undisturbed(self.model, training=False), _averaging(norms), torch.no_grad():
             for number, batch in enumerate(batches.epoch(0)):
                 if number == ENOUGH:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from zoo.errors import listed
+from zoo.formats.dtypes import FLOATING
 from zoo.formats.entry import Entry
 from zoo.formats.names import ancestors, pattern
 from zoo.remap.networks import filling, how_to_choose
@@ -27,9 +28,9 @@ def advise(plan: Plan) -> list[str]:
     if plan.target is None:
         return ["none of the rules applies to this file: leave them out"] if plan.idle else []
     wrong = {mismatch.name for mismatch in plan.mismatched}
-    missing = {name: plan.target.entries[name].shape for name in plan.missing if not plan.target.ignores(name)}
-    missing = {name: shape for name, shape in missing.items() if name not in wrong}
-    left = {name: value.shape for name, value in plan.unexpected.items() if not plan.target.ignores(name)}
+    entries = {name: plan.target.entries[name] for name in plan.missing if not plan.target.ignores(name)}
+    missing = {name: e.shape for name, e in entries.items() if name not in wrong and e.dtype in FLOATING}
+    left = {name: value.shape for name, value in plan.leftovers.items() if value.dtype in FLOATING}
     if several := _several(plan):
         return several
     hints = _prefix(missing, left) or [*_names(plan, missing, left)]

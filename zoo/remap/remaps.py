@@ -16,6 +16,7 @@ from zoo.formats.entry import Entry
 from zoo.remap.networks import filling, large_enough, only_network, several_networks, taken, taking, under
 from zoo.remap.plan import Plan, Target, make_plan
 from zoo.remap.rules import Rule, Surroundings, load_rules, parse_rules, run
+from zoo.remap.rules.base import AUTO
 from zoo.remap.rules.names import StripPrefix
 from zoo.remap.rules.parse import Locate
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 Remap = str | os.PathLike[str] | Rule | Mapping[str, Any] | Sequence[Any] | None
 """A rule file, a plugin's remap, `auto`, an inline rule, a rule, or several of these in order."""
-
-AUTO = "auto"
-"""The remap that stands for the rules which `zoo.remap.auto` finds."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,8 @@ class AutoRemap:
     def completed(self, result: MatchResult, target: Target) -> ChosenRules:
         """All rules, with those that were found in the place of `auto`. Raises WorkError where there is no answer."""
         fitting = [] if result.found else fitting_remaps(self.entries, target.entries)
-        found = parse_rules(result.answer(fitting))
+        place = None if result.status == "proved" else Location(AUTO, 1, 1)
+        found = parse_rules(result.answer(fitting), place)
         return ChosenRules((*self.before, *found, *self.after), (*self.notes, *result.notes))
 
 
