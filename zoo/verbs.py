@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
     from zoo.contracts import Data, Preprocessing
     from zoo.finetuning.reproduce import Reproduction
+    from zoo.conversion.merge import Merged, Method
     from zoo.finetuning.result import Run
     from zoo.finetuning.seeds import SeedRuns
     from zoo.model.assembly import Assembly
     from zoo.preflight import Verdict
     from zoo.recipe import Recipe
     from zoo.recipe.options import Named, Precision
+    from zoo.remap.remaps import Remap
     from zoo.training.callbacks import Listener
 
 PathLike = str | os.PathLike[str]
@@ -450,6 +452,47 @@ def compare(
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(first), _evaluating(second):
         on = _device(own, device)
         return measure(first, second, named, part=part, metrics=metrics, device=on, batch_size=batch_size)
+
+
+def merge(
+    members: Sequence[PathLike],
+    destination: PathLike,
+    *,
+    method: Method = "average",
+    to: str | None = None,
+    to_arguments: Mapping[str, Any] | None = None,
+    remap: Remap = None,
+    alpha: float | None = None,
+    data: Any = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+) -> Merged:
+    """Average checkpoints that were fine-tuned from one base into a zoo checkpoint, written complete or not at all.
+
+    Args:
+        members: two files or more. Zoo checkpoints of one architecture, or files in other layouts, which are brought
+            into that of the first zoo checkpoint, or of `to`, by `remap` or else by the rules that `auto` finds. Heads
+            are joined by class name.
+        method: "average" (all alike), "greedy" (from the best down, while `data` says that it gets no worse) or
+            "wise-ft" (`alpha` of the way from the first to the second).
+        to, to_arguments: the architecture, where no member says it.
+        alpha: of wise-ft: 0 is the first, 1 the second; without it the best on `data`, or 0.5.
+        data: validation data, as `zoo.evaluate` takes it, never the test set: members and result are measured on it,
+            batch norms estimated on its training part.
+        overwrite: replace `destination` where it is there already.
+
+    Raises InputError for members of other bases or structures, WorkError where the average is clearly worse on `data`
+    than every member (a barrier) or writing fails. Nothing is left then.
+    """
+    from zoo.conversion.merge import merge as average
+
+    source, named = _data(data)
+    with given({"datasets": {named: lambda: source}}) if source is not None else contextlib.nullcontext():
+        return average(
+            members, destination, method=method, to=to, to_arguments=to_arguments, remap=remap, alpha=alpha,
+            data=named, device=device or "auto", batch_size=batch_size, overwrite=overwrite,
+        )  # fmt: skip
 
 
 def _data(data: Any) -> tuple[Data | None, Any]:

@@ -37,6 +37,7 @@ COMMANDS = {
     "inspect": "What is in a weight file: metadata, tensors, sizes",
     "diff": "What changed between two weight files, tensor by tensor",
     "convert": "Move weights to other names, shapes, types or files",
+    "merge": "Average checkpoints of one base into one",
     "schema": "The JSON Schema of recipes, for editors",
     "doctor": "Plugins, devices and versions: what is broken and how to mend it",
 }

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import registry
+from zoo.conversion.destination import check_format, check_free
 from zoo.conversion.stream import write
-from zoo.errors import InputError, Problem, WorkError
+from zoo.errors import InputError, Problem, WorkError, ZooError, nearest
 from zoo.formats import Source, open_source
 from zoo.formats.entry import Entry
 from zoo.formats.files import atomic_file, write_all
@@ -219,11 +222,8 @@ def _check_request(
         )
     if destination is None and not dry_run:
         raise InputError("there is no destination", suggestion="name one, or plan only: --dry-run")
-    if destination is not None and Path(destination).suffix in (".pth", ".pt", ".bin", ".ckpt", ".npz"):
-        raise InputError(
-            f"{destination}: zoo writes safetensors only, which every framework reads without running code",
-            suggestion=str(Path(destination).with_suffix(".safetensors")),
-        )
+    if destination is not None:
+        check_format(destination)
 
 
 def _check_free(
@@ -234,15 +234,9 @@ def _check_free(
     overwrite: bool,
 ) -> None:
     """Raises InputError for files that would be replaced unasked; the source itself is refused when it is written."""
-    taken = [Path(place) for place in (destination, write_rules) if place is not None and Path(place).is_file()]
-    asked = overwrite or any(place.samefile(file) for place in taken for file in source.files)
-    if taken and not asked:
-        raise InputError(
-            [
-                Problem(f"{place} is there already", None, "replace it: --overwrite, or name another file")
-                for place in taken
-            ]
-        )
+    places = [Path(place) for place in (destination, write_rules) if place is not None]
+    own = any(place.is_file() and place.samefile(file) for place in places for file in source.files)
+    check_free(places, overwrite=overwrite or own)
 
 
 def choose_rules(
@@ -252,12 +246,35 @@ def choose_rules(
     evidence. With `invert`, the rules that lead back."""
     if invert:
         return _inverse(remap, source)
-    if start is None or end is None or AUTO not in items(remap):
+    if end is None or AUTO not in items(remap):
         return remaps.choose_rules(source, remap, None if end is None else end.target)
+    if start is None:
+        try:
+            return remaps.choose_rules(source, remap, end.target)
+        except WorkError as error:
+            if (name := architecture_of(source, end.architecture)) is None:
+                raise
+            hint = f"the file has the names of {name}: have both networks run, --from {name}"
+            raise WorkError([*error.problems, Problem(f"hint: {hint}")]) from error
     from zoo.conversion.equivalence import match_networks
 
     auto = split_at_auto(source, remap, start.target)
     return auto.completed(match_networks(auto.entries, start.build(), end.build()), end.target)
+
+
+def architecture_of(source: Source, end: str) -> str | None:
+    """An installed architecture named much like `end` whose tensors are those of the file; None where none is found."""
+    from zoo.model.load_into import target_of
+
+    own = registry.resolve(end, "architectures").name
+    bare = own.rpartition("/")[2]
+    others = [name for name in registry.names("architectures") if name.partition("/")[0] != own.partition("/")[0]]
+    for name in nearest(bare, others):
+        with suppress(ZooError):
+            plan = plan_rules(source, remaps.unwrapping(source), target_of(Network(name, {}).build("meta").model))
+            if plan.coverage == 1.0 == plan.use:
+                return name
+    return None
 
 
 def _inverse(remap: Remap, source: Source) -> ChosenRules:

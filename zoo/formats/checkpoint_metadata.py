@@ -77,6 +77,7 @@ class CheckpointMetadata(_Part):
     differs from the base weights. `data` is the data section that it was trained on, with the seed of the split.
     `metrics` are those of the file itself, on the part of the data that `evaluation` names beside what was measured,
     their number of samples and their 95 % intervals.
+    `merged_from` names the method and the checkpoints (`name`, `sha256`, `weight`) that it is the average of.
     `digests` are the sha256 of the parts in `PARTS` and `RECORDS`, `tensor_digests` the beginning of each tensor's.
     """
 
@@ -96,6 +97,7 @@ class CheckpointMetadata(_Part):
     metrics: dict[str, Any] = {}
     versions: dict[str, str] = {}
     converted_from: dict[str, Any] | None = None
+    merged_from: dict[str, Any] | None = None
     digests: dict[str, str] = {}
     tensor_digests: dict[str, str] = {}
 

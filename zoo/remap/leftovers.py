@@ -47,16 +47,21 @@ def needed(names: Mapping[str, tuple[str, ...]], used: Iterable[str]) -> list[st
     return [name for name, sources in names.items() if any(map(tree.owns, sources))]
 
 
-def problem(names: Sequence[str], *, by_auto: bool = False) -> Problem:
-    """That these leftovers stop a load, with what to do about them. `by_auto` says that `auto` would drop them."""
+def problem(names: Sequence[str], *, by_auto: bool = False, filled: bool = True) -> Problem:
+    """That these leftovers stop a load, with what to do about them.
+
+    `by_auto` says that `auto` would drop them, `filled` that all of the target has a source: else they may be what is
+    missing, and are not to be dropped.
+    """
     it = "it" if len(names) == 1 else "them"
     what = "is a tensor of the file that belongs" if len(names) == 1 else "are tensors of the file that belong"
     cures = [cure for kind, cure in _KINDS if any(map(kind.search, names))]
     where = " in front of auto" if by_auto else ""
+    drop = [f"to go on without {it} add the rule `{exactly(names)}`{where}"]
     return Problem(
         f"{', '.join(grouped(names))} {what} to modules which are loaded: without {it} the network computes something "
         "else",
-        suggestion="; ".join([*cures, f"to go on without {it} add the rule `{exactly(names)}`{where}"]),
+        suggestion="; ".join([*cures, *drop * filled]) or None,
     )
 
 

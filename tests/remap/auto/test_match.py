@@ -83,7 +83,9 @@ def test_twins_without_evidence_are_named(make):
     with pytest.raises(WorkError, match="more than one answer") as caught:
         result.answer()
     assert "body.left" in str(caught.value)
-    assert "--from" in str(caught.value)
+    assert r"--remap '\bleft\b=port' if it is port, --remap '\bleft\b=starboard' if it is starboard" in str(
+        caught.value
+    )
 
 
 def twins(make):

@@ -12,6 +12,7 @@ from zoo.formats.entry import Entry
 from zoo.remap.auto.leftovers import needless
 from zoo.remap.auto.links import Link, link
 from zoo.remap.auto.orders import ordered
+from zoo.remap.auto.questions import say_which
 from zoo.remap.auto.solver import Choice, Decision, Side, Solver
 from zoo.remap.auto.tree import Execution, Group, Order, Question, blank, is_registration
 from zoo.remap.auto.units import Shape, classes, find_units, fuse, squeezed
@@ -119,10 +120,11 @@ class MatchResult:
         """
         if self.found:
             return self.rules
-        hint = "name both architectures (--from, --to), so that they can be run"
+        which = say_which((group.sources, group.targets) for group in self.groups)
+        hint = which or "write rules for what is open, in front of auto or in its place (docs/remap.md)"
         if fitting:
             hint = f"an installed remap fits: --remap {any_of(fitting)}"
-        elif self.proof:
+        elif self.proof and not which:
             hint = "write the rules yourself (docs/remap.md); the proof says where the networks diverge"
         raise WorkError([Problem(f"--remap auto: {self.notes[0]}", None, hint), *map(Problem, self.notes[1:])])
 
@@ -157,7 +159,7 @@ class MatchResult:
 
 _VERDICTS = {
     "proved": "proved: both networks give the same outputs with every parameter random",
-    "unique": "unique: one answer is left and no evidence contradicts it (name both architectures to have it proved)",
+    "unique": "unique: one answer is left and no evidence contradicts it; nothing was run",
     "ambiguous": "ambiguous: more than one answer is left, so none is given",
     "refuted": "refuted: the only answer that names, shapes and order leave does not make the networks agree",
     "none": "no answer: names and shapes on the two sides have too little in common",
