@@ -183,7 +183,8 @@ def _entry(name: str, row: Any, problems: list[str]) -> Entry | None:
         return None
     dtype, shape, span = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        hint = did_you_mean(dtype[:20], BITS) if isinstance(dtype, str) else None
+        few = len(problems) < 10  # no more of them are shown, and looking for near names takes its time
+        hint = did_you_mean(dtype[:20], BITS) if few and isinstance(dtype, str) else None
         problems.append(f"tensor {_short(name)} has the unknown dtype {_short(dtype)}" + (f" ({hint})" if hint else ""))
     elif not _are_counts(shape) or not is_possible(shape, dtype):
         problems.append(f"tensor {_short(name)} has the shape {_short(shape)}, which is not a list of possible sizes")
@@ -201,13 +202,14 @@ def _entry(name: str, row: Any, problems: list[str]) -> Entry | None:
 
 def _check_coverage(entries: list[Entry], data_bytes: int, problems: list[str]) -> None:
     """The tensors must follow each other without gap or overlap, to the file's last byte."""
-    end, before = 0, "the header"
+    end, before = 0, None
     for entry in entries:
         if entry.offset != end:
             verb = "overlaps" if entry.offset < end else f"leaves {entry.offset - end:,} unused bytes behind"
-            row = f"tensor {_short(entry.name)} at byte {entry.offset:,} {verb} {before}, which ends at {end:,}"
+            other = "the header" if before is None else f"tensor {_short(before)}"
+            row = f"tensor {_short(entry.name)} at byte {entry.offset:,} {verb} {other}, which ends at {end:,}"
             problems.append(row)
-        end, before = entry.offset + entry.nbytes, f"tensor {_short(entry.name)}"
+        end, before = entry.offset + entry.nbytes, entry.name
     if end > data_bytes:
         problems.append(f"the tensors should take {end:,} bytes, but only {data_bytes:,} follow: it is cut short")
     elif end < data_bytes:

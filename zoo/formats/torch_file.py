@@ -86,7 +86,7 @@ class _Reading:
     inside: int = 0
 
     def run(self, file: Any, base: int = 0, *, nested: bool = False) -> Any:
-        """The object of one pickle; `file` then stands behind it. `base` is where `file` begins in the file at `path`."""
+        """The object of one pickle; `file`, which begins `base` bytes into that at `path`, then stands behind it."""
         resolving = resolve if nested else lambda *call: self._resolve(file, base, *call)
         machine = PickleMachine(file, resolving, self._persistent, base=base, budget=self.budget)
         try:
