@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zoo.errors import InputError, WorkError, any_of, did_you_mean, listed
 from zoo.formats.foreign import foreign_folder, foreign_name, foreign_start, foreign_zip
+from zoo.formats.part import part_of
 from zoo.formats.remote import fetch, is_address
 from zoo.formats.safetensors_file import open_safetensors
 from zoo.formats.sharded import INDEX_SUFFIX, WEIGHT_FILES, open_sharded
@@ -27,7 +28,8 @@ def open_source(
 
     Args:
         trust_pickle: run the code in a pickled model; the only way to read one.
-        key: which state dict of several to take, as a dotted path (`state_dict`, `teacher`; `.` takes everything).
+        key: which state dict of several to take, or which network of several in one, as the dotted path in front of
+            its names (`state_dict`, `teacher`, `module.encoder_q`; `.` takes everything). It comes off the names.
         sha256: the digest the file must have, or at least its first 8 characters.
 
     Raises InputError where it is missing, damaged, of an unknown kind, or would need code to be run; WorkError where
@@ -87,13 +89,14 @@ def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -
 
         return open_distributed(path, location, key)
     if path.name.endswith(INDEX_SUFFIX):
-        return open_sharded(path, location, lambda shard, name: _open_file(shard, name, trust_pickle, key))
+        whole = open_sharded(path, location, lambda shard, name: _open_file(shard, name, trust_pickle, None))
+        return part_of(whole, key)
     if start[8:9] != b"{" and (
         start.startswith((b"PK\x03\x04", b"\x93NUMPY", b"\x80")) or path.suffix in (".pkl", ".pickle")
     ):
         return _open_foreign(path, location, start, trust_pickle, key)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
-        return open_safetensors(path, location)
+        return part_of(open_safetensors(path, location), key)
     if foreign := foreign_name(path):
         raise foreign.refusal(location)
     raise InputError(
@@ -108,14 +111,14 @@ def _open_foreign(path: Path, location: str, start: bytes, trust_pickle: bool, k
     from zoo.formats.torch_file import UnsafePickleError, open_torch
 
     if start.startswith(b"\x93NUMPY"):
-        return open_npy(path, location)
+        return part_of(open_npy(path, location), key)
     if start.startswith(b"PK\x03\x04"):
         with ZipDirectory(path) as archive:
             entries = list(archive.entries)
         if foreign := foreign_zip(entries):
             raise foreign.refusal(location)
         if any(name.endswith(".npy") for name in entries):
-            return open_npz(path, location)
+            return part_of(open_npz(path, location), key)
     try:
         return open_torch(path, location, key)
     except UnsafePickleError:

@@ -6,25 +6,67 @@ answers are possible, or where the evidence contradicts itself, it returns nothi
 
 from __future__ import annotations
 
-import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, permutations
 
 from zoo.remap.auto.tree import Before, Group, Item, Order, Pairs, blank, numbers
+from zoo.remap.auto.words import comes_first, tokens, words
 
 MAX_PERMUTED = 6  # items whose permutations are gone through one by one
-_WORD = re.compile(r"[a-z]{3,}")  # shorter ones meet by chance
+_GENERAL = {
+    "norm", "proj", "conv", "fc", "linear", "dense", "out", "output", "layer", "block", "act", "weight", "bias",
+    "value", "embed", "attn", "mlp", "head", "final", "stem", "token", "model",
+}  # fmt: skip
+"""Last words of a name that say too little to distinguish modules of equal shape."""
 
 
 def same_name(group: Group) -> Pairs:
-    """Items of the same path, or of the same path within the block that does not end in a bare number."""
+    """Items of the same path, or of the same path within the block that does not end in a bare number.
+
+    A name that is a number apart from others (`conv3`) counts within a block only where both sides count alike there:
+    of two sides that have conv2 and conv3, and conv3 and a shortcut, one counts from 0.
+    """
+    mine, theirs = (_numbers_by_name(group, of_target) for of_target in (False, True))
     inside = {group.within(item, group.block.target): item for item in group.targets}
     found: Pairs = []
     for item in group.sources:
         name = group.within(item, group.block.source)
         twin = inside.get(name)
-        if twin and (twin.path == item.path or not name.rsplit(".", 1)[-1].isdigit()):
+        alike = not name.rsplit(".", 1)[-1].isdigit() and mine[blank(name)] == theirs[blank(name)]
+        if twin and (twin.path == item.path or alike):
             found.append((item, twin))
+    return found
+
+
+def _numbers_by_name(group: Group, of_target: bool) -> dict[str, set[tuple[int, ...]]]:
+    """For each name within the block, numbers left out, those that are there; of the group's items and all others."""
+    base = group.block.target if of_target else group.block.source
+    names = [group.within(item, base) for item in (group.targets if of_target else group.sources)]
+    names += [role[len(blank(base.path)) :].lstrip(".") for role in group.block.roles[of_target]]
+    found: dict[str, set[tuple[int, ...]]] = defaultdict(set)
+    for name in names:
+        found[blank(name)].add(numbers(name))
+    return found
+
+
+def same_leaf(group: Group) -> Pairs:
+    """Items whose last components are equal, in a distinctive word (`cls_token`, `grn`), and equal to no other's."""
+    mine, theirs = (_by_leaf(items) for items in (group.sources, group.targets))
+    counts = [{leaf for leaf in side if any(map(str.isdigit, leaf))} for side in (mine, theirs)]
+    return [
+        (items[0], theirs[leaf][0])
+        for leaf, items in mine.items()
+        if len(items) == len(theirs.get(leaf, ())) == 1 and (leaf not in counts[0] or counts[0] == counts[1])
+    ]
+
+
+def _by_leaf(items: Sequence[Item]) -> dict[tuple[str, ...], list[Item]]:
+    found: dict[tuple[str, ...], list[Item]] = {}
+    for item in items:
+        leaf = tuple(tokens(item.path.rpartition(".")[2]))
+        if not all(word in _GENERAL or word.isdigit() for word in leaf):
+            found.setdefault(leaf, []).append(item)
     return found
 
 
@@ -54,18 +96,17 @@ def between_anchors(group: Group, source: Before, target: Before) -> Pairs:
 def in_sequence(group: Group, source: Order, target: Order) -> Pairs:
     """Items that are numbered on both sides, number by number; the order must not contradict it.
 
-    Where an order is lost, the numbers of both sides must be consecutive.
+    Where an order is lost, the numbers of that side must be consecutive, or of more than two items equally far apart.
     """
     if not group.even or not (_numbered(group.sources) and _numbered(group.targets)):
         return []
-    first, second = (sorted(items, key=lambda item: numbers(item.path)) for items in (group.sources, group.targets))
-    for items, order in ((first, source), (second, target)):
+    mine, its = (sorted(items, key=lambda item: numbers(item.path)) for items in (group.sources, group.targets))
+    for items, order in ((mine, source), (its, target)):
         if order.reliable and any(a.place > b.place for a, b in pairwise(items)):
             return []
-    lost = not (source.reliable and target.reliable)
-    if lost and not (_counted(first) and _counted(second)):
-        return []
-    pairs = list(zip(first, second, strict=True))
+        if not order.reliable and not _counted(items):
+            return []
+    pairs = list(zip(mine, its, strict=True))
     return [] if contradicted(group, pairs, source.before, target.before) else pairs
 
 
@@ -74,12 +115,14 @@ def _numbered(items: Sequence[Item]) -> bool:
 
 
 def _counted(items: Sequence[Item]) -> bool:
-    """Inside something larger, one number counts up by one from item to item; others are constant or equal to it."""
+    """Inside something larger, one number counts up from item to item, over more than two in equal steps, else by one;
+    others are constant or equal to it."""
     rows = [numbers(item.path) for item in items]
     if any("." not in item.path for item in items):
         return False
     moving = {column for column in zip(*rows, strict=True) if len(set(column)) > 1}
-    return len(moving) == 1 and all(b - a == 1 for column in moving for a, b in pairwise(column))
+    steps = {b - a for column in moving for a, b in pairwise(column)}
+    return len(moving) == 1 and (steps == {1} or (len(steps) == 1 and len(items) > 2))
 
 
 def same_word(group: Group, source: Order, target: Order) -> Pairs:
@@ -100,9 +143,19 @@ def same_word(group: Group, source: Order, target: Order) -> Pairs:
 
 def _words(items: Sequence[Item]) -> dict[Item, set[str]]:
     """The words of each item's path that not all of the items have."""
-    words = {item: set(_WORD.findall(item.path.lower())) for item in items}
-    common = set.intersection(*words.values())
-    return {item: own - common for item, own in words.items()}
+    found = {item: words(item.path) for item in items}
+    common = set.intersection(*found.values())
+    return {item: own - common for item, own in found.items()}
+
+
+def first_and_second(group: Group) -> Pairs:
+    """Two items of which the names on both sides say which comes first: before and after, attn and mlp, 1 and 2."""
+    if not (len(group.sources) == len(group.targets) == 2):
+        return []
+    mine, theirs = (comes_first([item.path for item in items]) for items in (group.sources, group.targets))
+    if mine is None or theirs is None:
+        return []
+    return [(group.sources[a], group.targets[b]) for a, b in zip(mine, theirs, strict=True)]
 
 
 def concordant(pairs: Pairs, source: Before, target: Before) -> Pairs:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from zoo.formats.entry import Entry
-from zoo.remap.auto.units import Shape, Unit, flattened, squeezed, transposed
+from zoo.remap.auto.units import Part, Shape, Unit, flattened, squeezed, transposed
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,9 @@ class Link:
     One to one (possibly through `shape` and `turned`), several to one (put together along the first axis) or one to
     several (cut into equal pieces; a target None is a piece that has no place). `source` and `target` name the complete
     tensor on both sides, also where only its parts exist. `shape` is its shape in the target, `old_shape` that in the
-    source; `turned` says that its two axes are swapped first.
+    source; `axes` is the order in which its axes are put first, `turned` that only the shapes say so. `sizes` are those
+    of the parts along the first axis, where they differ. `order` says between which orders of values the tensor is
+    moved, "?" that it is not known (`orders.py`).
     """
 
     source: str
@@ -27,6 +29,9 @@ class Link:
     old_shape: Shape
     shape: Shape
     turned: bool = False
+    axes: Shape | None = None
+    sizes: tuple[int, ...] | None = None
+    order: str = ""
 
 
 def link(pairs: Iterable[tuple[Unit, Unit]], source: Mapping[str, Entry], target: Mapping[str, Entry]) -> list[Link]:
@@ -35,19 +40,33 @@ def link(pairs: Iterable[tuple[Unit, Unit]], source: Mapping[str, Entry], target
 
 
 def _roles(mine: Unit, its: Unit, source: Mapping[str, Entry], target: Mapping[str, Entry]) -> Iterator[Link]:
+    single = len(mine.parts) == len(its.parts) == 1
     for role in its.parts:
-        if role not in mine.parts:
+        if role not in mine.parts and not single:
             continue
-        old, new = mine.parts[role], its.parts[role]
+        old, new = mine.parts[role if role in mine.parts else next(iter(mine.parts))], its.parts[role]
         whole, whole_target = (f"{unit.path}.{role}" for unit in (mine, its))
         if len(old.names) == len(new.names):
             for one, other in zip(old.names, new.names, strict=True):
                 if one is not None and other is not None:
-                    yield _link((one,), (other,), tuple(source[one].shape), tuple(target[other].shape))
+                    shapes = tuple(source[one].shape), tuple(target[other].shape)
+                    yield _link((one,), (other,), *shapes, axes=_axes(old, new))
         elif len(new.names) == 1 and None not in old.names:
-            yield _link(tuple(filter(None, old.names)), new.names, old.shape, new.shape, source=whole)
+            yield _link(tuple(filter(None, old.names)), new.names, old.shape, new.shape, source=whole, sizes=old.sizes)
         elif len(old.names) == 1 and old.names[0] is not None:
-            yield _link((old.names[0],), new.names, old.shape, new.shape, target=whole_target)
+            yield _link((old.names[0],), new.names, old.shape, new.shape, target=whole_target, sizes=new.sizes)
+
+
+def _axes(old: Part, new: Part) -> Shape | None:
+    """The order of axes that leads from how the source stores a tensor to how the target does; None where it is one."""
+    if old.axes == new.axes:
+        return None
+    if old.axes and new.axes and len(old.axes) != len(new.axes):
+        return old.axes
+    if new.axes is None:
+        return old.axes
+    back = tuple(new.axes.index(axis) for axis in range(len(new.axes)))
+    return back if old.axes is None else tuple(old.axes[axis] for axis in back)
 
 
 def _link(
@@ -57,7 +76,12 @@ def _link(
     new: Shape,
     source: str | None = None,
     target: str | None = None,
+    sizes: tuple[int, ...] = (),
+    axes: Shape | None = None,
 ) -> Link:
-    same = squeezed(old) == squeezed(new) or flattened(old) == flattened(new)
+    same = axes is not None or squeezed(old) == squeezed(new) or flattened(old) == flattened(new)
     turned = not same and transposed(old) == flattened(new)
-    return Link(source or sources[0], target or str(targets[0]), sources, targets, old, new, turned)
+    return Link(
+        source or sources[0], target or str(targets[0]), sources, targets, old, new, turned,
+        (1, 0) if turned else axes, sizes if len(set(sizes)) > 1 else None,
+    )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +9,12 @@ from typing import Any, Literal
 
 from zoo.errors import Problem, WorkError, any_of, listed
 from zoo.formats.entry import Entry
+from zoo.remap.auto.leftovers import needless
 from zoo.remap.auto.links import Link, link
+from zoo.remap.auto.orders import ordered
 from zoo.remap.auto.solver import Choice, Decision, Side, Solver
 from zoo.remap.auto.tree import Execution, Group, Order, Question, blank, is_registration
-from zoo.remap.auto.units import classes, find_units, fuse, split_name, squeezed
+from zoo.remap.auto.units import Shape, classes, find_units, fuse, squeezed
 from zoo.remap.auto.write_rules import RuleMapping, write_rules
 
 Status = Literal["proved", "unique", "ambiguous", "refuted", "none"]
@@ -50,7 +51,7 @@ class Ambiguity:
     @classmethod
     def of(cls, group: Group) -> Ambiguity:
         """The ambiguity of a group that was not decided."""
-        return cls(tuple(item.path for item in group.sources), tuple(item.path for item in group.targets))
+        return cls(tuple(item.shown for item in group.sources), tuple(item.shown for item in group.targets))
 
     def __str__(self) -> str:
         return f"{{{listed(self.sources, SHOWN)}}} -> {{{listed(self.targets, SHOWN)}}}: {self.what}"
@@ -165,7 +166,6 @@ _VERDICTS = {
 Entries = Mapping[str, Entry]
 
 LEAST_COVERAGE = 0.5  # of the target's elements; below it the two are not taken for the same network
-_COMPUTED = re.compile(r"coords|mask|index|freq|anchor|ids$")  # tables that networks make themselves
 
 
 def match(
@@ -208,12 +208,14 @@ class Matching:
     ) -> Matching:
         """The problem of `match`, with the same arguments."""
         mine, its = find_units(source), find_units(target)
-        orders = Order(is_registration(source)), Order(is_registration(target))
+        mine = fuse(mine, its)
+        its = fuse(its, mine)
+        orders = Order(is_registration(source)), Order(is_registration(target), certain=True)
         return cls(
             source,
             target,
-            Side(fuse(mine, its), orders[0], Execution(source_execution) if source_execution else None),
-            Side(fuse(its, mine), orders[1], Execution(target_execution) if target_execution else None),
+            Side(mine, orders[0], Execution(source_execution) if source_execution else None),
+            Side(its, orders[1], Execution(target_execution) if target_execution else None),
         )
 
     def solve(self, choices: Mapping[Question, Choice]) -> Solver:
@@ -222,20 +224,20 @@ class Matching:
         return solver
 
     def links(self, solver: Solver) -> list[Link]:
-        return link(solver.pairs, self.source, self.target)
+        return ordered(link(solver.pairs, self.source, self.target), self.source, self.target)
 
     def rules(self, solver: Solver, proved: bool) -> list[RuleMapping]:
         """The rules. They drop tensors that are known to be needless: after a proof, all that have no place."""
         links = self.links(solver)
         surplus = self._without(self.source, links, _sources)
-        idle = surplus if proved else [name for name in surplus if self._needless(name, links)]
+        idle = surplus if proved else needless(surplus, self.source, links)
         return write_rules(links, self.source, self.target, solver.blocks, idle)
 
     def result(self, solver: Solver) -> MatchResult:
         """The answer as far as evidence goes, without running anything."""
         links = self.links(solver)
         missing, surplus = self._without(self.target, links, _targets), self._without(self.source, links, _sources)
-        groups = (*map(Ambiguity.of, solver.undecided), *self._alike(links, missing, surplus), *_turned(links))
+        groups = (*map(Ambiguity.of, solver.undecided), *self._alike(links), *_hidden(links))
         total = sum(entry.elements for entry in self.target.values())
         coverage = 1 - sum(self.target[name].elements for name in missing) / total if total else 0.0
         result = MatchResult(
@@ -248,23 +250,16 @@ class Matching:
         linked = {name for entry in links for name in names(entry)}
         return tuple(name for name in entries if name not in linked)
 
-    def _needless(self, name: str, links: Sequence[Link]) -> bool:
-        """Whether a tensor without a place is one that networks compute themselves, or of a branch apart."""
-        branches = {source.partition(".")[0] for entry in links for source in entry.sources}
-        apart = name.partition(".")[0] not in branches
-        return apart or not _floating(self.source[name]) or bool(_COMPUTED.search(name.rpartition(".")[2]))
+    def _apart(self, side: Side, linked: set[str], entries: Entries) -> dict[str, Shape]:
+        """The floating-point tensors of modules without a partner, and their shapes without axes of size 1."""
+        units = [[name for part in unit.parts.values() for name in part.names if name] for unit in side.units]
+        alone = (name for names in units if linked.isdisjoint(names) for name in names)
+        return {name: squeezed(tuple(entries[name].shape)) for name in alone if _floating(entries[name])}
 
-    def _alike(self, links: Sequence[Link], missing: Sequence[str], surplus: Sequence[str]) -> list[Ambiguity]:
+    def _alike(self, links: Sequence[Link]) -> list[Ambiguity]:
         """Tensors of modules without a partner, on both sides, that are alike in shape: what they are is open."""
-        known = {split_name(name)[0] for entry in links for name in (*entry.sources, *_targets(entry))}
-        wanting, idle = (
-            {
-                name: squeezed(tuple(entries[name].shape))
-                for name in names
-                if _floating(entries[name]) and split_name(name)[0] not in known
-            }
-            for names, entries in ((missing, self.target), (surplus, self.source))
-        )
+        wanting = self._apart(self.its, {name for entry in links for name in _targets(entry)}, self.target)
+        idle = self._apart(self.mine, {name for entry in links for name in entry.sources}, self.source)
         return [
             Ambiguity(tuple(n for n in idle if idle[n] == shape), tuple(n for n in wanting if wanting[n] == shape))
             for shape in dict.fromkeys(wanting.values())
@@ -284,15 +279,29 @@ def _floating(entry: Entry) -> bool:
     return entry.dtype.startswith(("F", "BF"))
 
 
-def _turned(links: Sequence[Link]) -> list[Ambiguity]:
-    """Tables with swapped axes: shapes do not show in which order the values stand."""
+def _hidden(links: Sequence[Link]) -> list[Ambiguity]:
+    """Where shapes do not show in which order the values stand: tables with swapped axes, patch merging."""
     turned = [entry for entry in links if entry.turned]
-    sources, targets = (tuple(n for e in turned for n in names(e)) for names in (_sources, _targets))
-    return [Ambiguity(sources, targets, "the order of the values inside is open")] if turned else []
+    merging = [entry for entry in links if entry.order == "?"]
+    return [
+        Ambiguity(*(tuple(n for e in hidden for n in names(e)) for names in (_sources, _targets)), what)
+        for hidden, what in ((turned, _TURNED), (merging, _MERGING))
+        if hidden
+    ]
+
+
+_TURNED = "the order of the values inside is open"
+_MERGING = (
+    "the order of the values inside is open: nn.Unfold (OpenMMLab) puts the pixels of a patch otherwise than slices do"
+)
 
 
 def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
     """What shapes cannot show: the order of the parts in a tensor fused on one side and separate on the other."""
     joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
     what = "contains query, key and value one after the other"
-    return (f"{joined[0].target} (and {len(joined) - 1} like it) {what}",) if joined else ()
+    merging = [entry for entry in links if entry.order not in ("", "?")]
+    return (
+        *(f"{joined[0].target} (and {len(joined) - 1} like it) {what}" for _ in joined[:1]),
+        *(f"patch merging ({merging[0].target}, …) goes from the order of {merging[0].order}" for _ in merging[:1]),
+    )

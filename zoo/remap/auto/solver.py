@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 from zoo.remap.auto import evidence
+from zoo.remap.auto.beside import Beside, beside, same_neighbour
 from zoo.remap.auto.tree import (
     Block,
     Execution,
@@ -38,6 +40,11 @@ class Side:
     order: Order
     execution: Execution | None = None
 
+    @cached_property
+    def beside(self) -> Beside:
+        """The layers that its norms stand beside."""
+        return beside(self.units, self.order.certain)
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -65,6 +72,7 @@ class Solver:
     decisions: list[Decision] = field(default_factory=list)
     undecided: list[Group] = field(default_factory=list)
     _open: list[Group] = field(default_factory=list)
+    _matched: dict[str, str] = field(default_factory=dict)
     _known: dict[Make, dict[str, set[str]]] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -105,6 +113,8 @@ class Solver:
             self._enter(source.node, target.node, block.tentative)
         elif source.unit and target.unit:
             self.pairs.append((source.unit, target.unit))
+            if not block.tentative:
+                self._matched[source.path] = target.path
             if block.tentative:
                 self.tentative.add(source.path)
 
@@ -143,14 +153,20 @@ class Solver:
         orders = self._orders()
         if pairs := evidence.same_name(group):
             return "the same name", pairs
+        if pairs := evidence.same_leaf(group):
+            return "the same last word", pairs
         if pairs := evidence.same_role(group, self._roles_like(group.block)):
             return "the same role in other blocks", pairs
+        if pairs := same_neighbour(group, self.source.beside, self.target.beside, self._matched):
+            return "norms beside matched layers", pairs
         if pairs := evidence.between_anchors(group, orders[0].before, orders[1].before):
             return "order between matched neighbours", pairs
         if pairs := evidence.in_sequence(group, *orders):
             return "numbering", pairs
         if pairs := evidence.same_word(group, *orders):
             return "a word that they alone share", pairs
+        if pairs := evidence.first_and_second(group):
+            return "words for first and second", pairs
         if self.source.execution and self.target.execution:
             executions = self.source.execution.before, self.target.execution.before
             return "order of execution between matched neighbours", evidence.between_anchors(group, *executions)

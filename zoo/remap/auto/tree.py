@@ -73,6 +73,11 @@ class Item:
         return found.place
 
     @property
+    def shown(self) -> str:
+        """The path as it stands in the file."""
+        return (self.unit.shown if self.unit else "") or self.path
+
+    @property
     def names(self) -> list[str]:
         """The tensors in it, but for the statistics of norms."""
         units = self.node.units if self.node else [self.unit] if self.unit else []
@@ -182,9 +187,12 @@ def numbers(path: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Order:
-    """Which of two items comes first on one side. `reliable`: the order of the entries is the one of registration."""
+    """Which of two items comes first on one side. `reliable`: the order of the entries can be that of registration;
+    `certain`: it is, as they are a network's and not a file's.
+    """
 
     reliable: bool
+    certain: bool = False
 
     def before(self, first: Item, second: Item) -> bool | None:
         """Whether `first` was registered before `second`; None where that is not known."""

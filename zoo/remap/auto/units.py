@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from zoo.formats.entry import Entry
+from zoo.remap.auto.leaves import Aliases
 
 Shape = tuple[int, ...]
 Signature = tuple[tuple[str, Shape], ...]
@@ -16,29 +17,40 @@ Signature = tuple[tuple[str, Shape], ...]
 LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 COUNTER = "num_batches_tracked"  # not compared: old checkpoints lack it
 STATISTICS = ("running_mean", "running_var", COUNTER)
-_PROJECTION = re.compile(r"(?:to_|w_|in_)?(q|k|v|query|key|value)(?:_proj|_lin|_linear)?")
-_FUSED = ("qkv", "kv")
+_PROJECTION = re.compile(
+    r"(|.*_|[wW])(kv|q|k|v|query|key|value|queries|keys|values)(|_.*)"  # `to_q`, `query_proj`, `wk`, `self_value`, `kv`
+)
+_FUSED = (("q", "k", "v"), ("q", "kv"), ("k", "v"))
 
 
 @dataclass(frozen=True)
 class Part:
     """One role of a unit: the tensors that make it, in order along the first axis, and the complete shape.
 
-    `names` contains None where a piece of it has no tensor (the bias of a key projection that has none).
+    `names` contains None where a piece of it has no tensor (the bias of a key projection that has none). `sizes` are
+    those of the pieces along the first axis, where there are several. `shape` is in torch's order of axes: that of the
+    tensor permuted by `axes`, where the name says that it is stored in another (`kernel`).
     """
 
     names: tuple[str | None, ...]
     shape: Shape
     floating: bool = True
+    sizes: tuple[int, ...] = ()
+    axes: Shape | None = None
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A module with tensors of its own, or a bare tensor. `place` is the index of its first tensor."""
+    """A module with tensors of its own, or a bare tensor. `place` is the index of its first tensor.
+
+    In `path` levels that are written into one component (`conv2_block1_0_conv`) are components of their own; `shown` is
+    what stands in the file.
+    """
 
     path: str
     parts: Mapping[str, Part] = field(compare=False)
     place: int = field(compare=False)
+    shown: str = field(default="", compare=False)
 
     @property
     def signature(self) -> Signature:
@@ -62,12 +74,38 @@ def find_units(entries: Mapping[str, Entry]) -> list[Unit]:
     """The units of a state dict, in order of their first tensors; bare biases of query and value join their `qkv`."""
     parts: dict[str, dict[str, Part]] = {}
     places: dict[str, int] = {}
+    known = Aliases.of(entries)
     for place, (name, entry) in enumerate(entries.items()):
-        path, role = split_name(name)
+        path, role, axes = known.read(name, entry)
         floating = entry.dtype.startswith(("F", "BF"))
-        parts.setdefault(path, {})[role] = Part((name,), tuple(entry.shape), floating or role == COUNTER)
+        shape = tuple(entry.shape[axis] for axis in axes) if axes else tuple(entry.shape)
+        part = Part((name,), shape, floating or role == COUNTER, axes=axes)
+        if role in parts.get(path, {}):  # two names for one role: neither can be trusted
+            path, role, part = name, "value", replace(part, shape=tuple(entry.shape), axes=None)
+        parts.setdefault(path, {})[role] = part
         places.setdefault(path, place)
-    return _join_biases([Unit(path, roles, places[path]) for path, roles in parts.items()])
+    return _join_biases([Unit(leveled(path), roles, places[path], path) for path, roles in parts.items()])
+
+
+def leveled(path: str) -> str:
+    """The path with a level for each number in a component that more follows, and for each letter that counts: Keras's
+    `conv2_block1_0_conv` becomes `conv2.block1.0.conv`, Caffe's `bn2b_branch2a` becomes `res2.1.branch2.0.bn`."""
+    if not _FLAT.search(path):
+        return path
+    caffe = _CAFFE.fullmatch(path)
+    path = f"res{caffe[2]}.{caffe[1]}" if caffe else path
+    return ".".join(_COUNTED.sub(_count, component) for component in _FLAT.sub(".", path).split("."))
+
+
+def _count(match: re.Match[str]) -> str:
+    """A letter as a number from 0; Caffe's b1, b2, … go on after a."""
+    letters, digits = match[2][0], match[2][1:]
+    return f"{match[1]}.{digits or ord(letters) - ord('a')}"
+
+
+_FLAT = re.compile(r"(?<=\d)_(?=.)|(?<=\d[a-z])_(?=.)")
+_CAFFE = re.compile(r"(bn|scale)(\d+[a-z]?\d*_branch\w+)")
+_COUNTED = re.compile(r"^((?!conv|pool|norm)[a-z]+\d+)([a-h]|b\d+)$")
 
 
 def _join_biases(units: Sequence[Unit]) -> list[Unit]:
@@ -82,7 +120,8 @@ def _join_biases(units: Sequence[Unit]) -> list[Unit]:
             continue
         if set(query.parts) == set(value.parts) == {"bias"}:
             names = (*query.parts["bias"].names, None, *value.parts["bias"].names)
-            bias = Part(names, (3 * query.parts["bias"].shape[0],))
+            rows = query.parts["bias"].shape[0]
+            bias = Part(names, (3 * rows,), sizes=(rows,) * 3)
             joined[unit.path] = replace(unit, parts={**unit.parts, "bias": bias})
             gone |= {query.path, value.path}
     return [joined.get(unit.path, unit) for unit in units if unit.path not in gone]
@@ -94,17 +133,19 @@ def fuse(units: Sequence[Unit], other: Iterable[Unit]) -> list[Unit]:
     The fused unit stands at its parent's path plus `qkv` (or `kv`), where the first of them stood.
     """
     wanted = _weights(other) - _weights(units)
-    families: dict[str, dict[str, Unit]] = {}
+    families: dict[tuple[str, str, str], dict[str, Unit]] = {}
     for unit in units:
         parent, _, last = unit.path.rpartition(".")
         if found := _PROJECTION.fullmatch(last):
-            families.setdefault(parent, {})[found[1][0]] = unit
+            letters = "kv" if found[2] == "kv" else found[2][0]
+            families.setdefault((parent, found[1], found[3]), {})[letters] = unit
     fused: dict[str, Unit] = {}
     gone: set[str] = set()
-    for parent, family in families.items():
+    for (parent, _, _), family in families.items():
         for letters in _FUSED:
             members = [family[letter] for letter in letters if letter in family]
-            whole = _fused(f"{parent}.{letters}".lstrip("."), members) if len(members) == len(letters) else None
+            name = f"{parent}.{''.join(letters)}".lstrip(".")
+            whole = _fused(name, members) if len(members) == len(letters) else None
             if whole and whole.parts["weight"].shape in wanted:
                 fused[members[0].path] = whole
                 gone |= {member.path for member in members}
@@ -117,19 +158,21 @@ def _weights(units: Iterable[Unit]) -> Counter[Shape]:
 
 
 def _fused(path: str, members: Sequence[Unit]) -> Unit | None:
-    if any("weight" not in member.parts for member in members):
+    if any("weight" not in member.parts or len(member.parts["weight"].shape) < 1 for member in members):
         return None
+    sizes = tuple(member.parts["weight"].shape[0] for member in members)
     roles = dict.fromkeys(role for member in members for role in member.parts)
     parts: dict[str, Part] = {}
     for role in roles:
         pieces = [member.parts.get(role) for member in members]
         known = [piece for piece in pieces if piece is not None]
-        if len({piece.shape[1:] for piece in known}) > 1:
+        if any(piece.axes or not piece.shape for piece in known) or len({piece.shape[1:] for piece in known}) > 1:
+            return None
+        if any(piece and piece.shape[0] != size for piece, size in zip(pieces, sizes, strict=True)):
             return None
         names = tuple(None if piece is None else piece.names[0] for piece in pieces)
-        rows = sum(piece.shape[0] for piece in known) * len(members) // len(known)
-        parts[role] = Part(names, (rows, *known[0].shape[1:]))
-    return Unit(path, parts, min(member.place for member in members))
+        parts[role] = Part(names, (sum(sizes), *known[0].shape[1:]), sizes=sizes)
+    return Unit(path, parts, min(member.place for member in members), path)
 
 
 def squeezed(shape: Shape) -> Shape:
@@ -193,4 +236,12 @@ def _lacking(first: Signature, second: Signature) -> bool:
     return "weight" in common and all(one[role] == other[role] for role in common) and common in (set(one), set(other))
 
 
-_LIKENESSES = (_alike(squeezed), _alike(flattened), _turned, _lacking)
+def _single(first: Signature, second: Signature) -> bool:
+    """Both are one tensor, whatever its role: an embedding's weight and a bare parameter."""
+    if not len(first) == len(second) == 1:
+        return False
+    (one, shape), (other, its) = first[0], second[0]
+    return squeezed(shape) == squeezed(its) and one.endswith("(integer)") == other.endswith("(integer)")
+
+
+_LIKENESSES = (_alike(squeezed), _single, _alike(flattened), _turned, _lacking)

@@ -10,10 +10,11 @@ from typing import Any
 
 from zoo.errors import InputError, WorkError
 from zoo.formats.entry import Entry
+from zoo.remap.auto.leaves import ending as leaf_of
 from zoo.remap.auto.links import Link
 from zoo.remap.auto.templates import Line, Row, lines, literal_lines
 from zoo.remap.auto.tree import Block, blank, numbers
-from zoo.remap.auto.units import Shape, split_name
+from zoo.remap.auto.units import LEAVES, Shape, split_name
 from zoo.remap.rules import parse_rules, run
 from zoo.remap.rules.patterns import PLACEHOLDER, Pattern, Renaming
 
@@ -59,10 +60,13 @@ def rename_rule(wanted: Mapping[str, str]) -> dict[str, str] | None:
     """
     moved = {old: new for old, new in wanted.items() if old != new}
     for covered in (moved, wanted):
-        exact = [written for written in _ways(_rows(covered, wanted), wanted) if _exact(written, wanted)]
-        best = next((written for written in exact[:2] if _one_way(written)), None) or next(iter(exact), None)
-        if best is not None:
-            return {line.pattern: line.replacement for line in best}
+        ways = (written for written in _ways(_rows(covered, wanted), wanted) if _exact(written, wanted))
+        first = next(ways, None)
+        if first is None:
+            continue
+        second = None if _one_way(first) else next(ways, None)
+        best = second if second is not None and _one_way(second) else first
+        return {line.pattern: line.replacement for line in best}
     return None
 
 
@@ -264,25 +268,39 @@ def drop_rules(names: Sequence[str], kept: Collection[str], *, derived: bool) ->
 
 def join_rules(links: Iterable[Link]) -> list[RuleMapping]:
     """`concat` rules, to run before the renames: all names are the source's."""
-    rows = [(*link.sources, link.source) for link in links if len(link.sources) > 1]
+    joined = [(link.sizes, (*link.sources, link.source)) for link in links if len(link.sources) > 1]
     return [
-        {"concat": {"into": line.texts[-1], "from": list(line.texts[:-1])}}
-        for count in sorted({len(row) for row in rows})
-        for line in lines([row for row in rows if len(row) == count], given=count - 1)
+        {"concat": {"into": line.texts[-1], "from": list(line.texts[:-1]), **_sized(sizes)}}
+        for sizes, rows in _alike(joined)
+        for line in lines(rows, given=len(rows[0]) - 1)
     ]
 
 
 def cut_rules(links: Iterable[Link]) -> list[RuleMapping]:
     """`split` rules, to run after the renames: all names are the target's."""
     cuts = [link for link in links if len(link.targets) > 1]
-    rows = [(link.target, *_pieces(link)) for link in cuts]
     rules: list[RuleMapping] = [
-        {"split": {"from": line.texts[0], "into": list(line.texts[1:])}}
-        for count in sorted({len(row) for row in rows})
-        for line in lines([row for row in rows if len(row) == count])
+        {"split": {"from": line.texts[0], "into": list(line.texts[1:]), **_sized(sizes)}}
+        for sizes, rows in _alike([(link.sizes, (link.target, *_pieces(link))) for link in cuts])
+        for line in lines(rows)
     ]
     spare = [name for link in cuts for name in set(_pieces(link)) - set(link.targets)]
     return rules + drop_rules(spare, [link.target for link in links], derived=False)
+
+
+Sizes = tuple[int, ...] | None
+
+
+def _alike(rows: Iterable[tuple[Sizes, Row]]) -> Iterator[tuple[Sizes, list[Row]]]:
+    """The rows of equally many names and of parts of equal sizes, together."""
+    found: dict[tuple[int, Sizes], list[Row]] = {}
+    for sizes, row in rows:
+        found.setdefault((len(row), sizes), []).append(row)
+    yield from ((sizes, same) for (_, sizes), same in found.items())
+
+
+def _sized(sizes: Sizes) -> dict[str, list[int]]:
+    return {} if sizes is None else {"sizes": list(sizes)}
 
 
 def _pieces(link: Link) -> list[str]:
@@ -298,14 +316,14 @@ def shape_rules(links: Collection[Link]) -> list[RuleMapping]:
     names = {link.target for link in links}
     kinds: dict[tuple[Any, ...], list[Link]] = {}
     for link in links:
-        if link.old_shape != link.shape:
-            kind = (blank(link.target), link.turned, len(link.old_shape), len(link.shape))
+        if link.old_shape != link.shape or link.axes:
+            kind = (blank(link.target), link.axes, len(link.old_shape), len(link.shape))
             kinds.setdefault(kind, []).append(link)
     return [rule for same in kinds.values() for rule in _reshaped(same, names)]
 
 
 def _reshaped(links: Sequence[Link], names: set[str]) -> Iterator[RuleMapping]:
-    old = [link.old_shape[::-1] if link.turned else link.old_shape for link in links]
+    old = [_permuted(link) for link in links]
     new = [link.shape for link in links]
     before, after = _form(old, new), _form(new, old)
     if before.count(-1) > 1 or after.count(-1) > 1:
@@ -314,10 +332,56 @@ def _reshaped(links: Sequence[Link], names: set[str]) -> Iterator[RuleMapping]:
         return
     chosen = [link.target for link in links]
     for match in select(chosen, names - {*chosen}):
-        if links[0].turned:
-            yield {"permute": {"match": match, "axes": [1, 0]}}
+        if links[0].axes:
+            yield {"permute": {"match": match, "axes": list(links[0].axes)}}
         if old != new:
             yield {"reshape": {"match": match, "from": [*before], "to": [*after]}}
+
+
+def _permuted(link: Link) -> Shape:
+    return tuple(link.old_shape[axis] for axis in link.axes) if link.axes else link.old_shape
+
+
+_UNFOLDED: dict[int, list[RuleMapping]] = {
+    1: [
+        {"reshape": {"from": [-1], "to": [-1, 2, 2]}},
+        {"permute": {"axes": [2, 1, 0]}},
+        {"reshape": {"from": [2, 2, -1], "to": [-1]}},
+    ],
+    2: [
+        {"reshape": {"from": [0, -1], "to": [0, -1, 2, 2]}},
+        {"permute": {"axes": [0, 3, 2, 1]}},
+        {"reshape": {"from": [0, 2, 2, -1], "to": [0, -1]}},
+    ],
+}
+"""From nn.Unfold's order, [..., channels, rows, columns], to that of slices, [..., columns, rows, channels]."""
+
+
+def order_rules(links: Collection[Link]) -> list[RuleMapping]:
+    """Rules that put the values of patch merging into the target's order, to run after the renames."""
+    names = {link.target for link in links}
+    kinds: dict[tuple[str, int, str], list[str]] = {}
+    for link in links:
+        if link.order:
+            kinds.setdefault((link.order, len(link.shape), blank(link.target)), []).append(link.target)
+    return [
+        {kind: {"match": match, **parts}}
+        for (order, axes, _), chosen in kinds.items()
+        for match in select(chosen, names - {*chosen})
+        for rule in _reordered(order, axes)
+        for kind, parts in rule.items()
+    ]
+
+
+def _reordered(order: str, axes: int) -> list[RuleMapping]:
+    rules = _UNFOLDED[axes]
+    if order == "unfold to slices":
+        return rules
+    return [
+        {kind: {**parts, "from": parts["to"], "to": parts["from"]} if kind == "reshape" else parts}
+        for rule in reversed(rules)
+        for kind, parts in rule.items()
+    ]
 
 
 def _form(shapes: Sequence[Shape], others: Sequence[Shape]) -> list[int]:
@@ -333,6 +397,7 @@ def _form(shapes: Sequence[Shape], others: Sequence[Shape]) -> list[int]:
 
 
 FEW = 16  # lines of a program short enough to look no further
+TRIES = 3  # ways to write a long one after which the shortest is taken
 
 
 def write_rules(
@@ -354,13 +419,13 @@ def write_rules(
         *drop_rules(others, source.keys() - {*dropped}, derived=False),
         *join_rules(links),
     ]
-    after = [*shape_rules(links), *cut_rules(links)]
+    after = [*shape_rules(links), *order_rules(links), *cut_rules(links)]
     best: list[RuleMapping] | None = None
-    for renames in _renames({link.source: link.target for link in links}, blocks):
+    for tries, renames in enumerate(_renames({link.source: link.target for link in links}, blocks)):
         rules = [*before, *renames, *after]
         if (best is None or _size(rules) < _size(best)) and _makes(rules, links, source, target):
             best = rules
-        if best is not None and _size(best) <= FEW:
+        if best is not None and (_size(best) <= FEW or tries > TRIES):
             break
     if best is None:
         raise WorkError(f"the {len(links)} links that were found could not be written as rules")
@@ -372,7 +437,13 @@ def _size(rules: Sequence[RuleMapping]) -> int:
 
 
 def _renames(whole: Mapping[str, str], blocks: Sequence[Block]) -> Iterator[list[RuleMapping]]:
-    """Ways to write the renames: at once, or blocks first and then what is inside them, for each kind of block."""
+    """Ways to write the renames: at once, modules first and then their leaves, blocks first and then what is inside."""
+    leaves = {old: _with_leaf_of(old, new) for old, new in whole.items()}
+    if len(set(leaves.values())) == len(leaves) and leaves != whole:
+        made = list(_steps([leaves, {leaves[old]: new for old, new in whole.items()}]))
+        if made:
+            yield from made
+            return
     yield from _steps([whole])
     for kind in dict.fromkeys(blank(block.target.path) for block in blocks):
         bases = {b.source.path: b.target.path for b in blocks if b.target.path and blank(b.target.path) == kind}
@@ -381,6 +452,13 @@ def _renames(whole: Mapping[str, str], blocks: Sequence[Block]) -> Iterator[list
         halfway = {old: _inside(old, bases) or new for old, new in whole.items()}
         if len(set(halfway.values())) == len(halfway):
             yield from _steps([halfway, {halfway[old]: new for old, new in whole.items()}])
+
+
+def _with_leaf_of(old: str, new: str) -> str:
+    """The new name, but for the leaf, where the old one is another of the words for it (`gamma`)."""
+    head, _, leaf = new.rpartition(".")
+    other = leaf_of(old)
+    return f"{head}.{other}" if head and leaf in LEAVES and other != leaf else new
 
 
 def _inside(name: str, bases: Mapping[str, str]) -> str | None:

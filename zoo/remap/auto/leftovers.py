@@ -1,0 +1,60 @@
+"""Which tensors without a place in the target can be left out unasked: those that do not act on what is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from zoo.formats.entry import Entry
+from zoo.remap.auto.links import Link
+from zoo.remap.auto.words import tokens
+
+_COMPUTED = re.compile(r"coords|index|freq|anchor|(attn|causal|attention)_mask$|ids$")
+"""Tables that networks make themselves."""
+_TRAINING = re.compile(r"(^|[._])(mask_token|logit_scale|logit_bias)$")
+"""Parameters that act in pretraining only."""
+_ASIDE = {"decoder", "text", "aux", "auxlogits", "auxiliary", "lm", "predictor"}
+"""Words for what stands beside a backbone or behind it."""
+_HEADS = {"head", "heads", "classifier", "fc", "logits", "pooler", "predictions", "linear", "visual_projection"}
+"""Words for what stands behind a backbone alone."""
+_TOWER = 3  # modules that make a branch a network of its own, and not a layer on the way
+
+
+def needless(names: Sequence[str], source: Mapping[str, Entry], links: Sequence[Link]) -> list[str]:
+    """Those of `names`, which have no place, that are dropped: derived tables, and branches apart.
+
+    A branch is apart if it stands outside the one that holds all that is loaded, if its name says that it stands beside
+    the backbone, if it is a network of its own, or if it is a head and the target has none. A lone layer or parameter
+    may stand between body and head, where leaving it out would change what the network computes: it stays.
+    """
+    used = [name for entry in links for name in entry.sources]
+    inside = {name.partition(".")[0] for name in used}
+    body = next(iter(inside)) if len(inside) == 1 and all("." in name for name in used) else None
+    headless = not any(_is_head(entry) for entry in links)
+    branches: dict[str, set[str]] = {}
+    for name in names:
+        if "." in name and name.partition(".")[0] not in inside:
+            branches.setdefault(name.partition(".")[0], set()).add(name.rpartition(".")[0])
+
+    def is_needless(name: str) -> bool:
+        branch = name.partition(".")[0]
+        if not source[name].dtype.startswith(("F", "BF")) or _COMPUTED.search(name.rpartition(".")[2]):
+            return True
+        if _TRAINING.search(name) or (body is not None and branch != body):
+            return True
+        meaning = set(tokens(branch))
+        if branch in inside:
+            return False
+        if meaning & _ASIDE:
+            return True
+        apart = branch in branches and len(branches[branch]) >= _TOWER
+        return apart or (branch in branches and headless and bool(meaning & _HEADS))
+
+    return [name for name in names if is_needless(name)]
+
+
+def _is_head(entry: Link) -> bool:
+    """Whether a link fills the target's classifier."""
+    return len(entry.shape) > 1 and any(
+        set(tokens(name.rpartition(".")[0])) & _HEADS and name.count(".") <= 2 for name in entry.targets if name
+    )
