@@ -13,9 +13,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zoo import contracts
 from zoo.errors import InputError, Problem, listed
@@ -42,12 +42,19 @@ class Operation(_Part):
 class Preprocessing(_Part):
     """As `zoo.api.Preprocessing`."""
 
-    size: Annotated[list[int], Field(min_length=2, max_length=2)]
-    mean: list[float]
-    std: list[float]
+    size: Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=2, max_length=2)]
+    mean: list[Annotated[float, Field(allow_inf_nan=False)]]
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
-    crop_fraction: float
-    channels: int
+    crop_fraction: Annotated[float, Field(ge=0.01, le=4)]
+    channels: Annotated[int, Field(ge=1, le=4_096)]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, self.channels):
+            counts = f"{len(self.mean)} means and {len(self.std)} standard deviations"
+            raise ValueError(f"{counts} do not fit {self.channels} channels")
+        return self
 
     def as_contract(self) -> contracts.Preprocessing:
         """The same as components know it."""
@@ -84,7 +91,7 @@ class CheckpointMetadata(_Part):
     format: int = FORMAT
     architecture: str
     arguments: dict[str, Any] = {}
-    operations: list[Operation] = []
+    operations: Annotated[list[Operation], Field(max_length=10_000)] = []
     classes: list[str] = []
     task: str = "classification"
     preprocessing: Preprocessing | None = None
