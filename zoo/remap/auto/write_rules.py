@@ -419,9 +419,13 @@ def write_rules(
         *drop_rules(others, source.keys() - {*dropped}, derived=False),
         *join_rules(links),
     ]
-    after = [*shape_rules(links), *order_rules(links), *cut_rules(links)]
+    copies = {link.source: link.target for link in reversed(links)}
+    whole = {link.source: link.target for link in links if copies[link.source] == link.target}
+    again = {link.target: copies[link.source] for link in links if copies[link.source] != link.target}
+    once = [link for link in links if link.target not in again]
+    after = [*shape_rules(once), *order_rules(once), *cut_rules(once), *([{"untie": again}] if again else [])]
     best: list[RuleMapping] | None = None
-    for tries, renames in enumerate(_renames({link.source: link.target for link in links}, blocks)):
+    for tries, renames in enumerate(_renames(whole, blocks)):
         rules = [*before, *renames, *after]
         if (best is None or _size(rules) < _size(best)) and _makes(rules, links, source, target):
             best = rules
