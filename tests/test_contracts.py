@@ -30,7 +30,12 @@ def test_a_source_of_architectures_needs_no_base_class() -> None:
 
 
 def test_what_is_left_out() -> None:
-    assert (Data([]).task, Data([]).inputs, Data([]).validation) == ("classification", "image", None)
+    assert (Data([]).task, Data([]).inputs, Data([]).validation, Data([]).test) == (
+        "classification",
+        "image",
+        None,
+        None,
+    )
     first, second = Context(), Context()
     first.resolved["heads"] = 1
     assert second.resolved == {}

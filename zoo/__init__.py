@@ -5,6 +5,7 @@ zoo.finetune("recipes/quickstart.yaml", output="runs/one")    a recipe from mode
 zoo.load("runs/one/model.safetensors")                        the model again, from the file alone
 zoo.load_into(model, "weights.pth", remap="auto")             weights into any nn.Module, with a report
 zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistakes; models in memory
+zoo.compare("runs/one", "runs/two")                           two models on the same images, with a paired test
 zoo.convert, zoo.inspect, zoo.diff                            weight files
 zoo.names("surgeries")                                        what is installed
 """
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from zoo.model.load_into import load_into
     from zoo.model.pretrained import build
     from zoo.registry import names
-    from zoo.verbs import check, evaluate, finetune, freeze, predict, save
+    from zoo.verbs import check, compare, evaluate, finetune, freeze, predict, save
 
 _PLACES = {
     "build": "zoo.model.pretrained:build",
     "check": "zoo.verbs:check",
+    "compare": "zoo.verbs:compare",
     "convert": "zoo.conversion.convert:convert",
     "diff": "zoo.checkpoint.diff:diff",
     "evaluate": "zoo.verbs:evaluate",
@@ -64,6 +66,7 @@ __all__ = [
     "ZooError",
     "build",
     "check",
+    "compare",
     "convert",
     "diff",
     "evaluate",

@@ -100,8 +100,10 @@ class Data:
     "image" an input is a PIL image, a uint8 tensor [c, h, w], or a path to an image file; zoo decodes, transforms and
     normalises. With `inputs` "features" it is a float tensor of any shape, taken as it is. A target is what `task`
     says: a class index ("classification"), a multi-hot vector ("multilabel"), a float or a vector of floats
-    ("regression"). `validation` may be None: a seeded part of `train` is then held out. `classes` are the class names
-    by index; without them they are called 0, 1, ….
+    ("regression"). `validation`, which chooses among epochs and settings, may be None: a seeded part of `train` is then
+    held out. `test` is measured once, at the end of a run; without it the validation data has to report, too.
+    `classes` are the class names by index; without them they are called 0, 1, …. `notes` are remarks for the person on
+    how the data was read (which folder was taken for which part).
     """
 
     train: Any
@@ -109,6 +111,8 @@ class Data:
     classes: Sequence[str] = ()
     task: str = "classification"
     inputs: str = "image"
+    test: Any | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,9 @@ class Context:
 
     A surgery that names a keyword-only parameter `context` is handed this object; it is not part of its schema.
     What it works out by itself it may put into `resolved`, under the names of its parameters: a checkpoint keeps those
-    values in place of the ones given, so that replaying the surgery works nothing out anew.
+    values in place of the ones given, so that replaying the surgery works nothing out anew. `classes` are those of the
+    data, `model_classes` those that the model gives scores for as it is, where that is known; `notes` takes remarks for
+    the person.
     """
 
     num_classes: int | None = None
@@ -125,3 +131,5 @@ class Context:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     task: str = "classification"
     resolved: dict[str, Any] = field(default_factory=dict, compare=False)
+    model_classes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list, compare=False)

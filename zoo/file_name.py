@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+RUN_MARK = ".zoo-run.json"  # in a run's folder: which recipe runs there, and what it writes (see zoo.training.folder)
+RUN_LOCK = ".zoo.lock"  # there, too: empty, held while a run is at work, and left behind
+RUN_FILES = (RUN_MARK, RUN_LOCK)
 MAX_BYTES = 255  # what ext4, APFS and NTFS take
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"}
 _FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f-\x9f]')

@@ -308,17 +308,21 @@ def evaluate(
     checkpoint: PathLike | nn.Module,
     data: Any = None,
     *,
+    part: Literal["train", "validation", "test", "all"] | None = None,
     metrics: Sequence[Named] | None = None,
     device: str | None = None,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """`{"metrics": {…}, "samples": n, …}` of a checkpoint, or of a model that zoo made (it stays as it is).
+    """`{"metrics": {…}, "intervals": {name: [low, high]}, "samples": n, "part": …, …}` of a checkpoint, or of a model
+    that zoo made (it stays as it is). The intervals hold 95 %; a number that the samples do not define is None.
 
     Args:
-        data: without it, the held-out samples of the data that the model was trained on. A recipe's file: its held-out
+        data: without it, held-out samples of the data that the model was trained on. A recipe's file: its held-out
             samples. An image folder, a CSV file or the name of a data set, or a data set as `zoo.finetune` takes it:
             all of its samples. Classes are matched by name.
-        metrics: names as in a recipe; the task's usual ones without it.
+        part: of the data. Without it, of held-out samples the part that the checkpoint's own numbers are of: the test
+            part where there is one. Every look at it is recorded.
+        metrics: names as in a recipe; those that the model was trained with without it.
         device: where a checkpoint is measured, "auto" by default; a model is measured where it is.
 
     Raises InputError for a file that is no checkpoint, data that is not there, or classes the model lacks.
@@ -329,7 +333,46 @@ def evaluate(
     objects = {} if source is None else {named: lambda: source}
     where = _assembly(checkpoint)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(where):
-        return measure(where, named, metrics=metrics, device=_device(checkpoint, device), batch_size=batch_size)
+        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
+        return measure(where, named, device=_device(checkpoint, device), **options)
+
+
+def compare(
+    a: PathLike | nn.Module,
+    b: PathLike | nn.Module,
+    data: Any = None,
+    *,
+    part: Literal["train", "validation", "test", "all"] | None = None,
+    metrics: Sequence[Named] | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """How two models differ on the same images, with a paired test of whether that is more than chance.
+
+    Args:
+        a, b: checkpoints, the folders of runs, or models that zoo made, on one device. They have the same task and
+            classes; these are matched by name.
+        data, part, metrics, batch_size: as for `zoo.evaluate`. Without `data` both must have the same images held out.
+        device: where checkpoints are run, "auto" by default.
+
+    Returns `{"a", "b", "data", "parts", "samples", "metrics", "main", "better", "classes", "images", "notes"}`. A
+    metric is `{"a", "b", "difference", "interval", "p_value", "test", "shown"}`: B minus A, with a 95 % interval;
+    `shown` where the test rejects "no difference" at 5 %. `better` is "a" or "b" where that is so for the `main`
+    metric, else None. `images` are those on which the models part (of a regression the 100 that differ most), `classes`
+    a row for each class, its p-value adjusted for their number (Holm).
+
+    Raises InputError for files that are no checkpoints, models of different tasks or classes, and images that are not
+    the same.
+    """
+    from zoo.comparison.compare import compare as measure
+
+    source, named = _data(data)
+    objects = {} if source is None else {named: lambda: source}
+    first, second = _assembly(a), _assembly(b)
+    own = next((model for model in (a, b) if not isinstance(model, str | os.PathLike)), a)
+    with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(first), _evaluating(second):
+        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
+        return measure(first, second, named, device=_device(own, device), **options)
 
 
 def _data(data: Any) -> tuple[Data | None, Any]:

@@ -19,6 +19,7 @@ from zoo.checkpoint.load import load
 from zoo.checkpoint.save import save_checkpoint
 from zoo.errors import InputError
 from zoo.formats import open_source
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, digests_of
 from zoo.formats.safetensors_file import read_header
 from zoo.formats.save import save_tensors
 from zoo.model.assembly import Assembly
@@ -152,14 +153,19 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first["sha256"] == second["sha256"]
 
 
-def tamper(tmp_path: Path, change: Callable[[dict[str, Any]], object], drop: str | None = None) -> Path:
-    """A good checkpoint whose metadata (or tensors) somebody changed."""
+def tamper(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], drop: str | None = None, *, sealed: bool = True
+) -> Path:
+    """A good checkpoint whose metadata (or tensors) somebody changed, who computed the digests anew (`sealed`)."""
     path = tmp_path / "m.safetensors"
     save_checkpoint(swapped("timm/test_vit"), path)
     with open_source(path) as source:
         table = json.loads(source.metadata["zoo"])
         tensors = {name: source.tensor(name) for name in source.entries if name != drop}
+        kept = [entry for name, entry in source.entries.items() if name != drop]
     change(table)
+    if sealed:
+        table["digests"] = digests_of(CheckpointMetadata(architecture="").model_dump() | table, kept)
     save_tensors(tensors, path, {"zoo": json.dumps(table)})
     return path
 
@@ -192,6 +198,23 @@ def test_what_was_tampered_with_is_refused(tmp_path: Path, change: Callable[[dic
     with pytest.raises(InputError, match=why) as caught:
         zoo.load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda t: t["operations"][0]["arguments"].update(bias=False), "operations"),
+        (lambda t: t.update(arguments={"drop_rate": 0.5}), "architecture"),
+        (lambda t: t["preprocessing"].update(mean=[0.0, 0.0, 0.0]), "preprocessing"),
+        (lambda t: t.update(classes=["a", "b"]), "classes"),
+        (lambda t: t["digests"].update(tensors="0" * 64), "tensors"),
+        (lambda t: t.pop("digests"), "architecture, operations, classes, preprocessing"),
+    ],
+)
+def test_what_was_edited_is_named(tmp_path: Path, change: Callable[[dict], object], part: str) -> None:
+    path = tamper(tmp_path, change, sealed=False)
+    with pytest.raises(InputError, match=rf"was edited after zoo wrote it: .* its {part} \("):
+        zoo.load(path)
 
 
 def test_a_lost_tensor_is_named(tmp_path: Path) -> None:

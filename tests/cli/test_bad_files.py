@@ -202,6 +202,7 @@ def test_a_full_disk(options, old, source, tmp_path):
     destination = tmp_path / "out.safetensors"
     if old is not None:
         destination.write_bytes(old)
+        options = [*options, "--overwrite"]
     limit = (500_000, 500_000)
     done = convert(source, destination, *options, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert done.returncode == 1
@@ -228,6 +229,13 @@ def test_places_that_cannot_be_written(name, source, tmp_path, capsys):
     assert said.startswith("error: ")
     assert os.listdir(tmp_path) == [source.name]
     settle(name, said, 2, tmp_path)
+
+
+def test_a_file_that_is_there(source, tmp_path, capsys):
+    (tmp_path / "out.safetensors").write_bytes(b"old")
+    assert run(["convert", str(source), str(tmp_path / "out.safetensors")]) == 2
+    assert (tmp_path / "out.safetensors").read_bytes() == b"old"
+    settle("the destination is there already", capsys.readouterr().err, 2, tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -91,11 +91,11 @@ def test_short_of_the_floor_nothing_is_written(vit: torch.nn.Module, write: Writ
     source, out = write(state), tmp_path / "out.safetensors"
     out.write_text("what stood here before")
     with pytest.raises(WorkError, match="of the target's parameters would be filled; 100% is asked for") as caught:
-        zoo.convert(source, out, to="timm/test_vit")
+        zoo.convert(source, out, to="timm/test_vit", overwrite=True)
     assert caught.value.conversion.plan.missing == ("pos_embed",)
     assert not caught.value.conversion.written
     assert out.read_text() == "what stood here before"
-    assert zoo.convert(source, out, to="timm/test_vit", min_coverage=0.9).plan.missing == ("pos_embed",)
+    assert zoo.convert(source, out, to="timm/test_vit", min_coverage=0.9, overwrite=True).plan.missing == ("pos_embed",)
     with pytest.raises(InputError, match="it lacks 'pos_embed'"):
         zoo.load(out)
 
@@ -114,7 +114,7 @@ def test_casting(vit: torch.nn.Module, write: Write, tmp_path: Path) -> None:
     out = load_file(tmp_path / "out.safetensors")
     assert all(torch.equal(out[name], tensor.bfloat16()) for name, tensor in vit.state_dict().items())
     with pytest.raises(InputError, match="did you mean bfloat16"):
-        zoo.convert(write(vit.state_dict()), tmp_path / "out.safetensors", dtype="bfloat61")
+        zoo.convert(write(vit.state_dict()), tmp_path / "other.safetensors", dtype="bfloat61")
 
 
 def test_casting_behind_rules_that_need_the_sources_classes(write: Write, tmp_path: Path) -> None:
@@ -159,6 +159,22 @@ def test_the_rules_used_can_be_kept(write: Write, tmp_path: Path) -> None:
     zoo.convert(source, tmp_path / "1.safetensors", "^b=c", write_rules=tmp_path / "rules.yaml")
     zoo.convert(source, tmp_path / "2.safetensors", str(tmp_path / "rules.yaml"))
     assert (tmp_path / "1.safetensors").read_bytes() == (tmp_path / "2.safetensors").read_bytes()
+
+
+def test_nothing_is_replaced_unasked(write: Write, tmp_path: Path) -> None:
+    source, out, rules = write({"b": torch.ones(2)}), tmp_path / "out.safetensors", tmp_path / "rules.yaml"
+    for place in (out, rules):
+        place.write_text("what stood here before")
+    with pytest.raises(InputError) as caught:
+        zoo.convert(source, out, "b=c", write_rules=rules)
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{place} is there already (replace it: --overwrite, or name another file)" for place in (out, rules)
+    ]
+    with pytest.raises(InputError, match=r"rules.yaml is there"):
+        zoo.convert(source, out, "b=c", write_rules=rules, dry_run=True)
+    assert out.read_text() == rules.read_text() == "what stood here before"
+    zoo.convert(source, out, "b=c", write_rules=rules, overwrite=True)
+    assert (set(load_file(out)), rules.read_text()) == ({"c"}, "- rename:\n    b: c\n")
 
 
 def test_tied_tensors_stay_one(write: Write, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.data import decode
 from zoo.data.decode import to_image
 from zoo.errors import InputError
 
@@ -59,15 +59,127 @@ def test_images_in_memory():
         assert torch.equal(to_image(value, 3), tensor)
     grey = to_image(GRADIENT[:, :, 0], 3)
     assert torch.equal(grey[0], grey[2])
-    assert to_image(torch.cat([tensor, tensor[:1]]), 3).shape == (3, 12, 10)  # alpha goes
+    assert to_image(torch.cat([tensor, tensor[:1]]), 3).shape == (3, 12, 10)  # laid over white
     assert to_image(Image.fromarray(GRADIENT), 4).shape == (4, 12, 10)
 
 
-def test_pil_takes_over_where_torchvision_has_no_decoder(tmp_path, monkeypatch):
-    path = saved(tmp_path, Image.fromarray(GRADIENT), ".png")
-    with_torchvision = to_image(path, 3)
-    monkeypatch.setattr(decode, "DECODERS", {})
-    assert torch.equal(to_image(path, 3), with_torchvision)
+def test_a_hidden_colour_under_alpha_is_not_seen(tmp_path):
+    """Files of one picture: where it is transparent one is red, the other blue."""
+    seen = []
+    for hidden in ((255, 0, 0), (0, 0, 255)):
+        picture = Image.new("RGBA", (6, 6), (*hidden, 0))
+        picture.paste((10, 200, 30, 255), (0, 0, 3, 6))
+        palette = Image.new("P", (6, 6), 1)
+        palette.putpalette([10, 200, 30, *hidden])
+        palette.paste(0, (0, 0, 3, 6))
+        seen += [to_image(saved(tmp_path, picture, ".png"), 3), to_image(np.asarray(picture), 3)]
+        seen.append(to_image(saved(tmp_path, palette, ".png", transparency=1), 3))
+        assert to_image(picture, 4)[:, 0, 5].tolist() == [*hidden, 0]
+    assert all(torch.equal(image, seen[0]) for image in seen)
+    assert seen[0][:, 0, 0].tolist() == [10, 200, 30]
+    assert seen[0][:, 0, 5].tolist() == [255, 255, 255]
+    assert to_image(Image.new("LA", (2, 2), (0, 128)), 1).tolist() == [[[127, 127], [127, 127]]]
+
+
+def tiff(values: np.ndarray, bits: int, content: bytes, sample_format: int = 1) -> bytes:
+    """A little-endian grey TIFF whose pixels are `content`."""
+    height, width = values.shape
+    tags = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8)]
+    tags += [(277, 3, 1), (278, 3, height), (279, 4, len(content)), (339, 3, sample_format)]
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<I", 8 + len(content))
+    return head + content + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
+def packed_12(values: np.ndarray) -> bytes:
+    first, second = values.reshape(-1, 2).T.astype(int)
+    return np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1).astype(np.uint8).tobytes()
+
+
+EIGHT = GRADIENT[:, :, 0]
+DEEP = EIGHT.astype(np.uint16) * 257
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("16.pgm", b"P5 10 12 65535\n" + DEEP.astype(">u2").tobytes()),
+        ("12.pgm", b"P5 10 12 4095\n" + (DEEP >> 4).astype(">u2").tobytes()),
+        ("16.tif", tiff(DEEP, 16, DEEP.tobytes())),
+        ("12.tif", tiff(DEEP, 12, packed_12(DEEP >> 4))),
+        ("float.tif", tiff(DEEP, 32, (EIGHT / 255).astype("<f4").tobytes(), 3)),
+    ],
+)
+def test_deep_images_keep_their_picture(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    difference = to_image(tmp_path / name, 1)[0].numpy().astype(int) - EIGHT
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("int32.tif", tiff(DEEP, 32, DEEP.astype("<i4").tobytes(), 2), "32-bit or signed values of 0 to 65021"),
+        ("uint32.tif", tiff(DEEP, 32, (DEEP * 2**15).astype("<u4").tobytes()), "32-bit or signed values"),
+        ("signed.tif", tiff(DEEP, 16, (DEEP >> 1).astype("<i2").tobytes(), 2), "32-bit or signed values of 0 to 32510"),
+        ("float.tif", tiff(DEEP, 32, DEEP.astype("<f4").tobytes(), 3), "floating-point values of 0 to 65021"),
+    ],
+)
+def test_deep_images_of_an_unknown_white_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name} has {message}.*8- or 16-bit PNG"):
+        to_image(tmp_path / name, 3)
+
+
+def test_broken_exif_does_not_cost_the_image(tmp_path):
+    path = saved(tmp_path, Image.fromarray(GRADIENT), ".png", exif=b"Exif\0\0not what it says")
+    assert to_image(path, 3).shape == (3, 12, 10)
+
+
+BOMBS = {
+    "bomb.bmp": b"BM"
+    + struct.pack("<IHHI", 100, 0, 0, 54)
+    + struct.pack("<IiiHHIIiiII", 40, 60000, 60000, 1, 24, *[0] * 6),
+    "bomb.ppm": b"P6 90000 90000 255\n" + bytes(50),
+    "bomb.tif": tiff(np.empty((15000, 13000)), 1, bytes(50)),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_image_that_claims_billions_of_pixels_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(BOMBS[name] + bytes(50))
+    with pytest.raises(InputError, match=rf"{name} is too large: at most 178,956,970 pixels"):
+        to_image(tmp_path / name, 3)
+
+
+def test_the_limit_of_size_holds_where_somebody_has_lifted_pillows(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    (tmp_path / "bomb.ppm").write_bytes(BOMBS["bomb.ppm"])
+    with pytest.raises(InputError, match="too large"):
+        to_image(tmp_path / "bomb.ppm", 3)
+
+
+def test_a_png_with_a_flipped_bit_is_damaged(tmp_path):
+    """Without a look at its checksums some of these end the process, in torchvision, or show noise, in Pillow."""
+    good = saved(tmp_path, Image.fromarray(GRADIENT), ".png").read_bytes()
+    for place in range(8, len(good)):
+        (tmp_path / "flipped.png").write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1 :])
+        with pytest.raises(InputError, match=r"flipped\.png.*damaged"):
+            to_image(tmp_path / "flipped.png", 3)
+
+
+@pytest.mark.parametrize("error", [struct.error("requires 2 bytes"), TypeError("required argument is not an integer")])
+def test_whatever_a_decoder_raises_is_one_unreadable_image(tmp_path, monkeypatch, error):
+    path = saved(tmp_path, Image.fromarray(GRADIENT), ".bmp")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with Image.open(path) as opened:
+        for value in (path, opened):
+            with pytest.raises(InputError, match=r"cannot decode .*image.*damaged"):
+                to_image(value, 3)
 
 
 def jpeg() -> bytes:
@@ -95,8 +207,10 @@ def test_broken_files_are_named(tmp_path, content, message):
 def test_what_is_no_image():
     with pytest.raises(InputError, match="cannot read image /no/such"):
         to_image("/no/such.png", 3)
-    with pytest.raises(InputError, match=r"not a torch.float32 tensor \[3, 4, 4\]"):
+    with pytest.raises(InputError, match=r"not a Tensor of torch.float32 \[3, 4, 4\]"):
         to_image(torch.zeros(3, 4, 4), 3)
+    with pytest.raises(InputError, match=r"not a ndarray of uint16 \[4, 4\]"):
+        to_image(np.zeros((4, 4), np.uint16), 3)
     with pytest.raises(InputError, match="5 channels does not fit"):
         to_image(torch.zeros(5, 4, 4, dtype=torch.uint8), 3)
     with pytest.raises(InputError, match="takes 7"):

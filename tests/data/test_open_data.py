@@ -43,6 +43,40 @@ def test_split_is_stratified_seeded_and_complete(folder):
     assert (data.classes, data.task, data.outputs) == (("one", "two", "zero"), "classification", 3)
 
 
+def test_a_test_part_is_held_out_where_it_is_asked_for(folder):
+    plain = open_data(options(folder, validation_fraction=0.25), SMALL, seed=3)
+    data = open_data(options(folder, validation_fraction=0.25, test_fraction=0.25), SMALL, seed=3)
+    assert list(plain.parts) == ["train", "validation"]
+    assert list(data.parts) == ["train", "validation", "test"]
+    assert np.array_equal(data.parts["validation"].indices, plain.parts["validation"].indices)
+    assert sorted(i for part in data.parts.values() for i in part.indices) == list(range(36))
+    targets = np.array(data.parts["train"].dataset.targets)
+    assert [np.bincount(targets[part.indices]).tolist() for part in data.parts.values()] == [[6] * 3, [3] * 3, [3] * 3]
+    assert {key: data.summary()[key] for key in data.parts} == {"train": 18, "validation": 9, "test": 9}
+    limited = open_data(options(folder, validation_fraction=0.25, test_fraction=0.25, limit=10), SMALL)
+    assert [len(part) for part in limited.parts.values()] == [10, 5, 5]
+    with pytest.raises(InputError, match=r"data.validation_fraction 0.5 and data.test_fraction 0.5 leave nothing"):
+        open_data(options(folder, validation_fraction=0.5, test_fraction=0.5), SMALL)
+
+
+def test_a_data_sets_own_test_part_and_all_of_it(folder, monkeypatch):
+    image = Image.new("RGB", (8, 8))
+    one, three = (ListedSamples([image] * count, [0] * count) for count in (1, 3))
+    supply(monkeypatch, Data(three, classes=["a", "b"], test=one, notes=["said"]))
+    data = open_data(DataOptions(source="x", test_fraction=0.5), SMALL)
+    assert {part: len(data.parts[part]) for part in data.parts} == {"train": 2, "validation": 1, "test": 1}
+    assert data.notes == (
+        "data: classification, 2 classes: a 2+1+1, b 0+0+0; 2 train + 1 validation + 1 test; "
+        "validation is 20% of the training samples, drawn at random, stratified",
+        "said",
+    )
+    assert data.batches("test").order.shuffle is False
+    whole = open_data(DataOptions(source="x"), SMALL, whole=True)
+    assert {part: len(whole.parts[part]) for part in whole.parts} == {"train": 3, "test": 1}
+    supply(monkeypatch, Data(one, classes=["a"]))
+    assert len(open_data(DataOptions(source="x"), SMALL, whole=True).parts["train"]) == 1
+
+
 def test_limit_keeps_the_classes_in_proportion(folder):
     data = open_data(options(folder, limit=9), SMALL)
     targets = np.array(data.parts["train"].dataset.targets)
@@ -116,9 +150,9 @@ class Failing:
         (Data(ListedSamples([1], [0])), InputError, "too few to hold some out"),
         (Data(Failing(KeyError("k")), [(1, 0)], classes=["a"]), WorkError, "fails at sample 0: KeyError: 'k'"),
         (
-            Data([(torch.zeros(3, 4, 4, dtype=torch.uint8), 7)] * 4, classes=["a"]),
+            Data([(torch.zeros(3, 4, 4, dtype=torch.uint8), 7)] * 4, classes=["a", "b"]),
             InputError,
-            "sample 0: class index 7 is not one of 0..0",
+            "sample 0: class index 7 is not one of 0..1",
         ),
     ],
 )

@@ -1,12 +1,14 @@
 """Samples one by one and in batches, decoded once where they are cached, every broken one named."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from zoo.api import Preprocessing
+from zoo.api import Data, Preprocessing
 from zoo.data.datasets import ListedSamples
 from zoo.data.open_data import open_data
 from zoo.data.samples import Fetcher, Samples, collate, stack
@@ -129,3 +131,50 @@ def test_every_broken_image_is_named(folder, augmentation, workers):
         gathered(data.batches("train"))
     assert ["one/01.png" in str(caught.value), "two/02.jpg" in str(caught.value)] == [True, True]
     assert "Traceback" not in str(caught.value)
+
+
+NO_INDEX = r"sample 1: its target .* is no class index \(a target is 0, 1, …; a vector needs task="
+
+
+@pytest.mark.parametrize(
+    "target", [None, "a", 0.5, float("nan"), -1, [0.0, 1.0], torch.tensor([1, 0]), np.float32(0.5)]
+)
+def test_what_is_no_class_index_is_named_by_sample(monkeypatch, target):
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    data = Data([(image, 0), (image, target), (image, 1)], classes=("a", "b"))
+    monkeypatch.setattr("zoo.registry.load", lambda *_: lambda: data)
+    with pytest.raises(InputError, match=NO_INDEX):
+        open_data(DataOptions(source="x"), SMALL)
+    with pytest.raises(InputError, match=NO_INDEX):
+        Samples(data.train, np.array([1]), SMALL, "classification", 2).target(target, 0)
+
+
+@pytest.mark.parametrize("target", [1, True, 1.0, np.int64(1), np.float32(1), torch.tensor(1), np.array(1)])
+def test_class_indices_of_any_type(target):
+    taken = Samples([(0, target)], np.array([0]), None, "classification", 2).target(target, 0)
+    assert (taken.item(), taken.dtype) == (1, torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "message"),
+    [
+        ("regression", [1.0, float("nan")], "contains what is no number"),
+        ("regression", [1.0], "has 1 values, not 2"),
+        ("regression", "high", "is no vector of numbers"),
+        ("multilabel", [0.0, 2.0], r"is outside 0\.\.1 \(a multi-label target"),
+    ],
+)
+def test_numbers_that_are_no_target_are_named_by_sample(task, target, message):
+    with pytest.raises(InputError, match=rf"sample 5: its target .*{message}"):
+        Samples([], np.array([5]), None, task, 2).target(target, 0)
+
+
+def test_a_loader_process_that_the_system_ends_ends_the_run_with_a_message(folder):
+    data = open_data(options(folder, augmentation="crop_flip", workers=1), SMALL)
+    batches = data.batches("train", batch_size=2)
+    epoch = batches.epoch(0)
+    next(epoch)
+    os.kill(batches._loader._iterator._workers[0].pid, signal.SIGKILL)
+    with pytest.raises(WorkError, match=r"ended by the system, .*--set data.workers=1"):
+        list(epoch)
+    assert len(gathered(batches)[0]) == 28  # the next epoch starts new ones

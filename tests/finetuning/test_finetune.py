@@ -124,11 +124,12 @@ def test_the_document_and_the_files_of_a_run(whole):
         ".zoo-run.json",
         ".zoo.lock",
         "model.safetensors",
+        "predictions.csv",
         "recipe.yaml",
         "report.json",
         "state",
     ]
-    assert [path.name for path in (folder / "state").iterdir()] == ["state.json"]
+    assert sorted(path.name for path in (folder / "state").iterdir()) == ["samples.jsonl", "state.json"]
     first, second = document["stages"]
     assert (first["trainable"], second["trainable"] > first["trainable"]) == (970, True)
     assert [len(stage["epochs"]) for stage in document["stages"]] == [2, 2]
@@ -145,7 +146,7 @@ def test_the_checkpoint_rebuilds_what_was_trained(whole):
     assert assembly.data["seed"] == 3
     measured = evaluate(folder / "model.safetensors", device="cpu")
     assert measured["samples"] == 96
-    assert measured["metrics"] == pytest.approx(document["metrics"])
+    assert measured["metrics"] == document["metrics"]
 
 
 def test_the_same_recipe_gives_the_same_bits(whole, tmp_path):
@@ -372,7 +373,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_epoch(tmp_path):
     assert (report["interrupted"], report["failed"]) == (False, str(caught.value))
     measured = evaluate(run / "model.safetensors", device="cpu")["metrics"]
     assert measured == pytest.approx(report["stages"][0]["metrics"])
-    assert report["metrics"] == report["stages"][0]["metrics"]
+    assert report["metrics"] == measured
     with pytest.raises(InputError, match="resumed unchanged it would end the same way") as refused:
         finetune(diverging, output=run, resume=True, progress=Quiet())
     (cure,) = re.findall(r"--set (\S+)=", refused.value.problems[0].suggestion)
@@ -430,7 +431,12 @@ def test_resuming_on_other_data_is_refused(tmp_path, photos):
     with pytest.raises(InputError, match=r"data: \w+ was \d+ when this run began and is \d+"):
         finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
     (tmp_path / image.name).rename(image)
-    finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
+    shutil.copy(next((folder / "4").iterdir()), image)  # a picture that was mended: its place is the same
+    quiet = Quiet()
+    report = finetune(recipe, output=tmp_path / "run", resume=True, progress=quiet).report
+    said = f"1 sample of other bytes: 3/{image.name}"
+    assert report["data"]["changes"] == [said]
+    assert any(note.startswith(f"warning: the data has changed since this run began: {said}") for note in quiet.notes)
 
 
 def counted(monkeypatch, function) -> list[dict]:
@@ -560,24 +566,32 @@ def test_two_recipes_of_one_name_do_not_meet(tmp_path, monkeypatch):
     finetune("b/recipe.yaml", output="checkpoints/small-2", progress=Quiet())
 
 
-def test_a_damaged_state_is_said(tmp_path):
+def test_a_damaged_state_falls_back_with_a_warning_or_is_said(whole, tmp_path):
     recipe, run = written(tmp_path), tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(recipe, output=run, progress=Quiet(Killed(), step=2))
-    base = next((run / "state").glob("base-*.safetensors"))
-    base.write_bytes(base.read_bytes()[:-10])
-    with pytest.raises(WorkError, match=r"resume state .*base-2.safetensors cannot be read"):
-        finetune(recipe, output=run, resume=True, progress=Quiet())
-    (run / "state" / "state.json").write_text("{")
-    with pytest.raises(WorkError, match=r"state.json cannot be read"):
-        finetune(recipe, output=run, resume=True, progress=Quiet())
+        finetune(recipe, output=run, progress=Quiet(Killed(), stage=2, step=4))
+    shutil.copytree(run, tmp_path / "copy")
+    newest = run / "state" / "step-4-3.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-10])
+    quiet = Quiet()
+    finetune(recipe, output=run, resume=True, progress=quiet)
+    (warning,) = [note for note in quiet.notes if "damaged" in note]
+    assert "step-4-3.safetensors is damaged: its bytes are not those that were written: going on from the" in warning
+    assert same(run, whole[0])
+    copy, base = tmp_path / "copy", tmp_path / "copy" / "state" / "base-4.safetensors"
+    base.write_bytes(base.read_bytes()[:-10])  # what is frozen is in it
+    with pytest.raises(WorkError, match=r"resume state .* cannot be read: .*base-4.safetensors is damaged") as caught:
+        finetune(recipe, output=copy, resume=True, progress=Quiet())
+    assert "--overwrite" in caught.value.problems[0].suggestion
+    finetune(recipe, output=copy, overwrite=True, progress=Quiet())  # as it says
+    assert same(copy, whole[0])
 
 
 def test_there_is_no_pickle_on_disk(tmp_path):
     with pytest.raises(Killed):
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(Killed(), stage=2, step=2))
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept if path.name != finetune_module.LOCK} == {".json", ".safetensors"}
+    assert {path.suffix for path in kept if path.name != finetune_module.LOCK} == {".json", ".jsonl", ".safetensors"}
     assert (tmp_path / "run" / finetune_module.LOCK).read_bytes() == b""
 
 

@@ -7,8 +7,9 @@ import torch
 
 from zoo.errors import InputError
 from zoo.formats import open_source
+from zoo.formats.part import EVERYTHING
 from zoo.formats.pickle_reader import OrderedTable, StorageRecord, TensorRecord
-from zoo.formats.state_dicts import EVERYTHING, choose, find_candidates
+from zoo.formats.state_dicts import choose, find_candidates
 
 
 def tensor(elements: int = 4) -> TensorRecord:

@@ -12,6 +12,7 @@ from zoo.model.build import build
 from zoo.recipe.options import DataOptions
 from zoo.steps.probe import Probe, head_inputs, linear_head, solve_head
 from zoo.training.callbacks import Listener
+from zoo.training.trunk.choose import Speed
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def test_probe_is_as_good_as_scikit_learn():
     assembly = build("timm/test_resnet", {"num_classes": 10})
     data = open_data(DataOptions(source="sklearn/digits", image_size=32), assembly.preprocessing)
     _, head = linear_head(assembly.model, 10)
-    features = head_inputs(assembly.model, head, data, CPU, exact=True)
+    features = head_inputs(assembly.model, head, data, CPU, Speed(exact=True))[0]
     solution = solve_head(Probe(l2=1e-2), *features["train"], data)
     theirs = LogisticRegression(C=1 / (1e-2 * len(features["train"][0])), max_iter=5000, tol=1e-8)
     theirs.fit(features["train"][0].double(), features["train"][1])
@@ -57,7 +58,7 @@ def test_features_are_what_reaches_the_head():
     assembly = build("timm/test_resnet", {"num_classes": 10})
     data = open_data(DataOptions(source="sklearn/digits", image_size=32, limit=40), assembly.preprocessing)
     _, head = linear_head(assembly.model, 10)
-    features, _ = head_inputs(assembly.model, head, data, CPU, exact=True)["validation"]
+    features, _ = head_inputs(assembly.model, head, data, CPU, Speed(exact=True))[0]["validation"]
     images = torch.cat([batch.inputs for batch in data.batches("validation").epoch(0)])
     with torch.no_grad():
         assert torch.allclose(head(features), assembly.model.eval()(images), atol=1e-5)

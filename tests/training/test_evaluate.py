@@ -1,5 +1,7 @@
 """Evaluating a checkpoint from its file: on the data it names, on other data, classes matched by name."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,8 @@ from zoo.errors import InputError
 from zoo.model.build import build
 from zoo.model.operations import operate
 from zoo.recipe.options import DataOptions
-from zoo.training.evaluate import evaluate, measure_parts, other_data
+from zoo.training.evaluate import evaluate, finite, measured_of, other_data
+from zoo.training.predictions import predict_parts
 
 OPTIONS = DataOptions(source="sklearn/digits", image_size=32, limit=40)
 
@@ -46,7 +49,8 @@ def test_without_data_it_is_the_held_out_part_of_its_own(assembly, checkpoint):
     data = open_data(OPTIONS, assembly.preprocessing)
     assert found["samples"] == len(data.parts["validation"])
     assert found["metrics"]["accuracy"] == pytest.approx(accuracy(assembly, data.batches("validation").epoch(0)))
-    assert found["data"] == data.summary()
+    assert found["part"] == "validation"
+    assert found["data"] == {"source": "sklearn/digits", "task": "classification", "outputs": 10}
     assert found["checkpoint"] == str(checkpoint)
 
 
@@ -54,6 +58,41 @@ def test_a_named_data_set_counts_with_both_parts(assembly, checkpoint):
     found = evaluate(checkpoint, "sklearn/digits", device="cpu", metrics=["f1", "top5"], batch_size=256)
     assert found["samples"] == 1797
     assert set(found["metrics"]) == {"loss", "f1", "top5"}
+
+
+def test_a_part_by_its_name(assembly, checkpoint):
+    found = evaluate(checkpoint, part="train", device="cpu")
+    assert (found["part"], found["samples"]) == ("train", 40)
+    assert evaluate(checkpoint, part="all", device="cpu")["samples"] == 80
+    with pytest.raises(InputError, match=r"sklearn/digits has no test part \(there is train, validation, all\)"):
+        evaluate(checkpoint, part="test", device="cpu")
+
+
+def test_loss_and_metrics_are_those_that_the_model_was_trained_with(assembly, tmp_path):
+    weights = [1.0, 5.0] * 5
+    assembly = dataclasses.replace(
+        assembly, evaluation={"loss": {"cross_entropy": {"weight": weights}}, "metrics": ["top5"]}
+    )
+    save_checkpoint(assembly, tmp_path / "weighted.safetensors")
+    found = evaluate(tmp_path / "weighted.safetensors", device="cpu", batch_size=7)
+    assert list(found["metrics"]) == ["loss", "top5"]
+    batch = next(open_data(OPTIONS, assembly.preprocessing).batches("validation", batch_size=100).epoch(0))
+    with torch.no_grad():
+        outputs = assembly.model.eval()(batch.inputs)
+    by_torch = nn.functional.cross_entropy(outputs, batch.targets, weight=torch.tensor(weights)).item()
+    assert found["metrics"]["loss"] == pytest.approx(by_torch, rel=1e-5)
+
+
+def test_what_is_undefined_is_null_and_has_no_interval():
+    from zoo.training.predictions import Predictions
+
+    outputs = torch.randn(4, 2)
+    predictions = Predictions(
+        outputs, torch.zeros(4, dtype=torch.long), ("validation",) * 4, tuple("0123"), ("a", "b"), "classification"
+    )
+    measured = measured_of(predictions, ["accuracy", "auroc"])
+    assert (measured.metrics["auroc"], measured.intervals["auroc"], measured.absent) == (None, None, ("b",))
+    assert finite({"a": [float("inf"), 1.0, {"b": float("nan")}]}) == {"a": [None, 1.0, {"b": None}]}
 
 
 def test_classes_are_matched_by_name(assembly):
@@ -89,6 +128,6 @@ def test_another_task_or_no_data_are_errors(assembly, tmp_path):
 def test_the_model_is_measured_in_evaluation_mode_and_left_in_its_own(assembly):
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(3 * 32 * 32, 10)).train()
     data = open_data(OPTIONS, assembly.preprocessing)
-    values = [measure_parts(model, data, ("train",), torch.device("cpu"))[0] for _ in range(2)]
-    assert values[0] == values[1]
+    values = [predict_parts(model, data, ("train",), torch.device("cpu")).outputs for _ in range(2)]
+    assert torch.equal(*values)
     assert model.training

@@ -23,6 +23,10 @@ def folder(tmp_path, recipe=RECIPE) -> StateFolder:
     return StateFolder(tmp_path / "state", recipe)
 
 
+def names(tmp_path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "state").iterdir())
+
+
 def test_a_state_comes_back_as_it_was(tmp_path):
     state = folder(tmp_path)
     assert state.load() is None
@@ -46,10 +50,15 @@ def test_the_last_complete_epoch_is_kept_beside_the_latest_state(tmp_path):
     latest, last = folder(tmp_path).load(), folder(tmp_path).last_epoch()
     assert (latest.training["n"], last.training["n"]) == (4, 2)
     assert last.model["b"].tolist() == [2.0, 2.0]
-    kept = sorted(path.name for path in (tmp_path / "state").iterdir())
-    assert kept == ["base-0.safetensors", "state.json", "step-0-2.safetensors", "step-0-4.safetensors"]
-    state.begin(5, {}, {"n": 0}, MODEL)
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["base-5.safetensors", "state.json"]
+    kept = [*(f"step-0-{steps}.safetensors" for steps in (2, 3, 4)), "base-0.safetensors", "before.json", "state.json"]
+    assert names(tmp_path) == sorted(kept)
+    state.begin(5, {}, {"n": 0}, MODEL)  # the state before is still complete
+    kept = [name for name in kept if name != "step-0-3.safetensors"]
+    assert names(tmp_path) == sorted([*kept, "base-5.safetensors"])
+    for steps in (1, 2):
+        state.save({"n": steps}, {"b": torch.zeros(2)}, steps=steps, epoch_end=True)
+    kept = ["base-5.safetensors", "before.json", "state.json", "step-5-1.safetensors", "step-5-2.safetensors"]
+    assert names(tmp_path) == kept
 
 
 @pytest.mark.parametrize("at", ["save_tensors", "write_json"])
@@ -129,7 +138,7 @@ def test_a_step_that_begins_anew_keeps_what_it_began_with_until_then(tmp_path, m
     assert torch.equal(folder(tmp_path).load().model["a"], MODEL["a"])
     state.begin(0, {}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
     assert folder(tmp_path, steps(0.2)).load().options is None
-    assert len(list((tmp_path / "state").iterdir())) == 2
+    assert names(tmp_path) == ["base-0-1.safetensors", "base-0.safetensors", "before.json", "state.json"]
 
 
 def test_a_failure_is_remembered_until_something_changes(tmp_path):
@@ -168,14 +177,75 @@ def test_a_finished_run_has_no_state_to_go_on_from(tmp_path):
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["state.json"]
 
 
+def epochs(tmp_path, *, complete: bool) -> None:
+    """A state after two epochs, the second perhaps in the middle of the third."""
+    state = folder(tmp_path)
+    state.begin(0, {"frozen": {}}, {"progress": {"epoch": 0, "steps": 0}}, MODEL)
+    for epoch in (1, 2):
+        changed = {name: tensor + epoch for name, tensor in MODEL.items() if complete or name == "b"}
+        state.save({"progress": {"epoch": epoch, "steps": epoch}}, changed, steps=epoch, epoch_end=True)
+
+
+def flip(path) -> None:
+    """One kilobyte in the middle."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 1024] = bytes(value ^ 16 for value in content[middle : middle + 1024])
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, lambda path: path.write_bytes(path.read_bytes()[:-5]), lambda path: path.unlink()]
+)
+@pytest.mark.parametrize("name", ["step-0-2.safetensors", "state.json"])
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, name, damage):
+    epochs(tmp_path, complete=False)
+    damage(tmp_path / "state" / name)
+    saved = folder(tmp_path).load()
+    assert saved.training["progress"]["epoch"] == 1
+    assert saved.model["b"].tolist() == [2.0, 2.0]
+    assert [name in text for text in saved.damage] == [True]
+    assert folder(tmp_path).last_epoch().training["progress"]["epoch"] == 1
+
+
+def test_a_run_that_fell_back_keeps_the_sound_state_until_there_are_two(tmp_path):
+    epochs(tmp_path, complete=False)
+    flip(tmp_path / "state" / "step-0-2.safetensors")
+    state = folder(tmp_path)
+    state.load()
+    state.save({"progress": {"epoch": 2, "steps": 2}}, {"b": torch.zeros(2)}, steps=2, epoch_end=True)
+    assert folder(tmp_path).load().damage == []
+    flip(tmp_path / "state" / "step-0-2.safetensors")
+    assert folder(tmp_path).load().training["progress"]["epoch"] == 1
+
+
+def test_a_damaged_base_matters_only_where_something_is_frozen(tmp_path):
+    epochs(tmp_path, complete=True)
+    flip(tmp_path / "state" / "base-0.safetensors")
+    saved = folder(tmp_path).load()
+    assert (saved.training["progress"]["epoch"], saved.damage, saved.model["a"].tolist()) == (2, [], [2, 3, 4, 5])
+    epochs(tmp_path, complete=False)
+    flip(tmp_path / "state" / "base-0.safetensors")
+    with pytest.raises(WorkError, match=r"base-0.safetensors is damaged: its bytes .*\(begin anew.* --overwrite"):
+        folder(tmp_path).load()
+
+
 def test_damage_is_said(tmp_path):
     folder(tmp_path).begin(0, {}, {}, MODEL)
     path = tmp_path / "state" / "state.json"
     document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "step": 1}))
+    with pytest.raises(WorkError, match=r"state.json is damaged: its bytes are not those"):
+        folder(tmp_path).load()
     path.write_text(json.dumps({**document, "format": 99}))
     with pytest.raises(InputError, match="another version of zoo"):
         folder(tmp_path).load()
-    path.write_text(json.dumps({**document, "base": "../../etc/passwd"}))  # names lie in the folder, whatever they say
+    for text in ("{", "[]", "[" * 100_000, ""):
+        path.write_text(text)
+        with pytest.raises(WorkError, match=r"state.json is damaged"):
+            folder(tmp_path).load()
+    outside = {**document["latest"], "file": "../../etc/passwd"}  # names lie in the folder, whatever they say
+    state_module._write_document(path, {**document, "latest": outside, "epoch_end": outside})
     with pytest.raises(WorkError, match=r"cannot be read: .* names no file there: it contains '/'"):
         folder(tmp_path).load()
 

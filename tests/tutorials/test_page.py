@@ -161,11 +161,10 @@ def by_hand_and_by_recipe(pair, by_hand, workshop, epochs: int, overrides: list[
     torch.manual_seed(0)
     first = build(recipe.model.architecture)
     opened = open_data(recipe.data, first.preprocessing, seed=recipe.seed)
-    step = next(step.place.index for step in recipe.steps if isinstance(step, Train))  # decides the order of samples
     save_file(first.model.state_dict(), "first.safetensors")
 
     def training_batches(epoch):
-        return ((batch.inputs, batch.targets) for batch in opened.batches("train", step=step).epoch(epoch))
+        return ((batch.inputs, batch.targets) for batch in opened.batches("train").epoch(epoch))
 
     def test_batches():
         return ((batch.inputs, batch.targets) for batch in opened.batches("validation").epoch(0))

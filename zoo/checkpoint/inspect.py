@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zoo.errors import InputError
 from zoo.formats import Source, open_source
+from zoo.formats.checkpoint_metadata import record_of
 from zoo.formats.entry import Entry
 from zoo.formats.names import by_module, in_order
-from zoo.formats.state_dicts import EVERYTHING, SeveralGroupsError
+from zoo.formats.part import EVERYTHING
+from zoo.formats.state_dicts import SeveralGroupsError
 from zoo.formats.torch_file import UnsafePickleError
 from zoo.given import absent, is_given
 
@@ -73,7 +76,7 @@ def _described(source: Source) -> dict[str, Any]:
         "modules": _modules(own),
         "aliases": dict(source.aliases),
         "wrappers": list(source.wrappers),
-        "notes": [*source.notes, *_needs(record)],
+        "notes": [*source.notes, *_needs(record), *_edited(source)],
     }
 
 
@@ -83,6 +86,15 @@ def _needs(record: Any) -> list[str]:
     if not isinstance(architecture, str) or not is_given(architecture):
         return []
     return [str(absent("architectures", architecture))]
+
+
+def _edited(source: Source) -> list[str]:
+    """That the file is no longer what zoo wrote, and in which parts."""
+    try:
+        record_of(source)
+    except InputError as error:
+        return [problem.message for problem in error.problems]
+    return []
 
 
 def _row(entry: Entry, alias_of: str | None) -> dict[str, Any]:

@@ -5,17 +5,20 @@ A thin checkpoint leaves out what its base weights give; those are found the sam
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path, PurePath
 from typing import Any
 
 from torch import nn
 
-from zoo.checkpoint.metadata import CheckpointMetadata, read_metadata, version
+from zoo.checkpoint.versions import version
 from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
-from zoo.formats import open_source
+from zoo.formats import Source, open_source
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, check_unedited, edited_parts, own_entries, read_metadata
 from zoo.given import given, is_given
 from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
@@ -28,8 +31,10 @@ from zoo.model.undisturbed import generators_kept
 from zoo.remap.plan import Plan, make_plan
 
 
-def with_base(metadata: Mapping[str, Any]) -> tuple[Assembly, frozenset[str]]:
+def with_base(metadata: Mapping[str, Any], folder: Path | None = None) -> tuple[Assembly, frozenset[str]]:
     """The assembly that `metadata` describes, its base weights loaded, and the names of the tensors they fill.
+
+    A file of base weights is looked for where it was, and in `folder`, that of the checkpoint.
 
     The base weights are loaded into the architecture as built, and the operations are replayed afterwards: tensors
     that these keep are recognised by identity, whatever names they have by then.
@@ -42,7 +47,7 @@ def with_base(metadata: Mapping[str, Any]) -> tuple[Assembly, frozenset[str]]:
             "there are no base weights to build upon", suggestion="save the complete model: save: {only: all}"
         )
     assembly = rebuild({**metadata, "operations": []}, device="cpu")
-    weights = _base_weights(base, assembly.architecture)
+    weights = _base_weights(base, assembly.architecture, folder)
     report = load_into(
         assembly.model,
         weights.location,
@@ -62,32 +67,39 @@ def _remap(base: Mapping[str, Any], weights: Weights) -> Any:
     return base.get("remap") or weights.remap
 
 
-def _base_weights(base: Mapping[str, Any], architecture: str) -> Weights:
-    """The base weights by name, else at their recorded location; the file must be the one recorded."""
-    name, recorded, location = base["name"], base["sha256"], base.get("location")
-    try:
-        weights = find_weights(name, architecture)
-    except InputError as error:
-        if location is None or location == name:
-            raise _absent(base) from error
-        weights = Weights(location, architecture)
-    try:
-        actual = digest(replace(weights, sha256=None))
-    except InputError as error:
-        raise _absent(base) from error
-    if actual != recorded:
-        raise WorkError(
-            f"the base weights {name} ({weights.location}) have the sha256 {actual}, but this checkpoint was made "
-            f"upon {recorded}: the file is another one",
-        )
-    return weights
+def _base_weights(base: Mapping[str, Any], architecture: str, folder: Path | None) -> Weights:
+    """The base weights by name, at their recorded location, or beside the checkpoint; the file must be the one
+    recorded."""
+    name, recorded, location = base["name"], base["sha256"], base.get("location") or base["name"]
+    candidates = [Weights(location, architecture)]
+    with contextlib.suppress(InputError):
+        candidates.insert(0, find_weights(name, architecture))
+    if folder is not None:
+        candidates.append(Weights(str(folder / PurePath(location).name), architecture))
+    others: dict[str, str] = {}
+    for weights in candidates:
+        try:
+            actual = digest(replace(weights, sha256=None))
+        except InputError:
+            continue
+        if actual == recorded:
+            return weights
+        others[weights.location] = actual
+    if not others:
+        raise _absent(base)
+    found = " and ".join(f"{place} has the sha256 {actual}" for place, actual in others.items())
+    raise WorkError(
+        f"the base weights {name} of this checkpoint had the sha256 {recorded}: {found}, another file",
+        suggestion="put the file that it was made upon beside the checkpoint",
+    )
 
 
 def _absent(base: Mapping[str, Any]) -> WorkError:
     return WorkError(
         f"this checkpoint contains only what differs from the base weights {base['name']!r} (sha256 {base['sha256']}), "
         "and they were not found",
-        suggestion=f"put the file at {base.get('location') or base['name']}, or install the plugin that has it",
+        suggestion=f"put {PurePath(base.get('location') or base['name']).name} beside the checkpoint, or install the "
+        "plugin that has it",
     )
 
 
@@ -96,26 +108,62 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
 
     Tensors that are in no state dict (index tables, masks) are those that the architecture's constructor makes.
 
-    Raises InputError where the file is no zoo checkpoint, is damaged, or needs what is not installed, and WorkError
-    where the base weights of a thin checkpoint are missing or others.
+    Raises InputError where the file is no zoo checkpoint, is damaged, was edited, or needs what is not installed, and
+    WorkError where the base weights of a thin checkpoint are missing or others.
     """
     with open_source(os.fspath(path)) as source:
-        metadata = read_metadata(source.metadata, path)
-        described = metadata.model_dump()
-        try:
-            with generators_kept():
-                if metadata.only == "trainable":
-                    assembly, given = with_base(described)
-                else:
-                    assembly, given = rebuild(described, device="cpu"), frozenset()
-        except ZooError as error:
-            raise type(error)([_in_file(problem, path) for problem in error.problems]) from error
+        metadata, edited = _described(source, path)
+        assembly, given = _rebuilt(metadata, path)
         plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
-        _check(plan, given, metadata, str(path))
+        _check(plan, given, metadata, str(path))  # names the tensors, where some are missing or others
+        check_unedited(edited, path)
         fill(assembly.model, plan, source.array, staged=False)
     assembly.frozen = FrozenPart(tuple(metadata.frozen)) if metadata.frozen else None
     assembly.model.to(device or "cpu").eval()
     return assembly
+
+
+def outline(path: str | os.PathLike[str]) -> Assembly:
+    """A checkpoint as an Assembly on `meta`: what `load` gives, without values. No tensor is read.
+
+    Raises InputError as `load` does; whether the base weights of a thin checkpoint are there is for `load` to say.
+    """
+    with open_source(os.fspath(path)) as source:
+        metadata, edited = _described(source, path)
+        with _told_of(path), generators_kept():
+            assembly = rebuild(metadata.model_dump(), device="meta")
+        target = target_of(assembly.model)
+        plan = make_plan(source.entries, (), target, aliases=source.aliases)
+        thin = metadata.only == "trainable"
+        _check(plan, frozenset(target.entries) if thin else frozenset(), metadata, str(path))
+        check_unedited(edited, path)
+    return assembly
+
+
+def _described(source: Source, path: str | os.PathLike[str]) -> tuple[CheckpointMetadata, list[str]]:
+    """What the file says of itself, and its parts that were edited: only tensors may be among them."""
+    metadata = read_metadata(source.metadata, path)
+    edited = edited_parts(metadata, own_entries(source))
+    check_unedited([part for part in edited if part != "tensors"], path)
+    return metadata, edited
+
+
+def _rebuilt(metadata: CheckpointMetadata, path: str | os.PathLike[str]) -> tuple[Assembly, frozenset[str]]:
+    """The assembly without the file's tensors, and the names of those that base weights fill."""
+    described = metadata.model_dump()
+    with _told_of(path), generators_kept():
+        if metadata.only == "trainable":
+            return with_base(described, Path(path).parent)
+        return rebuild(described, device="cpu"), frozenset()
+
+
+@contextlib.contextmanager
+def _told_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What is wrong in here is said of the file."""
+    try:
+        yield
+    except ZooError as error:
+        raise type(error)([_in_file(problem, path) for problem in error.problems]) from error
 
 
 def load_model(

@@ -11,10 +11,14 @@ import torch
 from torch import nn
 
 from zoo.checkpoint.load import load, with_base
-from zoo.checkpoint.metadata import CheckpointMetadata, encode, versions
+from zoo.checkpoint.versions import versions
 from zoo.errors import InputError, WorkError, listed
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, encode, read_metadata
+from zoo.formats.files import Readers, WriteBehind, atomic_file
+from zoo.formats.safetensors_file import encode_header, read_header
 from zoo.formats.save import save_tensors, tied_aliases
-from zoo.formats.tensors import same_bits
+from zoo.formats.source import ByteRange
+from zoo.formats.tensors import entry, same_bits
 from zoo.given import is_given
 from zoo.lint.hidden_state import hidden_differences
 from zoo.model.assembly import Assembly
@@ -52,7 +56,8 @@ def save_checkpoint(
         given = _base_values(metadata)
         kept = {name: tensor for name, tensor in kept.items() if not same_bits(tensor, given.get(name))}
     stored = {name: _cast(tensor, dtype) for name, tensor in kept.items()}
-    sha256 = save_tensors(stored, path, encode(metadata))
+    entries = [entry(name, tensor) for name, tensor in stored.items()]
+    sha256 = save_tensors(stored, path, encode(metadata, entries))
     size = Path(path).stat().st_size
     return {"path": str(path), "sha256": sha256, "bytes": size, "tensors": len(stored), "only": only}
 
@@ -76,6 +81,7 @@ def describe(
                 "preprocessing": assembly.preprocessing.as_dict(),
                 "base_weights": assembly.base_weights,
                 "data": assembly.data,
+                "evaluation": _spec(assembly),
                 "tied": dict(tied or {}),
                 "frozen": list(assembly.frozen.parameters) if assembly.frozen else [],
                 "only": only,
@@ -85,6 +91,34 @@ def describe(
         )
     except ValueError as error:
         raise InputError(f"the checkpoint's metadata cannot be written: {error}") from error
+
+
+def _spec(assembly: Assembly) -> dict[str, Any] | None:
+    """What to measure; what was measured belongs to the file that it was measured of."""
+    kept = {key: value for key, value in (assembly.evaluation or {}).items() if key in ("loss", "metrics")}
+    return kept or None
+
+
+def write_metrics(
+    path: str | os.PathLike[str], metrics: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None
+) -> None:
+    """Let the checkpoint at `path` say what was measured of it; its tensors are copied byte for byte.
+
+    `evaluation` is laid over what the file says of it. Raises InputError where there is no checkpoint, WorkError where
+    the disk is full: the file stays as it was then.
+    """
+    file = Path(path)
+    header = read_header(file)
+    said = read_metadata(header.metadata, path)
+    both = {**(said.evaluation or {}), **(evaluation or {})}
+    changed = said.model_copy(update={"metrics": dict(metrics), "evaluation": both or None})
+    text = encode_header(header.entries.values(), {**header.metadata, **encode(changed, header.entries.values())})
+    span = ByteRange(file, header.data_start, file.stat().st_size - header.data_start)
+    with atomic_file(file) as descriptor:
+        destination = WriteBehind(descriptor)
+        destination.write(text, 0)
+        with Readers() as readers:
+            readers.copy(span, destination, len(text))
 
 
 def check_structure(assembly: Assembly) -> None:
@@ -119,9 +153,16 @@ def _cast(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
 
 
 def verify_reload(
-    assembly: Assembly, path: str | os.PathLike[str], inputs: torch.Tensor | None = None, *, dtype: str | None = None
+    assembly: Assembly,
+    path: str | os.PathLike[str],
+    inputs: torch.Tensor | None = None,
+    *,
+    dtype: str | None = None,
+    loaded: Assembly | None = None,
 ) -> None:
     """Load the file at `path` and compare its tensors, and the outputs for one batch in eval mode, with the model's.
+
+    `loaded` is what it was loaded as already.
 
     Both models run on the tensors of the file, so that rounding to a smaller `dtype` does not count: what still
     differs is not in the state dict. `inputs` default to two seeded images as the preprocessing makes them.
@@ -130,7 +171,7 @@ def verify_reload(
     model = assembly.model
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     batch = (_seeded_images(assembly) if inputs is None else inputs).to(device)
-    again = load(path, device=device).model
+    again = (loaded or load(path, device=device)).model
     mine, its = state_of(model), state_of(again)
     if changed := [name for name, tensor in mine.items() if not same_bits(_rounded(tensor, dtype), its.get(name))]:
         raise WorkError(f"{os.fspath(path)} does not load as it was saved: {listed(changed)} differ")

@@ -31,6 +31,7 @@ COMMANDS = {
     "finetune": "Run a recipe; leaves one checkpoint that rebuilds the model anywhere",
     "evaluate": "Measure a checkpoint on data",
     "predict": "Class names and probabilities for images",
+    "compare": "Two models on the same images: their difference, and whether it is more than chance",
     "inspect": "What is in a weight file: metadata, tensors, sizes",
     "diff": "What changed between two weight files, tensor by tensor",
     "convert": "Move weights to other names, shapes, types or files",

@@ -39,7 +39,8 @@ Verify = typer.Option("--verify", help="Run --from and --to on one batch and com
 DryRun = typer.Option("--dry-run", help="Print the plan; write nothing.")
 Invert = typer.Option("--invert", help="Run the rules backwards.")
 WriteRules = typer.Option(metavar="FILE", help="Save the rules used, or found by auto, as YAML.")
-Key = typer.Option(metavar="KEY", help="Which of several state dicts of SRC.")
+Key = typer.Option(metavar="KEY", help="Which of several state dicts of SRC, or networks in one (encoder_q).")
+Overwrite = typer.Option("--overwrite", help="Replace DST, and the FILE of --write-rules.")
 TrustPickle = typer.Option("--trust-pickle", help="RUN the code in a pickle.")
 VerifyBytes = typer.Option("--verify-bytes/--no-verify-bytes", help="Read DST back and compare every byte.")
 Verbose = typer.Option("--verbose", help="Every tensor instead of patterns.")
@@ -63,13 +64,15 @@ def command(
     key: Annotated[Name, Key] = None,
     trust_pickle: Annotated[bool, TrustPickle] = False,
     verify_bytes: Annotated[bool, VerifyBytes] = True,
+    overwrite: Annotated[bool, Overwrite] = False,
     verbose: Annotated[bool, Verbose] = False,
     as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """Move weights to other names, shapes, dtypes or files, and say exactly what went where.
 
     The plan is made on names and shapes before a byte moves. With --to, every parameter of the architecture has to be
-    filled and all of the file used or dropped by a rule (see --min-coverage). docs/remap.md explains the rules.
+    filled and all of the file used or dropped by a rule (see --min-coverage). Nothing is replaced unasked
+    (--overwrite). docs/remap.md explains the rules.
 
     Examples:
 
@@ -78,6 +81,7 @@ def command(
         zoo convert ddp.pth model.safetensors --remap '^module\\.=' --remap 'drop: ^fc\\.'
         zoo convert tv.pth timm.safetensors --to timm/resnet50 --dry-run
         zoo convert tv.pth timm.safetensors --remap auto --from torchvision/vgg16 --to timm/vgg16 --verify
+        zoo convert moco.pth q.safetensors --to timm/resnet50 --to-argument num_classes=0 --key module.encoder_q
         zoo convert timm.safetensors back.safetensors --remap rules.yaml --invert
     """
     from zoo.conversion.convert import NotConvertedError, convert
@@ -90,7 +94,7 @@ def command(
         made = convert(
             source, destination, remap, to=to, from_=from_, **ends, dtype=dtype, min_coverage=min_coverage,
             verify=verify, dry_run=dry_run, invert=invert, write_rules=write_rules, key=key,
-            trust_pickle=trust_pickle, verify_bytes=verify_bytes,
+            trust_pickle=trust_pickle, verify_bytes=verify_bytes, overwrite=overwrite,
         )  # fmt: skip
     except NotConvertedError as error:
         _report(error.conversion, verbose=verbose, as_json=as_json)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import sys
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,8 +18,12 @@ def command(
             help="A recipe (its held-out samples), an image folder, a CSV file or a data set (all samples).",
         ),
     ] = None,
+    part: Annotated[
+        Literal["train", "validation", "test", "all"] | None,
+        typer.Option(help="Of the data; of held-out samples test, where there is such a part, without it."),
+    ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A torchmetrics metric in place of the usual; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="A torchmetrics metric in place of its own; repeatable.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Samples at once.")] = None,
     device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
@@ -26,20 +31,29 @@ def command(
 ) -> None:
     """Measure a checkpoint, from the file alone: on the held-out part of its own data, or on other data.
 
-    Classes are matched by name.
+    Behind each number stands its 95 % interval: where it would lie on other images from the same source. Classes are
+    matched by name. Looking at test data again is recorded, and said.
 
     Examples:
 
         zoo evaluate checkpoints/quickstart/model.safetensors
         zoo evaluate checkpoints/quickstart/model.safetensors --data photos/test
         zoo evaluate checkpoints/quickstart/model.safetensors --data recipes/quickstart.yaml --json
+        zoo evaluate checkpoints/quickstart/model.safetensors --part train
     """
+    from zoo.recipe.step import shown
+    from zoo.training.looks import said
     from zoo.verbs import evaluate
 
-    measured = evaluate(checkpoint, data, metrics=metric, device=device, batch_size=batch_size)
+    measured = evaluate(checkpoint, data, part=part, metrics=metric, device=device, batch_size=batch_size)
     if as_json:
         print(json.dumps(measured, indent=1))
         return
     for name, value in measured["metrics"].items():
-        print(f"{name:16}{value:.4f}")
-    print(f"{'samples':16}{measured['samples']:,}")
+        interval = measured["intervals"][name]
+        print(f"{name:16}{shown(value)}" + (f"  ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""))
+    print(f"{'samples':16}{measured['samples']:,}\n{'part':16}{measured['part']}")
+    if measured["absent"]:
+        print(f"{'without samples':16}{', '.join(measured['absent'])}")
+    if further := said(measured.get("test_looks", [])):
+        print(further, file=sys.stderr)

@@ -15,7 +15,9 @@ METADATA_WIDTH = 100
 def command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, hf://org/repo[/file] or https://…")],
     tree: Annotated[bool, typer.Option("--tree", help="Every module and tensor, with sizes.")] = False,
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="Which of several state dicts; `.` is all.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Which of several state dicts or prefixes; `.` is all.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Say what a weight file is and what is in it: kind, metadata, tensors, sizes.

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from zoo.conversion.stream import write
 from zoo.errors import InputError, Problem, WorkError
 from zoo.formats import Source, open_source
+from zoo.formats.entry import Entry
 from zoo.formats.files import atomic_file, write_all
 from zoo.remap import remaps
-from zoo.remap.explain import advise, render
+from zoo.remap.advice import advise
+from zoo.remap.explain import render
 from zoo.remap.expression import Cast
 from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_equal
-from zoo.remap.remaps import AUTO, ChosenRules, Remap, classes_of, items, plan_rules, read_rules, split_at_auto
+from zoo.remap.remaps import AUTO, ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
 from zoo.remap.rules import Rule, check_inverse, dump_rules, parse_rules, run
 from zoo.remap.rules import invert as invert_rules
 from zoo.remap.rules.adapt import AdaptClassesRule
@@ -122,6 +124,7 @@ def convert(
     key: str | None = None,
     trust_pickle: bool = False,
     verify_bytes: bool = True,
+    overwrite: bool = False,
 ) -> Conversion:
     """Write the safetensors file `destination` that `remap` makes of `source`, complete or not at all.
 
@@ -137,8 +140,10 @@ def convert(
         dry_run: make the plan (and verify it); write nothing.
         invert: run the rules backwards.
         write_rules: save the rules that were given, or found by `auto`, as YAML.
-        key, trust_pickle: see `open_source`.
+        key: the state dict, or the prefix of the network (`encoder_q`), of several in the source; see `open_source`.
+        trust_pickle: run the code in a pickled model.
         verify_bytes: read the file back and compare every byte.
+        overwrite: replace `destination`, and the file of `write_rules`, where they are there already.
 
     Raises InputError for what cannot be read, planned or written; NotConvertedError, a WorkError with the plan, where
     that falls short or the networks differ; WorkError where `auto` abstains or writing fails. Nothing is left then.
@@ -146,9 +151,11 @@ def convert(
     start, end = _network(from_, from_arguments), _network(to, to_arguments)
     _check_request(destination, start, end, dry_run=dry_run, verify=verify)
     with open_source(os.fspath(source), trust_pickle=trust_pickle, key=key) as opened:
+        _check_free(None if dry_run else destination, write_rules, opened, overwrite=overwrite)
         chosen = choose_rules(remap, opened, start, end, invert=invert)
         plan, rules = make_plan(opened, chosen.rules, end, dtype)
-        notes = (*chosen.notes, *_notes(opened, plan, start, end, runs=verify or AUTO in items(remap)))
+        described, kept = (None, []) if end is None else describe(opened, rules, end)
+        notes = (*chosen.notes, *_notes(opened, plan, start, end, runs=verify or AUTO in items(remap)), *kept)
         made = Conversion(opened.location, opened.kind, None, plan, rules, notes, plan.problems(min_coverage))
         made.destination = None if destination is None else os.fspath(destination)
         if write_rules is not None:
@@ -159,7 +166,7 @@ def convert(
             raise NotConvertedError(made)
         if destination is not None and not dry_run:
             check_equal(plan, opened.array)
-            metadata = _carried_over(opened, plan) if end is None else _described(opened, plan, rules, end)
+            metadata = _carried_over(opened, plan) if described is None else _encoded(opened, plan, described)
             made.written = write(plan, opened, destination, metadata=metadata, verify_bytes=verify_bytes)
     return made
 
@@ -215,6 +222,25 @@ def _check_request(
         )
 
 
+def _check_free(
+    destination: str | os.PathLike[str] | None,
+    write_rules: str | os.PathLike[str] | None,
+    source: Source,
+    *,
+    overwrite: bool,
+) -> None:
+    """Raises InputError for files that would be replaced unasked; the source itself is refused when it is written."""
+    taken = [Path(place) for place in (destination, write_rules) if place is not None and Path(place).is_file()]
+    asked = overwrite or any(place.samefile(file) for place in taken for file in source.files)
+    if taken and not asked:
+        raise InputError(
+            [
+                Problem(f"{place} is there already", None, "replace it: --overwrite, or name another file")
+                for place in taken
+            ]
+        )
+
+
 def choose_rules(
     remap: Remap, source: Source, start: Network | None, end: Network | None, *, invert: bool = False
 ) -> ChosenRules:
@@ -226,7 +252,7 @@ def choose_rules(
         return remaps.choose_rules(source, remap, None if end is None else end.target)
     from zoo.conversion.equivalence import match_networks
 
-    auto = split_at_auto(source, remap)
+    auto = split_at_auto(source, remap, start.target)
     return auto.completed(match_networks(auto.entries, start.build(), end.build()), end.target)
 
 
@@ -282,23 +308,70 @@ def _notes(source: Source, plan: Plan, start: Network | None, end: Network | Non
     return notes
 
 
-def _described(source: Source, plan: Plan, rules: tuple[Rule, ...], end: Network) -> dict[str, str]:
-    """The metadata of a zoo checkpoint of the architecture that the file fills."""
-    from zoo.checkpoint.metadata import encode
-    from zoo.checkpoint.save import describe
+def describe(source: Source, rules: tuple[Rule, ...], end: Network) -> tuple[Assembly, list[str]]:
+    """What the new checkpoint says of the network at the end, and remarks on what it takes over from the source.
+
+    A zoo checkpoint goes on being prepared as it was, and keeps its classes, task and data.
+    """
+    from zoo.formats.checkpoint_metadata import record_of
+    from zoo.model.preprocessing import differences, for_arguments
 
     chosen = [rule.to for rule in rules if isinstance(rule, AdaptClassesRule) and rule.to]
-    assembly = replace(end.outline, classes=chosen[-1] if chosen else classes_of(source.metadata))
+    record, outline, notes = record_of(source), end.outline, []
+    if record is None:
+        return replace(outline, classes=chosen[-1] if chosen else ()), []
+    if record.architecture != outline.architecture:
+        notes.append(
+            f"the source says that it is of {record.architecture}: whether {outline.architecture} computes the same is "
+            f"not known; compare them: --from {record.architecture} --verify"
+        )
+    classes = chosen[-1] if chosen else tuple(record.classes)
+    known = replace(outline, classes=classes, task=record.task, data=record.data)
+    if classes and not _fits_head(known):
+        notes.append(f"the source's {len(classes)} classes are left out: {outline.architecture} has another head")
+        known = replace(known, classes=(), data=None)
+    if record.preprocessing is not None and record.preprocessing.channels == outline.preprocessing.channels:
+        prepared = for_arguments(record.preprocessing.as_contract(), end.arguments)
+        if odd := differences(prepared, outline.preprocessing):
+            notes.append(f"images go on being prepared as for the source: {'; '.join(odd)}")
+        known.preprocessing = prepared
+    return known, notes
+
+
+def _fits_head(assembly: Assembly) -> bool:
+    """Whether every head gives an output a class; where no head is found nothing speaks against it."""
+    from zoo.model.heads import heads_if_any, out_width
+    from zoo.model.paths import get_module
+
+    widths = {out_width(get_module(assembly.model, path)) for path in heads_if_any(assembly.model)}
+    return not widths or widths == {len(assembly.classes)}
+
+
+def _encoded(source: Source, plan: Plan, described: Assembly) -> dict[str, str]:
+    """The metadata of a zoo checkpoint of the architecture that the file fills."""
+    from zoo.checkpoint import save
+    from zoo.formats.checkpoint_metadata import encode
+
     name = source.location if "://" in source.location else Path(source.location).name
     origin = {"name": name, "kind": source.kind, "sha256": source.sha256()}
-    return encode(describe(assembly, tied=plan.ties).model_copy(update={"converted_from": origin}))
+    metadata = save.describe(described, tied=plan.ties).model_copy(update={"converted_from": origin})
+    return encode(metadata, _entries(plan))
+
+
+def _entries(plan: Plan) -> list[Entry]:
+    """The tensors that are written."""
+    return [Entry(move.target, move.dtype, move.shape) for move in plan.moves]
 
 
 def _carried_over(source: Source, plan: Plan) -> dict[str, str]:
     """The source's own metadata, without zoo's description where the layout it speaks of is no more."""
+    from zoo.formats.checkpoint_metadata import encode, record_of
+
     kept = {name: text for name, text in source.metadata.items() if name not in source.aliases}
     if _is_relaid(plan):
         kept.pop("zoo", None)
+    elif (record := record_of(source)) is not None:
+        kept |= encode(record, _entries(plan))
     ties = {} if "zoo" in kept else plan.ties
     return {"format": "pt", **kept, **ties}
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from zoo.data import transforms
 from zoo.data.samples import Augmented, Fetcher, Sample, collate
 from zoo.data.split import Indices
-from zoo.errors import InputError
+from zoo.errors import InputError, WorkError
 
 Inputs = Any  # a tensor of images, or the tuple of tensors that a frozen backbone made of them
 
@@ -67,6 +67,11 @@ class Order:
         self.shuffle = shuffle
         self.rank = rank
         self.world = world
+        self.turn, self.turns = 0, 1
+
+    def take_turns(self, rank: int, world: int) -> None:
+        """Let each of `world` processes have entire batches, every `world`-th one, in place of its share of each."""
+        self.turn, self.turns = rank, world
 
     def __len__(self) -> int:
         full, rest = divmod(self.samples, self.batch_size)
@@ -83,7 +88,7 @@ class Order:
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
         chunks = (order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self)))
-        return [chunk[self.rank :: self.world] for chunk in chunks]
+        return [chunk[self.rank :: self.world] for chunk in chunks][self.turn :: self.turns]
 
 
 class ImageBatches:
@@ -164,11 +169,18 @@ class ImageBatches:
         self._keys[:] = [[(epoch, int(position)) for position in positions] for positions in plan]
         if self._loader is None:
             self._loader = self._make_loader()
-        for batch in self._loader:
-            if isinstance(batch, list):
-                first = batch[0]
-                raise self.fetcher.samples.unreadable(first) if isinstance(first, InputError) else first
-            yield batch
+        try:
+            for batch in self._loader:
+                if isinstance(batch, list):
+                    first = batch[0]
+                    raise self.fetcher.samples.unreadable(first) if isinstance(first, InputError) else first
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            self._loader = None
+            message = "a process that loads images was ended by the system, most often because memory ran out"
+            raise WorkError(message, suggestion="take fewer: --set data.workers=1") from error
 
     def _make_loader(self) -> DataLoader[Any]:
         samples = self.fetcher.samples

@@ -13,11 +13,13 @@ from zoo import registry
 from zoo.contracts import Context, Data, Preprocessing
 from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
+from zoo.data.describe import describe
 from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, WorkError, ZooError, any_of
 from zoo.recipe.options import DataOptions
 
-Part = Literal["train", "validation"]
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 TASKS = ("classification", "multilabel", "regression")
 INPUTS = ("image", "features")
 MOST_WORKERS = 8
@@ -26,7 +28,11 @@ CACHE_SHARE = 0.25  # of the memory that is free when the data is opened
 
 @dataclass
 class OpenData:
-    """A data set ready to be batched. `preprocessing` is None for features; `outputs` is the width a network needs."""
+    """A data set ready to be batched; `outputs` is the width a network needs.
+
+    `parts` are the training part, the validation part, which chooses, and, where there is one, the test part, which
+    reports. `notes` are the data set's remarks for the person.
+    """
 
     options: DataOptions
     preprocessing: Preprocessing
@@ -35,6 +41,7 @@ class OpenData:
     outputs: int
     parts: dict[Part, Samples]
     seed: int
+    notes: tuple[str, ...] = ()
     _fetchers: dict[Part, Fetcher] = field(default_factory=dict)
 
     @property
@@ -51,7 +58,11 @@ class OpenData:
     def summary(self) -> dict[str, Any]:
         """What a report says about the data."""
         sizes = {str(part): len(samples) for part, samples in self.parts.items()}
-        return {"source": self.options.source, "task": self.task, "outputs": self.outputs, **sizes}
+        return {**self.description(), **sizes}
+
+    def description(self) -> dict[str, Any]:
+        """What the data is, whichever part of it is meant."""
+        return {"source": self.options.source, "task": self.task, "outputs": self.outputs}
 
     def batches(
         self,
@@ -62,20 +73,23 @@ class OpenData:
         shuffle: bool | None = None,
         augment: bool | None = None,
         step: int = 0,
+        seed: int | None = None,
         rank: int = 0,
         world: int = 1,
         once: bool = False,
     ) -> ImageBatches:
         """Batches of a part, one process's share. Training is shuffled and augmented by default, validation never.
 
-        `batch_size` counts the samples of all `world` processes together; `step` is the train step, each
-        of which has an order of its own. With `once` decoded samples are not kept for a next epoch.
+        `batch_size` counts the samples of all `world` processes together; `step` is the number of the train step, from
+        0, each of which has an order of its own (that of `seed`, where it has one). With `once` decoded samples are not
+        kept for a next epoch.
         """
         training = part == "train"
         size = batch_size or self.options.batch_size
         shuffled = training if shuffle is None else shuffle
-        seed = transforms.derived_seed(self.seed, step)
-        order = Order(len(self.parts[part]), size, seed=seed, shuffle=shuffled, rank=rank, world=world)
+        key = (self.seed, step) if seed is None else (seed,)
+        drawn = transforms.derived_seed(*key)
+        order = Order(len(self.parts[part]), size, seed=drawn, shuffle=shuffled, rank=rank, world=world)
         augmentation = self.options.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
         return ImageBatches(
@@ -98,7 +112,7 @@ class OpenData:
         if self.options.cache == "off" or random:
             return False
         size = self.preprocessing.channels * self.preprocessing.size[0] * self.preprocessing.size[1]
-        needed = size * sum(len(samples) for samples in self.parts.values())
+        needed = size * sum(len(samples) for name, samples in self.parts.items() if name != "test")  # seen once
         return self.options.cache == "memory" or needed <= CACHE_SHARE * _free_memory() / _local_processes()
 
     def _workers(self, part: Part, augmentation: str) -> int:
@@ -117,25 +131,46 @@ def open_data(
     *,
     seed: int = 0,
     dataset: registry.Component | None = None,
+    whole: bool = False,
 ) -> OpenData:
-    """The data set that `options` names (or the `dataset` found by that name), split and limited by `seed`.
+    """The data set that `options` names (or the `dataset` found by that name), split and limited by the options' own
+    `split_seed`, else by `seed`.
 
     `preprocessing` is the weights'; the options' own size, mean, std and interpolation override it. Of a data set
-    without a validation part a seeded share of the training samples, stratified by class, is held out; `limit` takes a
-    stratified choice of at most so many samples of each part. Raises InputError for an unknown or wrongly used data
-    set, WorkError for one that fails.
+    without a validation part a seeded share of the training samples, stratified by class, is held out, and another one
+    for testing where `test_fraction` asks for it and the data set has no test part; `limit` takes a stratified choice
+    of at most so many samples of each part. With `whole` nothing is held out: the parts are those of the data set, the
+    first of them called `train`. Raises InputError for an unknown or wrongly used data set, WorkError for one that
+    fails.
     """
     data = _call(options, dataset)
     resolved = transforms.resolve(preprocessing or Preprocessing(), options)
-    train, validation = _split(data, options, seed)
-    classes, outputs = _describe(data, train)
+    split_seed = seed if options.split_seed is None else options.split_seed
+    chosen = _given_parts(data, options, split_seed) if whole else _split(data, options, split_seed)
+    classes, outputs = _classes_and_outputs(data, chosen["train"])
+    if data.task == "classification" and outputs < 2 and not whole:
+        message = (
+            f"{options.source} has one class{f', {classes[0]!r}' if classes else ''}: there is nothing to distinguish"
+        )
+        raise InputError(message, suggestion="name the folder in which every class has a folder, or more data")
     features = data.inputs == "features"
     if features and options.augmentation != "none":
         raise InputError(f"{options.source} contains features, not images", suggestion="remove data.augmentation")
-    chosen: dict[Part, Chosen] = {"train": train, "validation": validation}
     image = None if features else resolved
-    parts = {part: Samples(*chosen[part], image, data.task, outputs) for part in chosen}
-    return OpenData(options, resolved, classes, data.task, outputs, parts, seed)
+    parts = {part: Samples(*samples, image, data.task, outputs) for part, samples in chosen.items()}
+    about = describe(data.task, classes, outputs, parts, "" if whole else _held_out(data, options))
+    return OpenData(options, resolved, classes, data.task, outputs, parts, seed, (f"data: {about}", *data.notes))
+
+
+def _held_out(data: Data, options: DataOptions) -> str:
+    """How a data set without a validation or test part of its own got one."""
+    kind = ", stratified" if data.task == "classification" else ""
+    shares = {"validation": options.validation_fraction, "test": options.test_fraction}
+    return "; ".join(
+        f"{part} is {share:.0%} of the training samples, drawn at random{kind}"
+        for part, share in shares.items()
+        if getattr(data, part) is None and share
+    )
 
 
 def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
@@ -160,38 +195,51 @@ def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
 Chosen = tuple[Any, split.Indices]
 
 
-def _split(data: Data, options: DataOptions, seed: int) -> tuple[Chosen, Chosen]:
-    """(data set, positions) of the training and of the validation part."""
-    order = _spread(data, data.train, seed)
-    if data.validation is not None:
-        held_out = _spread(data, data.validation, seed)
-        return (data.train, _limited(order, options)), (data.validation, _limited(held_out, options))
-    if len(order) < 2:
-        raise InputError(f"{options.source} contains {len(order)} samples: too few to hold some out for validation")
-    if options.limit:  # the held-out part keeps its share of the limit
-        order = order[: round(options.limit / (1 - options.validation_fraction))]
-    train, validation = split.hold_out(order, options.validation_fraction)
-    return (data.train, train), (data.train, validation)
+def _given_parts(data: Data, options: DataOptions, seed: int) -> dict[Part, Chosen]:
+    """(data set, positions) of each part that the data set has itself, limited."""
+    given: dict[Part, Any] = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        part: (dataset, np.sort(_spread(data, dataset, options, seed)))
+        for part, dataset in given.items()
+        if dataset is not None
+    }
 
 
-def _spread(data: Data, dataset: Any, seed: int) -> split.Indices:
-    strata = split.targets_of(dataset) if data.task == "classification" else None
-    order = split.spread(strata, len(dataset), seed)
-    if not len(order):
+def _split(data: Data, options: DataOptions, seed: int) -> dict[Part, Chosen]:
+    """(data set, positions) of each part; what the data set lacks is held out of its training samples."""
+    fractions: dict[Part, float] = {"validation": options.validation_fraction, "test": options.test_fraction or 0.0}
+    lacking: dict[Part, float] = {p: share for p, share in fractions.items() if getattr(data, p) is None and share}
+    if not lacking:
+        return _given_parts(data, options, seed)
+    if (left := 1 - sum(lacking.values())) <= 0:
+        shares = " and ".join(f"data.{part}_fraction {share:g}" for part, share in lacking.items())
+        raise InputError(f"{shares} leave nothing to train on", suggestion="let them add up to less than 1")
+    order = _spread(data, data.train, options, seed, left)
+    if len(order) <= len(lacking):
+        what = " and ".join(lacking)
+        raise InputError(f"{options.source} contains {len(order)} samples: too few to hold some out for {what}")
+    rest, *held_out = split.hold_out(order, *lacking.values())
+    others = _given_parts(replace(data, train=None), options, seed)
+    own = {part: (data.train, positions) for part, positions in zip(lacking, held_out, strict=True)}
+    found: dict[Part, Chosen] = {"train": (data.train, rest), **others, **own}
+    return {part: found[part] for part in PARTS if part in found}
+
+
+def _spread(data: Data, dataset: Any, options: DataOptions, seed: int, left: float = 1.0) -> split.Indices:
+    """A stratified random order of the data set's positions; of at most `limit` behind what is held out of them."""
+    if not len(dataset):
         raise InputError("the data set contains no samples")
-    return order
+    strata = split.class_indices(dataset) if data.task == "classification" else None
+    order = split.spread(strata, len(dataset), seed)
+    return order[: round(options.limit / left)] if options.limit else order
 
 
-def _limited(order: split.Indices, options: DataOptions) -> split.Indices:
-    return np.sort(order[: options.limit] if options.limit else order)
-
-
-def _describe(data: Data, train: Chosen) -> tuple[tuple[str, ...], int]:
+def _classes_and_outputs(data: Data, train: Chosen) -> tuple[tuple[str, ...], int]:
     """Class names and the number of outputs a network needs."""
     classes = tuple(str(name) for name in data.classes)
     if data.task == "classification":
         if not classes:
-            classes = tuple(str(index) for index in range(int(max(split.targets_of(data.train))) + 1))
+            classes = tuple(str(index) for index in range(max(split.class_indices(data.train)) + 1))
         return classes, len(classes)
     dataset, indices = train
     outputs = int(np.asarray(dataset[int(indices[0])][1]).size)  # np.size(tensor) is a method

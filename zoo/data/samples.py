@@ -14,10 +14,11 @@ from torch import Tensor
 from zoo.contracts import Preprocessing
 from zoo.data import transforms
 from zoo.data.decode import to_image
-from zoo.data.split import Indices, read
+from zoo.data.split import SHOWN, Indices, class_index, no_class_index, read
 from zoo.errors import InputError, Problem, ZooError, first_problems
+from zoo.recipe.validate import shown
 
-SHOWN = 20  # broken samples a message lists before it only counts
+PRESENCE = "a multi-label target says of each class how much of it is there; other numbers need task='regression'"
 
 Sample = tuple[Tensor, Tensor]
 
@@ -63,16 +64,34 @@ class Samples:
         return image if self.preprocessing is None else transforms.fit(image, self.preprocessing)
 
     def target(self, value: Any, position: int) -> Tensor:
-        """A class index (int64, no dimensions), or float32 [outputs] for the other tasks."""
+        """A class index (int64, no dimensions), or float32 [outputs] for other tasks. Raises InputError for others."""
+        sample = int(self.indices[position])
         if self.task != "classification":
-            values = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+            values = self._numbers(value, sample)
             if self.places is None:
                 return values
             return torch.zeros(self.outputs).index_copy_(0, torch.tensor(self.places), values)
-        index, known = int(value), self.outputs if self.places is None else len(self.places)
-        if not 0 <= index < known:
-            raise InputError(f"sample {self.indices[position]}: class index {index} is not one of 0..{known - 1}")
+        index, known = class_index(value), self.outputs if self.places is None else len(self.places)
+        if index is None:
+            raise InputError([no_class_index(sample, value)])
+        if index >= known:
+            raise InputError(f"sample {sample}: class index {index} is not one of 0..{known - 1}")
         return torch.tensor(index if self.places is None else self.places[index])
+
+    def _numbers(self, value: Any, sample: int) -> Tensor:
+        """The target of a regression or multi-label sample."""
+        known = self.outputs if self.places is None else len(self.places)
+        try:
+            values = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"sample {sample}: its target {shown(value)} is no vector of numbers") from error
+        if len(values) != known:
+            raise InputError(f"sample {sample}: its target has {len(values)} values, not {known}")
+        if not bool(values.isfinite().all()):
+            raise InputError(f"sample {sample}: its target {values.tolist()} contains what is no number")
+        if self.task == "multilabel" and bool(((values < 0) | (values > 1)).any()):
+            raise InputError(f"sample {sample}: its target {values.tolist()} is outside 0..1", suggestion=PRESENCE)
+        return values
 
     def unreadable(self, first: InputError) -> InputError:
         """Every sample that cannot be read, as one error; `first` is the one found first, and the error itself

@@ -8,19 +8,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import WorkError, ZooError
+from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
+from zoo.recipe.validate import shown
 
 Indices = NDArray[np.int64]
+SHOWN = 20  # samples a message lists before it only counts
 
 
 def targets_of(dataset: Any) -> list[Any]:
     """The target of every sample: from the data set's own list where it keeps one, else by reading each sample."""
+    listed = listed_targets(dataset)
+    return [read(dataset, index)[1] for index in range(len(dataset))] if listed is None else listed
+
+
+def listed_targets(dataset: Any) -> list[Any] | None:
+    """The target of every sample where the data set keeps a list of them, `targets` or `labels`."""
     listed = getattr(dataset, "targets", None)
     if listed is None:
         listed = getattr(dataset, "labels", None)
     if listed is None or len(listed) != len(dataset) or getattr(dataset, "target_transform", None):
-        return [read(dataset, index)[1] for index in range(len(dataset))]
+        return None
     return list(listed.tolist() if hasattr(listed, "tolist") else listed)
+
+
+def class_indices(dataset: Any) -> list[int]:
+    """The class index of every sample. Raises InputError naming the samples whose target is none."""
+    targets = targets_of(dataset)
+    indices = [class_index(target) for target in targets]
+    strange = [(sample, targets[sample]) for sample, index in enumerate(indices) if index is None]
+    if strange:
+        problems = [no_class_index(sample, target) for sample, target in strange]
+        raise InputError(first_problems(problems, SHOWN))
+    return [index for index in indices if index is not None]
+
+
+def class_index(target: Any) -> int | None:
+    """A target as a class index; None where it is not a whole number, not negative."""
+    if getattr(target, "ndim", 0) == 0 and hasattr(target, "item"):
+        target = target.item()
+    whole = isinstance(target, int) or (isinstance(target, float) and target.is_integer())
+    return int(target) if whole and target >= 0 else None
+
+
+def no_class_index(sample: int, target: Any) -> Problem:
+    hint = "a target is 0, 1, …; a vector needs task='multilabel' or 'regression' in the data set's Data"
+    return Problem(f"sample {sample}: its target {shown(target)} is no class index", None, hint)
 
 
 def spread(strata: Sequence[Any] | None, size: int, seed: int) -> Indices:
@@ -41,10 +73,15 @@ def spread(strata: Sequence[Any] | None, size: int, seed: int) -> Indices:
     return order[np.argsort(share[order], kind="stable")]
 
 
-def hold_out(order: Indices, fraction: float) -> tuple[Indices, Indices]:
-    """(train, validation) positions, each sorted: the first `fraction` of `order`, at least one sample, is held out."""
-    count = min(max(round(len(order) * fraction), 1), len(order) - 1)
-    return np.sort(order[count:]), np.sort(order[:count])
+def hold_out(order: Indices, *fractions: float) -> list[Indices]:
+    """Positions, each sorted: those left to train on, then for each of `fractions` so large a share of `order`, taken
+    from its beginning, one after the other. Every part gets one sample at least; `order` has to have as many."""
+    held_out, first = [], 0
+    for later, fraction in zip(range(len(fractions), 0, -1), fractions, strict=True):
+        count = min(max(round(len(order) * fraction), 1), len(order) - first - later)
+        held_out.append(np.sort(order[first : first + count]))
+        first += count
+    return [np.sort(order[first:]), *held_out]
 
 
 def read(dataset: Any, index: int) -> tuple[Any, Any]:

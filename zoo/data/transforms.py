@@ -26,6 +26,7 @@ MODES = {
     "lanczos": InterpolationMode.LANCZOS,
 }
 SMALLEST_CROP = 0.35  # of the image's area: torchvision's 0.08 is for training from scratch on large data
+ELONGATED = 16  # how many times the crop the resized image may be long; more of it is not resized
 RANDOM_PER_IMAGE = ("crop_flip", "randaugment", "trivial")
 
 
@@ -66,9 +67,21 @@ def fit(image: Tensor, to: Preprocessing) -> Tensor:
     small = height <= target_height and width <= target_width
     fraction = 1.0 if small else to.crop_fraction
     scale = max(math.floor(target_height / fraction) / height, math.floor(target_width / fraction) / width)
-    resized = [math.floor(side * scale + 1e-6) for side in (height, width)]  # the bit keeps 223.99999999999997 at 224
+    image = _middle(image, scale, to.size)
+    resized = [math.floor(side * scale + 1e-6) for side in image.shape[-2:]]  # the bit keeps 223.99999999999997 at 224
     cropped: Tensor = functional.center_crop(resize(image, resized, to.interpolation), [target_height, target_width])
     return cropped
+
+
+def _middle(image: Tensor, scale: float, size: Sequence[int]) -> Tensor:
+    """The image, or of a very elongated one the part around its centre: the rest is cropped away, and resized with it
+    a strip of 1 x 20,000 pixels would take gigabytes."""
+    for axis, target in ((-2, size[0]), (-1, size[1])):
+        side = image.shape[axis]
+        seen = math.ceil(ELONGATED * target / scale)
+        if side > seen:
+            image = image.narrow(axis, (side - seen) // 2, seen)
+    return image
 
 
 def resize(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:

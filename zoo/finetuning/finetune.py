@@ -7,30 +7,39 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
+from zoo.checkpoint.load import load
 from zoo.checkpoint.save import save_checkpoint, verify_reload
-from zoo.contracts import Context, Preprocessing
+from zoo.contracts import Context
 from zoo.data import transforms
+from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
-from zoo.errors import InputError, Problem, WorkError, ZooError, listed
+from zoo.errors import InputError, Problem, WorkError, ZooError
+from zoo.file_name import RUN_LOCK
+from zoo.finetuning.measuring import measure_checkpoint
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
+from zoo.finetuning.same_data import check_same_data
 from zoo.formats.files import atomic_file, write_all
+from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
 from zoo.preflight import Verdict, check
-from zoo.preflight.data import open_recipe_data
+from zoo.preflight.data import in_order_of, open_recipe_data
+from zoo.preflight.verdict import FoundWeights, Known
+from zoo.preflight.weights import needs_classes
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.options import Precision
+from zoo.recipe.options import Precision, located
 from zoo.recipe.step import explained
-from zoo.recipe.validate import shown
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
 from zoo.training.callbacks import Display, Listener
@@ -45,8 +54,6 @@ from zoo.training.devices import (
 from zoo.training.folder import RECIPE, REPORT, STATE, RunFolder
 from zoo.training.state import Saved, StateFolder, write_json
 from zoo.training.trainer import NotFiniteError
-
-LOCK = ".zoo.lock"  # in a run's folder: empty, held while a run is at work there, and left behind
 
 
 @process_kept()
@@ -91,14 +98,26 @@ def finetune(
         if resume and saved is None and (report := _nothing_to_resume(state, place, folder, listener)) is not None:
             return Run(report, folder, where)
         seed_everything(recipe.seed)
-        assembly = build(recipe.architecture, recipe.model.arguments)
+        assembly = _begin(recipe)
         run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         _check_failed(run)
         _open(run, verdict)
         if place is not None:
             place.take(keep=saved is not None)
+            if saved is None and run.fingerprint is not None:
+                state.keep_samples(run.fingerprint.as_lines())
         with freed_memory_kept(where):
             return Run(_carry_out(run, main), folder, where, run.assembly)
+
+
+def _begin(recipe: Recipe) -> Assembly:
+    """The model as it is before its weights: fresh, or as a checkpoint left it, with nothing frozen."""
+    if recipe.checkpoint is None:
+        return build(recipe.architecture, recipe.model.arguments)
+    assembly = load(recipe.checkpoint.path)
+    assembly.model.train()
+    assembly.frozen = None
+    return assembly
 
 
 def _nothing_to_resume(
@@ -119,6 +138,11 @@ def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) ->
     if place is not None and state.changes():
         place.check_owner()
     saved = state.load()
+    if saved is not None and saved.damage:
+        progress = saved.training["progress"]
+        reached = f"{progress['epoch']} epochs, {progress['steps']} optimizer steps"
+        step = f"step {saved.step + 1} of the recipe"
+        listener.note(f"warning: {'; '.join(saved.damage)}: going on from the state before, {step} after {reached}")
     for change in saved.taken if saved is not None else ():
         listener.note(f"resumed with a change: {change}")
     return saved
@@ -142,10 +166,13 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
     Weights and data are those that the check before the run has found, planned and opened.
     """
     recipe, assembly, run.loads = run.recipe, run.assembly, verdict.loads
-    for note in assembly.notes:
+    for note in (*assembly.notes, *(verdict.data.notes if verdict.data else ())):
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)
+        assembly.classes = verdict.known.classes
+    elif recipe.checkpoint is not None:
+        run.loaded = {"weights": recipe.checkpoint.path, "coverage": 1.0, "missing": []}
     elif (found := verdict.weights) is not None:
         report = load_weights(
             assembly,
@@ -154,44 +181,38 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
             min_coverage=recipe.model.min_coverage,
             ignore=found.ignored,
             name=found.name,
+            classes=_classes(recipe, verdict, found),
             planned=found.planned,
         )
         run.loaded = coverage(found.name, report)
     if recipe.data is not None:
-        run.data = _data(recipe, assembly.preprocessing, verdict.data)
+        known = replace(verdict.known, preprocessing=assembly.preprocessing, classes=assembly.classes)
+        run.data = _data(recipe, known, verdict.data)
+        run.fingerprint = fingerprint(run.data)
         if run.saved is not None:
-            _check_data(run, run.saved.run.get("data"))
+            check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
-        assembly.data = {"options": recipe.data.model_dump(mode="json", exclude_defaults=True), "seed": recipe.seed}
+        options = located(recipe.data).model_dump(mode="json", exclude_defaults=True)
+        assembly.data = {"options": options, "seed": recipe.seed}
         run.context = run.data.context
     else:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)
 
 
-def _data(recipe: Recipe, preprocessing: Preprocessing, opened: OpenData | None) -> OpenData:
+def _classes(recipe: Recipe, verdict: Verdict, found: FoundWeights) -> tuple[str, ...]:
+    """The classes of the data, where a rule may pick rows of a classifier by them."""
+    if verdict.data is None and recipe.data is not None and needs_classes(found.weights, recipe.model.remap):
+        return _data(recipe, verdict.known, None).classes
+    return verdict.data.classes if verdict.data is not None else ()
+
+
+def _data(recipe: Recipe, known: Known, opened: OpenData | None) -> OpenData:
     """The data as the check has opened it; opened here where it has to be fetched first, or is to be read otherwise."""
     assert recipe.data is not None
     with PartialState().local_main_process_first():  # one process a machine downloads, the others find it there
-        if opened is not None and opened.preprocessing == transforms.resolve(preprocessing, recipe.data):
-            return opened
-        return open_recipe_data(recipe, preprocessing)
-
-
-def _check_data(run: ActiveRun, before: Mapping[str, Any] | None) -> None:
-    """Raises InputError where a resumed run finds other data: its classes or samples would change places."""
-    now = run.data_found() or {}
-    changed = [
-        f"{key} was {_listed(value)} when this run began and is {_listed(now.get(key))}"
-        for key, value in (before or {}).items()
-        if now.get(key) != value
-    ]
-    if changed:
-        advice = "a run is resumed on the data it began with: bring it back, or start anew with another --output"
-        raise InputError([*(Problem(f"data: {text}") for text in changed), Problem(advice)])
-
-
-def _listed(value: Any) -> str:
-    return listed(value, 20) if isinstance(value, list) else shown(value)
+        if opened is not None and opened.preprocessing == transforms.resolve(known.preprocessing, recipe.data):
+            return in_order_of(known, opened)
+        return open_recipe_data(recipe, known)
 
 
 def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
@@ -206,9 +227,10 @@ def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
             if main and run.trained and step.fails_safely:
                 _keep(run, error)
             raise
-    result = _conclude(run) if main else run.report()
-    PartialState().wait_for_everyone()
-    return result
+    reports = [_conclude(run) if main else {}]
+    if PartialState().num_processes > 1:
+        broadcast_object_list(reports)
+    return reports[0]
 
 
 def _keep(run: ActiveRun, error: BaseException) -> None:
@@ -225,17 +247,32 @@ def _keep(run: ActiveRun, error: BaseException) -> None:
 
 
 def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
-    """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model."""
-    save_checkpoint(run.assembly, run.checkpoint, metrics=run.metrics)
+    """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model.
+
+    What is measured is the file; where that fails, checkpoint and report are left, and the error says so.
+    """
+    finished = not interrupted and failed is None
+    save_checkpoint(run.assembly, run.checkpoint)
     copy = run.folder / RECIPE
     if os.path.realpath(run.recipe.path) != os.path.realpath(copy):  # a resumed run may be that of its own copy
         with atomic_file(copy) as file:
             write_all(file, yaml.safe_dump(run.recipe.resolved, sort_keys=False, allow_unicode=True).encode(), 0)
+    loaded, unmeasured = None, None
+    try:
+        loaded = measure_checkpoint(run, finished=finished)
+    except ZooError as error:
+        unmeasured = error
+    except KeyboardInterrupt:
+        if not interrupted:  # who presses Ctrl-C again while an interrupted run is measured wants no numbers
+            raise
     report = run.report() | {"interrupted": interrupted, "failed": failed}
     write_json(run.folder / REPORT, report)
-    if not interrupted and failed is None:
+    if unmeasured is not None:
+        written = Problem(f"{run.checkpoint} is written, but could not be measured")
+        raise type(unmeasured)([written, *unmeasured.problems]) from unmeasured
+    if finished:
         run.state.finish()
-        verify_reload(run.assembly, run.checkpoint, run.example())
+        verify_reload(run.assembly, run.checkpoint, run.example(), loaded=loaded)
     return report
 
 
@@ -256,14 +293,16 @@ def _claimed(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Ite
 
     The lock's file stays: taking it away would let two runs hold locks on two files of one name.
     """
-    if not (folder / LOCK).exists():  # no run is at work there, and a refused one leaves nothing behind, no lock either
+    if not (
+        folder / RUN_LOCK
+    ).exists():  # no run is at work there, and a refused one leaves nothing behind, no lock either
         RunFolder(folder, recipe).check(resume=resume, overwrite=overwrite)
     elsewhere = "name another folder with --output"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "it is read-only")
-        lock = FileLock(folder / LOCK, blocking=False)
+        lock = FileLock(folder / RUN_LOCK, blocking=False)
         lock.acquire()
     except Timeout as error:
         raise InputError(f"another run is at work in {folder}", suggestion=f"wait for it, or {elsewhere}") from error

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError, listed
+from zoo.errors import InputError
+from zoo.finetuning.measuring import evaluation_lines
+from zoo.formats.names import grouped
 from zoo.recipe import Step
 from zoo.recipe.chain import step_class
+from zoo.recipe.step import shown
 
 Report = dict[str, Any]
 
@@ -38,8 +41,13 @@ def summary(report: Report) -> str:
     """A run in a few lines: a row for each step, the weights loaded, the proof of freezing, metrics and checkpoint."""
     rows = [(step_class(stage["action"]) or Step).row(stage) for stage in report["stages"]]
     lines = [*_table(rows), *_loaded(report), *_proof(report)]
-    reached = ", ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items())
-    lines.append(f"{reached or 'nothing was measured'} after {report['seconds']:.1f} s on {report['device']}")
+    if evaluation := report.get("evaluation"):
+        lines += evaluation_lines(evaluation)
+        took = f", {evaluation['seconds']:.1f} s of it to measure the checkpoint"
+        lines.append(f"{report['seconds']:.1f} s on {report['device']}{took}")
+    else:
+        reached = ", ".join(f"{name} {shown(value)}" for name, value in report["metrics"].items())
+        lines.append(f"{reached or 'nothing was measured'} after {report['seconds']:.1f} s on {report['device']}")
     if report.get("interrupted"):
         lines.append("interrupted: this is the last complete epoch")
     if report.get("failed"):
@@ -65,8 +73,9 @@ def _loaded(report: Report) -> list[str]:
     loads = [report.get("weights"), *(stage for stage in report["stages"] if "coverage" in stage)]
     lines = []
     for load in filter(None, loads):
-        left = f"; not loaded: {listed(load['missing'], 4)}" if load["missing"] else ""
-        lines.append(f"weights: {load['weights']}, {load['coverage']:.1%} of the parameters{left}")
+        missing = f"; not loaded: {', '.join(grouped(load['missing']))}" if load["missing"] else ""
+        left = f"; left of the file: {', '.join(grouped(load['left']))}" if load.get("left") else ""
+        lines.append(f"weights: {load['weights']}, {load['coverage']:.1%} of the parameters{missing}{left}")
     return lines
 
 

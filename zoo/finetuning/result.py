@@ -45,9 +45,9 @@ class Run:
         return Path(self.report["checkpoint"])
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """What was measured last, on the validation data."""
-        metrics: dict[str, float] = self.report["metrics"]
+    def metrics(self) -> dict[str, float | None]:
+        """What `zoo.evaluate` gives of the checkpoint on its held-out data; None for what the data does not define."""
+        metrics: dict[str, float | None] = self.report["metrics"]
         return metrics
 
     @property

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from zoo.contracts import Context, Preprocessing
+from zoo.data.fingerprint import Fingerprint
 from zoo.data.open_data import OpenData
 from zoo.model.assembly import Assembly
 from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
 from zoo.recipe.options import Precision
 from zoo.training.callbacks import Listener
+from zoo.training.evaluate import finite
 from zoo.training.folder import MODEL
 from zoo.training.state import Saved, StateFolder
 
@@ -28,7 +30,8 @@ class ActiveRun:
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
     there is a complete epoch worth keeping, `kept` which one, where a train step failed; `settings` are precision and
     layout as chosen by timing, by step; `loads` are the weights of the `load` steps, by the
-    step's index.
+    step's index; `evaluation` is what was measured of the finished checkpoint, where anything was; `data_changes` says
+    what of the data is not as it was when the run began.
     """
 
     recipe: Recipe
@@ -40,6 +43,8 @@ class ActiveRun:
     precision: Precision
     saved: Saved | None = None
     data: OpenData | None = None
+    fingerprint: Fingerprint | None = None
+    data_changes: list[str] = field(default_factory=list)
     context: Context = field(default_factory=Context)
     began: float = field(default_factory=time.monotonic)
     loaded: dict[str, Any] | None = None
@@ -48,14 +53,18 @@ class ActiveRun:
     kept: str = "the model as the steps before left it"
     settings: dict[str, Any] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / MODEL
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """What was measured last."""
+    def metrics(self) -> dict[str, float | None]:
+        """What was measured of the checkpoint; without that, what a step measured last."""
+        if self.evaluation is not None:
+            metrics: dict[str, float | None] = self.evaluation["parts"][self.evaluation["part"]]["metrics"]
+            return metrics
         return next((stage["metrics"] for stage in reversed(self.stages) if stage.get("metrics")), {})
 
     @property
@@ -85,21 +94,33 @@ class ActiveRun:
 
     def data_found(self) -> dict[str, Any] | None:
         """What a resumed run has to find again."""
-        return None if self.data is None else self.data.summary() | {"classes": list(self.data.classes)}
+        if self.data is None:
+            return None
+        read = self.fingerprint.as_dict() if self.fingerprint else None
+        return self.data.summary() | {"classes": list(self.data.classes), "fingerprint": read}
 
     def report(self) -> dict[str, Any]:
-        """The document that `finetune --json` prints and `report.json` contains."""
-        return {
+        """The document that `finetune --json` prints and `report.json` contains: JSON, in which NaN is null."""
+        document = {
             "name": self.recipe.name,
             "checkpoint": str(self.checkpoint),
             "metrics": self.metrics,
+            "evaluation": self.evaluation,
             "seconds": time.monotonic() - self.began,
             "stages": self.stages,
             "architecture": self.assembly.architecture,
             "weights": self.loaded,
-            "data": self.data.summary() if self.data else None,
+            "data": self._data(),
             "device": str(self.device),
         }
+        cleaned: dict[str, Any] = finite(document)
+        return cleaned
+
+    def _data(self) -> dict[str, Any] | None:
+        if self.data is None:
+            return None
+        known = {"fingerprint": self.fingerprint.as_dict()} if self.fingerprint else {}
+        return self.data.summary() | known | ({"changes": self.data_changes} if self.data_changes else {})
 
     def record(self, step: Step, /, **values: Any) -> None:
         """Keep what a step did, as plain data: an entry under `stages` in the report."""

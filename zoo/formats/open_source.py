@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zoo.errors import InputError, WorkError, any_of, did_you_mean, listed
+from zoo.formats.part import part_of
 from zoo.formats.remote import fetch, is_address
 from zoo.formats.safetensors_file import open_safetensors
 from zoo.formats.sharded import WEIGHT_FILES, open_sharded
@@ -39,7 +40,8 @@ def open_source(
 
     Args:
         trust_pickle: run the code in a pickled model; the only way to read one.
-        key: which state dict of several to take, as a dotted path (`state_dict`, `teacher`; `.` takes everything).
+        key: which state dict of several to take, or which network of several in one, as the dotted path in front of
+            its names (`state_dict`, `teacher`, `module.encoder_q`; `.` takes everything). It comes off the names.
         sha256: the digest the file must have, or at least its first 8 characters.
 
     Raises InputError where it is missing, damaged, of an unknown kind, or would need code to be run; WorkError where
@@ -94,11 +96,12 @@ def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -
     if start[257:262] == b"ustar":
         raise InputError(f"{location} is {_OLD_TAR}")
     if path.name.endswith(".index.json"):
-        return open_sharded(path, location, lambda shard, name: _open_file(shard, name, trust_pickle, key))
+        whole = open_sharded(path, location, lambda shard, name: _open_file(shard, name, trust_pickle, None))
+        return part_of(whole, key)
     if start[8:9] != b"{" and start.startswith((b"PK\x03\x04", b"\x93NUMPY", b"\x80")):
         return _open_foreign(path, location, start, trust_pickle, key)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
-        return open_safetensors(path, location)
+        return part_of(open_safetensors(path, location), key)
     raise InputError(
         f"{location} is of no kind that zoo reads",
         suggestion="it reads .safetensors, what torch.save writes (.pth, .pt, .bin, .ckpt), .npz, .npy, *.index.json",
@@ -111,9 +114,9 @@ def _open_foreign(path: Path, location: str, start: bytes, trust_pickle: bool, k
     from zoo.formats.torch_file import UnsafePickleError, open_torch
 
     if start.startswith(b"\x93NUMPY"):
-        return open_npy(path, location)
+        return part_of(open_npy(path, location), key)
     if start.startswith(b"PK\x03\x04") and is_npz(path):
-        return open_npz(path, location)
+        return part_of(open_npz(path, location), key)
     try:
         return open_torch(path, location, key)
     except UnsafePickleError:

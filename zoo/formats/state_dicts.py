@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.errors import InputError, did_you_mean, listed
+from zoo.errors import InputError, listed
 from zoo.formats.names import LEAVES
+from zoo.formats.part import EVERYTHING, names_under, no_such_key
 from zoo.formats.pickle_reader import OrderedTable, Record, TensorRecord
 
 MAX_DEPTH = 8
-EVERYTHING = "."
-"""The key that takes everything in a file, with dotted names."""
-
 PREFERENCE = (
     "state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema", "teacher", "state_dict", "model_state_dict",
     "model_state", "model", "params", "net", "network", "module", "weights", "student",
@@ -109,7 +107,7 @@ def choose(candidates: list[Candidate], key: str | None, file: str) -> tuple[Can
         raise InputError(f"{file} contains no tensors")
     if key is not None:
         return _named(candidates, key, file), []
-    ranked = sorted(candidates, key=lambda each: (each.rank, len(each.path), -each.elements))
+    ranked = _ranked(candidates)
     best, known = ranked[0], [each for each in ranked if each.rank < len(PREFERENCE)]
     outer = candidates[0]
     if not outer.path and outer.elements >= (best.elements if known else _total(candidates) / 2):
@@ -131,8 +129,25 @@ def _named(candidates: list[Candidate], key: str, file: str) -> Candidate:
     for candidate in candidates:
         if candidate.name == key:
             return candidate
-    near = did_you_mean(key, [candidate.name for candidate in candidates])
-    raise InputError(f"{file} has no tensors under {key!r}; it has {_names(candidates)}", suggestion=near)
+    if (inside := _inside(candidates, key)) is not None:
+        return inside
+    best = _ranked(candidates)[0]
+    raise no_such_key(file, key, best.tensors, [candidate.name for candidate in candidates])
+
+
+def _inside(candidates: list[Candidate], key: str) -> Candidate | None:
+    """The tensors of one candidate that are under a prefix: `key` is that, or the candidate's name and that."""
+    for each in _ranked(candidates):
+        rest = key.removeprefix(f"{each.name}.") if each.path else key
+        for prefix in dict.fromkeys((rest, key)):
+            if names := names_under(each.tensors, prefix):
+                tensors = {short: each.tensors[name] for short, name in names.items()}
+                return Candidate((*each.path, prefix), each.kind, tensors)
+    return None
+
+
+def _ranked(candidates: list[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda each: (each.rank, len(each.path), -each.elements))
 
 
 def _total(candidates: list[Candidate]) -> int:

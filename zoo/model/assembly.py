@@ -21,7 +21,9 @@ class Assembly:
     order, each `{"surgery": full name, "arguments": {…}}`, JSON-able, with every inferred value written out: replaying
     them on a freshly built architecture gives the same structure. `base_weights` names the weights that went in first
     (`{"name", "sha256", …}`). `data` is the recipe's data section and the seed of its split (`{"options", "seed"}`), by
-    which `zoo evaluate` finds the held-out samples again. `notes` are remarks for the person, not kept in a checkpoint.
+    which `zoo evaluate` finds the held-out samples again; `evaluation` says what is measured on them (`{"loss",
+    "metrics"}` as a recipe names them, and the `part` that a checkpoint's own numbers are of). `notes` are remarks for
+    the person, not kept in a checkpoint.
     """
 
     model: nn.Module
@@ -33,5 +35,6 @@ class Assembly:
     classes: tuple[str, ...] = ()
     task: str = "classification"
     data: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
     frozen: FrozenPart | None = None
     notes: list[str] = field(default_factory=list)

@@ -18,6 +18,7 @@ from zoo.errors import InputError, Problem, WorkError, did_you_mean
 from zoo.given import is_given
 from zoo.model.assembly import Assembly
 from zoo.model.info import assembly_of, info_of
+from zoo.model.preprocessing import for_arguments
 
 # These make upstream builders download or unpickle files; weights go through `weights:` and its plan.
 _WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
@@ -54,16 +55,17 @@ def build(
         raise WorkError(f"{component.name} gave {type(model).__name__} where an nn.Module is due")
     if is_given(component.name) and (info := info_of(model)):  # one that zoo built: it knows how
         return assembly_of(model, info)
-    return Assembly(model, component.name, given, preprocessing(component), notes=notes)
+    prepared = for_arguments(preprocessing(component), given)
+    return Assembly(model, component.name, given, prepared, notes=notes)
 
 
 def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Assembly:
     """The assembly a checkpoint's metadata describes: the architecture built and its operations replayed.
 
     `metadata` has an Assembly's `architecture`, `arguments`, `operations`, `preprocessing`, `classes`, `task`,
-    `data` and `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the time it takes
-    to build a transformer): the caller fills every one. Buffers and constants are computed; on `meta` those that are no
-    part of the state dict stay without values, so build on the device itself to use the model.
+    `data`, `evaluation` and `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the
+    time it takes to build a transformer): the caller fills every one. Buffers and constants are computed; on `meta`
+    those that are no part of the state dict stay without values, so build on the device itself to use the model.
     Raises InputError where metadata names what is not installed or does not fit.
     """
     from zoo.model.operations import replay
@@ -76,6 +78,7 @@ def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Ass
         assembly.task = metadata.get("task") or assembly.task
         assembly.base_weights = metadata.get("base_weights")
         assembly.data = metadata.get("data")
+        assembly.evaluation = metadata.get("evaluation")
         return replay(assembly, metadata.get("operations") or [])
 
 

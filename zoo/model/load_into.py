@@ -13,8 +13,10 @@ from torch.nn.parameter import is_lazy
 
 from zoo.errors import InputError, Problem, WorkError, first_problems, listed
 from zoo.formats import Source, open_source
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.tensors import entry, to_array, to_tensor
-from zoo.remap.explain import advise, render
+from zoo.remap.advice import advise
+from zoo.remap.explain import render
 from zoo.remap.expression import evaluate
 from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_equal, make_plan
 from zoo.remap.remaps import Planned, Remap, plan_source
@@ -103,7 +105,8 @@ Convert = Callable[[dict[str, Any], nn.Module], dict[str, Any]]
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did. `kind` says what the file is; `notes` what was decided on the way.
+    """What a load did. `kind` says what the file is; `notes` what was decided on the way; `record` is what a zoo
+    checkpoint says of itself.
 
     Everything in `missing` kept the values it had: of a freshly built model these are its initial ones.
     """
@@ -113,6 +116,7 @@ class LoadReport:
     plan: Plan
     rules: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()
+    record: CheckpointMetadata | None = None
 
     @property
     def coverage(self) -> float:
@@ -187,7 +191,8 @@ def load_into(
             read: Callable[[str], Any] = source.array
         else:
             planned, read = _converted(source, remap, convert, model, target)
-        report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes)
+        record = record_of(source)
+        report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes, record)
         check(report, min_coverage, strict_shapes=strict_shapes)
         check_equal(planned.plan, read)
         fill(model, planned.plan, read)

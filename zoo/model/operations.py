@@ -16,6 +16,7 @@ from zoo.contracts import Context
 from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean
 from zoo.model.assembly import Assembly
 from zoo.model.module_spec import ModuleSpec, plain
+from zoo.model.shapes import ModuleShapes
 from zoo.recipe.signature import alternatives, annotated
 
 _OWN = ("model", "context")  # what zoo hands a surgery itself
@@ -31,16 +32,38 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     """
     entry = registry.resolve(component, "surgeries")
     surgery = registry.load(entry)
-    own = replace(context, resolved={})
+    own = replace(context, resolved={}, model_classes=assembly.classes, notes=[])
     bound = _bind(entry.name, surgery, arguments, own)
     _run(assembly, entry.name, surgery, bound, own)
+    assembly.notes += own.notes
+    if "num_classes" in bound:  # what gives so many scores is another head
+        count = own.resolved.get("num_classes", bound["num_classes"])
+        assembly.classes = context.classes if count == len(context.classes) else ()
     record = {"surgery": entry.name, "arguments": plain({**bound, **own.resolved})}
     try:
         json.dumps(record)
     except (TypeError, ValueError) as error:
         raise WorkError(f"{entry.name} makes a record that no checkpoint can contain: {error}") from error
     assembly.operations.append(record)
+    _name_outputs(assembly, record, context)
     return assembly
+
+
+def _name_outputs(assembly: Assembly, record: Mapping[str, Any], context: Context) -> None:
+    """Name outputs that a surgery changed as the data does, where it has as many classes; never by their old names."""
+    if not assembly.classes and context.num_classes is None:
+        return
+    new_head = record["surgery"] == "zoo/swap_head"
+    if new_head:
+        width = record["arguments"]["num_classes"]
+    else:
+        shape = ModuleShapes(assembly.model, context).prediction()
+        width = shape[-1] if shape else len(assembly.classes)
+    if not new_head and width == len(assembly.classes):
+        return
+    assembly.classes = ()
+    if context.num_classes == width:
+        assembly.classes, assembly.task = context.classes, context.task
 
 
 def replay(assembly: Assembly, operations: Iterable[Mapping[str, Any]]) -> Assembly:

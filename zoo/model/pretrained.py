@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -11,14 +12,19 @@ from zoo import registry
 from zoo.contracts import Weights
 from zoo.errors import InputError, did_you_mean
 from zoo.formats import open_source
+from zoo.given import is_given
 from zoo.model import build as building
 from zoo.model.assembly import Assembly
 from zoo.model.heads import find_heads
 from zoo.model.info import attach
 from zoo.model.load_into import LoadReport, load_into
-from zoo.recipe.references import refer_to_weights, tags_of
+from zoo.model.preprocessing import for_arguments
+from zoo.recipe.references import refer_to_weights, stated, tags_of
 from zoo.remap.plan import MIN_COVERAGE
 from zoo.remap.remaps import Planned, Remap, items
+from zoo.remap.rules import Rule
+from zoo.remap.rules.adapt import AdaptClassesRule
+from zoo.remap.rules.base import AUTO
 
 
 def find_weights(name: str, architecture: str) -> Weights:
@@ -36,12 +42,26 @@ def find_weights(name: str, architecture: str) -> Weights:
     )
 
 
-def check_architecture(weights: Weights, architecture: str) -> None:
-    """Raises InputError where weights are for another architecture than the one of this full name."""
-    meant = registry.resolve(weights.architecture, "architectures").name
+def check_architecture(weights: Weights, architecture: str, remap: Remap = None) -> None:
+    """Raises InputError where weights are for another architecture than the one of this full name, and no rules of the
+    user's (`remap`, where `auto` is none) lead from one to the other."""
+    if any(item != AUTO for item in items(remap)):
+        return
+    found = None if is_given(weights.architecture) else registry.find(weights.architecture, "architectures")
+    meant = found.name if found else weights.architecture
     if meant != architecture:
         message = f"these weights are for {meant}; in {architecture} they give wrong answers even where they fit"
-        raise InputError(message, suggestion=f"write architecture: {meant}")
+        hint = f"write architecture: {meant}, or a remap with the rules that lead to {architecture}"
+        raise InputError(message, suggestion=hint)
+
+
+def classes_after(weights: Weights, rules: Iterable[Rule], wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """The class names by output once weights were loaded by `rules`; () where they are not known.
+
+    `wanted` are those that a rule without classes of its own picks.
+    """
+    chosen = [rule.to or tuple(wanted) for rule in rules if isinstance(rule, AdaptClassesRule)]
+    return chosen[-1] if chosen else tuple(weights.classes or ())
 
 
 def load_weights(
@@ -54,6 +74,7 @@ def load_weights(
     ignore_head: bool = False,
     trust_pickle: bool = False,
     name: str | None = None,
+    classes: Sequence[str] = (),
     planned: Planned | None = None,
 ) -> LoadReport:
     """Fill `assembly.model` with pretrained weights, and set its `base_weights`, `preprocessing` and `classes`.
@@ -65,13 +86,14 @@ def load_weights(
         ignore: module paths that need not be filled.
         ignore_head: ignore the classifier too, as it is about to be swapped.
         name: what the checkpoint calls them; without it the name that was given, or their location.
+        classes: the class names wanted, by row, for `adapt_classes`.
         planned: see `load_into`.
 
     Raises InputError where the weights are for another architecture (whose shapes may be the same) or cannot be read,
     WorkError where less is loaded than asked for, or the file is not the one that was published.
     """
     found = find_weights(weights, assembly.architecture) if isinstance(weights, str) else weights
-    check_architecture(found, assembly.architecture)
+    check_architecture(found, assembly.architecture, remap)
     paths = [*ignore, *(find_heads(assembly.model) if ignore_head else [])]
     report = load_into(
         assembly.model,
@@ -79,17 +101,20 @@ def load_weights(
         items(found.remap, remap),
         min_coverage=min_coverage,
         ignore=paths,
-        classes=assembly.classes,
+        classes=classes or assembly.classes,
         trust_pickle=trust_pickle,
         sha256=found.sha256,
         convert=found.convert,
         planned=planned,
     )
-    assembly.preprocessing = found.preprocessing or assembly.preprocessing
-    assembly.classes = tuple(found.classes or assembly.classes)
+    if report.record is not None:  # of an address, which is known once it is here
+        found = stated(found, report.record)
+        check_architecture(found, assembly.architecture, remap)
+    assembly.preprocessing = for_arguments(found.preprocessing or assembly.preprocessing, assembly.arguments)
+    assembly.classes = classes_after(found, report.rules, classes) or assembly.classes
     assembly.base_weights = {
         "name": name or (weights if isinstance(weights, str) else found.location),
-        "location": found.location,
+        "location": os.path.abspath(found.location) if os.path.exists(found.location) else found.location,
         "sha256": digest(found),
         "remap": [rule.as_mapping() for rule in report.rules],
         "ignore": paths,

@@ -4,39 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from zoo.contracts import Context
-from zoo.errors import InputError
-from zoo.model.heads import find_heads, out_width, put_head
+from zoo.errors import InputError, did_you_mean
+from zoo.model.heads import classifies, find_heads, out_width, put_head
 from zoo.model.module_spec import ModuleSpec
 from zoo.model.paths import canonical, get_module, set_module, split
 from zoo.model.shapes import ModuleShapes
 from zoo.model.wiring import runs_in_order
+from zoo.remap.rules.adapt import plain
 
 
 def swap_head(
     model: nn.Module,
     *,
-    num_classes: int,
+    num_classes: int | None = None,
     module: ModuleSpec | None = None,
     dropout: float | None = None,
     bias: bool = True,
     path: str | None = None,
     heads: dict[str, ModuleSpec] | None = None,
+    reuse: Literal["by_label"] | None = None,
     context: Context | None = None,
 ) -> nn.Module:
-    """Replace the classifier, whatever it is called, by one with `num_classes` outputs.
+    """Replace the classifier, whatever it is called, by one with `num_classes` outputs, one a class of the data without
+    it.
 
     The new one is of the old one's kind (linear, or a 1x1 convolution), or `module`: an MLP, a plugin's layer. All
     around it stays, dropout too; `dropout` sets the probability of the one right in front of the head, or puts one
     there. A model with several heads (distilled transformers, auxiliary classifiers) gets a new one for each.
-    `path` says where the head is when zoo should not look for it; `heads` gives the complete module at each path.
+    `path` says where the head is when zoo should not look for it; `heads` gives the complete module at each path. With
+    `reuse: by_label` classes that the model knows by name keep their scores, and only the others start afresh.
 
-    Raises InputError when there is no head, or when the output does not have `num_classes` columns afterwards.
+    Raises InputError when there is no head, when the output does not have `num_classes` columns afterwards, or when
+    there is nothing to reuse.
     """
+    rows = _rows_by_label(num_classes, context) if reuse else None
+    if num_classes is None and (num_classes := context.num_classes if context else None) is None:
+        raise InputError("swap_head needs num_classes: there is no data to count the classes of")
     if num_classes < 1:
         raise InputError(f"num_classes is {num_classes}: a head gives one output at least")
     shapes = ModuleShapes(model, context)
@@ -57,9 +66,53 @@ def swap_head(
         _check_columns(model, num_classes, old, context)
     for place, before in old.items():
         _correct_num_classes(model, place, before, num_classes)
+    if rows is not None:
+        for place, before in old.items():
+            _keep_rows(get_module(model, place), before, rows, place)
     if context is not None:
-        context.resolved.update(heads=chosen, path=None, module=None)
+        context.resolved.update(num_classes=num_classes, heads=chosen, path=None, module=None, reuse=None)
     return model
+
+
+def _rows_by_label(num_classes: int | None, context: Context | None) -> list[int | None]:
+    """For each class of the data the model's output of that name, or None; what is new is noted."""
+    new, old = (context.classes, context.model_classes) if context else ((), ())
+    for known, whose in ((new, "the data's"), (old, "the model's")):
+        if not known:
+            hint = "go on from a checkpoint that knows its classes: model: {checkpoint: FILE}"
+            raise InputError(f"reuse: by_label needs {whose} class names, and they are not known", suggestion=hint)
+    if num_classes not in (None, len(new)):
+        message = f"reuse: by_label gives an output a class of the data, {len(new)}, and num_classes is {num_classes}"
+        raise InputError(message, suggestion="leave out num_classes")
+    places: dict[str, list[int]] = {}
+    for row, label in enumerate(old):
+        places.setdefault(plain(label), []).append(row)
+    rows = [places.get(plain(label), []) for label in new]
+    if several := [label for label, found in zip(new, rows, strict=True) if len(found) > 1]:
+        raise InputError(f"reuse: by_label: {several[0]!r} names several of the model's classes")
+    if not any(rows):
+        message = f"reuse: by_label: none of the data's {len(new)} classes is among the model's {len(old)}"
+        raise InputError(message, suggestion=did_you_mean(new[0], old) or "leave out reuse: all of the head is new")
+    if context is not None:
+        fresh = [label for label, found in zip(new, rows, strict=True) if not found]
+        what = f"; new, and initialised as usual: {', '.join(fresh)}" if fresh else ""
+        context.notes.append(f"swap_head: {len(new) - len(fresh)} of {len(new)} classes keep their rows{what}")
+    return [found[0] if found else None for found in rows]
+
+
+def _keep_rows(head: nn.Module, old: nn.Module, rows: list[int | None], path: str) -> None:
+    """Copy the old head's rows into the new one. Raises InputError where they are not of one kind."""
+    new = next((module for module in reversed(list(head.modules())) if classifies(module)), head)
+    alike = classifies(old) and classifies(new) and new.weight.shape[1:] == old.weight.shape[1:]
+    if not alike or (old.bias is not None and new.bias is None):
+        message = f"reuse: by_label: the new head at {path!r} is of another kind than the old one"
+        raise InputError(message, suggestion="leave out module, dropout and bias, or leave out reuse")
+    with torch.no_grad():
+        for row, before in enumerate(rows):
+            if before is not None:
+                new.weight[row] = old.weight[before]
+                if new.bias is not None:
+                    new.bias[row] = 0 if old.bias is None else old.bias[before]
 
 
 def _head_spec(

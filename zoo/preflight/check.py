@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from zoo.checkpoint.load import outline
 from zoo.errors import ZooError
 from zoo.model.build import build
 from zoo.preflight.data import look_at_data
 from zoo.preflight.rehearsal import Rehearsal
 from zoo.preflight.verdict import Verdict, in_order, placed
-from zoo.preflight.weights import look_at_weights
+from zoo.preflight.weights import look_up_weights, plan_weights
 from zoo.recipe import Recipe
 from zoo.recipe.document import Path
 
@@ -19,11 +20,16 @@ def check(recipe: Recipe) -> Verdict:
     """
     verdict = Verdict()
     try:
-        verdict.assembly = build(recipe.architecture, recipe.model.arguments, device="meta")
+        if recipe.checkpoint is not None:
+            verdict.assembly = outline(recipe.checkpoint.path)
+        else:
+            verdict.assembly = build(recipe.architecture, recipe.model.arguments, device="meta")
     except ZooError as error:
         place: Path = ("model", "arguments") if recipe.model.arguments else ("model", "architecture")
-        verdict.errors += placed(recipe, place, error)
-    sample = look_at_data(recipe, verdict, look_at_weights(recipe, verdict))
+        verdict.errors += placed(recipe, ("model", "checkpoint") if recipe.checkpoint else place, error)
+    known = look_up_weights(recipe, verdict)
+    sample = look_at_data(recipe, verdict, known)
+    plan_weights(recipe, verdict, sample)
     if verdict.assembly is not None:
         Rehearsal(recipe, verdict, verdict.assembly, sample).run()
     verdict.errors = in_order(verdict.errors)

@@ -10,9 +10,9 @@ from zoo import registry
 from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
 from zoo.data.open_data import OpenData, open_data
-from zoo.errors import Problem, ZooError
+from zoo.errors import InputError, Problem, ZooError, listed
 from zoo.model.undisturbed import generators_kept
-from zoo.preflight.verdict import Verdict, placed
+from zoo.preflight.verdict import Known, Verdict, placed
 from zoo.recipe import Recipe
 from zoo.recipe.references import parameters_of
 from zoo.training.devices import seed_everything
@@ -33,15 +33,17 @@ class Sample:
     outputs: int | None
 
 
-def look_at_data(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> Sample:
+def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
     """Open the data the recipe names, for the verdict. What is wrong with it goes there, too; a download is left for
-    later."""
+    later. `known` is what the model's weights say of it."""
+    preprocessing = known.preprocessing
     if recipe.data is None:
         return _without(preprocessing, None)
     later = _downloads(recipe)
     try:
         preprocessing = transforms.resolve(preprocessing, recipe.data)
-        opened = open_recipe_data(recipe, preprocessing, download=False if later else None)
+        known = replace(known, preprocessing=preprocessing)
+        opened = open_recipe_data(recipe, known, download=False if later else None)
         sample = Sample(opened.context, _shape(opened), opened.outputs)
     except ZooError as error:
         if later:
@@ -55,8 +57,11 @@ def look_at_data(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing)
     return sample
 
 
-def open_recipe_data(recipe: Recipe, preprocessing: Preprocessing, *, download: bool | None = None) -> OpenData:
+def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = None) -> OpenData:
     """The data of a recipe that has a data section; `download` goes before what the recipe says of it.
+
+    Its classes are in the order in which a model that knows them gives their scores. Raises InputError for classes
+    that a model whose head stays does not know.
 
     A data set that draws random numbers when it is opened gives the same for the same seed, and what is random
     afterwards does not depend on whether or when it was opened.
@@ -67,9 +72,25 @@ def open_recipe_data(recipe: Recipe, preprocessing: Preprocessing, *, download: 
     if download is not None:
         asked = options.model_copy(update={"arguments": {**options.arguments, "download": download}})
     with generators_kept():
-        seed_everything(recipe.seed)
-        opened = open_data(asked, preprocessing, seed=recipe.seed, dataset=recipe.dataset)
-    return replace(opened, options=options)
+        seed_everything(recipe.seed if options.split_seed is None else options.split_seed)
+        opened = open_data(asked, known.preprocessing, seed=recipe.seed, dataset=recipe.dataset)
+    return replace(in_order_of(known, opened), options=options)
+
+
+def in_order_of(known: Known, data: OpenData) -> OpenData:
+    """The data with its classes numbered as the model's outputs, where the model knows them by name."""
+    mine, its = data.classes, known.classes
+    if not mine or not its or mine == its or data.task == "regression":
+        return data
+    if set(mine) == set(its) or (known.kept and set(mine) < set(its)):
+        return data.with_classes(its)
+    if not known.kept or not any(name in its for name in mine):
+        return data
+    strange = [name for name in mine if name not in its]
+    message = f"the model does not know {listed(strange)}: it gives scores for {listed(its)}"
+    raise InputError(
+        message, suggestion="give it a head that does, and keep what it knows: swap_head: {reuse: by_label}"
+    )
 
 
 def _downloads(recipe: Recipe) -> bool:

@@ -28,7 +28,7 @@ class Rehearsal:
 
     def __init__(self, recipe: Recipe, verdict: Verdict, assembly: Assembly, sample: Sample) -> None:
         self.recipe, self.verdict, self.assembly, self.sample = recipe, verdict, assembly, sample
-        assembly.classes, assembly.task = sample.context.classes, sample.context.task
+        assembly.task = sample.context.task
         assembly.preprocessing = sample.context.preprocessing
         self._misfit = False  # a surgery failed, so that what follows is not the model that was meant
         self._structure = 0  # counts the changes of it

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from zoo.contracts import Weights
+from zoo.contracts import Preprocessing, Weights
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Location, Problem, ZooError, listed
 from zoo.model.assembly import Assembly
@@ -125,12 +125,22 @@ class FoundWeights:
     planned: Planned | None = None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the model's weights say of the data: how images are prepared, and the classes by output; () where they do
+    not say. `kept` is whether the model still gives scores for these classes when it first sees data."""
+
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] = ()
+    kept: bool = False
+
+
 @dataclass
 class Verdict:
     """The outcome of a dry run. `assembly` is the model on `meta` as the last step leaves it, where it could be built.
 
-    `weights`, `loads` (of the `load` steps, by their index) and `data` are what a run goes on with: found, planned and
-    opened, where they are on this machine.
+    `known` is what the model's weights say of the data. `weights`, `loads` (of the `load` steps, by their index) and
+    `data` are what a run goes on with: found, planned and opened, where they are on this machine.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
     are modules that forward never uses, `changes` what the steps did to the structure.
     """
@@ -139,6 +149,7 @@ class Verdict:
     warnings: list[Problem] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     assembly: Assembly | None = None
+    known: Known = field(default_factory=lambda: Known(Preprocessing()))
     weights: FoundWeights | None = None
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     data: OpenData | None = None

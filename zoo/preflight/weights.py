@@ -2,48 +2,90 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
 
 from torch import nn
 
+from zoo import registry
 from zoo.contracts import Preprocessing, Weights
 from zoo.errors import Problem, ZooError
 from zoo.formats import open_source
-from zoo.model.heads import find_heads
+from zoo.formats.dtypes import FLOATING
+from zoo.formats.names import grouped
+from zoo.model.heads import heads_if_any
 from zoo.model.load_into import LoadReport, target_of
 from zoo.model.load_into import check as check_report
-from zoo.model.pretrained import check_architecture
-from zoo.preflight.verdict import FoundWeights, Verdict, placed
+from zoo.model.preprocessing import for_arguments
+from zoo.model.pretrained import check_architecture, classes_after
+from zoo.preflight.verdict import FoundWeights, Known, Verdict, placed
 from zoo.recipe import Recipe
 from zoo.recipe.document import Path
 from zoo.recipe.options import ModelOptions
-from zoo.remap.plan import Target
-from zoo.remap.remaps import Planned, items, plan_source
+from zoo.recipe.references import parameters_of
+from zoo.remap.plan import Plan, Target
+from zoo.remap.remaps import Planned, Remap, items, plan_source, rules_of
+from zoo.remap.rules import Rule
+from zoo.remap.rules.adapt import AdaptClassesRule
+from zoo.remap.rules.base import AUTO
 from zoo.steps.load import Load
+from zoo.steps.probe import Probe
+from zoo.steps.save import Save
 from zoo.steps.surgery import Surgery
 
+if TYPE_CHECKING:
+    from zoo.preflight.data import Sample
 
-def look_at_weights(recipe: Recipe, verdict: Verdict) -> Preprocessing:
-    """Look up the weights of `model:` and plan their load, for the verdict; the preprocessing they were trained on.
 
-    What is wrong with them goes into the verdict. Without weights it is the architecture's own preprocessing.
+def look_up_weights(recipe: Recipe, verdict: Verdict) -> Known:
+    """Look up the weights of `model:`, for the verdict; what they, or the architecture without any, say of the data.
+
+    What is wrong with them goes into the verdict.
     """
+    verdict.known = _known(recipe, verdict)
+    return verdict.known
+
+
+def _known(recipe: Recipe, verdict: Verdict) -> Known:
     assembly = verdict.assembly
     own = assembly.preprocessing if assembly is not None else Preprocessing()
+    kept = not replacing(recipe) and not isinstance(next((s for s in recipe.steps if s.needs_data), None), Probe)
     if recipe.weights is None:
-        return own
+        return Known(own, assembly.classes if assembly is not None else (), kept)
     try:
         weights = recipe.weights.look_up(recipe.architecture.name)
-        check_architecture(weights, recipe.architecture.name)
+        check_architecture(weights, recipe.architecture.name, recipe.model.remap)
     except ZooError as error:
         verdict.errors += placed(recipe, ("model", "weights"), error)
-        return own
+        return Known(own)
+    classes = classes_after(weights, rules_written(weights, recipe.model.remap))
     if assembly is not None:
-        ignored = tuple(replaced_heads(recipe, assembly.model))
-        target = target_of(assembly.model, ignored=ignored)
-        planned = _plan(recipe, verdict, ("model",), target, weights, recipe.model)
-        verdict.weights = FoundWeights(recipe.weights.name, weights, ignored, planned)
-    return weights.preprocessing or own
+        verdict.weights = FoundWeights(recipe.weights.name, weights, tuple(replaced_heads(recipe, assembly.model)))
+        assembly.classes = classes
+    return Known(for_arguments(weights.preprocessing or own, recipe.model.arguments), classes, kept)
+
+
+def plan_weights(recipe: Recipe, verdict: Verdict, sample: Sample) -> None:
+    """Plan the load of the weights that were looked up, for the verdict."""
+    if verdict.weights is None or verdict.assembly is None:
+        return
+    found, classes = verdict.weights, sample.context.classes
+    if needs_classes(found.weights, recipe.model.remap) and not classes and recipe.data is not None:
+        return  # the data is not here yet; it is planned when it is
+    target = target_of(verdict.assembly.model, ignored=found.ignored, classes=classes)
+    planned = _plan(recipe, verdict, ("model",), target, found.weights, recipe.model)
+    verdict.weights = replace(found, planned=planned)
+
+
+def needs_classes(weights: Weights, remap: Remap) -> bool:
+    """Whether a rule picks rows of a classifier by the class names of the data."""
+    return any(isinstance(rule, AdaptClassesRule) and rule.to is None for rule in rules_written(weights, remap))
+
+
+def rules_written(weights: Weights, remap: Remap) -> list[Rule]:
+    """The rules of the weights and the recipe's, as far as they do not depend on the file."""
+    return [rule for item in items(weights.remap, remap) if item != AUTO for rule in rules_of(item)]
 
 
 def look_at_load(recipe: Recipe, verdict: Verdict, step: Load, target: Target) -> None:
@@ -51,9 +93,13 @@ def look_at_load(recipe: Recipe, verdict: Verdict, step: Load, target: Target) -
     path = step.place.path
     try:
         weights = step.found.look_up(recipe.architecture.name)
+        check_architecture(weights, recipe.architecture.name, step.remap)
     except ZooError as error:
         verdict.errors += placed(recipe, (*path, "weights"), error)
         return
+    if needs_classes(weights, step.remap) and not target.classes and recipe.data is not None:
+        verdict.loads[step.place.index] = FoundWeights(step.found.name, weights)
+        return  # the data is not here yet; it is planned when it is
     planned = _plan(recipe, verdict, path, target, weights, step, strict_shapes=step.strict_shapes)
     verdict.loads[step.place.index] = FoundWeights(step.found.name, weights, planned=planned)
 
@@ -78,22 +124,66 @@ def _plan(
             report = LoadReport(found.location, source.kind, planned.plan, planned.rules, planned.notes)
             check_report(report, options.min_coverage, strict_shapes=strict_shapes)
     except ZooError as error:
-        verdict.errors += placed(recipe, (*path, "weights"), error)
+        verdict.errors += [*placed(recipe, (*path, "weights"), error), *_go_on(recipe, path, found)]
         return None
+    _note_partial(recipe, verdict, path, planned.plan)
     for rule, part in planned.plan.unused:
         said = f"the rule {rule.as_mapping()} finds nothing to do{f': {part}' if part else ''}"
         verdict.warnings.append(Problem(said, recipe.document.value((*path, "remap")), "remove it"))
     return planned
 
 
-def replaced_heads(recipe: Recipe, model: nn.Module) -> list[str]:
-    """The classifiers that a step of the recipe puts others in the place of: weights need not fill them."""
-    try:
-        heads = find_heads(model)
-    except ZooError:
+def _go_on(recipe: Recipe, path: Path, found: Weights) -> list[Problem]:
+    """How to take a checkpoint that was changed since it was built: as it is, with its own head."""
+    if path != ("model",) or recipe.weights is None or not recipe.weights.is_file or not found.classes:
         return []
-    surgeries = [step for step in recipe.steps if isinstance(step, Surgery)]
-    if any(step.component.endswith("/swap_head") for step in surgeries):
-        return heads
-    paths = [step.arguments.get("path") for step in surgeries if step.component.endswith("/replace_module")]
-    return [head for head in heads if head in paths]
+    said = f"hint: it is a zoo checkpoint with a head for {len(found.classes)} classes, which goes on as it is"
+    place = recipe.document.value((*path, "weights"))
+    return [Problem(said, place, f"write model: {{checkpoint: {recipe.weights.name}}}")]
+
+
+def _note_partial(recipe: Recipe, verdict: Verdict, path: Path, plan: Plan) -> None:
+    """Warn of all that a floor below 1 lets pass, each by name."""
+    place = recipe.document.value((*path, "min_coverage"))
+    target = plan.target
+    missing = [name for name in plan.missing_parameters if target is None or not target.ignores(name)]
+    if missing:
+        said = (
+            f"{', '.join(grouped(missing))} of the model: nothing in the file fills it, and it keeps its first values"
+        )
+        verdict.warnings.append(Problem(said, place))
+    if left := [name for name, value in plan.leftovers.items() if value.dtype in FLOATING]:
+        said = f"{', '.join(grouped(left))} of the file: the model has no place for it"
+        verdict.warnings.append(Problem(said, place))
+
+
+def replacing(recipe: Recipe) -> list[Surgery]:
+    """The surgeries that put another head, or another module at a path, in place before the model is used."""
+    found = []
+    for step in recipe.steps:
+        if step.needs_data or isinstance(step, Save):
+            break
+        if not isinstance(step, Surgery):
+            continue
+        if step.component.endswith(("/replace_module", "/remove_module")) or _makes_head(step.component):
+            found.append(step)
+    return found
+
+
+def _makes_head(component: str) -> bool:
+    """Whether a surgery, zoo's or a plugin's, puts in a head: it is given the number of classes."""
+    return "num_classes" in parameters_of(registry.load(component, "surgeries"), "surgeries")
+
+
+def replaced_heads(recipe: Recipe, model: nn.Module) -> list[str]:
+    """The paths of the modules that a step puts others in the place of: weights need not fill them, unless it reuses
+    rows of the old head."""
+    paths: list[str] = []
+    for step in replacing(recipe):
+        if step.arguments.get("reuse"):
+            continue
+        if written := step.arguments.get("path") or step.arguments.get("heads"):
+            paths += [written] if isinstance(written, str) else list(written)
+        elif _makes_head(step.component):
+            paths += heads_if_any(model)
+    return list(dict.fromkeys(path for path in paths if isinstance(path, str)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
@@ -18,10 +19,16 @@ from zoo.given import absent, given_names, is_given
 from zoo.recipe import references
 from zoo.recipe.chain import check_chain, check_steps
 from zoo.recipe.document import Document, FlagLocation, Path, label
-from zoo.recipe.options import DataOptions, ModelOptions, Options, Precision
+from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions, Options, Precision
 from zoo.recipe.overrides import apply
 from zoo.recipe.recipe import Recipe
-from zoo.recipe.references import WeightsReference, check_remap, check_weights
+from zoo.recipe.references import (
+    CheckpointReference,
+    WeightsReference,
+    check_checkpoint,
+    check_remap,
+    check_weights,
+)
 from zoo.recipe.signature import Parameter, model_of
 from zoo.recipe.validate import shown, unknown_key, validate
 from zoo.recipe.yaml_reader import parse, read_text
@@ -36,11 +43,14 @@ class ModelSection:
 
     options: ModelOptions
     architecture: registry.Component
-    weights: WeightsReference | None
+    weights: WeightsReference | None = None
+    checkpoint: CheckpointReference | None = None
 
 
 def check_model(document: Document) -> ModelSection | None:
     """The `model` section with the architecture's full name and, for files, where weights and remap were found."""
+    if "checkpoint" in document.get(MODEL):
+        return _check_checkpoint(document)
     options = validate(document, MODEL, ModelOptions)
     name = document.get((*MODEL, "architecture"))
     if not isinstance(name, str):
@@ -53,6 +63,29 @@ def check_model(document: Document) -> ModelSection | None:
     _check_arguments(document, component)
     found = {"architecture": component.name, "weights": weights and weights.name, "remap": remap}
     return ModelSection(options.model_copy(update=found), component, weights)
+
+
+def _check_checkpoint(document: Document) -> ModelSection | None:
+    """The `model` section that goes on from a checkpoint: as if it named what the file says."""
+    options = None
+    if beside := [key for key in document.get(MODEL) if key in ModelOptions.model_fields]:
+        for key in beside:
+            message = f"model: {key} stands beside checkpoint, and the file says by itself what it is"
+            document.add(
+                (*MODEL, key), message, f"remove model.{key}, or write weights in place of checkpoint", at_key=True
+            )
+    else:
+        options = validate(document, MODEL, CheckpointOptions)
+    found = check_checkpoint(document, (*MODEL, "checkpoint"))
+    if options is None or found is None:
+        return None
+    name = found.record.architecture
+    component = references.find_component(document, (*MODEL, "checkpoint"), name, "architectures")
+    if component is None:
+        return None
+    return ModelSection(
+        ModelOptions(architecture=component.name, arguments=found.record.arguments), component, checkpoint=found
+    )
 
 
 def _check_arguments(document: Document, component: registry.Component) -> None:
@@ -202,12 +235,23 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         steps=tuple(step for step in steps if step is not None),
         device=sections.device,
         precision=sections.precision,
-        resolved=copy.deepcopy(document.data),
+        resolved=_pinned(document, model),
         architecture=model.architecture,
         weights=model.weights,
+        checkpoint=model.checkpoint,
         dataset=data and data[1],
         document=document,
     )
+
+
+def _pinned(document: Document, model: ModelSection) -> dict[str, Any]:
+    """The recipe as plain data, the model's file by its complete path: it is found from any folder."""
+    resolved: dict[str, Any] = copy.deepcopy(document.data)
+    if model.checkpoint is not None:
+        resolved["model"]["checkpoint"] = model.checkpoint.path
+    elif model.weights is not None and model.weights.is_file:
+        resolved["model"]["weights"] = os.path.abspath(model.weights.name)
+    return resolved
 
 
 def _check_name(document: Document) -> None:

@@ -5,6 +5,7 @@ A `Named` value is a bare name (`AdamW`) or a mapping of one name to its argumen
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -37,6 +38,7 @@ InitializerName = Annotated[Named, NameOf("initializers")]
 # a module's arguments may also be its one argument, or the list of modules in a Sequential
 ModuleName = Annotated[str | Annotated[dict[str, Any], Field(min_length=1, max_length=1)], NameOf("modules")]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+FeaturePrecision = Literal["auto", "float32", "bfloat16", "mixed"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -66,6 +68,14 @@ class ModelOptions(Options):
     that has to be used."""
 
 
+class CheckpointOptions(Options):
+    """`model: {checkpoint: …}` a model that zoo wrote goes on."""
+
+    checkpoint: str
+    """A file that zoo wrote, or the folder of a run (looked for beside the recipe, then in the current directory): the
+    architecture, the steps that changed it, the weights, the preprocessing and the classes are those of the file."""
+
+
 class DataOptions(Options):
     """`data:` where samples come from and how they become batches. `arguments` are the dataset component's own."""
 
@@ -79,6 +89,10 @@ class DataOptions(Options):
     """Samples a step, all processes together."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share held out where the dataset has no validation part."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The share held out for the one measurement at the end where the dataset has no test part; none without it."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Decides which samples are held out and which ones `limit` leaves; the recipe's `seed` without it."""
     augmentation: (
         Literal["none", "flip", "crop_flip", "randaugment", "trivial"]
         | Annotated[str, Field(pattern=f"^{PREFIX}"), SkipJsonSchema()]
@@ -96,3 +110,22 @@ class DataOptions(Options):
     """Threads or processes that decode images."""
     cache: Literal["auto", "off", "memory"] = "auto"
     """Whether decoded images stay in memory: where they fit, never, or always."""
+
+
+_PATHS = ("path", "root", "folder", "file", "validation")  # what data sets call the arguments that are paths
+
+
+def located(options: DataOptions) -> DataOptions:
+    """The same options with the paths among the data set's arguments complete: they are found from any folder.
+
+    A text counts as a path where something is there, and its name or a separator in it says that it is one.
+    """
+    arguments = {key: _complete(key, value) for key, value in options.arguments.items()}
+    return options.model_copy(update={"arguments": arguments})
+
+
+def _complete(key: str, value: Any) -> Any:
+    if not isinstance(value, str) or not (key in _PATHS or os.sep in value):
+        return value
+    path = os.path.abspath(os.path.expanduser(value))
+    return path if os.path.exists(path) else value

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.recipe.document import Document
 from zoo.recipe.options import DataOptions, ModelOptions, Precision
-from zoo.recipe.references import WeightsReference
+from zoo.recipe.references import CheckpointReference, WeightsReference
 from zoo.recipe.step import Step
 from zoo.registry import Component
 
@@ -16,7 +16,8 @@ from zoo.registry import Component
 class Recipe:
     """A recipe without a mistake that can be seen before the model is built.
 
-    `architecture`, `weights` and `dataset` are what the names in it stand for, found once. `resolved` is the complete
+    `architecture`, `weights` or `checkpoint`, and `dataset` are what the names in it stand for, found once. With a
+    `checkpoint` it goes on from that file: `model` then says what the file says. `resolved` is the complete
     recipe as plain data, shorthands written out and overrides applied: what reports and checkpoints keep. `document`
     finds the place of any value in it.
     """
@@ -32,5 +33,6 @@ class Recipe:
     resolved: dict[str, Any]
     architecture: Component
     weights: WeightsReference | None
+    checkpoint: CheckpointReference | None
     dataset: Component | None
     document: Document = field(repr=False, compare=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,8 @@ from pydantic import BaseModel
 from zoo import registry
 from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean, listed
+from zoo.formats import open_source
+from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.remote import check_address, is_address
 from zoo.given import absent, is_given
 from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
@@ -108,14 +111,20 @@ class WeightsReference:
     name: str
     component: registry.Component | None = None
 
-    def look_up(self, architecture: str) -> Weights:
-        """Where the weights lie and what they take; of an address or a file, that they are for `architecture`.
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file or folder on this machine."""
+        return self.component is None and not is_address(self.name)
 
-        Nothing is fetched. A tag's library is imported. Raises InputError when the plugin is broken, WorkError when its
-        code fails.
+    def look_up(self, architecture: str) -> Weights:
+        """Where the weights lie and what they take; of an address or a file that says nothing, that they are for
+        `architecture`, of a zoo checkpoint what it says of itself.
+
+        Nothing is fetched. A tag's library is imported. Raises InputError when the plugin is broken, or a checkpoint
+        was edited, WorkError when the plugin's code fails.
         """
         if self.component is None:
-            return Weights(self.name, architecture)
+            return described(Weights(self.name, architecture))
         loaded: Any = registry.load_source(self.component)
         try:
             found = loaded() if self.component.kind == "weights" else loaded.weights(self.component.member, self.name)
@@ -124,6 +133,59 @@ class WeightsReference:
         except Exception as error:  # a plugin's code may fail in any way
             raise WorkError(f"{self.component.name} fails to say where its weights are: {error!r}") from error
         return cast(Weights, found)
+
+
+def described(weights: Weights) -> Weights:
+    """Weights with what a zoo checkpoint at their location says of itself: architecture, preprocessing and classes.
+
+    What is not on this machine, or no zoo checkpoint, stays as it is. Raises InputError where the file was edited.
+    """
+    if not weights.location.endswith(".safetensors") or not FilePath(weights.location).is_file():
+        return weights
+    with open_source(weights.location) as source:
+        record = record_of(source)
+    return weights if record is None else stated(weights, record)
+
+
+def stated(weights: Weights, record: CheckpointMetadata) -> Weights:
+    """Weights with what a checkpoint says of itself."""
+    prepared = record.preprocessing and record.preprocessing.as_contract()
+    classes = tuple(record.classes) or None
+    return replace(weights, architecture=record.architecture, preprocessing=prepared, classes=classes)
+
+
+@dataclass(frozen=True)
+class CheckpointReference:
+    """A checkpoint that a recipe goes on from: where it was found, and what it says of itself."""
+
+    path: str
+    record: CheckpointMetadata
+
+
+def check_checkpoint(document: Document, path: Path) -> CheckpointReference | None:
+    """The checkpoint named at `path`, a file or a run's folder; None for a mistake, which is noted."""
+    name = document.get(path)
+    if not isinstance(name, str):
+        return None
+    if is_address(name):
+        hint = "download it and write its path, or write architecture and weights"
+        document.add(path, f"{label(path)}: {name} is an address; this is a file on this machine", hint)
+        return None
+    found = find_file(document, name)
+    if found is not None and FilePath(found).is_dir():
+        found = is_file("model.safetensors", FilePath(found))
+    if found is None:
+        document.add(path, f"{label(path)}: there is no checkpoint {name}", _beside(document, name))
+        return None
+    try:
+        with open_source(found) as source:
+            if (record := record_of(source)) is None:
+                hint = f"write architecture: … and weights: {name}"
+                raise InputError(f"{label(path)}: {found} is no zoo checkpoint", suggestion=hint)
+    except InputError as error:
+        _note(document, path, error)
+        return None
+    return CheckpointReference(os.path.abspath(found), record)
 
 
 def refer_to_weights(

@@ -12,7 +12,7 @@ from zoo.recipe import references
 from zoo.recipe.catalogue import SUPPLIED, find, names
 from zoo.recipe.chain import actions_of
 from zoo.recipe.load import Sections
-from zoo.recipe.options import NAMES, DataOptions, ModelOptions
+from zoo.recipe.options import NAMES, CheckpointOptions, DataOptions, ModelOptions
 from zoo.recipe.signature import is_open, json_schema, model_of, parameters, summary, with_shorthand
 from zoo.recipe.step import is_step
 
@@ -40,7 +40,7 @@ def _model() -> Schema:
     section = json_schema(ModelOptions)
     architectures = {"enum": spellings("architectures")}
     section["properties"]["architecture"] |= architectures
-    return {"anyOf": [architectures, section]}
+    return {"anyOf": [architectures, section, json_schema(CheckpointOptions)]}
 
 
 def _data() -> Schema:

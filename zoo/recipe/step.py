@@ -7,6 +7,7 @@ A step's class stands in a file of its own (zoo's in zoo/steps/) and is named by
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import Options
 from zoo.recipe.references import check_argument_names, check_option_names
 from zoo.recipe.signature import Parameter, json_schema, model_of, with_shorthand
-from zoo.recipe.validate import shown, validate
+from zoo.recipe.validate import shown as shown_value
+from zoo.recipe.validate import validate
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import ActiveRun
@@ -68,6 +70,11 @@ class Step(Options):
             raise TypeError(f"no option of a step may be called {', '.join(taken)}")
 
     @property
+    def chooses(self) -> str:
+        """What the validation data decides in this step, as the recipe says it; empty where it decides nothing."""
+        return ""
+
+    @property
     def place(self) -> Place:
         return self._place
 
@@ -108,7 +115,7 @@ class Step(Options):
         cells = {"step": str(record["step"]), "action": record["action"]}
         if record.get("metrics"):
             measured = record["metrics"].items()
-            cells["metrics"] = " ".join(f"{name} {value:.4f}" for name, value in measured if name != "loss")
+            cells["metrics"] = " ".join(f"{name} {shown(value)}" for name, value in measured if name != "loss")
         if "seconds" in record:
             cells["seconds"] = f"{record['seconds']:.1f}"
         return cells
@@ -122,6 +129,11 @@ class Step(Options):
     def form(cls) -> dict[str, Any]:
         """The JSON Schema of what may stand behind the step's name."""
         return with_shorthand(json_schema(cls), cls.first_option())
+
+
+def shown(value: float | None) -> str:
+    """A measured number in a table or a line: four decimals; "undefined" for what the samples do not define."""
+    return "undefined" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
 def is_step(loaded: Any) -> TypeGuard[type[Step]]:
@@ -158,7 +170,7 @@ def check_arguments(
         return None
     known = references.parameters_of(loaded, kind)
     if not isinstance(arguments, dict):
-        document.add(path, f"{label(path)}: expected a mapping, got {shown(arguments)}", _first(known, arguments))
+        document.add(path, f"{label(path)}: expected a mapping, got {shown_value(arguments)}", _first(known, arguments))
         return None
     model = model_of(known, extra="allow" if references.accepts_anything(loaded) else "forbid")
     sound = validate(document, path, model, arguments)
@@ -167,7 +179,7 @@ def check_arguments(
 
 
 def _first(known: dict[str, Parameter], arguments: Any) -> str | None:
-    given = "…" if isinstance(arguments, list) else shown(arguments)
+    given = "…" if isinstance(arguments, list) else shown_value(arguments)
     return f"write {{{next(iter(known))}: {given}}}" if known else None
 
 

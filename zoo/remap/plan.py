@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import Problem, WorkError, listed
 from zoo.formats.dtypes import FLOATING
 from zoo.formats.entry import Entry
+from zoo.formats.names import grouped
+from zoo.remap import leftovers
 from zoo.remap.expression import Cast, Expression, Operation, Span, byte_spans, evaluate
 from zoo.remap.rules import MustBeEqual, Rule, Surroundings, run
-from zoo.remap.rules.base import must_be_one_tensor
+from zoo.remap.rules.base import is_autos, must_be_one_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +127,7 @@ class Plan:
         unused: rules, with their parts that found nothing to do.
         idle: whether there were rules and not one of them found anything to do.
         target: what was to be filled, or None.
+        dropped_values: name -> what was dropped.
     """
 
     moves: tuple[Move, ...]
@@ -138,6 +141,7 @@ class Plan:
     unused: tuple[tuple[Rule, str], ...]
     idle: bool = False
     target: Target | None = None
+    dropped_values: Mapping[str, Expression] = field(default_factory=dict)
 
     @cached_property
     def filled(self) -> frozenset[str]:
@@ -176,11 +180,28 @@ class Plan:
     @property
     def use(self) -> float:
         """The share of the source's floating-point elements that found a place, not counting what a rule dropped."""
-        left = {value for name, value in self.unexpected.items() if not (self.target and self.target.ignores(name))}
-        left -= {move.value for move in self.moves}  # a tied tensor whose other name found a place
-        unused = sum(value.elements for value in left if value.dtype in FLOATING)
+        unused = sum(value.elements for value in set(self.leftovers.values()) if value.dtype in FLOATING)
         used = sum(move.value.elements for move in self.moves if move.dtype in FLOATING)
         return used / (used + unused) if used + unused else 1.0
+
+    @cached_property
+    def leftovers(self) -> Mapping[str, Expression]:
+        """What of the source found no place, outside a head that is replaced; other names of what did are left out."""
+        used = {move.value for move in self.moves}
+        ignores = self.target.ignores if self.target else lambda name: False
+        return {name: value for name, value in self.unexpected.items() if value not in used and not ignores(name)}
+
+    def _needed(self, values: Mapping[str, Expression]) -> list[str]:
+        """Those of the values without a place that belong to modules which are loaded."""
+        if self.target is None:
+            return []
+        names = {name: value.sources for name, value in values.items() if value.dtype in FLOATING}
+        return leftovers.needed(names, (source for move in self.moves for source in move.sources)) if names else []
+
+    def _codes(self) -> list[str]:
+        """Tensors whose numbers would be taken for what they are not: codes for floats, or complex for real ones."""
+        wanted = self.target.entries if self.target else {}
+        return [m.target for m in self.moves if wanted and _is_code(m.dtype, wanted[m.target].dtype)]
 
     def problems(self, min_coverage: float = MIN_COVERAGE) -> list[Problem]:
         """Why this plan should not be carried out when `min_coverage` is asked for; empty where all is well."""
@@ -192,12 +213,26 @@ class Plan:
         for share, what, left in (
             (self.coverage, "of the target's parameters would be filled", self.missing_parameters),
             (self.buffer_coverage, "of the target's buffers would be filled", self.missing_buffers),
-            (self.use, "of the file would be used, and no rule drops the rest", list(self.unexpected)),
+            (self.use, "of the file would be used, and no rule drops the rest", list(self.leftovers)),
         ):
             if share is not None and share < min_coverage:
-                without = f" (without {listed(left, 3)})" if left else ""
+                without = f" (without {', '.join(grouped(left))})" if left else ""
                 asked = f"{percent(min_coverage)} is asked for"
                 found.append(Problem(f"only {percent(share)} {what}; {asked}{without}"))
+        return [*found, *self._lost()]
+
+    def _lost(self) -> list[Problem]:
+        """What stops a plan whatever coverage is asked for, and how to drop what is merely left over."""
+        found = []
+        by_auto = {n: v for n, v in self.dropped_values.items() if n in self.dropped and is_autos(self.dropped[n])}
+        needed, dropped = self._needed(self.leftovers), self._needed(by_auto)
+        found += [leftovers.problem(needed)] if needed else []
+        found += [leftovers.problem(dropped, by_auto=True)] if dropped else []
+        if codes := self._codes():
+            kinds = listed(sorted({move.dtype for move in self.moves if move.target in set(codes)}))
+            message = f"{', '.join(grouped(codes))}: the file has {kinds} numbers where the target's are floating-point"
+            hint = "they are codes of quantised weights: dequantise them with the library that made the file"
+            found.append(Problem(message, suggestion=hint))
         return found
 
     @property
@@ -261,6 +296,7 @@ def make_plan(
         unused=outcome.unused,
         idle=bool(rules) and len(outcome.idle) == len(rules),
         target=target,
+        dropped_values=outcome.dropped_values,
     )
     return plan if target is None else _against(plan, target)
 
@@ -285,6 +321,11 @@ def _against(plan: Plan, target: Target) -> Plan:
         ),
         must_be_equal=(*plan.must_be_equal, *must_be_equal),
     )
+
+
+def _is_code(dtype: str, target: str) -> bool:
+    """Whether numbers of a dtype are no values of floating-point tensors."""
+    return target in FLOATING and dtype not in FLOATING
 
 
 def percent(share: float) -> str:

@@ -13,8 +13,11 @@ from zoo import registry
 from zoo.errors import InputError, Location, WorkError, ZooError
 from zoo.formats import Source
 from zoo.formats.entry import Entry
+from zoo.remap.networks import filling, large_enough, only_network, several_networks, taken, taking, under
 from zoo.remap.plan import Plan, Target, make_plan
-from zoo.remap.rules import Rule, load_rules, parse_rules, run
+from zoo.remap.rules import Rule, Surroundings, load_rules, parse_rules, run
+from zoo.remap.rules.base import AUTO
+from zoo.remap.rules.names import StripPrefix
 from zoo.remap.rules.parse import Locate
 
 if TYPE_CHECKING:
@@ -23,9 +26,6 @@ if TYPE_CHECKING:
 
 Remap = str | os.PathLike[str] | Rule | Mapping[str, Any] | Sequence[Any] | None
 """A rule file, a plugin's remap, `auto`, an inline rule, a rule, or several of these in order."""
-
-AUTO = "auto"
-"""The remap that stands for the rules which `zoo.remap.auto` finds."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,32 @@ def plan_rules(source: Source, rules: Sequence[Rule], target: Target | None = No
 def choose_rules(source: Source, remap: Remap = None, target: Target | None = None) -> ChosenRules:
     """The rules that `remap` stands for: given, installed, or found by `auto` from names and shapes alone.
 
-    Prefixes that every name carries (`module.`) are stripped by rules in front where that helps; `notes` say so.
+    Prefixes that every name carries (`module.`) are stripped by rules in front where that helps. Of several networks in
+    one file the only one that fills the target is taken. `notes` say so.
+
+    Raises WorkError where `auto` abstains, and where several networks of the file could be meant.
     """
     if AUTO in items(remap):
-        from zoo.remap.auto import match
-
         if target is None or not target.entries:
             raise InputError(
                 "--remap auto needs to know what to match against",
                 suggestion="name the architecture: --to ARCHITECTURE",
             )
-        auto = split_at_auto(source, remap)
-        return auto.completed(match(auto.entries, target.entries), target)
-    given, wrappers = read_rules(remap), unwrapping(source)
-    if not wrappers or not _fits_better_stripped(source, wrappers, given, target):
-        return ChosenRules(tuple(given), tuple(source.notes))
-    return ChosenRules((*wrappers, *given), (*source.notes, *_stripped(source)))
+        auto, result = split_at_auto(source, remap, target).matched(target)
+        return auto.completed(result, target)
+    rules, notes = read_rules(remap), list(source.notes)
+    if (wrappers := unwrapping(source)) and _fits_better_stripped(source, wrappers, rules, target):
+        rules, notes = [*wrappers, *rules], [*notes, *_stripped(source)]
+    if target is not None and (prefix := only_network(made := made_of(source, rules, target), target)):
+        rules, notes = [*rules, *taking(prefix)], [*notes, taken(prefix, made)]
+    return ChosenRules(tuple(rules), tuple(notes))
+
+
+def made_of(source: Source, rules: Sequence[Rule], target: Target | None = None) -> dict[str, Entry]:
+    """What rules make of a source's entries."""
+    known = (target.entries, classes_of(source.metadata), target.classes) if target else ()
+    outcome = run(rules, source.entries, source.aliases, Surroundings(*known))
+    return {name: Entry(name, value.dtype, value.shape) for name, value in outcome.values.items()}
 
 
 @dataclass(frozen=True)
@@ -102,28 +112,93 @@ class AutoRemap:
     entries: Mapping[str, Entry]
     notes: tuple[str, ...]
 
+    def inside(self, prefix: str) -> AutoRemap:
+        """The same of what is under a prefix only."""
+        entries = under(self.entries, prefix)
+        notes = (*self.notes, taken(prefix, self.entries))
+        return AutoRemap((*self.before, *taking(prefix)), self.after, entries, notes)
+
+    def matched(self, target: Target) -> tuple[AutoRemap, MatchResult]:
+        """The match by evidence alone; of several networks in the file, with the one that it is a match of.
+
+        Raises WorkError where several are one.
+        """
+        from zoo.remap.auto import match
+
+        places = large_enough(self.entries, target)
+        whole = match(self.entries, target.entries)
+        if len(places) < 2 and whole.found:
+            return self, whole
+        fitting: dict[str, MatchResult] = {}
+        for prefixes in places:
+            tried = ((prefix, match(under(self.entries, prefix), target.entries)) for prefix in prefixes)
+            fitting |= dict(next(([(p, result)] for p, result in tried if result.found and not result.missing), []))
+        if len(fitting) > 1:
+            raise several_networks(list(fitting), self.stripped)
+        for prefix, result in fitting.items():
+            return self.inside(prefix), result
+        return self, whole
+
+    @property
+    def stripped(self) -> str:
+        """The prefixes in front of every name of the file that came off first."""
+        return "".join(rule.prefix for rule in self.before if isinstance(rule, StripPrefix))
+
     def completed(self, result: MatchResult, target: Target) -> ChosenRules:
         """All rules, with those that were found in the place of `auto`. Raises WorkError where there is no answer."""
         fitting = [] if result.found else fitting_remaps(self.entries, target.entries)
-        found = parse_rules(result.answer(fitting))
+        place = None if result.status == "proved" else Location(AUTO, 1, 1)
+        found = parse_rules(result.answer(fitting), place)
         return ChosenRules((*self.before, *found, *self.after), (*self.notes, *result.notes))
 
 
-def split_at_auto(source: Source, remap: Remap) -> AutoRemap:
-    """Split a remap at `auto`. Prefixes that every name carries come off first."""
+def split_at_auto(source: Source, remap: Remap, target: Target | None = None) -> AutoRemap:
+    """Split a remap at `auto`. Rules in front of it see the names as the file has them, or, where that gives them more
+    to do, without the prefixes that every name carries; behind them these come off.
+
+    With a `target` that is filled by the names under one prefix alone, what is under that is taken. Raises WorkError
+    where it is filled under several.
+    """
     given = items(remap)
     if given.count(AUTO) > 1:
         raise InputError("--remap auto stands there twice", suggestion="say it once: it finds all rules at once")
     place = given.index(AUTO)
-    before, after = [*unwrapping(source), *read_rules(given[:place])], read_rules(given[place + 1 :])
-    outcome = run(before, source.entries, source.aliases)
-    entries = {name: Entry(name, value.dtype, value.shape) for name, value in outcome.values.items()}
-    return AutoRemap(tuple(before), tuple(after), entries, (*source.notes, *_stripped(source)))
+    rules, after = read_rules(given[:place]), read_rules(given[place + 1 :])
+    wrappers = unwrapping(source)
+    if rules and wrappers and _more_to_do([*wrappers, *rules], rules, source):
+        rules, wrappers, notes = [*wrappers, *rules], [], [*source.notes, *_stripped(source)]
+    else:
+        notes = [*source.notes]
+    rules, notes = _unwrapped(source, rules, wrappers, notes)
+    auto = AutoRemap(tuple(rules), tuple(after), made_of(source, rules), tuple(notes))
+    if target is None:
+        return auto
+    prefixes = filling(auto.entries, target)
+    if len(prefixes) > 1:
+        raise several_networks(prefixes, auto.stripped)
+    return auto.inside(prefixes[0]) if prefixes and prefixes[0] else auto
 
 
-def unwrapping(source: Source) -> list[Rule]:
+def _more_to_do(rules: Sequence[Rule], than: Sequence[Rule], source: Source) -> bool:
+    """Whether fewer parts of `rules` than of the others find nothing to do."""
+    mine, its = (run(each, source.entries, source.aliases).unused for each in (rules, than))
+    return len(mine) < len(its)
+
+
+def _unwrapped(
+    source: Source, rules: list[Rule], wrappers: list[Rule], notes: list[str]
+) -> tuple[list[Rule], list[str]]:
+    """Rules that strip what is left, behind `rules`, of the prefixes that every name carries."""
+    for rule, note in zip(wrappers, _stripped(source), strict=bool(wrappers)):
+        left = made_of(source, rules)
+        if left and all(name.startswith(rule.prefix) for name in left):
+            rules, notes = [*rules, rule], [*notes, note]
+    return rules, notes
+
+
+def unwrapping(source: Source) -> list[StripPrefix]:
     """The rules that strip the prefixes which every name of the source carries."""
-    return parse_rules([{"strip_prefix": prefix} for prefix in source.wrappers])
+    return [StripPrefix(prefix) for prefix in source.wrappers]
 
 
 def _stripped(source: Source) -> list[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from zoo.data.open_data import OpenData
+import torch
+
+from zoo.data.open_data import OpenData, Part
 from zoo.errors import ZooError
 from zoo.recipe import Step
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import MetricName
 from zoo.recipe.references import find_component, is_file
-from zoo.recipe.step import require_data
-from zoo.training.evaluate import HELD_OUT, WHOLE, measure_parts, other_data
+from zoo.recipe.step import require_data, shown
+from zoo.training.evaluate import asked, measured_of, other_data
 from zoo.training.metrics import make_metrics
+from zoo.training.predictions import predict_parts
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import ActiveRun
@@ -26,7 +29,7 @@ class Evaluate(Step):
     data: str | None = None
     """All of another dataset: a component, a folder of images or a CSV file; the validation data without it."""
     metrics: list[MetricName] | None = None
-    """Classes of torchmetrics; those of the data's task without it."""
+    """Classes of torchmetrics; those of the train step before it, else of the data's task, without it."""
 
     fails_safely = True
 
@@ -52,14 +55,24 @@ class Evaluate(Step):
         make_metrics(self.metrics, assembly.task, rehearsal.sample.outputs or 2)
 
     def run(self, run: ActiveRun) -> None:
-        model = run.assembly.model.to(run.device)
+        assembly = run.assembly
+        # training may have left the layout that was fastest; the file's numbers are those of the plain one
+        model = assembly.model.to(run.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        metrics, loss = asked(assembly)
+        parts: tuple[Part, ...] = ("validation",)
         if self.data is None:
-            data, parts = cast(OpenData, run.data), HELD_OUT
+            data = cast(OpenData, run.data)
+            if len(assembly.classes) != data.outputs:
+                assembly.classes, assembly.task = data.classes, data.task
+            assembly.evaluation = {"loss": loss, "metrics": self.metrics or metrics}
         else:
-            data, parts = other_data(self.data, run.assembly, run.recipe.seed), WHOLE
-        metrics, samples = measure_parts(model, data, parts, run.device, self.metrics)
-        run.record(self, metrics=metrics, samples=samples)
-        run.listener.note(f"evaluate: {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
+            data = other_data(self.data, assembly, run.recipe.seed)
+            parts = tuple(data.parts)
+        measured = measured_of(predict_parts(model, data, parts, run.device), self.metrics or metrics, loss)
+        run.record(self, **measured.as_dict())
+        run.listener.note(
+            f"evaluate: {', '.join(f'{name} {shown(value)}' for name, value in measured.metrics.items())}"
+        )
 
 
 def _check_other_data(document: Document, path: Path) -> None:

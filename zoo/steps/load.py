@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PrivateAttr
 
 from zoo.model.load_into import LoadReport, load_into
+from zoo.model.pretrained import check_architecture
 from zoo.recipe import Step
 from zoo.recipe.document import Document, Path
 from zoo.recipe.options import Fraction
@@ -63,6 +64,7 @@ class Load(Step):
     def run(self, run: ActiveRun) -> None:
         found = run.loads.get(self.place.index)  # looked up and planned by the check before the run
         weights = found.weights if found else self.found.look_up(run.assembly.architecture)
+        check_architecture(weights, run.assembly.architecture, self.remap)
         report = load_into(
             run.assembly.model,
             weights.location,
@@ -82,5 +84,6 @@ class Load(Step):
 
 
 def coverage(weights: str, report: LoadReport) -> dict[str, Any]:
-    """What a report keeps of a load."""
-    return {"weights": weights, "coverage": report.coverage, "missing": list(report.missing)}
+    """What a report keeps of a load: all of the model that was not filled, and all of the file that found no place."""
+    left = list(report.plan.leftovers)
+    return {"weights": weights, "coverage": report.coverage, "missing": list(report.missing), "left": left}

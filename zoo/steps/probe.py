@@ -7,6 +7,7 @@ Out-of-Distribution"): fine-tuning starts at the head that the fixed features de
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
@@ -20,11 +21,12 @@ from zoo.model.heads import find_head, find_heads
 from zoo.model.paths import get_module
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe import Step
-from zoo.recipe.options import Positive
+from zoo.recipe.options import FeaturePrecision, Positive
 from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics, measure
 from zoo.training.solver import Solution, logistic_loss, softmax_loss, solve, solve_ridge
 from zoo.training.trunk.batches import collect, features_key
+from zoo.training.trunk.choose import Speed, choose_engine
 from zoo.training.trunk.prepare import PARTS, example_batch, split_for
 from zoo.training.trunk.split import UnsplittableError
 from zoo.training.trunk.store import FeatureCache
@@ -46,6 +48,8 @@ class Probe(Step):
     """Largest gradient norm left."""
     max_iterations: Positive = 1000
     """Give up after so many."""
+    feature_precision: FeaturePrecision = "auto"
+    """What features are computed in; `auto` is bfloat16 where the device computes in it and answers stay the same."""
 
     needs_data = True
     fails_safely = True
@@ -60,9 +64,11 @@ class Probe(Step):
         began, data = time.perf_counter(), cast(OpenData, run.data)
         assembly = run.assembly
         assembly.classes, assembly.task = data.classes, data.task
+        assembly.evaluation = assembly.evaluation or {"loss": "auto", "metrics": None}
         model = assembly.model.to(run.device)
         path, head = linear_head(model, data.outputs)
-        features = head_inputs(model, head, data, run.device, exact=run.precision == "float32")
+        speed = Speed(exact=run.precision == "float32", precision=self.feature_precision)
+        features, engine = head_inputs(model, head, data, run.device, speed)
         solution = solve_head(self, *features["train"], data)
         with torch.no_grad():
             head.weight.copy_(solution.weight)
@@ -77,6 +83,7 @@ class Probe(Step):
             converged=solution.converged,
             iterations=solution.iterations,
             samples=len(data.parts["train"]),
+            **engine,
             seconds=time.perf_counter() - began,
         )
         run.trained = True
@@ -102,26 +109,28 @@ def linear_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
 
 
 def head_inputs(
-    model: nn.Module, head: nn.Linear, data: OpenData, device: torch.device, *, exact: bool
-) -> dict[Part, tuple[Tensor, Tensor]]:
-    """What reaches the head in evaluation mode, [n, d], and the targets, for both parts of the data."""
+    model: nn.Module, head: nn.Linear, data: OpenData, device: torch.device, speed: Speed
+) -> tuple[dict[Part, tuple[Tensor, Tensor]], dict[str, Any]]:
+    """What reaches the head in evaluation mode, [n, d], and the targets, for both parts of the data; and the report's
+    record of how it was computed."""
     example = example_batch(data, device)
     live = {id(parameter) for parameter in head.parameters()}
     try:
-        half = split_for(model, example, training=False, exact=exact, live=live)
-        direct = [feature.ndim for feature in half.engine(example)] == [2]
+        parts = split_for(model, example, training=False, live=live)
+        direct = [feature.ndim for feature in parts.trunk(example)] == [2]
     except UnsplittableError:
         direct = False
     if not direct:
-        return {part: _captured(model, head, data, part, device) for part in PARTS}
-    cache = FeatureCache()
+        return {part: _captured(model, head, data, part, device) for part in PARTS}, {"feature_precision": "float32"}
+    engine, comparison = choose_engine(model, parts, data, example, speed)
     kept: dict[Part, tuple[Tensor, Tensor]] = {}
     for part in PARTS:
         images = data.batches(part, device=device, shuffle=False, augment=False, once=True)
-        key = features_key(half.engine, data.parts[part], images, 0)
-        (features,), targets = collect(half.engine, images, 0, key=key, cache=cache).everything()
+        key = features_key(engine, data.parts[part], images, 0)
+        (features,), targets = collect(engine, images, 0, key=key, cache=FeatureCache()).everything()
         kept[part] = (features.to(device), targets.to(device))
-    return kept
+    record = {"feature_precision": engine.settings.precision, "engine": str(engine.settings)}
+    return kept, record | {"comparison": asdict(comparison) if comparison else None}
 
 
 def _captured(

@@ -68,5 +68,6 @@ class Save(Step):
     def run(self, run: ActiveRun) -> None:
         if PartialState().is_main_process:
             path = run.folder / self.file
-            saved = save_checkpoint(run.assembly, path, metrics=run.metrics, only=self.only, dtype=self.dtype)
+            # without metrics: those of the steps so far need not be what this file gives
+            saved = save_checkpoint(run.assembly, path, only=self.only, dtype=self.dtype)
             run.record(self, **saved)

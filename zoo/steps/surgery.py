@@ -47,4 +47,7 @@ class Surgery(Step):
             operate(rehearsal.assembly, self.component, self.arguments, rehearsal.sample.context)
 
     def run(self, run: ActiveRun) -> None:
+        said = len(run.assembly.notes)
         operate(run.assembly, self.component, self.arguments, run.context)
+        for note in run.assembly.notes[said:]:
+            run.listener.note(note)

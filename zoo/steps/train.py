@@ -17,20 +17,22 @@ from zoo.errors import Problem, WorkError, ZooError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe import Step
+from zoo.recipe.catalogue import SCHEDULERS
 from zoo.recipe.document import Document
-from zoo.recipe.options import LossName, MetricName, OptimizerName, Positive, Precision, SchedulerName
+from zoo.recipe.options import FeaturePrecision, LossName, MetricName, OptimizerName, Positive, Precision, SchedulerName
 from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
 from zoo.training.autotune import Choice, Setting, choose_setting
 from zoo.training.callbacks import Listener, Listeners
-from zoo.training.devices import choose_precision, release_freed_memory
+from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
 from zoo.training.job import Job, arranged, fill
-from zoo.training.losses import make_loss
+from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import make_metrics
-from zoo.training.optimizers import make_optimizer
+from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule
 from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
 from zoo.training.trainer import NotFiniteError, Trainer
+from zoo.training.trunk.choose import Speed
 from zoo.training.trunk.prepare import Share, prepare
 from zoo.training.trunk.split import UnsplittableError
 
@@ -73,6 +75,9 @@ class Train(Step):
     """Classes of torchmetrics beside the loss; those of the data's task without it."""
     batch_size: Positive | None = None
     """Goes over `data.batch_size`."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Decides this step's order of samples, augmentation and dropout, whatever stands in front of it; without it the
+    recipe's `seed` and the number of the train step do."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of all gradients together."""
     accumulate: Positive = 1
@@ -89,6 +94,8 @@ class Train(Step):
     """Run the model through torch.compile."""
     feature_cache: Literal["auto", "off"] = "auto"
     """Whether the features of a frozen backbone are computed once and kept."""
+    feature_precision: FeaturePrecision = "auto"
+    """What those are computed in; `auto` is bfloat16 where the device computes in it and answers stay the same."""
     views: Annotated[int, Field(ge=0)] = 0
     """Augmented passes over the images whose features are kept; 0 keeps those of one plain pass."""
     keep: Literal["last", "best"] = "last"
@@ -99,6 +106,12 @@ class Train(Step):
     @property
     def files(self) -> frozenset[str]:
         return frozenset({FOLDER} if self.tensorboard else ())
+
+    @property
+    def chooses(self) -> str:
+        name, _ = named(self.scheduler) if self.scheduler is not None else ("", {})
+        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) == "ReduceLROnPlateau" else ""
+        return ", ".join(filter(None, ("keep: best" if self.keep == "best" else "", plateau)))
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
@@ -152,11 +165,14 @@ class Train(Step):
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
+        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.metrics}
         frozen = assembly.frozen or FrozenPart()
         saved, run.saved = run.saved, None
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
         began = time.monotonic()
+        if self.seed is not None:
+            seed_everything(self.seed)
         job = _job(run, self, frozen)
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
@@ -183,7 +199,10 @@ class Train(Step):
         epochs = record["epochs"]
         kept = f" (kept {record['kept_epoch']})" if record["kept_epoch"] != len(epochs) else ""
         rates = sorted(epoch["images_per_second"] for epoch in epochs)
-        return super().row(record) | {
+        cells = super().row(record)
+        if record.get("measured_with") and "metrics" in cells:
+            cells["metrics"] = f"~ {cells['metrics']}"
+        return cells | {
             "epochs": f"{len(epochs)}{kept}",
             "loss": f"{epochs[-1]['loss']:.4f}" if epochs else "",
             "trainable": f"{record['trainable']:,}",
@@ -217,8 +236,16 @@ def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
 
 def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     data, processes = cast(OpenData, run.data), PartialState()
-    share = Share(run.device, step.batch_size, step.place.index, processes.process_index, processes.num_processes)
     trains = [other.place.index for other in run.recipe.steps if isinstance(other, Train)]
+    number = trains.index(step.place.index)
+    share = Share(
+        run.device,
+        step.batch_size,
+        step=number,  # among train steps: a step of another kind in front changes no order
+        seed=step.seed,
+        rank=processes.process_index,
+        world=processes.num_processes,
+    )
     requested = step.precision or run.precision
     job = Job(
         model=run.assembly.model,
@@ -230,10 +257,10 @@ def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         device=run.device,
         precision=choose_precision(requested, run.device),
         frozen=frozen,
-        label="train" if len(trains) == 1 else f"train {trains.index(step.place.index) + 1}/{len(trains)}",
+        label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
     )
     job.model.to(run.device)
-    job = _on_features(run, job, share, exact=requested == "float32")
+    job = _on_features(run, job, share, Speed(requested == "float32", step.feature_precision))
     setting = _setting(run, step, job, requested) if requested != "float32" else None
     if setting is None:
         return job
@@ -242,16 +269,25 @@ def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     return replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
 
 
-def _on_features(run: ActiveRun, job: Job, share: Share, *, exact: bool) -> Job:
-    """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason."""
+def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
+    """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason.
+
+    A resumed run keeps the precision of features that it began with.
+    """
     if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
-    data = cast(OpenData, run.data)
+    data, options, chosen = cast(OpenData, run.data), job.options, f"{share.step} features"
+    if speed.precision == "auto":
+        speed = replace(speed, precision=run.settings.get(chosen, "auto"))
+    exactly = options.keep == "best"
     try:
-        prepared = prepare(job.model, data, share, exact=exact, views=job.options.views, note=run.listener.note)
+        prepared = prepare(
+            job.model, data, share, speed, views=options.views, validate_exactly=exactly, note=run.listener.note
+        )
     except UnsplittableError as error:
         run.listener.note(f"feature cache: none, trained end to end: {error}")
         return replace(job, feature_cache={"method": "end to end", "reason": str(error), "seconds": 0.0})
+    run.settings[chosen] = prepared.record["precision"]
     return replace(
         job,
         train=prepared.train,
@@ -298,6 +334,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
     run.record(
         step,
         metrics=progress.history[chosen - 1]["validation"] if chosen else {},
+        measured_with=job.approximate,
         epochs=progress.history,
         best=progress.best,
         kept_epoch=chosen,
@@ -307,6 +344,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
         precision=job.precision,
         setting=job.setting,
         feature_cache=job.feature_cache,
+        feature_precision=job.feature_cache.get("precision"),
         freeze_proof=proof,
         seconds=preparation + progress.seconds,
     )

@@ -18,7 +18,7 @@ class DatasetContract(Contract):
     def test_samples_are_what_zoo_reads(self) -> None:
         data = self.load()(**self.arguments)
         assert isinstance(data, Data)
-        for part in filter(None, (data.train, data.validation)):
+        for part in filter(None, (data.train, data.validation, data.test)):
             assert len(part) > 0
             for index in range(0, len(part), max(1, len(part) // self.looked_at)):
                 image, target = part[index]

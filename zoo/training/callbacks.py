@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
+from zoo.recipe.step import shown
+from zoo.training.losses import is_weighted
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -66,6 +69,8 @@ class Display(Listener):
         self.task: Any = None
 
     def step_started(self, trainer: Trainer) -> None:
+        if way := trainer.job.approximate:
+            self._print(f"{trainer.job.label}: ~ is measured as it trains ({way}); the end measures the file itself")
         if self.stream.isatty():
             self._start_bar(trainer)
 
@@ -83,7 +88,7 @@ class Display(Listener):
         told = [
             f"{trainer.job.label} epoch {record['epoch']}/{trainer.epochs}",
             f"loss {record['loss']:.4f}",
-            f"validation loss {validation['loss']:.4f}",
+            f"validation {_loss_name(trainer)} {_about(trainer)}{shown(validation['loss'])}",
             _metric(validation, trainer),
             f"{record['images_per_second']:.0f} images/s",
             f"{_clock(record['seconds'])}, {_left(trainer)} left",
@@ -116,7 +121,16 @@ class Display(Listener):
 
 def _metric(measured: dict[str, float], trainer: Trainer) -> str:
     name = trainer.metrics.main
-    return f"{name} {measured[name]:.4f}" if name in measured else ""
+    return f"{name} {_about(trainer)}{shown(measured[name])}" if name in measured else ""
+
+
+def _about(trainer: Trainer) -> str:
+    """The sign in front of a number that the finished model's need not equal."""
+    return "~" if trainer.job.approximate else ""
+
+
+def _loss_name(trainer: Trainer) -> str:
+    return "weighted loss" if is_weighted(trainer.job.options.loss) else "loss"
 
 
 def _left(trainer: Trainer) -> str:

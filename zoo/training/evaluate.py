@@ -1,28 +1,84 @@
-"""Evaluate a checkpoint: on the data that its file names, or on other data."""
+"""Evaluate a checkpoint, on the data that its file names or on other data; and the numbers of any predictions."""
 
 from __future__ import annotations
 
-import itertools
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 from accelerate import PartialState
-from torch import nn
 
 from zoo.checkpoint.load import load
 from zoo.data.open_data import OpenData, Part, open_data
-from zoo.errors import InputError, Problem, did_you_mean
+from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.model.assembly import Assembly
 from zoo.recipe.options import DataOptions, Named
+from zoo.training import looks
 from zoo.training.devices import choose_device, process_kept
-from zoo.training.losses import make_loss
-from zoo.training.metrics import make_metrics, measure
+from zoo.training.intervals import Interval
+from zoo.training.losses import make_loss, plain
+from zoo.training.metrics import Metrics, average_loss, explain, make_metrics
+from zoo.training.predictions import Predictions, predict_parts
 
-WHOLE: tuple[Part, ...] = ("train", "validation")
-HELD_OUT: tuple[Part, ...] = ("validation",)
+TABLES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on samples: `metrics`, the loss first, and the 95 % interval of each; NaN is None.
+
+    `samples` is their number, `absent` names the classes that none of them is of.
+    """
+
+    metrics: dict[str, float | None]
+    intervals: dict[str, Interval | None]
+    samples: int
+    absent: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        intervals = {name: list(pair) if pair else None for name, pair in self.intervals.items()}
+        return {"metrics": self.metrics, "intervals": intervals, "samples": self.samples, "absent": list(self.absent)}
+
+
+def measured_of(predictions: Predictions, metrics: Sequence[Named] | None = None, loss: Named = "auto") -> Measured:
+    """The loss and the metrics of predictions: where every number that zoo reports of a finished model is made.
+
+    The loss is the mean over the samples (the sum for one with `reduction: sum`), without label smoothing; with class
+    weights, which are the loss's own, it is the weighted mean over all of them.
+    """
+    outputs, targets = predictions.outputs, predictions.targets
+    made = make_metrics(metrics, predictions.task, outputs[0].numel(), local=True)
+    every = Metrics({"loss": average_loss(make_loss(plain(loss), predictions.task), local=True), **made.metrics})
+    try:
+        every.update(outputs, targets)
+        values = every.compute()
+        intervals = every.intervals(values, outputs, targets)
+    except ZooError:
+        raise
+    except Exception as error:
+        raise explain(error, "measuring") from error
+    return Measured(finite(values), finite(intervals), len(predictions), _absent(predictions))
+
+
+def _absent(predictions: Predictions) -> tuple[str, ...]:
+    if predictions.task == "regression":
+        return ()
+    targets, classes = predictions.targets, predictions.classes
+    there = targets.bincount(minlength=len(classes)) if predictions.task == "classification" else targets.sum(0)
+    return tuple(name for name, count in zip(classes, there.tolist(), strict=False) if not count)
+
+
+def finite(value: Any) -> Any:
+    """`value` with None in place of every number that JSON does not have: NaN and the infinities."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @process_kept()
@@ -30,25 +86,69 @@ def evaluate(
     checkpoint: str | os.PathLike[str] | Assembly,
     data: str | DataOptions | None = None,
     *,
+    part: str | None = None,
     metrics: Sequence[Named] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """A checkpoint's loss and metrics on data: `{"metrics": {…}, "samples": n, "data": {…}, "checkpoint": path}`.
+    """A checkpoint's loss and metrics on data, each with its 95 % interval: `{"metrics": {…}, "intervals": {name: [low,
+    high]}, "samples": n, "part": …, "data": {…}, "checkpoint": path}`.
 
-    Without `data` these are the held-out samples of the data it was trained on, which the file names. `data` is a
-    recipe's data section (its held-out part counts), or a name: an image folder or CSV file by its path, or a data set
-    by its component name; all of it counts then. Classes are matched by name.
-    Raises InputError for a file that is no checkpoint, data that is not there, or classes the checkpoint lacks.
+    Without `data` these are held-out samples of the data it was trained on, which the file names. `data` is a recipe's
+    data section (held-out samples, too), or a name: an image folder or CSV file by its path, or a data set by its
+    component name; all of it counts then. `part` names one part; without it the part is that of the checkpoint's own
+    numbers, the test part where there is one. Metrics and loss are those that the checkpoint's numbers are of.
+    Classes are matched by name. Measuring on the test part of the checkpoint's own data is recorded (`test_looks`).
+    Raises InputError for a file that is no checkpoint, data or a part that is not there, or classes the checkpoint
+    lacks.
     """
     where, name = choose_device(device), "the model" if isinstance(checkpoint, Assembly) else os.fspath(checkpoint)
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
+    opened, parts = open_for(name, assembly, data, part)
+    found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size)
+    measured = measured_of(found, metrics or asked(assembly)[0], asked(assembly)[1])
+    about = {"part": parts[0] if len(parts) == 1 else "all", "data": opened.description(), "checkpoint": name}
+    if parts == ("test",) and PartialState().is_main_process:
+        about["test_looks"] = looks.look(opened, f"zoo evaluate {os.path.abspath(name)}")
+        if data is None and not isinstance(checkpoint, Assembly):
+            looks.tell_report(checkpoint, about["test_looks"])
+    return measured.as_dict() | about
+
+
+def open_for(
+    name: str, assembly: Assembly, data: str | DataOptions | None, part: str | None = None
+) -> tuple[OpenData, tuple[Part, ...]]:
+    """The data to measure the checkpoint called `name` on, and which parts of it: see `evaluate`."""
     if isinstance(data, str):
-        opened, parts = other_data(data, assembly, seed=0), WHOLE
-    else:
-        opened, parts = _own_data(name, assembly, data), HELD_OUT
-    values, samples = measure_parts(assembly.model, opened, parts, where, metrics, batch_size=batch_size)
-    return {"metrics": values, "samples": samples, "data": opened.summary(), "checkpoint": name}
+        opened = other_data(data, assembly, seed=0)
+        return opened, _chosen(opened, part, tuple(opened.parts))
+    opened = _own_data(name, assembly, data)
+    return opened, _chosen(opened, part, (reported_part(opened, assembly),))
+
+
+def asked(assembly: Assembly) -> tuple[list[Named] | None, Named]:
+    """The metrics and the loss that a model is measured with, as they are named in a recipe."""
+    spec = assembly.evaluation or {}
+    return spec.get("metrics"), spec.get("loss", "auto")
+
+
+def reported_part(data: OpenData, assembly: Assembly | None = None) -> Part:
+    """The part whose numbers stand for a model: that of a checkpoint's own, else test where there is one."""
+    stated = (assembly.evaluation or {}).get("part") if assembly is not None else None
+    if stated in data.parts:
+        return cast(Part, stated)
+    return "test" if "test" in data.parts else "validation"
+
+
+def _chosen(data: OpenData, part: str | None, usual: tuple[Part, ...]) -> tuple[Part, ...]:
+    if part is None:
+        return usual
+    if part == "all":
+        return tuple(data.parts)
+    if part not in data.parts:
+        there = listed([*data.parts, "all"])
+        raise InputError(f"{data.options.source} has no {part} part", suggestion=f"there is {there}")
+    return (cast(Part, part),)
 
 
 def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> OpenData:
@@ -57,7 +157,15 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
         message = f"{checkpoint} does not say which data it was trained on"
         raise InputError(message, suggestion="name it: --data RECIPE, a folder, a CSV file or a data set")
     options = data or DataOptions.model_validate(stored["options"])
-    return _matched(open_data(options, assembly.preprocessing, seed=stored.get("seed", 0)), assembly)
+    try:
+        opened = open_data(options, assembly.preprocessing, seed=stored.get("seed", 0))
+    except ZooError as error:
+        if data is not None:
+            raise
+        message = f"{checkpoint} names the data that it was trained on, and it cannot be opened"
+        hint = "where it is now: --data FOLDER, a CSV file or a recipe (data= in Python)"
+        raise type(error)([Problem(message, None, hint), *error.problems]) from error
+    return _matched(opened, assembly)
 
 
 def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
@@ -65,12 +173,19 @@ def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
     path = Path(name).expanduser()
     if path.is_dir():
         source, arguments = "zoo/image_folder", {"path": str(path)}
-    elif path.is_file() and path.suffix.lower() == ".csv":
-        source, arguments = "zoo/csv", {"path": str(path)}
+    elif path.is_file() and path.suffix.lower() in TABLES:
+        source, arguments = "zoo/csv", {**_table_options(assembly), "path": str(path)}
     else:
         source, arguments = name, {}
     options = DataOptions(source=source, arguments=arguments, image_size=assembly.preprocessing.size)
-    return _matched(open_data(options, assembly.preprocessing, seed=seed), assembly)
+    return _matched(open_data(options, assembly.preprocessing, seed=seed, whole=True), assembly)
+
+
+def _table_options(assembly: Assembly) -> dict[str, Any]:
+    """How to read another table: as the checkpoint's own was read, where it was one, and for its task in any case."""
+    stored = (assembly.data or {}).get("options", {})
+    own = stored.get("arguments", {}) if stored.get("source") == "zoo/csv" else {}
+    return {**{key: value for key, value in own.items() if key not in ("validation", "test")}, "task": assembly.task}
 
 
 def _matched(data: OpenData, assembly: Assembly) -> OpenData:
@@ -83,22 +198,3 @@ def _matched(data: OpenData, assembly: Assembly) -> OpenData:
         message = "the checkpoint does not know the class {!r}"
         raise InputError(Problem(message.format(name), None, did_you_mean(name, assembly.classes)) for name in strange)
     return data.with_classes(assembly.classes)
-
-
-def measure_parts(
-    model: nn.Module,
-    data: OpenData,
-    parts: Sequence[Part],
-    device: torch.device,
-    metrics: Sequence[Named] | None = None,
-    *,
-    batch_size: int | None = None,
-) -> tuple[dict[str, float], int]:
-    """The loss, the metrics and the number of samples of `parts`, each process measuring its share."""
-    processes = PartialState()
-    share = {"rank": processes.process_index, "world": processes.num_processes, "batch_size": batch_size}
-    batches = [data.batches(part, device=device, shuffle=False, augment=False, once=True, **share) for part in parts]
-    loss = make_loss("auto", data.task, device=device)
-    measured = make_metrics(metrics, data.task, data.outputs, device)
-    chained = itertools.chain.from_iterable(each.epoch(0) for each in batches)
-    return measure(model, model, chained, loss, measured), sum(len(data.parts[part]) for part in parts)

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, listed
-from zoo.file_name import name_mistake
+from zoo.file_name import RUN_MARK, name_mistake
 from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
 from zoo.recipe.document import walk
 from zoo.training.tensorboard import FOLDER
 
-MARK, FORMAT = ".zoo-run.json", 1
+FORMAT = 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
+PREDICTIONS = "predictions.csv"
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
-    STATE: re.compile(r"state\.json|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
+    STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
     FOLDER: re.compile(r"events\.out\.tfevents\..+"),
 }
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")  # as atomic_file calls them; only a killed run leaves one
@@ -89,7 +90,7 @@ class RunFolder:
         self._write(self.planned)
 
     def _read(self) -> dict[str, Any] | None:
-        path = self.path / MARK
+        path = self.path / RUN_MARK
         if not os.path.lexists(path):
             return None
         try:
@@ -108,7 +109,7 @@ class RunFolder:
 
     def _write(self, names: frozenset[str]) -> None:
         document = {"format": FORMAT, "recipe": self.source, "files": sorted(names)}
-        with atomic_file(self.path / MARK) as file:
+        with atomic_file(self.path / RUN_MARK) as file:
             write_all(file, (json.dumps(document, indent=1) + "\n").encode(), 0)
 
     def _results(self) -> list[str]:
@@ -133,7 +134,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove the temporary files of a killed run; this run has the lock, so none is in use."""
-        own = {name[:100] for name in (MARK, *self.owned)}
+        own = {name[:100] for name in (RUN_MARK, *self.owned)}
         for path in self.path.iterdir():
             if (found := _TEMPORARY.fullmatch(path.name)) and found[1] in own:
                 path.unlink(missing_ok=True)
@@ -185,7 +186,7 @@ class RunFolder:
 
 def planned(recipe: Recipe) -> frozenset[str]:
     """The names of all files and folders that a run of the recipe writes into its folder."""
-    return frozenset({MODEL, REPORT, RECIPE, STATE}).union(*(step.files for step in recipe.steps))
+    return frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS}).union(*(step.files for step in recipe.steps))
 
 
 def _texts(recipe: Recipe) -> Iterator[str]:
@@ -194,3 +195,18 @@ def _texts(recipe: Recipe) -> Iterator[str]:
     options = [step.model_dump() for step in recipe.steps]
     values = walk([recipe.model.weights, options, recipe.resolved])
     yield from (text for _, text in values if isinstance(text, str) and text)
+
+
+def checkpoint_in(place: str | os.PathLike[str]) -> Path:
+    """The checkpoint at a path: the file itself, or the finished model in a run's folder.
+
+    Raises InputError for a folder without one.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        return path
+    if not (path / MODEL).exists():
+        others = sorted(file.name for file in path.glob("*.safetensors"))
+        hint = f"name a file: {path / others[0]}" if others else "name the folder of a finished run, or a checkpoint"
+        raise InputError(f"{path} contains no {MODEL}", suggestion=hint)
+    return path / MODEL

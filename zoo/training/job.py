@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from zoo.data.batches import Batches, Inputs
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart
+from zoo.training.trunk.engine import EngineSettings
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
@@ -43,10 +44,26 @@ class Job:
     setting: str = ""
     label: str = "train"
 
+    @property
+    def approximate(self) -> str:
+        """How the epochs are measured where that is not exactly how the finished model is; empty where it is.
+
+        The loop measures with what it trains with: in lower precision or another memory layout, on cached features of a
+        backbone whose batch norms are fused.
+        """
+        engine = self.feature_cache.get("engine", "")
+        ways = [f"frozen backbone in {engine}" if engine not in ("", str(EngineSettings())) else ""]
+        ways += [self.precision if self.precision != "float32" else ""]
+        ways += ["channels-last" if self.memory_format == torch.channels_last else ""]
+        return ", ".join(filter(None, ways))
+
 
 @dataclass
 class Progress:
-    """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch."""
+    """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
+
+    `digests` are those of the state as the train step began and after each epoch.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -54,6 +71,7 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    digests: list[str] = field(default_factory=list)
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
@@ -15,6 +16,8 @@ from zoo.recipe.options import Named
 from zoo.training.optimizers import named
 
 BY_TASK = {"classification": "CrossEntropyLoss", "multilabel": "BCEWithLogitsLoss", "regression": "MSELoss"}
+DIVIDE_BY_WEIGHT = (nn.CrossEntropyLoss, nn.NLLLoss)  # their mean is one by the weights of the targets' classes
+WEIGHTS = ("weight", "pos_weight")
 INDEX_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)  # take a class index a sample
 
 UNSUPPORTED = ("MultiLabelMarginLoss",)  # lists of class indices, padded with -1
@@ -29,7 +32,10 @@ class Loss:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.summed = getattr(module, "reduction", "mean") == "sum"
+        self.reduction: str = getattr(module, "reduction", "mean")
+        self.summed = self.reduction == "sum"
+        self._unreduced = copy.copy(module)
+        self._unreduced.reduction = "none"  # type: ignore[assignment]
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         loss: Tensor = self.module(outputs.float(), self._fitting(targets, outputs))
@@ -46,6 +52,28 @@ class Loss:
         """The sum over a batch's samples, from the loss that is their mean or sum."""
         return loss if self.summed else loss * samples
 
+    def each(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of every sample and its weight, both [b]: over any set of samples the loss is the sum of the first
+        by the sum of the second (or, where the loss is `summed`, the sum of the first).
+
+        The weight is 1 but where a class weight divides by itself, as in CrossEntropyLoss: there a mean of the batches'
+        means would depend on how the samples fall into batches.
+        """
+        targets = self._fitting(targets, outputs)
+        values: Tensor = self._unreduced(outputs.float(), targets)
+        if values.ndim > 1:
+            summed = self.summed or self.reduction == "batchmean"
+            values = values.flatten(1).sum(1) if summed else values.flatten(1).mean(1)
+        return values, self._weights(targets, values)
+
+    def _weights(self, targets: Tensor, values: Tensor) -> Tensor:
+        if not isinstance(self.module, DIVIDE_BY_WEIGHT):
+            return torch.ones_like(values)
+        kept = targets != self.module.ignore_index
+        given = self.module.weight
+        weights = torch.ones_like(values) if given is None else given[targets.where(kept, 0)].to(values.dtype)
+        return weights * kept
+
     def _fitting(self, targets: Tensor, outputs: Tensor) -> Tensor:
         if not targets.is_floating_point():
             if isinstance(self.module, INDEX_LOSSES):
@@ -60,6 +88,18 @@ class Loss:
             hint = "swap_head: auto" if outputs.ndim == 2 else "let the network end in [b, k], for instance by pooling"
             raise InputError(f"the network's outputs do not fit the data: {shapes}", suggestion=hint)
         return targets
+
+
+def plain(value: Named) -> Named:
+    """The loss to measure with: the one called `value` without label smoothing, which is for training."""
+    name, arguments = named(value)
+    arguments.pop("label_smoothing", None)
+    return {name: arguments} if arguments else name
+
+
+def is_weighted(value: Named) -> bool:
+    """Whether classes count differently in the loss called `value`."""
+    return any(named(value)[1].get(key) is not None for key in WEIGHTS)
 
 
 def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: torch.device | str = "cpu") -> Loss:
@@ -95,4 +135,4 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
 
 def _tensor(name: str, value: Any) -> Any:
     """Weights per class are tensors in torch and lists in YAML."""
-    return torch.tensor(value, dtype=torch.float32) if name in ("weight", "pos_weight") and value is not None else value
+    return torch.tensor(value, dtype=torch.float32) if name in WEIGHTS and value is not None else value

@@ -1,14 +1,18 @@
-"""Metrics by name, accumulated on the device and over all processes; and a model measured with them on batches."""
+"""Metrics by name: accumulated over batches and processes in the training loop, or computed of all samples at once."""
 
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
+from torch.nn import functional as F
 
 from zoo.data.batches import Batch
 from zoo.errors import InputError, WorkError, ZooError, did_you_mean
@@ -16,6 +20,7 @@ from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.catalogue import find
 from zoo.recipe.options import Named
+from zoo.training.intervals import Interval, bootstrap, bootstrap_ratio, wilson
 from zoo.training.losses import Loss, make_loss
 from zoo.training.optimizers import named
 
@@ -31,7 +36,17 @@ CLASS_METRICS: dict[str, tuple[str, dict[str, Any]]] = {
     "average_precision": ("AveragePrecision", {}),
     "auroc": ("AUROC", {}),
 }
+LOCAL = {"sync_on_compute": False}
 VALUE_METRICS = {"mae": "L1Loss", "mse": "MSELoss", "r2": "R2Score", "pearson": "PearsonCorrCoef"}
+
+
+# their mean is one over the classes that the samples are of; torchmetrics itself counts an absent class as 0
+OF_PRESENT = {
+    *("MulticlassAUROC", "MulticlassAveragePrecision", "MulticlassRecall", "MulticlassAccuracy"),
+    *("MultilabelAUROC", "MultilabelAveragePrecision", "MultilabelRecall"),
+}
+NEEDS_OTHERS = {"MulticlassAUROC", "MultilabelAUROC"}  # undefined also for a class that all samples are of
+SHARES = {"MulticlassAccuracy", "MulticlassPrecision", "MulticlassRecall", "MulticlassF1Score"}  # with average: micro
 
 
 class Metric(Protocol):
@@ -41,46 +56,80 @@ class Metric(Protocol):
         """Adds a batch: logits or values [b, k], targets as the data gives them."""
         ...
 
-    def compute(self) -> Tensor:
-        """The value over all samples of all processes since the last call, and a reset."""
+    def compute(self) -> float:
+        """The value over all samples since the last call, and a reset; NaN where they do not define one."""
+        ...
+
+    def interval(self, value: float, outputs: Tensor, targets: Tensor) -> Interval | None:
+        """The 95 % interval of `value`, which was computed of these samples."""
         ...
 
 
 class Average:
-    """The mean over samples of what `total(outputs, targets)` sums over a batch; with `summed` the sum."""
+    """The mean over samples of what `each(outputs, targets)` gives: values and weights, both [b]; with `summed` the
+    sum of the values. With `share` each value is 0 or 1, so that the mean is a share.
+
+    Every sample's value is kept, and they are added in float64 at the end, whatever the batches were.
+    """
 
     def __init__(
-        self, total: Callable[[Tensor, Tensor], Tensor], *, higher_is_better: bool, summed: bool = False
+        self,
+        each: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        *,
+        higher_is_better: bool,
+        summed: bool = False,
+        share: bool = False,
+        local: bool = False,
     ) -> None:
-        self.total = total
+        self.each = each
         self.higher_is_better = higher_is_better
-        self.summed = summed
-        self._parts: list[Tensor] = []
-        self._samples = 0
+        self.summed, self.share, self.local = summed, share, local
+        self._kept: list[tuple[Tensor, Tensor]] = []
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        self._parts.append(self.total(outputs, targets).detach())
-        self._samples += len(targets)
+        values, weights = self.each(outputs, targets)
+        self._kept.append((values.detach(), weights.detach()))
 
-    def compute(self) -> Tensor:
-        device = self._parts[0].device if self._parts else torch.device("cpu")
-        total = torch.stack([part.float() for part in self._parts]).sum() if self._parts else torch.zeros(())
-        both = torch.stack([total, torch.tensor(float(self._samples), device=device)])
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(both)
-        self._parts, self._samples = [], 0
-        return both[0] if self.summed else both[0] / both[1]
+    def compute(self) -> float:
+        sums = torch.zeros(2, dtype=torch.float64)
+        if self._kept:
+            sums = torch.stack([torch.cat(rows).cpu().double().sum() for rows in zip(*self._kept, strict=True)])
+        if not self.local and distributed.is_available() and distributed.is_initialized():
+            device = self._kept[0][0].device if self._kept else torch.device("cpu")
+            sums = sums.to(device)
+            distributed.all_reduce(sums)
+        self._kept = []
+        total, weight = sums.tolist()
+        return total if self.summed else total / weight if weight else math.nan
+
+    def interval(self, value: float, outputs: Tensor, targets: Tensor) -> Interval | None:
+        if self.share:
+            return wilson(value, len(targets))
+        values, weights = (row.double().numpy() for row in self.each(outputs, targets))
+        return bootstrap_ratio(values, np.full_like(weights, 1 / len(targets)) if self.summed else weights)
 
 
 class FromTorchmetrics:
-    """A torchmetrics object, given probabilities where the task has classes; it reduces over processes itself."""
+    """A torchmetrics object, given probabilities where the task has classes; it reduces over processes itself.
 
-    def __init__(self, metric: Any, task: str) -> None:
+    With `present` it gives a value for each class, and the mean is taken over the classes that the samples are of.
+    """
+
+    def __init__(self, metric: Any, task: str, *, present: bool = False, local: bool = False) -> None:
         self.metric = metric
         self.task = task
         self.higher_is_better = bool(metric.higher_is_better)
+        self.present, self.local = present, local
+        kind = type(metric).__name__
+        self.needs_others = kind in NEEDS_OTHERS
+        whole = getattr(metric, "average", None) == "micro" and getattr(metric, "ignore_index", None) is None
+        self.share = kind in SHARES and whole
+        self._counts: list[Tensor] = []
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
+        if self.present:
+            shown = F.one_hot(targets, outputs.shape[1]) if self.task == "classification" else targets
+            self._counts.append(torch.cat([shown.sum(0), shown.new_tensor([len(shown)])]).float())
         if self.task == "classification":
             self.metric.update(outputs.softmax(-1), targets)
         elif self.task == "multilabel":
@@ -88,10 +137,36 @@ class FromTorchmetrics:
         else:
             self.metric.update(outputs.reshape(targets.shape), targets)
 
-    def compute(self) -> Tensor:
-        value: Tensor = self.metric.compute()
+    def compute(self) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of classes that are absent, and the like
+            value = self.metric.compute()
         self.metric.reset()
-        return value
+        if self.present:
+            value = value[self._defined()]
+            value = value.mean() if len(value) else torch.tensor(math.nan)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ValueError("it gives more than one number")
+        return float(value)
+
+    def _defined(self) -> Tensor:
+        counts = torch.stack(self._counts).sum(0)
+        if not self.local and distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(counts)
+        self._counts = []
+        there, samples = counts[:-1], counts[-1]
+        return (there > 0) & ((there < samples) | (not self.needs_others))
+
+    def interval(self, value: float, outputs: Tensor, targets: Tensor) -> Interval | None:
+        if self.share:
+            return wilson(value, len(targets))
+
+        def again(positions: NDArray[np.int64]) -> float:
+            chosen = torch.from_numpy(positions)
+            self.update(outputs[chosen], targets[chosen])
+            return self.compute()
+
+        return bootstrap(again, len(targets), outputs[0].numel())
 
 
 class Metrics:
@@ -107,13 +182,26 @@ class Metrics:
             metric.update(outputs, targets)
 
     def compute(self) -> dict[str, float]:
-        return {name: float(metric.compute()) for name, metric in self.metrics.items()}
+        return {name: metric.compute() for name, metric in self.metrics.items()}
+
+    def intervals(self, values: Mapping[str, float], outputs: Tensor, targets: Tensor) -> dict[str, Interval | None]:
+        """The 95 % interval of each of `values`; None where the value itself or every resample is undefined."""
+        return {
+            name: metric.interval(values[name], outputs, targets) if math.isfinite(values[name]) else None
+            for name, metric in self.metrics.items()
+        }
 
 
 def make_metrics(
-    values: Sequence[Named] | None, task: str, outputs: int, device: torch.device | str = "cpu"
+    values: Sequence[Named] | None,
+    task: str,
+    outputs: int,
+    device: torch.device | str = "cpu",
+    *,
+    local: bool = False,
 ) -> Metrics:
-    """The metrics called `values` for a task with `outputs` classes or values; the task's usual one without.
+    """The metrics called `values` for a task with `outputs` classes or values; the task's usual one without. They are
+    those of all processes' samples together, with `local` of this process's.
 
     A name is a short one, a loss, or a torchmetrics class that gives one number; where one comes twice, its arguments
     are part of it: `f1(average=micro)`. Raises InputError for names that do not fit the task, for arguments a metric
@@ -128,34 +216,36 @@ def make_metrics(
             called = f"{name}({', '.join(f'{key}={given}' for key, given in arguments.items())})"
         if called in made:
             raise InputError(f"the metric {called!r} is asked for twice", suggestion="remove one of them")
-        made[called] = _make(name, arguments, task, outputs, device)
+        made[called] = _make(name, arguments, task, outputs, device, local)
     return Metrics(made)
 
 
-def _make(name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str) -> Metric:
+def _make(
+    name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str, local: bool
+) -> Metric:
     if name == "accuracy" and task == "classification" and not arguments:
-        return Average(_correct, higher_is_better=True)
+        return Average(_correct, higher_is_better=True, share=True, local=local)
     usual = VALUE_METRICS if task == "regression" else CLASS_METRICS
     if name not in usual and (name in CLASS_METRICS or name in VALUE_METRICS):
         hint = did_you_mean(name, usual) or f"for instance {', '.join(list(usual)[:3])}"
         raise InputError(f"metric {name!r} does not fit a {task} task", suggestion=hint)
     if (full := VALUE_METRICS.get(name, name)).endswith("Loss"):
-        return _average_loss(full, arguments, task, device)
-    return _from_torchmetrics(name, arguments, task, outputs, device)
+        return average_loss(make_loss({full: arguments}, task, device=device), local=local)
+    return _from_torchmetrics(name, arguments, task, outputs, device, local)
 
 
-def _correct(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs.argmax(-1) == targets).sum()
+def _correct(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    right = (outputs.argmax(-1) == targets).float()
+    return right, torch.ones_like(right)
 
 
-def _average_loss(name: str, arguments: dict[str, Any], task: str, device: torch.device | str) -> Metric:
-    loss = make_loss({name: arguments}, task, device=device)
-    total = lambda outputs, targets: loss.total(loss(outputs, targets), len(targets))  # noqa: E731
-    return Average(total, higher_is_better=False, summed=loss.summed)
+def average_loss(loss: Loss, *, local: bool = False) -> Average:
+    """A loss as a metric: over all samples, whatever the batches were."""
+    return Average(loss.each, higher_is_better=False, summed=loss.summed, local=local)
 
 
 def _from_torchmetrics(
-    name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str
+    name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str, local: bool
 ) -> Metric:
     import torchmetrics
 
@@ -173,9 +263,13 @@ def _from_torchmetrics(
     supplied = {**defaults, "num_classes": outputs, "num_labels": outputs}
     if task != "regression":
         supplied["task"] = "multiclass" if task == "classification" else "multilabel"
+    given = {key: value for key, value in supplied.items() if key in known} | (LOCAL if local else {})
     try:
-        metric = factory(**{key: value for key, value in supplied.items() if key in known}, **arguments)
-        return _tried(FromTorchmetrics(metric.to(device), task), task, outputs, device)
+        metric = factory(**{**given, **arguments})
+        present = type(metric).__name__ in OF_PRESENT and metric.average == "macro"
+        if present:
+            metric = factory(**{**given, **arguments, "average": "none"})
+        return _tried(FromTorchmetrics(metric.to(device), task, present=present, local=local), task, outputs, device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"metric {name} for a {task} task: {error}") from error
 
@@ -184,27 +278,23 @@ def _tried(metric: FromTorchmetrics, task: str, outputs: int, device: torch.devi
     """The metric, once it gave one number for a made-up batch: better now than after the first epoch."""
     values = torch.linspace(-1, 1, 4 * outputs, device=device).reshape(outputs, 4).T
     targets = torch.arange(4, device=device) % outputs if task == "classification" else (values > 0).float()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        metric.update(values, targets)
-        value = metric.compute()
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        raise ValueError("it gives more than one number")
+    metric.update(values, targets)
+    metric.compute()
     return metric
 
 
 def measure(
     model: nn.Module, forward: Callable[[Any], Any], batches: Iterable[Batch], loss: Loss, metrics: Metrics
 ) -> dict[str, float]:
-    """`{"loss": …, metric: …}` of `forward` over `batches`, with the model in evaluation mode."""
-    average = Average(lambda outputs, targets: loss.total(loss(outputs, targets), len(targets)), higher_is_better=False)
+    """`{"loss": …, metric: …}` of `forward` over `batches`, with the model in evaluation mode, as the loop shows it."""
+    average = average_loss(loss)
     try:
         with undisturbed(model, training=False), torch.inference_mode():
             for batch in batches:
                 outputs = prediction(forward(batch.inputs)).float()
                 average.update(outputs, batch.targets)
                 metrics.update(outputs, batch.targets)
-            return {"loss": float(average.compute()), **metrics.compute()}
+            return {"loss": average.compute(), **metrics.compute()}
     except ZooError:
         raise
     except Exception as error:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from zoo.checkpoint.load import load
 from zoo.data import transforms
-from zoo.data.datasets import images_in
 from zoo.data.decode import to_image
+from zoo.data.image_folder import images_in, passed_over
 from zoo.errors import InputError
 from zoo.model.assembly import Assembly
 from zoo.model.prediction import prediction
@@ -58,9 +58,10 @@ def _named(place: int, image: Any) -> list[Named]:
 
 def _images(path: Path) -> list[Path]:
     if path.is_dir():
-        found = list(images_in(path))
+        found = images_in(path)
         if not found:
-            raise InputError(f"the folder {path} contains no images")
+            there = passed_over(path)
+            raise InputError(f"the folder {path} contains no images{f'; passed over: {there}' if there else ''}")
         return found
     if not path.exists():
         raise InputError(f"there is no image {path}")
@@ -92,7 +93,9 @@ def _rows(assembly: Assembly, images: Sequence[Named], top_k: int, device: torch
 
 def _predictions(assembly: Assembly, outputs: Tensor, top_k: int) -> list[list[dict[str, Any]]]:
     """Outputs [b, k] as lists of labels, each with a probability or value."""
-    names = assembly.classes or tuple(str(index) for index in range(outputs.shape[-1]))
+    names = assembly.classes
+    if len(names) != outputs.shape[-1]:  # names of other outputs are worse than numbers
+        names = tuple(str(index) for index in range(outputs.shape[-1]))
     if assembly.task == "regression":
         return [
             [{"label": name, "value": value} for name, value in zip(names, row, strict=True)]

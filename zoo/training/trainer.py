@@ -29,7 +29,7 @@ from zoo.training.callbacks import Listener
 from zoo.training.devices import generator_states, make_accelerator, restore_generators
 from zoo.training.ema import MovingAverage
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
-from zoo.training.losses import make_loss
+from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule
@@ -58,6 +58,7 @@ class Trainer:
         self.listener = listener if self.accelerator.is_main_process else Listener()
         job.model.to(self.device, memory_format=job.memory_format)  # type: ignore[call-overload]
         self.loss = make_loss(options.loss, job.task, label_smoothing=options.label_smoothing, device=self.device)
+        self.validation_loss = make_loss(plain(options.loss), job.task, device=self.device)
         self.metrics = make_metrics(options.metrics, job.task, job.outputs, self.device)
         optimizer = make_optimizer(job.model, options)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
@@ -180,9 +181,11 @@ class Trainer:
             with self.accelerator.autocast():
                 return forward(*arranged(inputs, self.job))
 
-        return measure(self.job.model, measured, self.job.validation.epoch(0), self.loss, self.metrics)
+        return measure(self.job.model, measured, self.job.validation.epoch(0), self.validation_loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
+        if math.isnan(value):  # no epoch is better for being undefined
+            return
         sign = 1 if self.metrics.higher_is_better else -1
         if self.progress.best is None or sign * value > sign * self.progress.best["value"]:
             self.progress.best = {"epoch": self.progress.epoch + 1, "metric": self.metrics.main, "value": value}
@@ -235,12 +238,14 @@ class Trainer:
         """Save the state that the train step starts from; `step` is its index, `run` what else the run has to know."""
         training = self._state()
         if self.accelerator.is_main_process:
-            self.state.begin(step, run, training, self.job.model.state_dict())
+            self.progress.digests = [self.state.begin(step, run, training, self.job.model.state_dict())]
 
     def save(self, *, epoch_end: bool = False) -> None:
         training = self._state()
         if self.accelerator.is_main_process:
-            self.state.save(training, self.unfrozen, steps=self.progress.steps, epoch_end=epoch_end)
+            digest = self.state.save(training, self.unfrozen, steps=self.progress.steps, epoch_end=epoch_end)
+            if epoch_end:
+                self.progress.digests.append(digest)
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -289,6 +294,8 @@ class Trainer:
         training = saved.training
         fill(self.job.model.state_dict(), saved.model)
         self.progress = Progress(**training["progress"])
+        if len(self.progress.digests) <= self.progress.epoch:  # a file cannot contain its own
+            self.progress.digests.append(saved.digest)
         if self.accelerator.scaler is not None and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
         if self.average:

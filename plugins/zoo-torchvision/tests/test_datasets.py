@@ -54,9 +54,9 @@ class TestFakeData(DatasetContract):
 
 
 class TestFashion:
-    def test_train_and_test_files_become_train_and_validation(self, fashion):
+    def test_train_and_test_files_are_for_training_and_testing(self, fashion):
         data = opened("FashionMNIST", root=str(fashion))
-        assert (len(data.train), len(data.validation)) == (7, 3)
+        assert (len(data.train), data.validation, len(data.test)) == (7, None, 3)
         image, target = data.train[6]
         assert (image.size, target) == ((28, 28), 6)
         assert np.asarray(image).ravel().tolist() == [value % 256 for value in range(6 * 784, 7 * 784)]
@@ -114,7 +114,7 @@ class TestSplits:
         data = opened("DTD", root=str(tmp_path))
         assert (len(data.train), [target for _, target in data.validation]) == (2, [1, 0])
         assert data.classes == ("banded", "dotted")
-        assert len(opened("DTD", root=str(tmp_path), validation="test").validation) == 1
+        assert [target for _, target in data.test] == [0]
 
     def test_oxford_pets(self, tmp_path):
         folder = tmp_path / "oxford-iiit-pet"
@@ -124,7 +124,7 @@ class TestSplits:
             picture(folder / "images" / f"{name}.jpg")
         data = opened("OxfordIIITPet", root=str(tmp_path))
         assert data.classes == ("Abyssinian", "Great Pyrenees")
-        assert ([target for _, target in data.train], data.validation[0][1]) == ([0, 1], 1)
+        assert ([target for _, target in data.train], data.test[0][1]) == ([0, 1], 1)
         assert opened("OxfordIIITPet", root=str(tmp_path), target="binary-category").classes == ("Cat", "Dog")
 
     def test_gtsrb(self, tmp_path):
@@ -134,7 +134,7 @@ class TestSplits:
         with open(tmp_path / "gtsrb/GT-final_test.csv", "w", newline="") as stream:
             csv.writer(stream, delimiter=";").writerows([["Filename", "ClassId"], ["00000.ppm", 2]])
         data = opened("GTSRB", root=str(tmp_path))
-        assert ([target for _, target in data.train], data.validation[0][1]) == ([0, 1, 2], 2)
+        assert ([target for _, target in data.train], data.test[0][1]) == ([0, 1, 2], 2)
         assert len(data.classes) == 43
 
     def test_fgvc_aircraft(self, tmp_path):
@@ -147,7 +147,7 @@ class TestSplits:
                 picture(data_folder / "images" / f"{line[0]}.jpg")
         data = opened("FGVCAircraft", root=str(tmp_path))
         assert (len(data.train), data.validation[0][1], data.classes) == (1, 1, ("707-320", "A380"))
-        assert len(opened("FGVCAircraft", root=str(tmp_path), validation="test").train) == 2
+        assert [target for _, target in data.test] == [1]
 
     def test_food101(self, tmp_path):
         for split, files in {
@@ -158,7 +158,7 @@ class TestSplits:
             for name in itertools.chain(*files.values()):
                 picture(tmp_path / f"food-101/images/{name}.jpg")
         data = opened("Food101", root=str(tmp_path))
-        assert (len(data.train), len(data.validation), data.classes) == (2, 1, ("ramen", "waffles"))
+        assert (len(data.train), len(data.test), data.classes) == (2, 1, ("ramen", "waffles"))
 
     def test_imagenette(self, tmp_path):
         for split in ("train", "val"):

@@ -127,6 +127,18 @@ def test_two_ways_back_are_an_error(entries: Callable) -> None:
         check_inverse(rules, entries({"c.0": (1,)}))
 
 
+def test_an_exception_in_front_of_a_wider_line_is_the_way_back(entries: Callable) -> None:
+    """As in MobileNet v2, whose first block lacks a layer: its names are the wider line's of the next one."""
+    lines = {"b.0.0.{leaf=weight|bias}": "b.0.dw.{leaf}", "b.{i}.1.{leaf=weight|bias}": "b.{i}.dw.{leaf}"}
+    rules = parse_rules([{"rename": lines}])
+    names = ["b.0.0.weight", "b.0.0.bias", "b.1.1.weight", "b.1.1.bias"]
+    there = entries(dict.fromkeys(run(rules, entries(dict.fromkeys(names, (1,)))).values, (1,)))
+    check_inverse(rules, there)
+    assert list(run(invert(rules), there).values) == names
+    with pytest.raises(InputError, match="has 2 ways back"):  # of the first block alone nothing says which it was
+        check_inverse(rules, entries({"b.0.dw.weight": (1,)}))
+
+
 def test_a_file_of_another_layout_is_noticed(entries: Callable) -> None:
     rules = parse_rules([{"rename": {r"^a\.": "b."}}, {"rename": {r"^c\.": "d."}}])
     with pytest.raises(InputError, match="do not lead back"):

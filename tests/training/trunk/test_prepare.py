@@ -7,8 +7,10 @@ from torch import nn
 
 from zoo.finetuning.finetune import finetune
 from zoo.training.callbacks import Listener
-from zoo.training.trunk.prepare import split_for
+from zoo.training.trunk.engine import exact_engine
+from zoo.training.trunk.prepare import same_trunk, split_for
 
+ASKED = ("float32", "bfloat16", "mixed")
 LAST_STAGE = {"policy": "below", "module": "layer4"}
 
 
@@ -131,8 +133,29 @@ def test_training_and_validation_share_an_engine_where_their_trunks_are_the_same
     model = nn.Sequential(nn.Linear(8, 8), between, nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 2))
     model[0].requires_grad_(False)
     example = torch.randn(4, 8)
-    training = split_for(model, example, training=True, exact=True)
-    validation = split_for(model, example, training=False, exact=True, like=training)
-    assert (validation.engine is training.engine) == shared
+    training, validation = (split_for(model, example, training=mode) for mode in (True, False))
+    assert same_trunk(training.trunk, validation.trunk) == shared
     expected = model.eval()(example)
-    assert torch.equal(validation.parts.rest(*validation.engine(example)), expected)
+    assert torch.equal(validation.rest(*exact_engine(validation.trunk)(example)), expected)
+
+
+def test_precision_of_features_is_recorded_and_can_be_asked_for(run):
+    options = {"epochs": 1, "lr": 0.01}
+    reports = {asked: run("all_but_head", options | {"feature_precision": asked}, asked, limit=24) for asked in ASKED}
+    stages = {asked: report["stages"][-1] for asked, report in reports.items()}
+    assert {asked: stage["feature_precision"] for asked, stage in stages.items()} == {name: name for name in ASKED}
+    trained = [losses(report) for report in reports.values()]
+    assert trained[0] != trained[1] != trained[2] != trained[0]
+    for one, other in ((trained[0], trained[1]), (trained[0], trained[2])):
+        for values, others in zip(one, other, strict=True):
+            assert others == pytest.approx(values, rel=0.05)
+
+
+def test_best_epoch_is_chosen_on_float32s_features(run):
+    """The validation losses of a head that trains on bfloat16 features are those of the head in float32."""
+    options = {"epochs": 1, "lr": 1e-9, "feature_precision": "bfloat16"}  # the head stays what the seed made it
+    exact = run("all_but_head", {"epochs": 1, "lr": 1e-9, "precision": "float32"}, "exact", limit=24)
+    last, best = (run("all_but_head", options | {"keep": keep}, keep, limit=24) for keep in ("last", "best"))
+    wanted = losses(exact)[0][1]
+    assert losses(best)[0][1] == pytest.approx(wanted, rel=1e-6)
+    assert losses(last)[0][1] != pytest.approx(wanted, rel=1e-6)

@@ -1,5 +1,9 @@
 """Features kept in memory and on disk: what comes out is what went in, and nothing stale or broken comes out."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -79,3 +83,31 @@ def test_cache_forgets_what_was_used_longest_ago(tmp_path, batches, monkeypatch)
     assert cache.find("old", 10**9) is None
     assert cache.find("middle", 10**9) is not None
     assert cache.find("new", 10**9) is not None
+
+
+KILLED = """
+import os, sys
+from filelock import FileLock
+lock = FileLock(sys.argv[1] + ".lock")
+lock.acquire()
+os.mkdir(sys.argv[1])
+open(sys.argv[1] + "/features-00000.safetensors", "wb").close()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_folder_of_a_killed_run_is_removed_by_the_next_and_that_of_a_running_one_is_not(tmp_path, batches):
+    cache = FeatureCache(tmp_path)
+    running = cache.writer(0)
+    killed = cache.root / ".partial-0123456789abcdef"
+    subprocess.run([sys.executable, "-c", KILLED, str(killed)], check=False)
+    lock, young = (cache.root / f".partial-{name}.lock" for name in ("old", "young"))
+    for path in (lock, young):
+        path.touch()
+    os.utime(lock, (0, 0))
+    assert killed.exists()
+    write(cache, batches, 0)
+    left = {path.name for path in cache.root.iterdir()}
+    assert left == {"k", running.folder.name, f"{running.folder.name}.lock", young.name}
+    running.discard()
+    assert {path.name for path in cache.root.iterdir()} == {"k", young.name}

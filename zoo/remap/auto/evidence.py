@@ -18,7 +18,7 @@ _GENERAL = {
     "norm", "proj", "conv", "fc", "linear", "dense", "out", "output", "layer", "block", "act", "weight", "bias",
     "value", "embed", "attn", "mlp", "head", "final", "stem", "token", "model",
 }  # fmt: skip
-"""Last words of a name that are too general to distinguish modules of equal shape."""
+"""Last words of a name that say too little to distinguish modules of equal shape."""
 
 
 def same_name(group: Group) -> Pairs:
@@ -51,7 +51,7 @@ def _numbers_by_name(group: Group, of_target: bool) -> dict[str, set[tuple[int, 
 
 
 def same_leaf(group: Group) -> Pairs:
-    """Items whose last components are equal, in a word of their own (`cls_token`, `grn`), and to no other's."""
+    """Items whose last components are equal, in a distinctive word (`cls_token`, `grn`), and equal to no other's."""
     mine, theirs = (_by_leaf(items) for items in (group.sources, group.targets))
     counts = [{leaf for leaf in side if any(map(str.isdigit, leaf))} for side in (mine, theirs)]
     return [

@@ -49,7 +49,8 @@ def must_be_one_tensor(alias: str, value: Expression, canonical: str, other: Exp
 class State:
     """The names between two rules, each with how its tensor is made of the source's, and what has happened so far.
 
-    `shared` names hold the same tensor as another name (tied). `dropped` maps a name to the rule that dropped it.
+    `shared` names hold the same tensor as another name (tied). `dropped` maps a name to the rule that dropped it, and
+    `dropped_values` to what it was.
     `initialised` maps a name to what in it is new and comes from no source. `must_be_equal` is checked on the values.
     """
 
@@ -57,6 +58,7 @@ class State:
     surroundings: Surroundings = field(default_factory=Surroundings)
     shared: set[str] = field(default_factory=set)
     dropped: dict[str, Rule] = field(default_factory=dict)
+    dropped_values: dict[str, Expression] = field(default_factory=dict)
     initialised: dict[str, str] = field(default_factory=dict)
     must_be_equal: list[MustBeEqual] = field(default_factory=list)
 
@@ -116,7 +118,7 @@ class State:
 
     def drop(self, names: Iterable[str], rule: Rule) -> None:
         for name in list(names):
-            del self.values[name]
+            self.dropped_values[name] = self.values.pop(name)
             self.shared.discard(name)
             self.dropped[name] = rule
 
@@ -146,6 +148,15 @@ class Rule(ABC):
 
     def __str__(self) -> str:
         return f"rule `{self.kind}: {_short(self.value())}`"
+
+
+AUTO = "auto"
+"""The remap that stands for the rules which `zoo.remap.auto` finds, and where these are said to stand."""
+
+
+def is_autos(rule: Rule) -> bool:
+    """Whether `auto` found the rule by evidence: nobody wrote it, and no network was run to prove it."""
+    return rule.location is not None and rule.location.file == AUTO
 
 
 def _short(value: Any) -> str:
@@ -202,6 +213,7 @@ class Outcome:
     values: dict[str, Expression]
     ties: dict[str, str]
     dropped: dict[str, Rule]
+    dropped_values: dict[str, Expression]
     initialised: dict[str, str]
     must_be_equal: tuple[MustBeEqual, ...]
     unused: tuple[tuple[Rule, str], ...]
@@ -229,7 +241,14 @@ def run(
             idle.append(rule)
     values, ties = _once(state)
     return Outcome(
-        values, ties, state.dropped, state.initialised, tuple(state.must_be_equal), tuple(unused), tuple(idle)
+        values=values,
+        ties=ties,
+        dropped=state.dropped,
+        dropped_values=state.dropped_values,
+        initialised=state.initialised,
+        must_be_equal=tuple(state.must_be_equal),
+        unused=tuple(unused),
+        idle=tuple(idle),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from zoo.errors import InputError, Problem
 from zoo.formats.entry import Entry
@@ -56,12 +56,31 @@ def check_inverse(
 def _check_one_way(inverse: Sequence[Rule], entries: Mapping[str, Entry], aliases: Mapping[str, str]) -> None:
     state = start(entries, aliases, Surroundings())
     for rule in inverse:
-        if isinstance(rule, Rename):
-            for name in state.values:
-                ways = {new for line in rule.lines if (new := line.apply(name)) is not None}
-                if len(ways) > 1:
-                    raise InputError(
-                        f"{name!r} has {len(ways)} ways back, {' and '.join(map(repr, sorted(ways)))}: two lines of "
-                        "a rename lead to it"
-                    )
+        if isinstance(rule, Rename) and (name := _ambiguous(rule, state.values)) is not None:
+            ways = sorted({new for line in rule.lines if (new := line.apply(name)) is not None})
+            told = " and ".join(map(repr, ways))
+            raise InputError(
+                f"{name!r} has {len(ways)} ways back, {told}: two lines of a rename lead to it",
+                suggestion="make one of the two narrower: it must not match what the other one gives",
+            )
         rule.apply(state)
+
+
+def _ambiguous(rename: Rename, names: Iterable[str]) -> str | None:
+    """The first name with several ways back, of which nothing says that the first is meant.
+
+    Exceptions stand before the wider line that would take the same names. The first way is the one meant where it gives
+    every line something to do, while the others would leave the exception without any: then no file that was in the
+    layout the rules are for can have come the other way.
+    """
+    ways: dict[str, list[int]] = {}
+    for name in names:
+        made = {place: line.apply(name) for place, line in enumerate(rename.lines)}
+        found = {new: place for place, new in reversed(made.items()) if new is not None}
+        ways[name] = sorted(found.values())
+    first = {places[0] for places in ways.values() if places}
+    otherwise = {places[-1] for places in ways.values() if places}
+    for name, places in ways.items():
+        if len(places) > 1 and not (first.issuperset(places) and places[0] not in otherwise):
+            return name
+    return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ from zoo.data.open_data import OpenData, Part
 from zoo.data.transforms import derived_seed
 from zoo.model.undisturbed import undisturbed
 from zoo.training.trunk.batches import FeatureBatches, StreamedBatches, collect, features_key
-from zoo.training.trunk.engine import Engine, exact_engine, fast_engine
+from zoo.training.trunk.choose import Speed, choose_engine
+from zoo.training.trunk.engine import Engine
 from zoo.training.trunk.graph import attribute
 from zoo.training.trunk.split import Split, split
 from zoo.training.trunk.store import FeatureCache, memory_budget
@@ -34,11 +35,12 @@ EVERY_STEP = "frozen backbone: runs at every step"
 
 @dataclass(frozen=True)
 class Share:
-    """This process's share of the work, and how its batches are made."""
+    """This process's share of the work, and how its batches are made: `step` and `seed` decide their order."""
 
     device: torch.device
     batch_size: int | None = None
     step: int = 0
+    seed: int | None = None
     rank: int = 0
     world: int = 1
 
@@ -57,29 +59,23 @@ class Prepared:
     record: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Half:
-    """The split in one mode, with the engine that runs its frozen backbone."""
-
-    parts: Split
-    engine: Engine
-
-
 def prepare(
     model: nn.Module,
     data: OpenData,
     share: Share,
+    speed: Speed,
     *,
-    exact: bool,
     views: int = 0,
+    validate_exactly: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
     """Split `model`, compute its frozen backbone's features for all data once (or at every step), and batch them.
 
     Args:
         model: on `share.device`, frozen as it will train.
-        exact: keep float32 and every operation as it is, so that losses are those of training end to end.
         views: augmented passes to cache, where the data is augmented at random; 0 runs the backbone at every step.
+        validate_exactly: compute the validation samples' features in float32 whatever the others are computed in, so
+            that an epoch is judged by what its weights answer in float32.
         note: called with each line to display.
 
     Raises:
@@ -87,41 +83,39 @@ def prepare(
     """
     started = time.perf_counter()
     example = example_batch(data, share.device)
-    training = split_for(model, example, training=True, exact=exact)
-    evaluation = split_for(model, example, training=False, exact=exact, like=training)
-    train, how = _train_batches(training, data, share, views, note)
-    validation = _cached(evaluation, data, "validation", share, 1)
-    engine, seconds = str(training.engine.settings), time.perf_counter() - started
-    note(f"{how}; {engine}; {seconds:.1f} s")
-    record = {"method": training.parts.method, "engine": engine, "features": how, "seconds": seconds}
-    return Prepared(train, validation, training.parts.rest, evaluation.parts.rest, record)
+    training, evaluation = (split_for(model, example, training=mode) for mode in (True, False))
+    engine, comparison = choose_engine(model, evaluation, data, example, speed)
+    precision = engine.settings.precision
+    same = same_trunk(training.trunk, evaluation.trunk)
+    trains = engine if same else speed.engine(training.trunk, example, precision)
+    if validate_exactly and precision != "float32":
+        engine = speed.engine(evaluation.trunk, example, "float32")
+    train, how = _train_batches(trains, data, share, views, note)
+    validation = _cached(engine, data, "validation", share, 1)
+    seconds = time.perf_counter() - started
+    described = f"{trains.settings}, {comparison}" if comparison else str(trains.settings)
+    note(f"{how}; {described}; {seconds:.1f} s")
+    record = {
+        "method": training.method,
+        "engine": str(trains.settings),
+        "precision": precision,
+        "comparison": asdict(comparison) if comparison else None,
+        "features": how,
+        "seconds": seconds,
+    }
+    return Prepared(train, validation, training.rest, evaluation.rest, record)
 
 
 PARTS: tuple[Part, ...] = ("train", "validation")
 
 
-def split_for(
-    model: nn.Module,
-    example: Tensor,
-    *,
-    training: bool,
-    exact: bool,
-    live: set[int] | None = None,
-    like: Half | None = None,
-) -> Half:
-    """The model split in the given mode, with an engine that is as fast as `exact` allows. The mode is restored.
-
-    The engine of `like` is used where the frozen backbone is the same.
-    """
+def split_for(model: nn.Module, example: Tensor, *, training: bool, live: set[int] | None = None) -> Split:
+    """The model split in the given mode. The mode is restored."""
     with undisturbed(model, training=training):
-        parts = split(model, example, live)
-    trunk = parts.trunk
-    if like is not None and _same(trunk, like.parts.trunk):
-        return Half(parts, like.engine)
-    return Half(parts, exact_engine(trunk) if exact else fast_engine(trunk, example))
+        return split(model, example, live)
 
 
-def _same(trunk: fx.GraphModule, other: fx.GraphModule) -> bool:
+def same_trunk(trunk: fx.GraphModule, other: fx.GraphModule) -> bool:
     """Whether both do the same with the same modules and tensors of one model."""
     if trunk.code != other.code:
         return False
@@ -137,36 +131,36 @@ def example_batch(data: OpenData, device: torch.device) -> Tensor:
 
 
 def _train_batches(
-    half: Half, data: OpenData, share: Share, views: int, note: Callable[[str], None]
+    engine: Engine, data: OpenData, share: Share, views: int, note: Callable[[str], None]
 ) -> tuple[Batches, str]:
     """Training batches, and in words how they are made."""
     augmentation = data.options.augmentation
     if augmentation != "none" and not views:
         note(f"augmentation {augmentation} changes every epoch: no feature cache (views: K caches K augmented passes)")
-        return StreamedBatches(_images(data, "train", share, None, augment=True), half.engine), EVERY_STEP
+        return StreamedBatches(_images(data, "train", share, None, augment=True), engine), EVERY_STEP
     passes = views if augmentation != "none" else 1
     needed = (
-        _bytes_per_sample(half, example_batch(data, share.device)) * len(data.parts["train"]) * passes // share.world
+        _bytes_per_sample(engine, example_batch(data, share.device)) * len(data.parts["train"]) * passes // share.world
     )
     if needed > memory_budget() and needed > _free_disk() // 2:
         note(f"features would take {needed / 1e9:.0f} GB, more than memory and disk have: no feature cache")
-        return StreamedBatches(_images(data, "train", share, None, augment=False), half.engine), EVERY_STEP
-    kept = _cached(half, data, "train", share, passes)
+        return StreamedBatches(_images(data, "train", share, None, augment=False), engine), EVERY_STEP
+    kept = _cached(engine, data, "train", share, passes)
     where = "on disk" if any(view.on_disk for view in kept.views) else "in memory"
     size = sum(view.bytes for view in kept.views) / 1e6
     samples, plural = len(data.parts["train"]), "s" if passes > 1 else ""
     return kept, f"feature cache: {samples} samples, {passes} view{plural} {where}, {size:.0f} MB"
 
 
-def _cached(half: Half, data: OpenData, part: Part, share: Share, passes: int) -> FeatureBatches:
+def _cached(engine: Engine, data: OpenData, part: Part, share: Share, passes: int) -> FeatureBatches:
     """Cached features of every sample of this process's share, one pass for each view."""
     samples, cache = data.parts[part], FeatureCache()
     augmented = part == "train" and data.options.augmentation != "none"
     images = _images(data, part, share, False, augment=augmented, once=passes == 1)
     views = []
     for view in range(passes):
-        key = features_key(half.engine, samples, images, view)
-        views.append(collect(half.engine, images, view, key=key, cache=cache))
+        key = features_key(engine, samples, images, view)
+        views.append(collect(engine, images, view, key=key, cache=cache))
     return FeatureBatches(views, _order(data, part, share), share.device)
 
 
@@ -180,6 +174,7 @@ def _images(
         shuffle=shuffle,
         augment=augment,
         step=share.step,
+        seed=share.seed,
         rank=share.rank,
         world=share.world,
         once=once,
@@ -214,8 +209,8 @@ def _chunks(order: Order) -> list[range]:
     ]
 
 
-def _bytes_per_sample(half: Half, example: Tensor) -> int:
-    return sum(tensor[0].nbytes for tensor in half.engine(example))
+def _bytes_per_sample(engine: Engine, example: Tensor) -> int:
+    return sum(tensor[0].nbytes for tensor in engine(example))
 
 
 def _free_disk() -> int:

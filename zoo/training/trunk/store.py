@@ -4,16 +4,18 @@ Each set of features is also written to disk, for later runs: a folder of safete
 (weights, data, transform, engine), in the cache folder (zoo.cache). What was used least recently is removed when
 the folder exceeds `$ZOO_CACHE_LIMIT` gigabytes (10).
 
-A run that is killed while it writes leaves a `.partial-…` folder without a manifest, which nothing reads; a finished
-folder is renamed into place, so that two runs which compute the same features never see each other's half.
+A run that is killed while it writes leaves a `.partial-…` folder without a manifest, which nothing reads; the next one
+that writes removes it: a writer holds a lock beside its folder, and the system takes that away from a killed process. A
+finished folder is renamed into place, so that two runs which compute the same features never see each other's half.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -30,6 +33,8 @@ from zoo.cache import cache_folder
 SHARD_BYTES = 256 * 2**20
 BUDGET_SHARE = 0.25  # of the memory that is free when features are first stored
 CACHE_LIMIT_GIGABYTES = 10.0
+PARTIAL = ".partial-"
+ORPHANED = 3600.0  # seconds after which a lock without a folder is nobody's: its writer had it for a moment
 
 
 @dataclass
@@ -75,8 +80,8 @@ class Features:
 class FeatureWriter:
     """Writes batches, in order, as shards in `folder`, which also stay in memory while they fit the budget."""
 
-    def __init__(self, folder: Path, budget: int) -> None:
-        self.folder, self.budget = folder, budget
+    def __init__(self, folder: Path, budget: int, lock: FileLock | None = None) -> None:
+        self.folder, self.budget, self.lock = folder, budget, lock
         self.features = Features()
         self._pending: list[dict[str, Tensor]] = []
         self._count = 0
@@ -100,6 +105,12 @@ class FeatureWriter:
     def discard(self) -> None:
         """Remove what an unfinished pass has written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Give the folder up: from here on another run may remove it."""
+        if self.lock is not None:
+            _remove_lock(self.lock)
 
     def _flush(self, rows: int) -> None:
         joined = {name: torch.cat([batch[name] for batch in self._pending]) for name in self._pending[0]}
@@ -139,7 +150,27 @@ class FeatureCache:
     def writer(self, budget: int) -> FeatureWriter:
         """A writer into a new folder of its own. Raises OSError where the cache folder cannot be written."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return FeatureWriter(Path(tempfile.mkdtemp(prefix=".partial-", dir=self.root)), budget)
+        self._remove_leftovers()
+        folder = self.root / f"{PARTIAL}{secrets.token_hex(8)}"
+        lock = _lock_of(folder)
+        held = _acquired(lock)  # before there is a folder: one whose lock can be had is nobody's
+        try:
+            folder.mkdir(mode=0o700)
+        except BaseException:
+            _remove_lock(lock)
+            raise
+        return FeatureWriter(folder, budget, lock if held else None)
+
+    def _remove_leftovers(self) -> None:
+        """Remove the folders that killed runs were writing."""
+        for path in list(self.root.glob(f"{PARTIAL}*")):
+            with suppress(OSError):
+                folder = path.with_name(path.name.removesuffix(".lock"))
+                young = not folder.exists() and time.time() - path.stat().st_mtime < ORPHANED
+                lock = _lock_of(folder)
+                if not young and _acquired(lock):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_lock(lock)
 
     def keep(self, key: str, writer: FeatureWriter) -> None:
         """Move a finished writer's folder to its place under `key`, and remove old ones beyond the limit."""
@@ -154,6 +185,7 @@ class FeatureCache:
         folder = writer.folder
         with suppress(OSError):  # another run stored the same features first: they are as good
             folder = folder.rename(target)
+            writer.release()
         features.shards = features.shards or _shards(folder, count)
         self._make_room(target)
 
@@ -168,6 +200,25 @@ class FeatureCache:
 
     def _folders(self) -> Iterator[Path]:
         return (folder for folder in self.root.iterdir() if (folder / "manifest.json").exists())
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(f"{folder}.lock", blocking=False)
+
+
+def _acquired(lock: FileLock) -> bool:
+    """False where another process has it, and on a file system without locks."""
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        return False
+    return True
+
+
+def _remove_lock(lock: FileLock) -> None:
+    lock.release()
+    with suppress(OSError):
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _shards(folder: Path, count: int) -> list[dict[str, Tensor]]:

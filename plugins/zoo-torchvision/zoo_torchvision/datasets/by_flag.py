@@ -1,20 +1,24 @@
-"""Datasets that torchvision splits by `train=True` and `train=False`: the MNIST family, CIFAR, USPS."""
+"""Datasets that torchvision splits by `train=True` and `train=False`: the MNIST family, CIFAR, USPS.
+
+The second is the test part; zoo holds the validation part out of the first (`validation_fraction` in a recipe).
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from zoo.api import Data
-from zoo_torchvision.datasets.opening import digits, open_split, two_splits
+from zoo_torchvision.datasets.opening import as_data, digits, open_split
 
 
 def _by_flag(name: str, root: str, download: bool, classes: tuple[str, ...] | None = None, **own: Any) -> Data:
     train = open_split(name, root, download=download, train=True, **own)
-    return two_splits(train, open_split(name, root, download=download, train=False, **own), classes=classes)
+    test = open_split(name, root, download=download, train=False, **own)
+    return as_data(train, test=test, classes=classes)
 
 
 def mnist(root: str = "data", download: bool = False) -> Data:
-    """MNIST: 60,000 + 10,000 handwritten digits, 28x28, grey; its test images are the validation split."""
+    """MNIST: 60,000 + 10,000 handwritten digits, 28x28, grey, for training and for testing."""
     return _by_flag("MNIST", root, download)
 
 

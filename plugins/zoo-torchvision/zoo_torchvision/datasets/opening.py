@@ -57,9 +57,11 @@ def _fetching(error: Exception) -> str:
     return ": ".join([_first_line(error).rstrip(":"), *map(str.strip, last)])
 
 
-def two_splits(train: Any, validation: Any, *, classes: Any = None, task: str = "classification") -> Data:
-    """A Data of both splits; the classes are the dataset's own unless given."""
-    return Data(train, validation, classes=class_names(train) if classes is None else classes, task=task)
+def as_data(
+    train: Any, validation: Any = None, test: Any = None, *, classes: Any = None, task: str = "classification"
+) -> Data:
+    """A Data of the splits; the classes are the dataset's own unless given."""
+    return Data(train, validation, class_names(train) if classes is None else classes, task, test=test)
 
 
 def class_names(dataset: Any) -> tuple[str, ...]:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from zoo.checkpoint.metadata import FORMAT, CheckpointMetadata, encode, read_metadata
 from zoo.errors import InputError
+from zoo.formats.checkpoint_metadata import (
+    FORMAT,
+    CheckpointMetadata,
+    check_unedited,
+    edited_parts,
+    encode,
+    read_metadata,
+)
+from zoo.formats.entry import Entry
 
 FULL = {
     "format": FORMAT,
@@ -32,6 +41,8 @@ FULL = {
     "versions": {"zoo-kit": "0.1.0"},
 }
 
+TENSORS = [Entry("conv.weight", "F32", (8, 3)), Entry("fc.bias", "F32", (2,))]
+
 
 def header(**changes: object) -> dict[str, str]:
     return {"zoo": json.dumps(FULL | changes)}
@@ -40,14 +51,54 @@ def header(**changes: object) -> dict[str, str]:
 def test_there_and_back() -> None:
     metadata = read_metadata(header(), "m.safetensors")
     assert metadata.base_weights is not None
-    again = read_metadata(encode(metadata), "m.safetensors")
-    assert again == metadata
-    assert encode(metadata)["format"] == "pt"
+    written = encode(metadata, TENSORS)
+    again = read_metadata(written, "m.safetensors")
+    assert again.model_copy(update={"digests": {}}) == metadata
+    assert written["format"] == "pt"
+    assert not edited_parts(again, reversed(TENSORS))
 
 
 def test_defaults_are_left_out() -> None:
-    text = encode(CheckpointMetadata(architecture="timm/resnet18"))["zoo"]
-    assert json.loads(text) == {"format": FORMAT, "architecture": "timm/resnet18"}
+    table = json.loads(encode(CheckpointMetadata(architecture="timm/resnet18"), TENSORS)["zoo"])
+    assert set(table) == {"format", "architecture", "digests"}
+    assert set(table["digests"]) == {"architecture", "operations", "classes", "preprocessing", "tensors"}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("architecture", {"architecture": "timm/resnet34"}),
+        ("architecture", {"arguments": {"in_chans": 3}}),
+        ("operations", {"operations": []}),
+        ("operations", {"operations": [{"surgery": "zoo/swap_head", "arguments": {"num_classes": 3}}]}),
+        ("classes", {"classes": ["dog", "cat"]}),
+        ("classes", {"task": "multilabel"}),
+        ("preprocessing", {"preprocessing": None}),
+        ("tensors", {"tied": {}}),
+    ],
+)
+def test_a_part_that_was_edited_is_named(part: str, changes: dict) -> None:
+    table = json.loads(encode(read_metadata(header(), "m"), TENSORS)["zoo"])
+    edited = read_metadata({"zoo": json.dumps(table | changes)}, "m")
+    assert edited_parts(edited, TENSORS) == [part]
+    with pytest.raises(InputError, match=rf"m was edited after zoo wrote it: .* its {part} \("):
+        check_unedited([part], "m")
+
+
+@pytest.mark.parametrize("changes", [{"name": "conv.bias"}, {"dtype": "F16"}, {"shape": (24,)}])
+def test_tensors_that_were_exchanged_are_noticed(changes: dict) -> None:
+    written = read_metadata(encode(read_metadata(header(), "m"), TENSORS), "m")
+    assert edited_parts(written, [replace(TENSORS[0], **changes), TENSORS[1]]) == ["tensors"]
+
+
+def test_a_description_without_digests_was_edited() -> None:
+    everything = ["architecture", "operations", "classes", "preprocessing", "tensors"]
+    assert edited_parts(read_metadata(header(), "m"), TENSORS) == everything
+
+
+def test_arguments_of_python_are_as_they_are_once_read() -> None:
+    metadata = CheckpointMetadata(architecture="x/y", arguments={"img_size": (96, 64), "of": {10: 1, 9: 2}})
+    assert not edited_parts(read_metadata(encode(metadata, TENSORS), "m"), TENSORS)
 
 
 @pytest.mark.parametrize(
@@ -94,4 +145,4 @@ def test_files_of_other_tools_are_told_apart() -> None:
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, object()])
 def test_values_that_json_lacks_are_refused(value: object) -> None:
     with pytest.raises(InputError, match="cannot be written"):
-        encode(CheckpointMetadata(architecture="x", metrics={"m": value}))
+        encode(CheckpointMetadata(architecture="x", metrics={"m": value}), TENSORS)

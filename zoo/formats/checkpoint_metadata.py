@@ -1,23 +1,26 @@
 """What a zoo checkpoint says about itself: JSON under `zoo` in the safetensors header, read strictly.
 
 Nothing in it is code or a path to code: it names registered components and gives them plain values.
+
+`digests` ties what decides about the model together: the architecture with its arguments, the operations, the classes
+with the task, the preprocessing, and the names, dtypes and shapes of the tensors. A file that was edited says which of
+these is no longer what zoo wrote. They are no signature: who edits a file on purpose can compute them anew.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import hashlib
 import json
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from zoo import registry
-from zoo.errors import InputError, Problem
-from zoo.given import is_given
-from zoo.model.assembly import Assembly
+from zoo import contracts
+from zoo.errors import InputError, Problem, listed
+from zoo.formats.entry import Entry
+from zoo.formats.source import Source
 
 FORMAT = 1
 """Raised when a file could be misread by an older zoo."""
@@ -46,6 +49,10 @@ class Preprocessing(_Part):
     crop_fraction: float
     channels: int
 
+    def as_contract(self) -> contracts.Preprocessing:
+        """The same as components know it."""
+        return contracts.Preprocessing.from_dict(self.model_dump())
+
 
 class BaseWeights(_Part):
     """The weights that were loaded first.
@@ -68,6 +75,9 @@ class CheckpointMetadata(_Part):
 
     `tied` maps an alias to the name its tensor is stored under; `only` is `trainable` where the file contains just what
     differs from the base weights. `data` is the data section that it was trained on, with the seed of the split.
+    `metrics` are those of the file itself, on the part of the data that `evaluation` names beside what was measured,
+    their number of samples and their 95 % intervals.
+    `digests` are the sha256 of the parts in `PARTS`.
     """
 
     format: int = FORMAT
@@ -79,52 +89,84 @@ class CheckpointMetadata(_Part):
     preprocessing: Preprocessing | None = None
     base_weights: BaseWeights | None = None
     data: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
     tied: dict[str, str] = {}
     frozen: list[str] = []
     only: Literal["all", "trainable"] = "all"
     metrics: dict[str, Any] = {}
     versions: dict[str, str] = {}
     converted_from: dict[str, Any] | None = None
+    digests: dict[str, str] = {}
 
 
-def versions(assembly: Assembly) -> dict[str, str]:
-    """The distributions behind the architecture and the surgeries, those they need directly, zoo and torch."""
-    named = set()
-    if not is_given(assembly.architecture):
-        named.add(registry.resolve(assembly.architecture, "architectures").distribution)
-    named |= {registry.resolve(record["surgery"], "surgeries").distribution for record in assembly.operations}
-    needed = {_name(line) for distribution in named - {"zoo-kit"} for line in _requirements(distribution)}
-    found = {name: version(name) for name in sorted(named | needed | {"zoo-kit", "torch"})}
-    return {name: text for name, text in found.items() if text is not None}
+PARTS = {
+    "architecture": ("architecture", "arguments"),
+    "operations": ("operations",),
+    "classes": ("classes", "task"),
+    "preprocessing": ("preprocessing",),
+}
+"""What is digested of the metadata: the name of each part, and its fields. `tensors` is the part beside them."""
 
 
-def version(distribution: str) -> str | None:
-    """The installed version, or None."""
+def digests_of(values: Mapping[str, Any], entries: Iterable[Entry]) -> dict[str, str]:
+    """The sha256 of every part: of the fields in `PARTS`, and of the tensors' names, dtypes and shapes (`tensors`).
+
+    `values` are all fields of a checkpoint's metadata, `entries` the tensors of the file, each under its one name.
+    """
+    found = {part: _sha256([values[name] for name in fields]) for part, fields in PARTS.items()}
+    tensors = sorted([entry.name, entry.dtype, list(entry.shape)] for entry in entries)
+    return found | {"tensors": _sha256([tensors, values["tied"]])}
+
+
+def _sha256(value: Any) -> str:
+    plain = json.loads(json.dumps(value))  # tuples are lists and keys are texts, as they are once they are read
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def encode(metadata: CheckpointMetadata, entries: Iterable[Entry]) -> dict[str, str]:
+    """The header's `__metadata__` of a file with these tensors, each under its one name.
+
+    Raises InputError where an argument is not a plain value.
+    """
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _requirements(distribution: str) -> list[str]:
-    try:
-        lines = importlib.metadata.requires(distribution) or []
-    except importlib.metadata.PackageNotFoundError:
-        return []
-    return [line for line in lines if "extra ==" not in line]
-
-
-def _name(requirement: str) -> str:
-    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-
-
-def encode(metadata: CheckpointMetadata) -> dict[str, str]:
-    """The header's `__metadata__`. Raises InputError where an argument is not a plain value."""
-    try:
-        text = json.dumps(metadata.model_dump(exclude_defaults=True) | {"format": metadata.format}, allow_nan=False)
+        sealed = metadata.model_copy(update={"digests": digests_of(metadata.model_dump(), entries)})
+        text = json.dumps(sealed.model_dump(exclude_defaults=True) | {"format": metadata.format}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the checkpoint's metadata cannot be written: {error}") from error
     return {"format": "pt", KEY: text}
+
+
+def edited_parts(metadata: CheckpointMetadata, entries: Iterable[Entry]) -> list[str]:
+    """The parts of a checkpoint with these tensors that are not what zoo wrote."""
+    found = digests_of(metadata.model_dump(), entries)
+    return [part for part, digest in found.items() if metadata.digests.get(part) != digest]
+
+
+def check_unedited(parts: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Raises InputError, naming the parts of the file at `path` that are not what zoo wrote, where there are any."""
+    if parts:
+        message = f"{path} was edited after zoo wrote it: its digests do not agree with its {listed(parts)}"
+        hint = "take the file from where it was made; what one says of itself is changed by zoo.save(model, PATH)"
+        raise InputError(message, suggestion=hint)
+
+
+def record_of(source: Source) -> CheckpointMetadata | None:
+    """What an opened file says about itself where it is a zoo checkpoint, else None.
+
+    Raises InputError where it was edited, or is not what zoo writes. A description without digests, which another
+    program may have written, is taken as it is.
+    """
+    if KEY not in source.metadata:
+        return None
+    metadata = read_metadata(source.metadata, source.location)
+    if metadata.digests:
+        check_unedited(edited_parts(metadata, own_entries(source)), source.location)
+    return metadata
+
+
+def own_entries(source: Source) -> Iterator[Entry]:
+    """The tensors of an opened file, each under its one name."""
+    return (entry for name, entry in source.entries.items() if name not in source.aliases)
 
 
 def read_metadata(header: Mapping[str, str], path: str | os.PathLike[str]) -> CheckpointMetadata:

@@ -1,0 +1,215 @@
+"""The data set of a folder of images, one sub-folder a class. Importing this needs no torch."""
+
+from __future__ import annotations
+
+import collections
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zoo.contracts import Data
+from zoo.data.datasets import PARTS, ListedSamples, part_called, similar
+from zoo.errors import InputError, Problem, did_you_mean, listed
+from zoo.file_name import RUN_FILES
+
+_EXTENSIONS = (
+    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .jpx .tga"
+)
+EXTENSIONS = frozenset(_EXTENSIONS.split())
+
+
+def image_folder(path: str) -> Data:
+    """Images sorted into one sub-folder a class; the folders' names, sorted, are the classes.
+
+    `path` contains either the class folders themselves (seeded parts are then held out) or a folder for each part, each
+    with class folders: `train`, for validation `val`, `valid`, `validation` or `dev`, and `test`. Images may lie
+    deeper, behind links, too; hidden files, files of other types and folders of zoo's own runs are passed over, and the
+    notes say how many. Raises InputError naming every class folder without images, every empty file, and every class of
+    another part that training lacks.
+    """
+    root = _folder(path)
+    parts, notes = _part_folders(root)
+    if not parts:
+        classes = _class_folders(root, notes)
+        return Data(_samples(root, classes, notes), classes=tuple(classes), notes=notes)
+    folders = {part: _class_folders(folder, notes) for part, folder in parts.items()}
+    known, message = tuple(folders["train"]), "{}: class {!r} does not occur in {}"
+    if strange := [(part, name) for part in parts for name in folders[part] if name not in known]:
+        raise InputError(
+            Problem(message.format(parts[part], name, parts["train"]), None, did_you_mean(name, known))
+            for part, name in strange
+        )
+    samples = {part: _samples(folder, folders[part], notes, known) for part, folder in parts.items()}
+    return Data(**samples, classes=known, notes=notes)
+
+
+def _folder(path: str) -> Path:
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.is_file() else "does not exist"
+        raise InputError(f"image folder {path} {what}", suggestion=similar(root))
+    return root
+
+
+def _folders_in(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _part_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """The folder of each part, and what to say about them; none where the folders are the classes themselves.
+
+    A folder is a part by its name, and by containing folders itself: a class may be called train.
+    Raises InputError where two folders are one part, there is nothing to train on, or both readings are possible.
+    """
+    inside = _folders_in(root)
+    called = [(part_called(entry.name), entry) for entry in inside]
+    named = [(part, entry) for part, entry in called if part and _folders_in(entry)]
+    parts = {part: entry for part, entry in reversed(named) if part}
+    if not parts and len(inside) > 1 and all(part for part, _ in called):
+        message = f"{root}: {listed([entry.name for entry in inside])} contain no class folders"
+        raise InputError(message, suggestion=f"sort the images: {inside[0]}/CLASS/IMAGE.jpg")
+    if not parts or ("train" not in parts and len(named) < len(inside)):
+        return {}, []
+    if len(parts) < len(named):
+        raise InputError(f"{root}: {', '.join(entry.name for _, entry in named)} mean one part of the data twice")
+    if "train" not in parts:
+        found = " and ".join(entry.name for entry in parts.values())
+        message, first = f"{root} contains {found}, and no train folder", next(iter(parts.values()))
+        raise InputError(message, suggestion=f"name one by itself, {first}, or call the training images' folder train")
+    notes = [f"{root}: {', '.join(f'{parts[part].name}/ is the {part} part' for part in PARTS if part in parts)}"]
+    left = [entry for entry in inside if entry not in parts.values() and _search(entry).images]
+    if left and len(parts) == 1:
+        train, others = parts["train"], listed([f"{entry.name}/" for entry in left])
+        message = f"{root}: {train.name}/ contains class folders, and {others} beside it images: which are the classes?"
+        raise InputError(message, suggestion=f"name the training part by itself, {train}, or move {others} elsewhere")
+    if left:
+        notes.append(
+            f"warning: {root}: {listed([entry.name for entry in left])} beside {parts['train'].name}/ is not used"
+        )
+    return {part: parts[part] for part in PARTS if part in parts}, notes
+
+
+def _class_folders(root: Path, notes: list[str]) -> dict[str, Path]:
+    """The folder of each class, sorted by name; a run of zoo's is none. What to say about them goes to `notes`.
+
+    Names are compared and kept in one Unicode form (NFC): an archive made on another system may have the other.
+    Raises InputError where there is none, a name is not UTF-8, or two differ in their Unicode form alone.
+    """
+    inside = _folders_in(root)
+    if runs := [entry.name for entry in inside if _contains_run(entry)]:
+        notes.append(f"{root}: {listed(runs)} contains runs of zoo's and is no class")
+    named = [(unicodedata.normalize("NFC", entry.name), entry) for entry in inside if entry.name not in runs]
+    if not named:
+        raise InputError(f"{root} contains no class folders", suggestion=f"sort the images: {root}/CLASS/IMAGE.jpg")
+    problems = [
+        Problem(f"class folder {str(root / name)!r} has a name that is not UTF-8", None, "rename it")
+        for name, _ in named
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)
+    ]
+    for name, count in collections.Counter(name for name, _ in named).items():
+        if count > 1:
+            message = f"{root}: {count} class folders called {name} differ only in how their letters are encoded"
+            problems.append(Problem(message, None, "move the images into one of them"))
+    if problems:
+        raise InputError(problems)
+    for same in _alike(name for name, _ in named):
+        notes.append(f"warning: {root}: the classes {' and '.join(same)} differ only in upper and lower case")
+    return dict(sorted(named))
+
+
+def _alike(names: Iterable[str]) -> list[list[str]]:
+    """Names that are one but for upper and lower case."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.casefold(), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _contains_run(folder: Path) -> bool:
+    """Whether the folder is that of a run, or contains such folders, as `checkpoints/` does."""
+    return any((place / name).exists() for place in (folder, *_folders_in(folder)) for name in RUN_FILES)
+
+
+@dataclass
+class Found:
+    """What a search has found: image files, and the types of the files it passed over (by count)."""
+
+    images: list[Path] = field(default_factory=list)
+    passed_over: collections.Counter[str] = field(default_factory=collections.Counter)
+
+
+def _search(folder: Path) -> Found:
+    """Image files in `folder` and below, sorted; hidden ones are passed over. Links to folders are followed, each once:
+    a link may lead to the folder that it lies in."""
+    found, seen = Found(), {os.path.realpath(folder)}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = Path(place)
+        visible = [name for name in folders if not name.startswith(".")]
+        folders[:] = []
+        for name in visible:
+            if (real := os.path.realpath(here / name)) not in seen:
+                seen.add(real)
+                folders.append(name)
+        for name in files:
+            path = here / name
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() not in EXTENSIONS:
+                found.passed_over[path.suffix.lower() or "without a suffix"] += 1
+            elif path.is_file():
+                found.images.append(path)
+            else:
+                found.passed_over["links that lead nowhere"] += 1
+    found.images.sort()
+    return found
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files in `folder` and below, sorted; hidden ones and other types are passed over."""
+    return _search(folder).images
+
+
+def passed_over(folder: Path) -> str:
+    """The files in `folder` and below that are not taken for images, counted by type: "3 .txt, 1 .heic"."""
+    return _counted(_search(folder).passed_over)
+
+
+def _counted(types: collections.Counter[str]) -> str:
+    return listed([f"{count} {kind}" for kind, count in types.most_common()], 6)
+
+
+def _samples(
+    root: Path, folders: dict[str, Path], notes: list[str], classes: Sequence[str] | None = None
+) -> ListedSamples:
+    """The images of each class; what was passed over goes to `notes`."""
+    inputs: list[str] = []
+    targets: list[int] = []
+    problems: list[Problem] = []
+    passed: collections.Counter[str] = collections.Counter()
+    index = {name: number for number, name in enumerate(classes or folders)}
+    for name, folder in folders.items():
+        found = _search(folder)
+        passed += found.passed_over
+        if not found.images:
+            there = f"; passed over: {_counted(found.passed_over)}" if found.passed_over else ""
+            hint = f"remove it; images are {_EXTENSIONS}"
+            problems.append(Problem(f"class folder {folder} contains no images{there}", None, hint))
+        problems += [Problem(f"{image} is empty", None, "remove it") for image in found.images if not _size(image)]
+        inputs += map(str, found.images)
+        targets += [index[name]] * len(found.images)
+    if problems:
+        raise InputError(problems)
+    if beside := sum(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir() if entry.is_file()):
+        passed["image files beside the class folders"] += beside
+    if passed:
+        notes.append(f"{root}: passed over: {_counted(passed)}")
+    return ListedSamples(inputs, targets)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone since it was found: reading it names it
+        return 1

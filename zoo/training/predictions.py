@@ -1,0 +1,201 @@
+"""What a model gives for held-out samples, one row a sample: made once, and then what every number is computed from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.state import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from zoo.data.open_data import OpenData, Part
+from zoo.data.samples import Samples
+from zoo.errors import InputError, ZooError
+from zoo.formats.files import atomic_file, write_all
+from zoo.model.prediction import prediction
+from zoo.model.undisturbed import undisturbed
+from zoo.training.losses import Loss
+from zoo.training.metrics import explain
+
+MOST_COLUMNS = 100  # classes up to which predictions.csv has all outputs
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's outputs for samples, in the order of their parts and of the data set, on the CPU.
+
+    `outputs` are the network's own, float32 [n, k]: logits, or the values of a regression. `targets` are as the data
+    gives them: class indices [n], or float32 [n, k]. `parts` and `names` say of each sample which part of the data it
+    is in and what it is called: its file's path, or its index in the data set. `classes` are the names of the outputs.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    parts: tuple[str, ...]
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    task: str
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def of(self, part: str) -> Predictions:
+        """Those of one part alone."""
+        chosen = [place for place, its in enumerate(self.parts) if its == part]
+        return Predictions(
+            self.outputs[chosen],
+            self.targets[chosen],
+            tuple(self.parts[place] for place in chosen),
+            tuple(self.names[place] for place in chosen),
+            self.classes,
+            self.task,
+        )
+
+    @property
+    def scores(self) -> Tensor:
+        """Probabilities [n, k], of each class (classification) or of each label by itself; a regression's values."""
+        if self.task == "regression":
+            return self.outputs
+        return self.outputs.softmax(-1) if self.task == "classification" else self.outputs.sigmoid()
+
+
+class _Answered(NamedTuple):
+    """One batch's: its number and samples, what the network gave for them, and what the data says of them."""
+
+    number: int
+    positions: list[int]
+    outputs: Tensor
+    targets: Tensor
+
+
+def predict_parts(
+    model: nn.Module,
+    data: OpenData,
+    parts: Sequence[Part],
+    device: torch.device,
+    *,
+    batch_size: int | None = None,
+    alone: bool = False,
+) -> Predictions:
+    """The predictions of `model`, in evaluation mode and as it is, for the samples of `parts`.
+
+    Several processes take whole batches in turn, unless one of them works `alone`, and each gets all predictions: the
+    batches, and so the numbers to their last digit, are those of one process.
+    Raises InputError for samples that cannot be read, WorkError where the network fails.
+    """
+    processes = PartialState()
+    rank, world = (0, 1) if alone else (processes.process_index, processes.num_processes)
+    found: list[tuple[Part, _Answered]] = []
+    try:
+        with undisturbed(model, training=False), torch.inference_mode():
+            for part in parts:
+                found += [(part, row) for row in _answers(model, data, part, device, batch_size, rank, world)]
+    except ZooError:
+        raise
+    except Exception as error:
+        raise explain(error, "measuring") from error
+    if world > 1:
+        found = sorted(gather_object(found), key=lambda row: (parts.index(row[0]), row[1].number))
+    names = {part: sample_names(data.parts[part]) for part in parts}
+    return Predictions(
+        torch.cat([row.outputs for _, row in found]),
+        torch.cat([row.targets for _, row in found]),
+        tuple(part for part, row in found for _ in row.positions),
+        tuple(names[part][position] for part, row in found for position in row.positions),
+        data.classes,
+        data.task,
+    )
+
+
+def _answers(
+    model: nn.Module, data: OpenData, part: Part, device: torch.device, batch_size: int | None, rank: int, world: int
+) -> Iterator[_Answered]:
+    """What the network gives for this process's batches of a part."""
+    images = data.batches(part, device=device, shuffle=False, augment=False, once=True, batch_size=batch_size)
+    images.order.take_turns(rank, world)
+    for number, batch in enumerate(images.epoch(0)):
+        outputs = prediction(model(batch.inputs)).float().cpu()
+        yield _Answered(number * world + rank, batch.positions.tolist(), outputs, batch.targets.cpu())
+
+
+def sample_names(samples: Samples) -> list[str]:
+    """What each sample is called: its file's path where the data set lists files, else its index in the data set."""
+    listed = getattr(samples.dataset, "inputs", None)
+    if listed is None:  # torchvision's folders
+        pairs = getattr(samples.dataset, "samples", None)
+        sound = isinstance(pairs, list) and bool(pairs) and isinstance(pairs[0], tuple)
+        listed = [pair[0] for pair in pairs] if sound and pairs is not None else None
+    if listed is None or len(listed) != len(samples.dataset) or not isinstance(listed[0], str | os.PathLike):
+        return [str(index) for index in samples.indices.tolist()]
+    return [os.fspath(listed[index]) for index in samples.indices.tolist()]
+
+
+def write_predictions(path: Path, predictions: Predictions, loss: Loss) -> None:
+    """Write them as a CSV file, a row a sample, from which every metric can be computed again.
+
+    Columns: `image` (path or index), `part`; `class`, `predicted` (names), `probability` (of the predicted class),
+    `margin` (to the second likeliest), `loss`, and `weight` where classes have weights in the loss; of a multilabel set
+    or a regression `target: NAME` in place of the first four; and, up to 100 of them, `output: NAME`, the network's own
+    outputs. Numbers have all their digits: the float32 values exactly, also where they are read as float64.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows(_rows(predictions, loss))
+    with atomic_file(path) as file:
+        write_all(file, text.getvalue().encode("utf-8", "backslashreplace"), 0)
+
+
+def _rows(predictions: Predictions, loss: Loss) -> Iterator[list[Any]]:
+    values, weights = loss.each(predictions.outputs, predictions.targets)
+    columns: dict[str, list[Any]] = {"image": list(predictions.names), "part": list(predictions.parts)}
+    width = predictions.outputs[0].numel()
+    names = predictions.classes if len(predictions.classes) == width else tuple(map(str, range(width)))
+    if predictions.task == "classification":
+        scores = predictions.scores
+        best = scores.topk(min(2, width))
+        columns["class"] = [names[index] for index in predictions.targets.tolist()]
+        columns["predicted"] = [names[index] for index in predictions.outputs.argmax(-1).tolist()]
+        columns["probability"] = best.values[:, 0].tolist()
+        columns["margin"] = (best.values[:, 0] - (best.values[:, 1] if width > 1 else 0)).tolist()
+    else:
+        given = predictions.targets.reshape(len(predictions), -1)
+        columns |= {f"target: {name}": given[:, place].tolist() for place, name in enumerate(names)}
+    columns["loss"] = values.tolist()
+    if not (weights == 1).all():
+        columns["weight"] = weights.tolist()
+    if width <= MOST_COLUMNS or predictions.task != "classification":
+        outputs = predictions.outputs.reshape(len(predictions), -1)
+        columns |= {f"output: {name}": outputs[:, place].tolist() for place, name in enumerate(names)}
+    yield list(columns)
+    yield from (list(row) for row in zip(*columns.values(), strict=True))
+
+
+def read_predictions(path: Path, classes: Sequence[str], task: str) -> Predictions:
+    """What `write_predictions` wrote. Raises InputError where the file is not it, or has no outputs of each class."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        columns = [f"output: {name}" for name in _names(rows, classes)]
+        outputs = torch.tensor([[float(row[column]) for column in columns] for row in rows])
+        if task == "classification":
+            places = {name: place for place, name in enumerate(_names(rows, classes))}
+            targets = torch.tensor([places[row["class"]] for row in rows])
+        else:
+            targets = torch.tensor([[float(v) for key, v in row.items() if key.startswith("target: ")] for row in rows])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as a run's predictions: {error}") from error
+    parts, names = tuple(row["part"] for row in rows), tuple(row["image"] for row in rows)
+    return Predictions(outputs, targets, parts, names, tuple(classes), task)
+
+
+def _names(rows: Sequence[dict[str, str]], classes: Sequence[str]) -> list[str]:
+    if not rows:
+        raise ValueError("it has no rows")
+    return list(classes) or [column.removeprefix("output: ") for column in rows[0] if column.startswith("output: ")]
