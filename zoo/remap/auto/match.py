@@ -166,7 +166,7 @@ _VERDICTS = {
 
 Entries = Mapping[str, Entry]
 
-LEAST_COVERAGE = 0.5  # of the target's elements; below it the two are not taken for the same network
+LEAST_COVERAGE = 0.5  # of the target's elements or tensors; below both the two are not taken for the same network
 
 
 def match(
@@ -243,8 +243,9 @@ class Matching:
         groups = (*map(Ambiguity.of, open_groups), *self._alike(links), *_hidden(links), *_pooled(links))
         total = sum(entry.elements for entry in self.target.values())
         coverage = 1 - sum(self.target[name].elements for name in missing) / total if total else 0.0
+        filled = 1 - len(missing) / len(self.target) if self.target else 0.0
         result = MatchResult(
-            "ambiguous" if groups else "none" if coverage < LEAST_COVERAGE else "unique",
+            "ambiguous" if groups else "none" if max(coverage, filled) < LEAST_COVERAGE else "unique",
             [], tuple(links), groups, tuple(solver.decisions), _assumptions(links), missing, surplus, coverage,
         )  # fmt: skip
         return replace(result, rules=self.rules(solver, proved=False)) if result.found else result
