@@ -13,6 +13,7 @@ from zoo.formats.entry import Entry
 from zoo.remap.auto.leftovers import needless
 from zoo.remap.auto.links import Link, link
 from zoo.remap.auto.orders import ordered
+from zoo.remap.auto.sizes import resized
 from zoo.remap.auto.solver import Choice, Decision, Side, Solver
 from zoo.remap.auto.tree import Execution, Group, Order, Question, blank, is_registration
 from zoo.remap.auto.units import Shape, Unit, classes, find_units, fuse, squeezed
@@ -228,12 +229,28 @@ class Matching:
         pairs = [*solver.pairs, *(pair for group in solver.undecided for pair in _shared(group))]
         return ordered(link(pairs, self.source, self.target), self.source, self.target)
 
+    def resized(self, solver: Solver, links: Sequence[Link]) -> list[Link]:
+        """What the source has in another size: renamed, but not filled."""
+        idle = self._unpaired(self.mine, {name for entry in links for name in entry.sources})
+        wanting = self._unpaired(self.its, {name for entry in links for name in _targets(entry)})
+        made = link(resized(solver.blocks, idle, wanting), self.source, self.target)
+        return [entry for entry in made if len(entry.sources) == len(entry.targets) == 1 and not entry.turned]
+
+    def _unpaired(self, side: Side, linked: set[str]) -> list[Unit]:
+        """The units none of whose tensors is linked."""
+        return [
+            unit
+            for unit in side.units
+            if linked.isdisjoint(name for part in unit.parts.values() for name in part.names if name)
+        ]
+
     def rules(self, solver: Solver, proved: bool) -> list[RuleMapping]:
         """The rules. They drop tensors that are known to be needless: after a proof, all that have no place."""
         links = self.links(solver)
         surplus = self._without(self.source, links, _sources)
         idle = surplus if proved else needless(surplus, self.source, links)
-        return write_rules(links, self.source, self.target, solver.blocks, idle)
+        others = [entry for entry in self.resized(solver, links) if entry.source not in idle]
+        return write_rules(links, self.source, self.target, solver.blocks, idle, others)
 
     def result(self, solver: Solver) -> MatchResult:
         """The answer as far as evidence goes, without running anything."""
@@ -256,8 +273,8 @@ class Matching:
 
     def _apart(self, side: Side, linked: set[str], entries: Entries) -> dict[str, Shape]:
         """The floating-point tensors of modules without a partner, and their shapes without axes of size 1."""
-        units = [[name for part in unit.parts.values() for name in part.names if name] for unit in side.units]
-        alone = (name for names in units if linked.isdisjoint(names) for name in names)
+        parts = (part for unit in self._unpaired(side, linked) for part in unit.parts.values())
+        alone = (name for part in parts for name in part.names if name)
         return {name: squeezed(tuple(entries[name].shape)) for name in alone if _floating(entries[name])}
 
     def _alike(self, links: Sequence[Link]) -> list[Ambiguity]:
