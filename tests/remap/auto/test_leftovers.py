@@ -29,6 +29,7 @@ def dropped(make, extra, target):
         {"absolute_pos_embed": (1, 5, 8)},
         {**HEAD, "pre_logits.fc.weight": (8, 8), "pre_logits.fc.bias": (8,)},
         {**HEAD, "neck.weight": (8, 8)},
+        {**HEAD, **{f"neck.{k}.weight": (9, k + 2) for k in range(3)}},
         {**HEAD, "head_dist.weight": (3, 8), "head_dist.bias": (3,)},
         {"blocks.0.gamma": (7,)},
     ],

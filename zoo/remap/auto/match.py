@@ -143,7 +143,7 @@ class MatchResult:
             lines.append(f"groups of equal shapes were settled by: {reasons}")
         if self.proof:
             lines.append(self.proof.text)
-        lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status == "unique"]
+        lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status in ("unique", "ambiguous")]
         lines += [f"not certain: {group}{more}" for group, more in self._questions()]
         for names, what in ((self.missing, "no source for"), (self.surplus, "no place for")):
             lines += [f"{what}: {{{listed(names, SHOWN)}}}"] if names else []
@@ -351,7 +351,11 @@ def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
     merging = [entry for entry in links if entry.order not in ("", "?")]
     uses = Counter(source for entry in links for source in entry.sources if len(entry.targets) == 1)
     return (
-        *(f"{source} is the one table of all {count} blocks" for source, count in uses.items() if count > 1),
+        *(
+            f"{source} is the one table of all {count} blocks, and each gets a copy (untie)"
+            for source, count in uses.items()
+            if count > 1
+        ),
         *(f"{joined[0].target} (and {len(joined) - 1} like it) {what}" for _ in joined[:1]),
         *(f"patch merging ({merging[0].target}, …) goes from the order of {merging[0].order}" for _ in merging[:1]),
     )
