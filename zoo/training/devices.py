@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import patch_environment
+from torch import nn
 
 from zoo.errors import InputError
 from zoo.isolation import owns_process
@@ -106,6 +107,14 @@ def accelerate_kept() -> Iterator[None]:
         for state, before in zip(states, kept, strict=True):
             state.clear()
             state.update(before)
+
+
+def to_layout(model: nn.Module, layout: torch.memory_format) -> None:
+    """Put the model's images' weights, tensors of four dimensions, into a memory layout; others have none.
+
+    `Module.to(memory_format=...)` fails at a tensor of five dimensions, such as a buffer of Swin's.
+    """
+    model._apply(lambda t: t.to(t.device, memory_format=layout) if t.ndim == 4 else t)
 
 
 def seed_everything(seed: int) -> None:
