@@ -757,6 +757,7 @@ def test_a_full_disk_names_the_way_back_to_the_state_that_is_kept(tmp_path):
     for kept, hint in ((False, "nothing was left behind"), (True, f"zoo finetune r.yaml --output {tmp_path} --resume")):
         if kept:
             state.begin(0, {}, {}, {"weight": torch.ones(2)})
-        with pytest.raises(WorkError, match=rf"x was not written \(.*{re.escape(hint)}"):
-            with finetune_module._way_back(run):
-                raise FullDiskError("x was not written", suggestion="nothing was left behind")
+        full = FullDiskError("x was not written", suggestion="nothing was left behind")
+        expected = pytest.raises(WorkError, match=rf"x was not written \(.*{re.escape(hint)}")
+        with expected, finetune_module._way_back(run):
+            raise full
