@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.contracts import Data, Preprocessing
-    from zoo.finetuning.reproduce import Reproduction
     from zoo.conversion.merge import Merged, Method
+    from zoo.finetuning.reproduce import Reproduction
     from zoo.finetuning.result import Run
     from zoo.finetuning.seeds import SeedRuns
     from zoo.model.assembly import Assembly

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -27,6 +28,7 @@ from zoo.data import open_data as open_data_module
 from zoo.errors import InputError, WorkError
 from zoo.finetuning import finetune as finetune_module
 from zoo.finetuning.finetune import finetune
+from zoo.formats.files import FullDiskError
 from zoo.model import build as build_module
 from zoo.recipe import load_recipe, references
 from zoo.remap import remaps
@@ -34,6 +36,7 @@ from zoo.training import trainer as trainer_module
 from zoo.training.callbacks import Listener
 from zoo.training.evaluate import evaluate
 from zoo.training.predict import predict
+from zoo.training.state import StateFolder
 
 RECIPE = {
     "name": "small",
@@ -749,3 +752,15 @@ def test_predict_without_images(whole, tmp_path):
         predict(checkpoint, [tmp_path])
     with pytest.raises(InputError, match="there is no image"):
         predict(checkpoint, [tmp_path / "none.png"])
+
+
+def test_a_full_disk_names_the_way_back_to_the_state_that_is_kept(tmp_path):
+    state = StateFolder(tmp_path / "state", {})
+    run = SimpleNamespace(state=state, recipe=SimpleNamespace(path="r.yaml"), folder=tmp_path)
+    for kept, hint in ((False, "nothing was left behind"), (True, f"zoo finetune r.yaml --output {tmp_path} --resume")):
+        if kept:
+            state.begin(0, {}, {}, {"weight": torch.ones(2)})
+        full = FullDiskError("x was not written", suggestion="nothing was left behind")
+        expected = pytest.raises(WorkError, match=rf"x was not written \(.*{re.escape(hint)}")
+        with expected, finetune_module._way_back(run):
+            raise full

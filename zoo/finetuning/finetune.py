@@ -34,7 +34,7 @@ from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
 from zoo.finetuning.same_data import check_same_data
 from zoo.formats.checkpoint_metadata import read_metadata
-from zoo.formats.files import atomic_file, write_all
+from zoo.formats.files import FullDiskError, atomic_file, write_all
 from zoo.formats.safetensors_file import read_header
 from zoo.formats.source import sha256_of
 from zoo.model.assembly import Assembly
@@ -115,7 +115,7 @@ def finetune(
             place.take(keep=saved is not None)
             if saved is None and run.fingerprint is not None:
                 state.keep_samples(run.fingerprint.as_lines())
-        with freed_memory_kept(where):
+        with freed_memory_kept(where), _way_back(run):
             return Run(_carry_out(run, main), folder, where, run.assembly)
 
 
@@ -127,6 +127,19 @@ def _begin(recipe: Recipe) -> Assembly:
     assembly.model.train()
     assembly.frozen = None
     return assembly
+
+
+@contextlib.contextmanager
+def _way_back(run: ActiveRun) -> Iterator[None]:
+    """Where a full disk ends a run whose state is kept, says how to go on from that."""
+    try:
+        yield
+    except FullDiskError as error:
+        if not run.state.exists():
+            raise
+        back = f"zoo finetune {run.recipe.path} --output {run.folder} --resume"
+        hint = f"make room, and go on from the state that is kept: {back}"
+        raise WorkError(error.problems[0].message, suggestion=hint) from error
 
 
 def _nothing_to_resume(

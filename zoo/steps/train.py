@@ -15,6 +15,7 @@ from torch import nn
 
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
+from zoo.lint import fails_on_one_sample
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe import Step
@@ -37,8 +38,8 @@ from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
 from zoo.training.job import Job, arranged, fill
-from zoo.training.losses import make_loss, plain
-from zoo.training.metrics import make_metrics
+from zoo.training.losses import check_loss, make_loss, plain
+from zoo.training.metrics import explain, make_metrics
 from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule
 from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
@@ -155,12 +156,29 @@ class Train(Step):
         rehearsal.lint(self, self.loss)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: self._schedule(rehearsal),
-            "loss": lambda: make_loss(self.loss, task, label_smoothing=self.label_smoothing),
+            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
         }
+        self._check_batch(rehearsal)
         if self.tensorboard:
             attempts["tensorboard"] = require_tensorboard
         rehearsal.attempt(path, attempts)
+
+    def _check_batch(self, rehearsal: Rehearsal) -> None:
+        """Note a batch of a single sample, where batch norm cannot train on it."""
+        data, document, own = rehearsal.verdict.data, rehearsal.recipe.document, (*self.place.path, "batch_size")
+        if data is None or (size := self.batch_size or data.options.batch_size) > 1 < len(data.parts["train"]):
+            return
+        if fails_on_one_sample(rehearsal.assembly.model, rehearsal.sample.input_shape):
+            place, what, hint = (
+                (own if self.batch_size else ("data", "batch_size")),
+                f"batch_size {size}",
+                "write 2 or more",
+            )
+            if size > 1:
+                place, what, hint = ("data",), "the training part has one sample", "more images are needed"
+            message = f"train: {what}: batch norm cannot train on a single sample"
+            rehearsal.verdict.errors.append(Problem(message, document.value(place), hint))
 
     def _schedule(self, rehearsal: Rehearsal) -> None:
         """Build optimizer and schedule as training would; how long it would be does not matter to what fails."""
@@ -371,15 +389,20 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
     batch = next(job.train.epoch(0))
     loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
     network.train()
-    return choose_setting(
-        network,
-        arranged(batch.inputs, job),
-        batch.targets,
-        lambda outputs, targets: loss(prediction(outputs), targets),
-        samples=steps * job.train.size(0),
-        precision=precision,
-        layout=layout,
-    )
+    try:
+        return choose_setting(
+            network,
+            arranged(batch.inputs, job),
+            batch.targets,
+            lambda outputs, targets: loss(prediction(outputs), targets),
+            samples=steps * job.train.size(0),
+            precision=precision,
+            layout=layout,
+        )
+    except ZooError:
+        raise
+    except Exception as error:
+        raise explain(error, f"{job.label}, timing a step on inputs {list(batch.inputs.shape)}") from error
 
 
 def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from zoo.cache import cache_folder
 from zoo.model.trace import tensors_in
 from zoo.model.undisturbed import undisturbed
-from zoo.training.devices import bfloat16_is_native, hardware
+from zoo.training.devices import bfloat16_is_native, hardware, to_layout
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Setting:
 def apply_layout(module: nn.Module, setting: Setting) -> None:
     """Put the module's four-dimensional parameters into the setting's memory layout, in place."""
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
-    module.to(memory_format=layout)
+    to_layout(module, layout)
 
 
 def key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]) -> str:

@@ -82,6 +82,10 @@ class StateFolder:
         self._written: dict[str, Any] = {}
         self._current: dict[str, Any] | None = None  # the document that is, or was found, sound
 
+    def exists(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.folder / CURRENT).exists()
+
     def begin(self, step: int, run: dict[str, Any], training: dict[str, Any], model: Mapping[str, Tensor]) -> str:
         """Write the state at the beginning of a train step; the digest of its tensors.
 
