@@ -26,6 +26,7 @@ from sklearn.datasets import load_digits
 from zoo.checkpoint.load import load
 from zoo.data import open_data as open_data_module
 from zoo.errors import InputError, WorkError
+from zoo.file_name import RUN_LOCK
 from zoo.finetuning import finetune as finetune_module
 from zoo.finetuning.finetune import finetune
 from zoo.formats.files import FullDiskError
@@ -597,8 +598,8 @@ def test_there_is_no_pickle_on_disk(tmp_path):
     with pytest.raises(Killed):
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(Killed(), stage=2, step=2))
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept if path.name != finetune_module.LOCK} == {".json", ".jsonl", ".safetensors"}
-    assert (tmp_path / "run" / finetune_module.LOCK).read_bytes() == b""
+    assert {path.suffix for path in kept if path.name != RUN_LOCK} == {".json", ".jsonl", ".safetensors"}
+    assert (tmp_path / "run" / RUN_LOCK).read_bytes() == b""
 
 
 def test_a_frozen_tensor_that_moved_fails_the_run(tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
     """The recipe of a run as plain data; running it on the same machine gives the same bits."""
     recipe, document = run.recipe, copy.deepcopy(run.recipe.resolved)
     document.update(run.asked)
+    _name_file(document["model"], "weights", recipe.weights.name if recipe.weights and recipe.weights.is_file else None)
+    _name_file(document["model"], "checkpoint", recipe.checkpoint.path if recipe.checkpoint else None)
     _name_file(document["model"], "remap", recipe.model.remap)
     if recipe.data is not None:
         _name_data(document["data"], recipe.data.arguments)
