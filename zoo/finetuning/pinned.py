@@ -22,6 +22,8 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
     recipe, document = run.recipe, copy.deepcopy(run.recipe.resolved)
     document.update(run.asked)
     _name_file(document["model"], "remap", recipe.model.remap)
+    _name_file(document["model"], "checkpoint", recipe.checkpoint and recipe.checkpoint.path)
+    _name_file(document["model"], "weights", recipe.weights.name if recipe.weights and recipe.weights.is_file else None)
     if recipe.data is not None:
         _name_data(document["data"], located(recipe.data).arguments)
     for step in recipe.steps:
