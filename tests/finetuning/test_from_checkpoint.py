@@ -86,9 +86,7 @@ def test_further_steps_go_on_top_and_are_replayed_from_any_folder(
     torch.testing.assert_close(first.model.eval()(x)[:, [2, 0, 1]], old(x), rtol=0, atol=1e-5)
     assert torch.equal(first.model.fc.weight[:3], old.fc.weight[[1, 2, 0]])
     monkeypatch.chdir(tmp_path)
-    (lost,) = zoo.check("a/recipe.yaml").errors
-    assert "there is no checkpoint old.safetensors" in lost.message
-    assert zoo.check("a/recipe.yaml", overrides={"model.checkpoint": place / "old.safetensors"}).ok
+    assert zoo.check("a/recipe.yaml").ok, "the recipe that a run leaves names its files in full"
     second = run(place, tmp_path / "b", {"checkpoint": "a"}, "four", [{"train": {"max_steps": 1}}])
     assert len(second.model.zoo.operations) == 1
     again = zoo.load(second.checkpoint)

@@ -5,6 +5,7 @@ A `Named` value is a bare name (`AdamW`) or a mapping of one name to its argumen
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -111,3 +112,22 @@ class DataOptions(Options):
     """Threads or processes that decode images."""
     cache: Literal["auto", "off", "memory"] = "auto"
     """Whether decoded images stay in memory: where they fit, never, or always."""
+
+
+_PATHS = ("path", "root", "folder", "file", "validation")  # what data sets call the arguments that are paths
+
+
+def located(options: DataOptions) -> DataOptions:
+    """The same options with the paths among the data set's arguments complete: they are found from any folder.
+
+    A text counts as a path where something is there, and its name or a separator in it says that it is one.
+    """
+    arguments = {key: _complete(key, value) for key, value in options.arguments.items()}
+    return options.model_copy(update={"arguments": arguments})
+
+
+def _complete(key: str, value: Any) -> Any:
+    if not isinstance(value, str) or not (key in _PATHS or os.sep in value):
+        return value
+    path = os.path.abspath(os.path.expanduser(value))
+    return path if os.path.exists(path) else value
