@@ -371,7 +371,7 @@ def compare(
     first, second = _assembly(a), _assembly(b)
     own = next((model for model in (a, b) if not isinstance(model, str | os.PathLike)), a)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(first), _evaluating(second):
-        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
+        options: dict[str, Any] = {"part": part, "metrics": metrics, "batch_size": batch_size}
         return measure(first, second, named, device=_device(own, device), **options)
 
 
