@@ -12,21 +12,19 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.data.stored import found_from
 from zoo.finetuning.run import ActiveRun
 from zoo.steps.load import Load
-
-PATHS = ("path", "root", "folder", "file", "validation", "test")  # what data sets call arguments that are paths
 
 
 def pinned(run: ActiveRun) -> dict[str, Any]:
     """The recipe of a run as plain data; running it on the same machine gives the same bits."""
     recipe, document = run.recipe, copy.deepcopy(run.recipe.resolved)
     document.update(run.asked)
-    _name_file(document["model"], "weights", recipe.weights.name if recipe.weights and recipe.weights.is_file else None)
-    _name_file(document["model"], "checkpoint", recipe.checkpoint.path if recipe.checkpoint else None)
     _name_file(document["model"], "remap", recipe.model.remap)
     if recipe.data is not None:
-        _name_data(document["data"], recipe.data.arguments)
+        options = recipe.data.model_dump(mode="json")
+        _name_data(document["data"], found_from({"options": options, "folder": os.getcwd()}).arguments)
     for step in recipe.steps:
         options = document["steps"][step.place.index][step.place.action]
         if step_pins := run.pins.get(str(step.place.index)):
@@ -38,15 +36,9 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
 
 
 def _name_data(written: dict[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Paths among a data set's own arguments in full, wherever they stand.
-
-    A text with a separator in it, or whose key is a path's, is a path where something is there.
-    """
+    """Paths among a data set's own arguments in full, wherever they stand."""
     for place in (written, written.get("arguments") or {}):
-        for key in place.keys() & arguments.keys():
-            value = place[key]
-            if isinstance(value, str) and (key in PATHS or "/" in value or os.sep in value):
-                place[key] = _in_full(value, os.path.expanduser(value))
+        place.update({key: arguments[key] for key in place if key in arguments})
 
 
 def _name_file(options: dict[str, Any], key: str, found: Any) -> None:
