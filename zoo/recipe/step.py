@@ -115,7 +115,8 @@ class Step(Options):
         cells = {"step": str(record["step"]), "action": record["action"]}
         if record.get("metrics"):
             measured = record["metrics"].items()
-            cells["metrics"] = " ".join(f"{name} {shown(value)}" for name, value in measured if name != "loss")
+            about = "~ " if record.get("measured_with") else ""  # not exactly as the finished model is measured
+            cells["metrics"] = about + " ".join(f"{name} {shown(value)}" for name, value in measured if name != "loss")
         if "seconds" in record:
             cells["seconds"] = f"{record['seconds']:.1f}"
         return cells

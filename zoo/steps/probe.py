@@ -22,6 +22,8 @@ from zoo.model.paths import get_module
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe import Step
 from zoo.recipe.options import FeaturePrecision, Positive
+from zoo.recipe.step import shown
+from zoo.training.job import approximation
 from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics, measure
 from zoo.training.solver import Solution, logistic_loss, softmax_loss, solve, solve_ridge
@@ -76,6 +78,7 @@ class Probe(Step):
             head.weight.copy_(solution.weight)
             head.bias.copy_(solution.bias)
         train, validation = (_measure(head, features[part], data, run.device) for part in PARTS)
+        approximate = approximation(engine.get("engine", ""))
         run.record(
             self,
             head=path,
@@ -85,11 +88,13 @@ class Probe(Step):
             converged=solution.converged,
             iterations=solution.iterations,
             samples=len(data.parts["train"]),
+            measured_with=approximate,
             **engine,
             seconds=time.perf_counter() - began,
         )
         run.trained = True
-        measured = ", ".join(f"{name} {value:.4f}" for name, value in validation.items())
+        about = "~" if approximate else ""
+        measured = ", ".join(f"{name} {about}{shown(value)}" for name, value in validation.items())
         run.listener.note(f"probe: {path} solved to a gradient norm of {solution.gradient_norm:.1e}; {measured}")
         if not solution.converged:
             run.listener.note(f"warning: probe stopped above tolerance {self.tolerance:g}: raise l2 or max_iterations")

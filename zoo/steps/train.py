@@ -236,10 +236,7 @@ class Train(Step):
         epochs = record["epochs"]
         kept = f" (kept {record['kept_epoch']})" if record["kept_epoch"] != len(epochs) else ""
         rates = sorted(epoch["images_per_second"] for epoch in epochs)
-        cells = super().row(record)
-        if record.get("measured_with") and "metrics" in cells:
-            cells["metrics"] = f"~ {cells['metrics']}"
-        return cells | {
+        return super().row(record) | {
             "epochs": f"{len(epochs)}{kept}",
             "loss": f"{epochs[-1]['loss']:.4f}" if epochs else "",
             "trainable": f"{record['trainable']:,}",

@@ -51,11 +51,15 @@ class Job:
         The loop measures with what it trains with: in lower precision or another memory layout, on cached features of a
         backbone whose batch norms are fused.
         """
-        engine = self.feature_cache.get("engine", "")
-        ways = [f"frozen backbone in {engine}" if engine not in ("", str(EngineSettings())) else ""]
+        ways = [approximation(self.feature_cache.get("engine", ""))]
         ways += [self.precision if self.precision != "float32" else ""]
         ways += ["channels-last" if self.memory_format == torch.channels_last else ""]
         return ", ".join(filter(None, ways))
+
+
+def approximation(engine: str) -> str:
+    """What is approximate in features that an engine of these settings computed; empty for the model's own."""
+    return f"frozen backbone in {engine}" if engine not in ("", str(EngineSettings())) else ""
 
 
 @dataclass
