@@ -138,6 +138,7 @@ def test_the_record_is_whole_and_plain(vgg):
                 "bias": True,
                 "path": None,
                 "heads": {"classifier.6": linear},
+                "reuse": None,
             },
         }
     ]
@@ -151,7 +152,7 @@ def test_the_record_is_whole_and_plain(vgg):
     ("component", "arguments", "messages"),
     [
         ("swap_haed", {}, ["no surgeries component is called 'swap_haed'"]),
-        ("swap_head", {}, ["zoo/swap_head needs num_classes"]),
+        ("remove_module", {}, ["zoo/remove_module needs path"]),
         (
             "replace_module",
             {"pth": "x", "module": {"Linaer": {}}},

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from zoo.checkpoint.data_folder import as_stored
 from zoo.checkpoint.load import load, with_base
 from zoo.checkpoint.versions import versions
 from zoo.errors import InputError, WorkError, listed
@@ -38,6 +39,7 @@ def save_checkpoint(
     metrics: Mapping[str, Any] | None = None,
     only: Only = "all",
     dtype: str | None = None,
+    merged_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `assembly` to `path`, completely or not at all.
 
@@ -45,6 +47,7 @@ def save_checkpoint(
         metrics: what was measured; plain values that the file's metadata keeps.
         only: `trainable` leaves out every tensor that the base weights give bit for bit; `zoo.load` then needs them.
         dtype: store floating-point tensors as `float32`, `float16` or `bfloat16`.
+        merged_from: the method and the checkpoints that it is the average of.
 
     Returns `{"path", "sha256", "bytes", "tensors", "only"}`. Raises InputError where the state dict contains what
     cannot be saved, or `only` is asked for without base weights; WorkError where the disk is full.
@@ -52,6 +55,8 @@ def save_checkpoint(
     state = state_of(assembly.model)
     tied = tied_aliases(state)
     metadata = describe(assembly, tied=tied, only=only, metrics=metrics)
+    merged = None if merged_from is None else dict(merged_from)
+    metadata = metadata.model_copy(update={"data": as_stored(metadata.data, path), "merged_from": merged})
     kept = {name: tensor for name, tensor in state.items() if name not in tied}
     if only == "trainable":
         given = _base_values(metadata)

@@ -29,6 +29,7 @@ COMMANDS = {
     "show": "One component: signature, documentation, weights, plugin",
     "check": "Validate a recipe and dry-run it; nothing is trained",
     "finetune": "Run a recipe; leaves one checkpoint that rebuilds the model anywhere",
+    "reproduce": "Run a finished run's recipe again: bit-equal, or where and why not",
     "evaluate": "Measure a checkpoint on data",
     "predict": "Class names and probabilities for images",
     "compare": "Two models on the same images: their difference, and whether it is more than chance",
@@ -36,6 +37,7 @@ COMMANDS = {
     "inspect": "What is in a weight file: metadata, tensors, sizes",
     "diff": "What changed between two weight files, tensor by tensor",
     "convert": "Move weights to other names, shapes, types or files",
+    "merge": "Average checkpoints of one base into one",
     "schema": "The JSON Schema of recipes, for editors",
     "doctor": "Plugins, devices and versions: what is broken and how to mend it",
 }

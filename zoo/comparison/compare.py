@@ -15,6 +15,7 @@ from torch import Tensor
 from zoo.checkpoint.load import load
 from zoo.comparison.paired import Difference, accuracy_difference, holm, mcnemar, mean_difference, metric_difference
 from zoo.data.open_data import OpenData, Part
+from zoo.data.stored import found_from
 from zoo.errors import InputError, Problem, listed
 from zoo.finetuning.report import read_report
 from zoo.model.assembly import Assembly
@@ -286,6 +287,6 @@ def _chose(checkpoint: Path) -> list[str] | None:
 
 def _same_source(model: Compared) -> bool:
     """Whether the images are of the data set that the model was trained on."""
-    stored = DataOptions.model_validate((model.assembly.data or {})["options"])
+    stored = found_from(model.assembly.data or {})
     options = model.data.options
     return (stored.source, stored.arguments) == (options.source, options.arguments)

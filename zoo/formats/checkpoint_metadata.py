@@ -13,9 +13,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zoo import contracts
 from zoo.errors import InputError, Problem, listed
@@ -42,12 +42,19 @@ class Operation(_Part):
 class Preprocessing(_Part):
     """As `zoo.api.Preprocessing`."""
 
-    size: Annotated[list[int], Field(min_length=2, max_length=2)]
-    mean: list[float]
-    std: list[float]
+    size: Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=2, max_length=2)]
+    mean: list[Annotated[float, Field(allow_inf_nan=False)]]
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
-    crop_fraction: float
-    channels: int
+    crop_fraction: Annotated[float, Field(ge=0.01, le=4)]
+    channels: Annotated[int, Field(ge=1, le=4_096)]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, self.channels):
+            counts = f"{len(self.mean)} means and {len(self.std)} standard deviations"
+            raise ValueError(f"{counts} do not fit {self.channels} channels")
+        return self
 
     def as_contract(self) -> contracts.Preprocessing:
         """The same as components know it."""
@@ -77,13 +84,14 @@ class CheckpointMetadata(_Part):
     differs from the base weights. `data` is the data section that it was trained on, with the seed of the split.
     `metrics` are those of the file itself, on the part of the data that `evaluation` names beside what was measured,
     their number of samples and their 95 % intervals.
+    `merged_from` names the method and the checkpoints (`name`, `sha256`, `weight`) that it is the average of.
     `digests` are the sha256 of the parts in `PARTS` and `RECORDS`, `tensor_digests` the beginning of each tensor's.
     """
 
     format: int = FORMAT
     architecture: str
     arguments: dict[str, Any] = {}
-    operations: list[Operation] = []
+    operations: Annotated[list[Operation], Field(max_length=10_000)] = []
     classes: list[str] = []
     task: str = "classification"
     preprocessing: Preprocessing | None = None
@@ -96,6 +104,7 @@ class CheckpointMetadata(_Part):
     metrics: dict[str, Any] = {}
     versions: dict[str, str] = {}
     converted_from: dict[str, Any] | None = None
+    merged_from: dict[str, Any] | None = None
     digests: dict[str, str] = {}
     tensor_digests: dict[str, str] = {}
 

@@ -13,6 +13,7 @@ from accelerate import PartialState
 
 from zoo.checkpoint.load import load
 from zoo.data.open_data import OpenData, Part, open_data
+from zoo.data.stored import found_from
 from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.model.assembly import Assembly
 from zoo.recipe.options import DataOptions, Named
@@ -162,7 +163,7 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
     if data is None and not stored:
         message = f"{checkpoint} does not say which data it was trained on"
         raise InputError(message, suggestion="name it: --data RECIPE, a folder, a CSV file or a data set")
-    options = data or DataOptions.model_validate(stored["options"])
+    options = data or found_from(stored)
     try:
         opened = open_data(options, assembly.preprocessing, seed=stored.get("seed", 0))
     except ZooError as error:
