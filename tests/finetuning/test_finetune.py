@@ -597,8 +597,12 @@ def test_there_is_no_pickle_on_disk(tmp_path):
     with pytest.raises(Killed):
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(Killed(), stage=2, step=2))
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept if path.name != finetune_module.LOCK} == {".json", ".jsonl", ".safetensors"}
-    assert (tmp_path / "run" / finetune_module.LOCK).read_bytes() == b""
+    assert {path.suffix for path in kept if path.name != finetune_module.RUN_LOCK} == {
+        ".json",
+        ".jsonl",
+        ".safetensors",
+    }
+    assert (tmp_path / "run" / finetune_module.RUN_LOCK).read_bytes() == b""
 
 
 def test_a_frozen_tensor_that_moved_fails_the_run(tmp_path, monkeypatch):
