@@ -3,9 +3,9 @@
     python benchmarks/merge_pairs.py                 five pairs; some minutes on two cores
     python benchmarks/merge_pairs.py timm/test_vit   some
 
-The base is trained on 200 digits; both members go on from it with all training digits, one at a rate of 1e-3 in
-batches of 64, the other at 2e-3 in batches of 32 with smoothed labels. All are measured on the same digits held out, by
-`zoo evaluate`. "holds" says that the average's accuracy is at least the better member's less 0.1 point (0.001).
+The base is trained for 10 epochs at 2e-3; both members go on from it, one for 2 epochs at 2e-4 in batches of 64, the
+other for 3 at 4e-4 in batches of 32 with smoothed labels. 1,000 digits train, 360 are held out, and on these all are
+measured, as by `zoo evaluate`. "holds" says that the average's accuracy is at least the better member's less 0.1 point.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import torch
 import zoo
 
 NETWORKS = ("timm/test_resnet", "timm/test_efficientnet", "timm/test_convnext", "timm/test_byobnet", "timm/test_vit")
-DATA = {"source": "sklearn/digits", "image_size": 32, "batch_size": 64, "validation_fraction": 0.3}
-EPOCHS = 4
+DATA = {"source": "sklearn/digits", "image_size": 32, "batch_size": 64, "limit": 1000}
 
 
 def recipe(network: str, steps: list[Any], *, weights: Path | None = None, **data: Any) -> dict[str, Any]:
@@ -40,11 +39,11 @@ def train(recipe: dict[str, Any], folder: Path) -> Path:
 
 def row(network: str, folder: Path) -> list[str]:
     """Base, both members, their average and the greedy one."""
-    base = train(recipe(network, [{"train": {"epochs": 15, "lr": 2e-3}}], limit=200), folder / "base")
+    base = train(recipe(network, [{"train": {"epochs": 10, "lr": 2e-3}}]), folder / "base")
     torch.save(zoo.load(base).state_dict(), folder / "base.pth")
     members = []
-    for lr, batch_size, smoothing in ((1e-3, 64, 0.0), (2e-3, 32, 0.1)):
-        steps = [{"train": {"epochs": EPOCHS, "lr": lr, "label_smoothing": smoothing}}]
+    for epochs, lr, batch_size, smoothing in ((2, 2e-4, 64, 0.0), (3, 4e-4, 32, 0.1)):
+        steps = [{"train": {"epochs": epochs, "lr": lr, "label_smoothing": smoothing}}]
         started = recipe(network, steps, weights=folder / "base.pth", batch_size=batch_size)
         members.append(train(started, folder / str(batch_size)))
     held_out = folder / "data.yaml"

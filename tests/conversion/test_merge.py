@@ -109,6 +109,13 @@ def test_heads_are_joined_by_class_name(tuned: Callable[..., Path], tmp_path: Pa
     assert zoo.load(tmp_path / "out.safetensors").head.out_features == 5
 
 
+def test_heads_of_other_widths_without_classes_are_refused(tmp_path: Path) -> None:
+    for outputs in (3, 4):
+        zoo.save(zoo.build(VIT, num_classes=outputs), tmp_path / f"{outputs}.safetensors")
+    with pytest.raises(InputError, match=r"4.safetensors differs from the others in the shape of head.weight"):
+        zoo.merge([tmp_path / "3.safetensors", tmp_path / "4.safetensors"], tmp_path / "out.safetensors")
+
+
 def test_members_of_other_bases_are_refused(tuned: Callable[..., Path], base: Path, tmp_path: Path) -> None:
     state = {name: value + 0.5 for name, value in torch.load(base).items()}
     torch.save(state, tmp_path / "elsewhere.pth")
@@ -119,7 +126,7 @@ def test_members_of_other_bases_are_refused(tuned: Callable[..., Path], base: Pa
     assert not (tmp_path / "out.safetensors").exists()
     zoo.save(zoo.build(VIT, num_classes=4), tmp_path / "unknown.safetensors")
     made = zoo.merge([tuned("a", 1), tmp_path / "unknown.safetensors"], tmp_path / "out.safetensors")
-    assert made.notes[-1].startswith("whether unknown.safetensors has the base of the others is not known")
+    assert made.notes[-1].startswith("of unknown.safetensors it is not known whether the base is that of the others")
 
 
 def test_wise_ft_goes_from_the_base_to_what_was_tuned(tuned: Callable[..., Path], base: Path, tmp_path: Path) -> None:

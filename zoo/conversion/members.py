@@ -269,26 +269,33 @@ class Labels:
 def with_rows(members: Sequence[Member], labels: Labels, model: torch.nn.Module) -> list[Member]:
     """The members with the rows of their heads in the order of `labels`; rows that a member lacks are NaN.
 
-    `model` is the result's network. Raises InputError where the head's rows are not one a class.
+    `model` is the result's network. Raises InputError where the head's rows are not one a class, and where members
+    differ in other shapes.
     """
-    if labels.rows is None:
-        return list(members)
-    wanted = state_of(model)
-    made = []
-    for member, rows in zip(members, labels.rows, strict=True):
-        state, found = dict(member.state), _row_tensors(model, len(labels.classes))
-        index = torch.tensor(rows)
-        for name in found:
-            value = state[name]
-            if value.shape[0] != len(member.classes):
-                raise InputError(f"{member.name}: {name} has {value.shape[0]} rows for {len(member.classes)} classes")
-            picked = value[index.clamp_min(0)].clone()
-            picked[index < 0] = torch.nan
-            state[name] = picked
-        if odd := [name for name, value in state.items() if value.shape != wanted[name].shape]:
-            raise InputError(f"{member.name} differs from the others in the shape of {listed(odd)}")
-        made.append(replace(member, state=state))
+    made = list(members)
+    if labels.rows is not None:
+        names = _row_tensors(model, len(labels.classes))
+        made = [_in_order(member, rows, names) for member, rows in zip(members, labels.rows, strict=True)]
+    wanted = {name: value.shape for name, value in state_of(model).items()}
+    problems = [
+        Problem(f"{member.name} differs from the others in the shape of {listed(odd)}")
+        for member in made
+        if (odd := [name for name, shape in wanted.items() if member.state[name].shape != shape])
+    ]
+    if problems:
+        raise InputError(problems)
     return made
+
+
+def _in_order(member: Member, rows: Sequence[int], names: Sequence[str]) -> Member:
+    """The member with these rows of its head in the place of its own."""
+    state, index = dict(member.state), torch.tensor(rows)
+    for name in names:
+        if state[name].shape[0] != len(member.classes):
+            raise InputError(f"{member.name}: {name} has {state[name].shape[0]} rows for {len(member.classes)} classes")
+        state[name] = state[name][index.clamp_min(0)].clone()
+        state[name][index < 0] = torch.nan
+    return replace(member, state=state)
 
 
 def _row_tensors(model: torch.nn.Module, outputs: int) -> list[str]:

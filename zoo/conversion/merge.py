@@ -129,7 +129,7 @@ def _merged(
     made.notes += [f"{member.name}: {note}" for member in read for note in member.notes]
     if unknown := unknown_bases(read):
         made.notes.append(
-            f"whether {listed(unknown)} has the base of the others is not known"
+            f"of {listed(unknown)} it is not known whether the base is that of the others"
             + ("" if validation else ": with --data a barrier between them would show")
         )
     outline.model.cpu()
