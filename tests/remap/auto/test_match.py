@@ -214,13 +214,18 @@ def test_a_name_that_counts_from_another_number_is_no_evidence(make):
     assert match(make(source), make(target)).status == "ambiguous"
 
 
-def test_an_unknown_order_of_leaves_is_none_of_registration(make):
-    """A file in reverse can look like one in the order of registration; the norms in front of layers do not count."""
-    source, target = {}, {}
-    for block in range(2):
-        for place, layer in enumerate(("expand", "depth")):
-            source |= {f"b.{block}.{layer}.weight": (8, 8, 1 + 2 * place, 1), **norm(f"b.{block}.n{'xy'[place]}", 8)}
-            target |= {f"s.{block}.conv{place}.weight": (8, 8, 1 + 2 * place, 1), **norm(f"s.{block}.bn{place}", 8)}
-    result = match(make(dict(reversed(source.items()))), make(target))
-    if result.found:
-        assert result.mapping["s.0.bn0.weight"] == ("b.0.nx.weight",)
+def test_counting_from_0_on_one_side_makes_equal_names_no_evidence(make):
+    source = {**{f"a.0.conv{n}.weight": (8, 8) for n in range(3)}, "a.0.fc.weight": (3, 8)}
+    target = {**{f"a.0.conv{n + 1}.weight": (8, 8) for n in range(3)}, "a.0.fc.weight": (3, 8)}
+    for names in (source, dict(sorted(source.items(), reverse=True))):
+        result = match(make(names), make(target))
+        if result.found:
+            assert result.mapping["a.0.conv1.weight"] == ("a.0.conv0.weight",)
+
+
+def test_numbers_with_zeros_in_front(make):
+    source = {name: shape for n in range(3) for name, shape in linear(f"layer_{n:02d}.fc", 8 + n, 8).items()}
+    target = {name: shape for n in range(3) for name, shape in linear(f"blocks.{n}.fc", 8 + n, 8).items()}
+    result = match(make(source), make(target))
+    assert result.status == "unique"
+    assert result.mapping["blocks.2.fc.bias"] == ("layer_02.fc.bias",)

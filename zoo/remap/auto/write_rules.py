@@ -12,8 +12,8 @@ from zoo.errors import InputError, WorkError
 from zoo.formats.entry import Entry
 from zoo.remap.auto.leaves import ending as leaf_of
 from zoo.remap.auto.links import Link
-from zoo.remap.auto.templates import Line, Row, lines, literal_lines
-from zoo.remap.auto.tree import Block, blank, numbers
+from zoo.remap.auto.templates import Line, Row, blank, lines, literal_lines, numbers
+from zoo.remap.auto.tree import Block
 from zoo.remap.auto.units import LEAVES, Shape, split_name
 from zoo.remap.rules import parse_rules, run
 from zoo.remap.rules.patterns import PLACEHOLDER, Pattern, Renaming
