@@ -356,9 +356,6 @@ NETWORKS: dict[str, Network] = {
         "pvt_v2_b0",
         {"depths": [1, 2, 1, 1], **CLASSES},
     ),
-    "SwiftFormer": Network(
-        "SwiftFormerForImageClassification", "SwiftFormerConfig", LABELS, "swiftformer_xs", CLASSES, size=224
-    ),
     "Hiera": Network(
         "HieraForImageClassification",
         "HieraConfig",
