@@ -437,7 +437,17 @@ def gluon_resnet(state: State) -> State:
     return file
 
 
+POOLFORMER = renamed(
+    (r"^stem\.conv", "poolformer.encoder.patch_embeddings.0.projection"),
+    (r"^stages\.(\d)\.downsample\.conv", r"poolformer.encoder.patch_embeddings.\1.projection"),
+    (r"^stages\.(\d)\.blocks\.(\d)\.", r"poolformer.encoder.block.\1.\2."), (r"\.norm1", ".before_norm"),
+    (r"\.norm2", ".after_norm"), (r"mlp\.fc", "output.conv"), (r"layer_scale(\d)\.scale", r"layer_scale_\1"),
+    (r"^head\.norm", "norm"), (r"^head\.fc", "classifier"),
+)  # fmt: skip
+"""transformers' names; timm's network goes on otherwise behind the last block, so outputs cannot be compared."""
+
 FILES: dict[str, File] = {
+    "PoolFormer": File("poolformer_s12", TEN, POOLFORMER),
     "DeiT/DINO/MAE of FB": File("vit_tiny_patch16_224", VIT, renamed()),
     "MAE of FB, with decoder": File(
         "vit_tiny_patch16_224", {**VIT, "num_classes": 0},

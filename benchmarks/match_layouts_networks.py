@@ -16,8 +16,7 @@ from typing import Any
 class Network:
     """One of transformers' networks and timm's.
 
-    `output` is what is compared of the result (`[cls]`: of its first token), of the `submodel` if there is one; with
-    `features` it is compared with timm's features, as the two libraries go on otherwise.
+    `output` is what is compared of the result (`[cls]`: of its first token), of the `submodel` if there is one.
     """
 
     kind: str
@@ -28,7 +27,6 @@ class Network:
     size: int = 64
     output: str = "logits"
     submodel: str = ""
-    features: bool = False
 
 
 def _vit(**more: Any) -> dict[str, Any]:
@@ -313,7 +311,6 @@ NETWORKS: dict[str, Network] = {
         "mobilevitv2_050",
         CLASSES,
     ),
-    "PoolFormer": Network("PoolFormerForImageClassification", "PoolFormerConfig", LABELS, "poolformer_s12", CLASSES),
     "ResNet": Network(
         "ResNetForImageClassification",
         "ResNetConfig",
@@ -359,9 +356,6 @@ NETWORKS: dict[str, Network] = {
         "pvt_v2_b0",
         {"depths": [1, 2, 1, 1], **CLASSES},
     ),
-    "SwiftFormer": Network(
-        "SwiftFormerForImageClassification", "SwiftFormerConfig", LABELS, "swiftformer_xs", CLASSES, size=224
-    ),
     "Hiera": Network(
         "HieraForImageClassification",
         "HieraConfig",
@@ -369,16 +363,6 @@ NETWORKS: dict[str, Network] = {
         "hiera_tiny_224",
         {"stages": [1, 2, 2, 1], **CLASSES},
         size=224,
-    ),
-    "HGNet v2": Network("HGNetV2ForImageClassification", "HGNetV2Config", LABELS, "hgnetv2_b4", CLASSES, size=224),
-    "AIMv2": Network(
-        "Aimv2VisionModel",
-        "Aimv2VisionConfig",
-        {**_vit(patch_size=14, image_size=70, rms_norm_eps=1e-5), "~layer_norm_eps": None, "use_head": False},
-        "aimv2_large_patch14_224",
-        _timm(**NONE, img_size=70, mlp_ratio=4.0, global_pool=""),
-        size=70,
-        output="last_hidden_state",
     ),
 }
 """Row -> networks."""

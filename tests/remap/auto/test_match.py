@@ -166,3 +166,68 @@ def test_one_table_of_relative_positions_for_all_blocks(make):
     assert {result.mapping[f"blocks.{i}.attn.{table}"] for i in range(3)} == {(f"rel_pos_bias.{table}",)}
     assert any("untie" in rule for rule in result.rules)
     assert "one table of all 3 blocks" in result.render()
+
+
+def test_one_projection_becomes_a_query_and_a_key_with_its_value(make):
+    """SigLIP's attention pooling: torch's in_proj, and timm's q and kv."""
+    source = {"head.attention.in_proj_weight": (24, 8), "head.attention.in_proj_bias": (24,), "head.probe": (1, 1, 8)}
+    target = {**linear("pool.q", 8, 8), **linear("pool.kv", 16, 8), "pool.latent": (1, 1, 8)}
+    result = match(make(source), make(target))
+    assert result.status == "unique"
+    assert result.mapping["pool.kv.weight"] == ("head.attention.in_proj_weight",)
+    assert [rule["split"]["sizes"] for rule in result.rules if "split" in rule] == [[8, 16], [8, 16]]
+
+
+def test_a_backbone_beside_a_decoder(make):
+    """VGG in slices whose numbers are the target's, and a decoder with layers of the same shapes (CRAFT)."""
+    places = {0: (8, 3), 3: (8, 8), 7: (16, 8), 10: (16, 16)}
+    source = {f"basenet.slice{1 + (n > 5)}.{n}.weight": (*shape, 3, 3) for n, shape in places.items()}
+    source |= {f"upconv.conv.{n}.weight": (8, 8, 3, 3) for n in (0, 3)}
+    target = {f"features.{n}.weight": (*shape, 3, 3) for n, shape in places.items()}
+    for names in (source, dict(sorted(source.items(), reverse=True))):
+        result = match(make(names), make(target))
+        assert result.status == "unique"
+        assert result.mapping["features.3.weight"] == ("basenet.slice1.3.weight",)
+
+
+def test_what_is_there_in_another_size_is_renamed_and_not_filled(make):
+    source = {
+        **linear("layers.0.fc", 8, 8),
+        **linear("layers.0.out", 8, 32),
+        "positions": (1, 10, 8),
+        "norm.weight": (8,),
+    }
+    target = {
+        **linear("blocks.0.mlp", 8, 8),
+        **linear("blocks.0.proj", 8, 32),
+        "pos_embed": (1, 17, 8),
+        "norm.weight": (8,),
+    }
+    result = match(make(source), make(target))
+    assert result.status == "unique"
+    assert result.missing == ("pos_embed",)
+    assert any("pos_embed" in rule.get("rename", {}).values() for rule in result.rules)
+
+
+def test_a_name_that_counts_from_another_number_is_no_evidence(make):
+    """gluon counts convolutions from 0 through a stage: its conv3 is the shortcut, and not timm's third."""
+    source = {f"stage.conv{n}.weight": (8, 8) for n in (2, 3)}
+    target = {"layer.conv3.weight": (8, 8), "layer.downsample.weight": (8, 8)}
+    assert match(make(source), make(target)).status == "ambiguous"
+
+
+def test_counting_from_0_on_one_side_makes_equal_names_no_evidence(make):
+    source = {**{f"a.0.conv{n}.weight": (8, 8) for n in range(3)}, "a.0.fc.weight": (3, 8)}
+    target = {**{f"a.0.conv{n + 1}.weight": (8, 8) for n in range(3)}, "a.0.fc.weight": (3, 8)}
+    for names in (source, dict(sorted(source.items(), reverse=True))):
+        result = match(make(names), make(target))
+        if result.found:
+            assert result.mapping["a.0.conv1.weight"] == ("a.0.conv0.weight",)
+
+
+def test_numbers_with_zeros_in_front(make):
+    source = {name: shape for n in range(3) for name, shape in linear(f"layer_{n:02d}.fc", 8 + n, 8).items()}
+    target = {name: shape for n in range(3) for name, shape in linear(f"blocks.{n}.fc", 8 + n, 8).items()}
+    result = match(make(source), make(target))
+    assert result.status == "unique"
+    assert result.mapping["blocks.2.fc.bias"] == ("layer_02.fc.bias",)

@@ -24,8 +24,8 @@ _GENERAL = {
 def same_name(group: Group) -> Pairs:
     """Items of the same path, or of the same path within the block that does not end in a bare number.
 
-    A name that is a number apart from others (`conv3`) counts within a block only where both sides count alike there:
-    of two sides that have conv2 and conv3, and conv3 and a shortcut, one counts from 0.
+    A number in it (`conv3`) counts only where both sides begin to count with the same one there: of two blocks, one
+    with conv0 and one with conv1 as the first, the conv1 of one is not that of the other.
     """
     mine, theirs = (_numbers_by_name(group, of_target) for of_target in (False, True))
     inside = {group.within(item, group.block.target): item for item in group.targets}
@@ -33,8 +33,9 @@ def same_name(group: Group) -> Pairs:
     for item in group.sources:
         name = group.within(item, group.block.source)
         twin = inside.get(name)
-        alike = not name.rsplit(".", 1)[-1].isdigit() and mine[blank(name)] == theirs[blank(name)]
-        if twin and (twin.path == item.path or alike):
+        if twin is None or min(mine[blank(name)]) != min(theirs[blank(name)]):
+            continue
+        if twin.path == item.path or not name.rsplit(".", 1)[-1].isdigit():
             found.append((item, twin))
     return found
 

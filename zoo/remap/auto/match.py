@@ -316,14 +316,14 @@ _TABLE = "relative_position_bias_table"
 def _pooled(links: Sequence[Link]) -> list[Ambiguity]:
     """Norms of which one stands in front of the pooling of tokens, and the other behind it."""
     found = [
-        (mine, its)
+        entry
         for entry in links
-        for mine, its in [(entry.source, entry.target)]
-        if (".fc_norm." in f".{its}" and not _BEHIND.search(mine))
-        or (".fc_norm." in f".{mine}" and not _BEHIND.search(its))
+        if (".fc_norm." in f".{entry.target}" and not _BEHIND.search(entry.source))
+        or (".fc_norm." in f".{entry.source}" and not _BEHIND.search(entry.target))
     ]
     what = "one norm stands in front of the pooling, the other (fc_norm) behind it: these are two networks"
-    return [Ambiguity(tuple(mine for mine, _ in found), tuple(its for _, its in found), what)] if found else []
+    names = tuple(entry.source for entry in found), tuple(entry.target for entry in found)
+    return [Ambiguity(names[0], names[1], what)] if found else []
 
 
 _BEHIND = re.compile(r"fc_norm|pool|head|norm_?2|ln_?2")
@@ -334,11 +334,7 @@ def _hidden(links: Sequence[Link]) -> list[Ambiguity]:
     turned = [entry for entry in links if entry.turned]
     merging = [entry for entry in links if entry.order == "?"]
     return [
-        Ambiguity(
-            tuple(name for entry in hidden for name in _sources(entry)),
-            tuple(name for entry in hidden for name in _targets(entry)),
-            what,
-        )
+        Ambiguity(tuple(n for e in hidden for n in _sources(e)), tuple(n for e in hidden for n in _targets(e)), what)
         for hidden, what in ((turned, _TURNED), (merging, _MERGING))
         if hidden
     ]

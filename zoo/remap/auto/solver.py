@@ -20,8 +20,8 @@ from zoo.remap.auto.tree import (
     Pairs,
     Question,
     common_items,
+    containing,
     grow,
-    holding,
     innermost,
 )
 from zoo.remap.auto.units import Classes, Signature, Unit
@@ -93,7 +93,7 @@ class Solver:
     def _enter(self, source: Node, target: Node, tentative: bool) -> None:
         """Open two nodes that correspond: what is alone of its kind is matched, the rest waits for evidence."""
         source, target = innermost(source), innermost(target)
-        block = Block(holding(source, target.content), holding(target, source.content), tentative)
+        block = Block(containing(source, target.content), containing(target, source.content), tentative)
         items = common_items(block.source, block.target, self.classes)
         block.roles = (
             frozenset(block.source_role(item) for sources, _ in items for item in sources),

@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from zoo.remap.auto.tree import blank, numbers
-
 Row = tuple[str, ...]  # names that belong together: the source's, then what they become
 Column = tuple[int, ...]  # one number of the names, over the rows
 MIN_VALUES = 3  # values it takes to believe that one number follows from another and does not just happen to
 LETTERS = "ijklmnopqrstuvwxyz"
-_DIGITS = re.compile(r"\d+")
+_NUMBER = re.compile(r"(?<!\d)(?:0|[1-9]\d*)(?!\d)")  # a placeholder stands for none with zeros in front
+
+
+def blank(name: str) -> str:
+    """The name with every number that a placeholder can stand for replaced by `#`."""
+    return _NUMBER.sub("#", name)
+
+
+def numbers(name: str) -> Column:
+    return tuple(int(digits) for digits in _NUMBER.findall(name))
 
 
 @dataclass(frozen=True)
@@ -140,4 +147,4 @@ def _placeholder(letter: str, multiplier: int, offset: int) -> str:
 def _fill(row: Row, texts: Sequence[str]) -> Row:
     """The names with their numbers replaced by `texts`, one after the other."""
     pieces = iter(texts)
-    return tuple(_DIGITS.sub(lambda _: next(pieces), name) for name in row)
+    return tuple(_NUMBER.sub(lambda _: next(pieces), name) for name in row)

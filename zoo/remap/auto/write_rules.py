@@ -12,8 +12,8 @@ from zoo.errors import InputError, WorkError
 from zoo.formats.entry import Entry
 from zoo.remap.auto.leaves import ending as leaf_of
 from zoo.remap.auto.links import Link
-from zoo.remap.auto.templates import Line, Row, lines, literal_lines
-from zoo.remap.auto.tree import Block, blank, numbers
+from zoo.remap.auto.templates import Line, Row, blank, lines, literal_lines, numbers
+from zoo.remap.auto.tree import Block
 from zoo.remap.auto.units import LEAVES, Shape, split_name
 from zoo.remap.rules import parse_rules, run
 from zoo.remap.rules.patterns import PLACEHOLDER, Pattern, Renaming
@@ -59,8 +59,8 @@ def rename_rule(wanted: Mapping[str, str]) -> dict[str, str] | None:
     are not in `wanted` (tensors that have no place) may get any name that nothing else has.
     """
     moved = {old: new for old, new in wanted.items() if old != new}
-    for covered in (moved, wanted):
-        ways = (written for written in _ways(_rows(covered, wanted), wanted) if _exact(written, wanted))
+    for covered, least in ((moved, 1), (wanted, 1), (wanted, 0)):
+        ways = (written for written in _ways(_rows(covered, wanted, least), wanted) if _exact(written, wanted))
         first = next(ways, None)
         if first is None:
             continue
@@ -83,7 +83,8 @@ def pattern_text(text: str) -> str:
     return text if PLACEHOLDER.search(text) else f"^{re.escape(text)}$"
 
 
-def _rows(renamed: Mapping[str, str], wanted: Mapping[str, str]) -> Rows:
+def _rows(renamed: Mapping[str, str], wanted: Mapping[str, str], least: int) -> Rows:
+    """The prefixes that change, of `least` components or more; with 0 those of complete modules."""
     below: dict[str, list[str]] = {}
     for name in wanted:
         components = name.split(".")
@@ -92,7 +93,7 @@ def _rows(renamed: Mapping[str, str], wanted: Mapping[str, str]) -> Rows:
     together: dict[str, tuple[str, str] | None] = {}
     rows: Rows = {}
     for old in renamed:
-        before, after, ending = _prefixes(old, wanted, below, together)
+        before, after, ending = _prefixes(old, wanted, below, together, least or max(old.count("."), 1))
         same = rows.setdefault(ending, {})
         same[before, after] = same.get((before, after), frozenset()) | {old}
     return rows
@@ -103,13 +104,15 @@ def _prefixes(
     wanted: Mapping[str, str],
     below: Mapping[str, Sequence[str]],
     together: dict[str, tuple[str, str] | None],
+    least: int,
 ) -> tuple[str, str, str]:
     """The shortest prefixes of which one becomes the other for every name below, and what stands for the rest.
 
-    `together` remembers, by prefix, what it becomes and what stands for the rest; None where names part ways.
+    The first has `least` components or more. `together` remembers, by prefix, what it becomes and what stands for the
+    rest; None where names part ways.
     """
     components = old.split(".")
-    for depth in range(1, len(components)):
+    for depth in range(least, len(components)):
         before = ".".join(components[:depth])
         if before not in together:
             together[before] = _common(before, below[before], wanted)
