@@ -1,7 +1,8 @@
 """What was tried against zoo by files that wish it ill, in the manner of safetensors' attacks: one file a target.
 
-Each runs by itself, `python -m pytest tests/attacks/test_rules.py`, and says what the attack is, so that it can be tried on other
-tools. The fuzzers are slow; `ZOO_FUZZ_SECONDS=60 python -m pytest tests/attacks/test_fuzz.py` gives each a minute.
+Each runs by itself, `python -m pytest tests/attacks/test_rules.py`, and says what the attack is, so that it can be
+tried on other tools. The fuzzers are slow; `ZOO_FUZZ_SECONDS=60 python -m pytest tests/attacks/test_fuzz.py` gives each
+a minute.
 """
 
 import struct

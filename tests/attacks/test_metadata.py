@@ -1,4 +1,4 @@
-"""Headers and records that lie: names a terminal would obey, impossible values, addresses to be asked, endless lists."""
+"""Headers and records that lie: names a terminal would obey, impossible values, addresses to ask, endless lists."""
 
 import json
 import socket

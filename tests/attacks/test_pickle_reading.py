@@ -1,4 +1,4 @@
-"""Pickles that run code, lie about their tensors or never end: nothing in them runs, whatever instruction asks for it."""
+"""Pickles that run code, lie about their tensors or never end: nothing runs, whatever instruction asks for it."""
 
 import io
 import os

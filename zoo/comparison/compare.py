@@ -19,7 +19,7 @@ from zoo.model.assembly import Assembly
 from zoo.recipe.options import DataOptions, Named
 from zoo.training import looks
 from zoo.training.devices import choose_device, process_kept
-from zoo.training.evaluate import asked, finite, open_for
+from zoo.training.evaluate import asked, finite, open_for, recorded_options
 from zoo.training.folder import checkpoint_in
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import Average, Metric, average_loss, make_metrics
@@ -265,6 +265,6 @@ def _notes(a: Compared, b: Compared) -> list[str]:
 
 def _same_source(model: Compared) -> bool:
     """Whether the images are of the data set that the model was trained on."""
-    stored = DataOptions.model_validate((model.assembly.data or {})["options"])
+    stored = recorded_options(model.assembly)
     options = model.data.options
     return (stored.source, stored.arguments) == (options.source, options.arguments)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from accelerate import PartialState
+from pydantic import ValidationError
 
 from zoo.checkpoint.load import load
 from zoo.data.open_data import OpenData, Part, open_data
@@ -156,7 +157,7 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
     if data is None and not stored:
         message = f"{checkpoint} does not say which data it was trained on"
         raise InputError(message, suggestion="name it: --data RECIPE, a folder, a CSV file or a data set")
-    options = data or DataOptions.model_validate(stored["options"])
+    options = data or recorded_options(assembly)
     try:
         opened = open_data(options, assembly.preprocessing, seed=stored.get("seed", 0))
     except ZooError as error:
@@ -166,6 +167,14 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
         hint = "where it is now: --data FOLDER, a CSV file or a recipe (data= in Python)"
         raise type(error)([Problem(message, None, hint), *error.problems]) from error
     return _matched(opened, assembly)
+
+
+def recorded_options(assembly: Assembly) -> DataOptions:
+    """The data section that a checkpoint says it was trained on. Raises InputError where that is none."""
+    try:
+        return DataOptions.model_validate((assembly.data or {}).get("options"))
+    except ValidationError as error:
+        raise InputError("what the checkpoint says of its data is no data section: was the file edited?") from error
 
 
 def other_data(name: str, assembly: Assembly, seed: int) -> OpenData:
