@@ -19,7 +19,7 @@ RECIPES = {
     "a name that leads out": "name: ../../x\nmodel: timm/test_vit\n" + STEPS,
     "a file that leads out": "model: timm/test_vit\nsteps: [swap_head: 3, save: {path: ../../x.safetensors}]\n",
     "a pattern": "model: timm/test_vit\nsteps: [{freeze: {pattern: '(a+)+$'}}, swap_head: 3]\n",
-    "a pattern of a factor": "model: timm/test_vit\nsteps: [swap_head: 3, {train: {epochs: 1, lr_scale: {'(a|b)*': 2}}}]\n",
+    "a pattern of a factor": "model: timm/test_vit\nsteps: [swap_head: 3, {train: {lr_scale: {'(a|b)*': 2}}}]\n",
     "a download elsewhere": "model: timm/test_vit\ndata: {source: torchvision/cifar10, root: /tmp, download: true}\n"
     + STEPS,
     "2,000 mistakes": "model: {" + ", ".join(f"a{n}: 1" for n in range(2_000)) + "}\n" + STEPS,
