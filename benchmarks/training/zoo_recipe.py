@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
-from common import LEARNING_RATE, TRAINED, Job, job_from_arguments, model_arguments
+from common import LEARNING_RATE, TRAINED, Job, job_from_arguments, model_arguments, normalisation
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
 
 
 def recipe(job: Job, steps: list) -> dict:
+    mean, std = normalisation(job)
     return {
         "name": "benchmark",
         "seed": 0,
@@ -35,6 +36,8 @@ def recipe(job: Job, steps: list) -> dict:
             "image_size": job.size,
             "batch_size": job.batch_size,
             "interpolation": "bilinear",
+            "mean": list(mean),
+            "std": list(std),
         },
         "steps": steps,
     }

@@ -271,3 +271,14 @@ def test_an_optimizer_over_frozen_parameters_is_refused(make_trainer, monkeypatc
     monkeypatch.setattr(trainer_module, "make_optimizer", careless)
     with pytest.raises(WorkError, match="the optimizer contains frozen parameters"):
         make_trainer()
+
+
+def test_the_best_epoch_is_chosen_in_float32(make_trainer):
+    """Validation in bfloat16 could prefer an epoch whose file, which is float32, is not the best."""
+    measured = {}
+    for keep in ("last", "best"):
+        trainer = make_trainer(values={"precision": "bfloat16"}, keep=keep, epochs=1)
+        run(trainer)
+        measured[keep] = trainer.progress.history[-1]["validation"]["loss"]
+        plain = make_trainer(trainer.job.model, keep=keep)
+        assert (measured[keep] == pytest.approx(plain._measure()["loss"], rel=1e-6)) == (keep == "best")

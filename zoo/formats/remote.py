@@ -67,6 +67,19 @@ def fetch(address: str, sha256: str | None = None) -> Path:
     return fetch_from_hub(address) if address.startswith(PREFIX) else download(address, sha256)
 
 
+def fetched(location: str, sha256: str | None = None) -> Path | None:
+    """The file at a path, or what was fetched from an address before, where it is on this machine; else None."""
+    if not is_address(location):
+        path = Path(location).expanduser()
+        return path if path.exists() else None
+    if not location.startswith(PREFIX):
+        path = place_of(location, sha256)[0]
+        return path if path.is_file() else None
+    repo, named, revision = _hub_parts(location)
+    found = (_download(repo, file, revision, local_only=True)[0] for file in ((named,) if named else WEIGHT_FILES))
+    return next(filter(None, found), None)
+
+
 def download(address: str, sha256: str | None = None) -> Path:
     """The local path of the file at `address`; it is fetched only once.
 

@@ -186,7 +186,7 @@ def _more_to_do(rules: Sequence[Rule], than: Sequence[Rule], source: Source) -> 
 
 
 def _unwrapped(
-    source: Source, rules: list[Rule], wrappers: list[Rule], notes: list[str]
+    source: Source, rules: list[Rule], wrappers: Sequence[StripPrefix], notes: list[str]
 ) -> tuple[list[Rule], list[str]]:
     """Rules that strip what is left, behind `rules`, of the prefixes that every name carries."""
     for rule, note in zip(wrappers, _stripped(source), strict=bool(wrappers)):

@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import patch_environment
+from torch import nn
 
 from zoo.errors import InputError
 from zoo.isolation import owns_process
@@ -93,6 +94,19 @@ def make_accelerator(device: torch.device, precision: str = "float32") -> Accele
 
 
 @contextmanager
+def forward_as_written(model: nn.Module) -> Iterator[None]:
+    """The model's own forward for the block, without the autocast that accelerate wraps around it."""
+    own, wrapped = vars(model).get("_original_forward"), model.forward
+    if own is not None:
+        model.forward = own
+    try:
+        yield
+    finally:
+        if own is not None:
+            model.forward = wrapped
+
+
+@contextmanager
 def accelerate_kept() -> Iterator[None]:
     """Restores accelerate's singletons at the end of the block, so that a caller's own Accelerator still works.
 
@@ -106,6 +120,18 @@ def accelerate_kept() -> Iterator[None]:
         for state, before in zip(states, kept, strict=True):
             state.clear()
             state.update(before)
+
+
+def to_layout(model: nn.Module, layout: torch.memory_format) -> None:
+    """Put the model's images' weights, tensors of four dimensions, into a memory layout; others have none.
+
+    `Module.to(memory_format=...)` fails at a tensor of five dimensions, such as a buffer of Swin's.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(tensor.device, memory_format=layout)
+            if tensor.grad is not None:
+                tensor.grad.data = tensor.grad.data.to(tensor.device, memory_format=layout)
 
 
 def seed_everything(seed: int) -> None:

@@ -81,6 +81,19 @@ def _build(factory: Any, groups: list[dict[str, Any]], lr: float, arguments: dic
     return plain
 
 
+def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """`optimizer.load_state_dict(state)`, and every tensor of it in the memory layout of its parameter.
+
+    torch's fused steps go through parameter and moments by memory, not by index: with moments that come back from a
+    file as contiguous they would give a channels-last weight the momentum of its neighbours.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, known in optimizer.state.items():
+        for key, value in known.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                known[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
 def _can_fuse(groups: list[dict[str, Any]]) -> bool:
     parameters = [parameter for group in groups for parameter in group["params"]]
     return all(p.device.type in FUSED_ON and torch.is_floating_point(p) for p in parameters)

@@ -6,15 +6,15 @@ linear head that is solved on the float32 side classifies both. Each image is cl
 without it (leave-one-out, in closed form), so that every image helps to fit and every one is held out. The model's own
 head would not do: as a rule it is fresh, and has no answers yet.
 
-Few images are enough where features are close. The comparison begins with `SIZES[0]` images, and goes on while the
-answer is not clear. What it found is kept in the cache folder (zoo.cache) for later runs.
+The bounds are those of docs/performance.md, "Precision of features"; benchmarks/bfloat16_features.py measures what they
+let through. What was found is kept in the cache folder (zoo.cache) for later runs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,25 +24,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.cache import cache_folder
-from zoo.data.batches import Batch
-from zoo.data.open_data import OpenData
-from zoo.training.trunk.engine import Engine
 
-SIZES = (32, 64, 128, 256, 512)  # images that are compared: the next size where the last left a doubt
+SIZES = (32, 512)  # images that are compared: at first, and where those leave a doubt
+NEAR = 0.01  # the distance up to which the first images are enough
 CHANGED = 0.01  # of the labels may change
-LOSS = 0.01  # by which the loss may grow, as a share of it
-CLEAR = 4.0  # times closer than these, or farther off: no more images are needed
+LOSS = 0.02  # by which share of it the squared error may grow
 PENALTIES = tuple(10.0**power for power in range(-5, 2))  # of ridge, relative to the features' mean square
 
-Reach = Callable[[tuple[Tensor, ...]], Tensor]  # from a backbone's features to what reaches the head, [n, d]
+Block = tuple[
+    Tensor, Tensor, Tensor
+]  # what reaches the head, in float32 and in the lower precision [n, d], and targets
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Features of a lower `precision` beside those of float32, on so many `samples`.
 
-    `distance` is the relative Frobenius norm of the difference, over all samples; `changed` the share of labels that
-    change, `accuracy` the share of right ones gained or lost, `loss` by which share of it the squared error grows.
+    `distance` is the relative Frobenius norm of the difference in what reaches the head, over all samples; `changed`
+    the share of labels that change, `accuracy` the share of right ones gained or lost, `loss` by which share of it
+    the squared error grows.
     """
 
     precision: str
@@ -53,49 +53,34 @@ class Comparison:
     loss: float
 
     @property
-    def doubt(self) -> float:
-        """Above 1 the answers do not agree."""
-        return max(self.changed / CHANGED, self.loss / LOSS)
+    def agrees(self) -> bool:
+        """Whether answers stay the same, as far as it matters."""
+        return self.changed <= CHANGED and self.loss <= LOSS
 
     def __str__(self) -> str:
         near = f"{self.precision} features within {100 * self.distance:.2g} % of float32 on {self.samples} images"
         return f"{near}, {100 * self.changed:.1f} % of labels changed, loss {100 * self.loss:+.1f} %"
 
 
-def compare(
-    exact: Engine, fast: Engine, reach: Reach, batches: Callable[[range], Iterator[Batch]], data: OpenData
-) -> Comparison:
-    """The comparison of two engines of one backbone, on as many samples as it takes.
+def compare(blocks: Callable[[range], Block], samples: int, *, precision: str, task: str, outputs: int) -> Comparison:
+    """The comparison on as many as it takes of up to `samples` images.
 
-    Args:
-        reach: the rest of the model, up to its head.
-        batches: those of the samples of a range, out of a fixed random choice of up to `SIZES[-1]`.
+    `blocks` gives those of a range, out of a fixed random choice. What hardly moves changes few answers anywhere, which
+    a few images show; of how many change, one has to see many.
     """
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
-    squares = torch.zeros(2, dtype=torch.float64)
-    start = 0
+    taken = 0
+    seen: list[Block] = []
     while True:
-        size = next(size for size in SIZES if size > start)
-        for batch in batches(range(start, size)):
-            one, other = exact(batch.inputs), fast(batch.inputs)
-            squares += torch.tensor([_square(one, other), _square(one)], dtype=torch.float64)
-            seen.append((_double(reach(one)), _double(reach(other)), batch.targets.cpu()))
-        features, moved, targets = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        distance = float((squares[0] / squares[1].clamp_min(1e-24)).sqrt())
-        judged = judge(features, moved, as_values(targets, data.task, data.outputs), data.task)
-        found = Comparison(fast.settings.precision, len(targets), distance, *judged)
-        start = size
-        if len(targets) < size or size == SIZES[-1] or not 1 / CLEAR < found.doubt < CLEAR:
+        size = min(next(size for size in SIZES if size > taken), samples)
+        seen.append(blocks(range(taken, size)))
+        features, moved, targets = (torch.cat([part.cpu() for part in parts]) for parts in zip(*seen, strict=True))
+        exact, other = features.double(), moved.double()  # few rows; not every accelerator solves in float64
+        distance = float((other - exact).norm() / exact.norm().clamp_min(1e-12))
+        judged = judge(exact, other, as_values(targets, task, outputs), task)
+        found = Comparison(precision, size, distance, *judged)
+        if size == min(samples, SIZES[-1]) or (found.agrees and distance <= NEAR):
             return found
-
-
-def _square(one: tuple[Tensor, ...], other: tuple[Tensor, ...] | None = None) -> float:
-    others = other or tuple(torch.zeros_like(tensor) for tensor in one)
-    return sum(float((a.float() - b.float()).square().sum()) for a, b in zip(one, others, strict=True))
-
-
-def _double(values: Tensor) -> Tensor:
-    return values.detach().to("cpu", torch.float64)  # a few hundred rows; not every accelerator solves in float64
+        taken = size
 
 
 def as_values(targets: Tensor, task: str, outputs: int) -> Tensor:
@@ -169,7 +154,7 @@ class FoundComparisons:
     """Comparisons of earlier runs, one small JSON file a key."""
 
     def __init__(self, key: str, root: Path | None = None) -> None:
-        name = hashlib.sha256(f"{key} {SIZES} {CHANGED} {LOSS} {CLEAR}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{key} {SIZES} {NEAR}".encode()).hexdigest()[:32]
         self.path = (root or cache_folder()) / "comparisons" / f"{name}.json"
 
     def find(self) -> Comparison | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from zoo.data.batches import Batch, Order
+from zoo.data.batches import Order
 from zoo.data.open_data import OpenData
 from zoo.data.split import Indices
 from zoo.model.heads import heads_if_any
@@ -18,7 +19,7 @@ from zoo.model.trace import tensors_in
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import FeaturePrecision
 from zoo.training.devices import bfloat16_is_native
-from zoo.training.trunk.agreement import SIZES, Comparison, FoundComparisons, Reach, compare
+from zoo.training.trunk.agreement import SIZES, Block, Comparison, FoundComparisons, compare
 from zoo.training.trunk.batches import features_key
 from zoo.training.trunk.engine import Engine, exact_engine, fast_engine
 from zoo.training.trunk.split import Split
@@ -32,11 +33,24 @@ class Speed:
     exact: bool = False
     precision: FeaturePrecision = "auto"
 
+    @classmethod
+    def of(cls, features: FeaturePrecision, training: str) -> Speed:
+        """As the options say it: where nothing is said of features, training in float32 asks for exact ones."""
+        exact = features == "exact" or (features == "auto" and training == "float32")
+        return cls(exact, "float32" if exact else features)
+
+    def pin(self, precision: str) -> str:
+        """The option that gives an engine of a precision that was chosen again."""
+        return "exact" if self.exact and precision == "float32" else precision
+
     def engine(self, trunk: fx.GraphModule, example: Tensor, precision: str) -> Engine:
         """An engine of a precision that was chosen."""
         return exact_engine(trunk) if self.exact and precision == "float32" else fast_engine(trunk, example, precision)
 
 
+AT_ONCE = SIZES[0]  # images, whose feature maps are in memory together
+SHARE, LEAST = 8, 128  # a comparison takes up to an eighth of the images, or so many, and no more than `SIZES[-1]`
+Reach = Callable[[tuple[Tensor, ...]], Tensor]  # from a backbone's features to what reaches the head, [n, d]
 LOWER = ("bfloat16", "mixed")  # tried in this order, the fastest first
 
 
@@ -54,31 +68,46 @@ def choose_engine(
     if len(data.parts["train"]) < SIZES[0]:
         return exact, found
     with undisturbed(model, training=False, attributes=True):
-        reach = _reach(model, parts)
+        sample = Sample(exact, _reach(model, parts), data, example.device)
         for precision in LOWER:
             engine = fast_engine(parts.trunk, example, precision)
-            found = _compared(exact, engine, reach, data, example.device)
-            if found.doubt <= 1:
+            found = sample.compared(engine)
+            if found.agrees:
                 return engine, found
     return exact, found
 
 
-def _compared(exact: Engine, engine: Engine, reach: Reach, data: OpenData, device: torch.device) -> Comparison:
-    """The comparison of two engines on training images, from the cache where an earlier run made the same."""
-    samples = data.parts["train"]
-    images = data.batches("train", device=device, shuffle=False, augment=False, once=True)
-    chosen = np.random.default_rng(0).permutation(len(samples))[: SIZES[-1]]
+class Sample:
+    """Training images on which engines are compared with the `exact` one: a fixed random choice, not augmented."""
 
-    def batches(places: range) -> Iterator[Batch]:
-        images.order = Chosen(chosen[places.start : places.stop])
-        return images.epoch(0)
+    def __init__(self, exact: Engine, reach: Reach, data: OpenData, device: torch.device) -> None:
+        self.exact, self.reach, self.data = exact, reach, data
+        self.images = data.batches("train", device=device, shuffle=False, augment=False, once=True)
+        order = np.random.default_rng(0).permutation(len(data.parts["train"]))
+        self.chosen = order[: min(max(len(order) // SHARE, LEAST), SIZES[-1])]
+        self._reached: dict[int, Tensor] = {}  # by what the exact engine computes, batch by batch
 
-    known = FoundComparisons(features_key(engine, samples, images, 0))
-    found = known.find()
-    if found is None:
-        found = compare(exact, engine, reach, batches, data)
-        known.keep(found)
-    return found
+    def compared(self, engine: Engine) -> Comparison:
+        """The comparison with `engine`, from the cache where an earlier run made the same."""
+        data = self.data
+        known = FoundComparisons(f"{len(self.chosen)} {features_key(engine, data.parts['train'], self.images, 0)}")
+        found = known.find()
+        if found is None:
+            blocks = functools.partial(self._block, engine)
+            precision = engine.settings.precision
+            found = compare(blocks, len(self.chosen), precision=precision, task=data.task, outputs=data.outputs)
+            known.keep(found)
+        return found
+
+    def _block(self, engine: Engine, places: range) -> Block:
+        self.images.order = Chosen(self.chosen[places.start : places.stop])
+        rows = []
+        for number, batch in enumerate(self.images.epoch(0), places.start // AT_ONCE):
+            if number not in self._reached:
+                self._reached[number] = self.reach(self.exact(batch.inputs))
+            rows.append((self._reached[number], self.reach(engine(batch.inputs)), batch.targets))
+        reached, moved, targets = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        return reached, moved, targets
 
 
 def _reach(model: nn.Module, parts: Split) -> Reach:
@@ -103,9 +132,6 @@ def _rows(values: Tensor) -> Tensor:
     if values.ndim == 4:
         return values.mean((2, 3))
     return values if values.ndim == 2 else values.flatten(1, -2).mean(1)
-
-
-AT_ONCE = 32  # images, whose feature maps are in memory together
 
 
 class Chosen(Order):
