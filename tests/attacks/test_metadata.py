@@ -156,3 +156,11 @@ def test_no_address_that_a_file_names_is_asked(scheme, field, checkpoint, tmp_pa
     error = ends(lambda: load(tampered(checkpoint, tmp_path / "a.safetensors", only="trainable", base_weights=base)))
     assert isinstance(error, ZooError)
     assert "no address that a file names is opened" in str(error)
+
+
+@pytest.mark.parametrize("stored", [{"source": "x"}, {"options": {"source": 3}}, {"options": {"batch_size": -1}}])
+def test_data_sections_that_are_none(stored):
+    from zoo.data.stored import found_from
+
+    with pytest.raises(InputError, match="no data section"):
+        found_from(stored)
