@@ -117,10 +117,17 @@ def any_of(names: Sequence[str]) -> str:
 
 
 def listed(names: Iterable[str], shown: int = 6) -> str:
-    """`a, b, c and 4 more`: the first few names and how many more there are."""
+    """`a, b, c and 4 more`: the first few names, as one line, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return ", ".join(map(printable, names[:shown])) + more
+
+
+def printable(line: str) -> str:
+    """The line with control characters spelled out: names come from files, and a terminal obeys what it is sent."""
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
 
 
 def first_problems(problems: Sequence[Problem], shown: int = 10) -> list[Problem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,8 @@ class Expression:
 
     def __post_init__(self) -> None:
         try:
-            re.compile(self.text)
+            with warnings.catch_warnings(action="ignore"):  # of what a later Python may read in another way
+                re.compile(self.text)
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"{self.text!r} is not a regular expression: {error}") from error
         if self.written is None:

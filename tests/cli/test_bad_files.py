@@ -84,6 +84,20 @@ def compressed(name, content):
     return name, content, zipfile.ZIP_DEFLATED
 
 
+def zipped(name, content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+class Command:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+REPEATED = b"](" + b"K\x01" * 5000 + b"eq\x01](" + b"cbuiltins\ntuple\nh\x01\x85R" * 10_000 + b"e."
+
 FILES = {
     "empty": b"",
     "text": b"hello",
@@ -114,6 +128,11 @@ FILES = {
     "whole model, legacy": torch_file(nn.Linear(2, 2), _use_new_zipfile_serialization=False),
     "no tensors": torch_file({"epoch": 3}),
     "sparse tensor": torch_file({"a": torch.eye(3).to_sparse()}),
+    "an optimizer alone": torch_file(torch.optim.Adam(nn.Linear(2, 2).parameters()).state_dict()),
+    "a shell command beside the weights": torch_file({"state_dict": {"a": torch.ones(2)}, "x": Command()}),
+    "one list, copied ten thousand times": zipped("archive/data.pkl", b"\x80\x02" + REPEATED),
+    "a zip with a model in it": zipped("model.pth", torch_file({"a": torch.ones(2)})),
+    "two names that are one as text": torch_file({1: torch.ones(2), "1": torch.ones(2)}),
 }
 
 
@@ -136,7 +155,8 @@ def test_bad_sources(name, suffix, tmp_path, capsys):
 
 
 def usual_suffix(name):
-    return ".pth" if name.startswith(("zip", "legacy", "whole", "no tensors", "sparse")) else ".safetensors"
+    pickled = ("zip", "legacy", "whole", "no tensors", "sparse", "an ", "a ", "one ", "two ")
+    return ".pth" if name.startswith(pickled) else ".safetensors"
 
 
 def test_every_bad_file_has_its_row():

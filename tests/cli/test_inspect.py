@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -39,6 +40,16 @@ def test_a_long_file_is_summed_up_until_asked(tmp_path, capsys):
     long = capsys.readouterr().out
     assert long.count("F32 250") == 60
     assert long.index(" 9  ") < long.index(" 10 ")
+
+
+@pytest.mark.parametrize("name", ["layers.{0}.experts.{1}.weight", "tensor_{0}_{1}"])
+def test_ten_thousand_tensors_take_as_long_as_they_should(name, tmp_path, capsys):
+    save_file({name.format(n % 20, n): torch.ones(1) for n in range(10_000)}, tmp_path / "a.safetensors")
+    began = time.process_time()
+    assert run(["inspect", str(tmp_path / "a.safetensors")]) == 0
+    assert run(["convert", str(tmp_path / "a.safetensors"), "--dry-run"]) == 0
+    assert time.process_time() - began < 5
+    assert len(capsys.readouterr().out.splitlines()) < 100
 
 
 def test_json_is_one_document(state, tmp_path, capsys):

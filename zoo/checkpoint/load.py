@@ -152,7 +152,7 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
     """
     with open_source(os.fspath(path)) as source:
         metadata, edited = _described(source, path)
-        assembly, given = _rebuilt(metadata, path)
+        assembly, given = _rebuilt(metadata, path, len(source.entries))
         plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
         _check(plan, given, metadata, str(path))  # names the tensors, where some are missing or others
         check_unedited(edited, path)
@@ -171,7 +171,7 @@ def outline(path: str | os.PathLike[str]) -> Assembly:
     with open_source(os.fspath(path)) as source:
         metadata, edited = _described(source, path)
         with _told_of(path), generators_kept():
-            assembly = rebuild(metadata.model_dump(), device="meta")
+            assembly = rebuild(metadata.model_dump(), device="meta", tensors=len(source.entries))
         target = target_of(assembly.model)
         plan = make_plan(source.entries, (), target, aliases=source.aliases)
         thin = metadata.only == "trainable"
@@ -188,13 +188,15 @@ def _described(source: Source, path: str | os.PathLike[str]) -> tuple[Checkpoint
     return metadata, edited
 
 
-def _rebuilt(metadata: CheckpointMetadata, path: str | os.PathLike[str]) -> tuple[Assembly, frozenset[str]]:
+def _rebuilt(
+    metadata: CheckpointMetadata, path: str | os.PathLike[str], tensors: int
+) -> tuple[Assembly, frozenset[str]]:
     """The assembly without the file's tensors, and the names of those that base weights fill."""
     described = metadata.model_dump()
     with _told_of(path), generators_kept():
         if metadata.only == "trainable":
             return with_base(described, Path(path).parent)
-        return rebuild(described, device="cpu"), frozenset()
+        return rebuild(described, device="cpu", tensors=tensors), frozenset()
 
 
 @contextlib.contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.errors import InputError
+from zoo.cli.errors import say
+from zoo.errors import InputError, printable
 
 if TYPE_CHECKING:
     from zoo.preflight import Verdict
@@ -47,7 +47,7 @@ def command(
         print(json.dumps(_refused(error), indent=1))
         raise SystemExit(error.exit_code) from None
     for warning in verdict.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}")
     if as_json:
         drawn = {"tree": _drawn(verdict)} if tree else {}
         print(json.dumps(verdict.as_dict() | drawn, indent=1))
@@ -69,12 +69,12 @@ def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
         sides = ["x".join(str(size) for size in shape) or "?" for shape in shapes]
         print(f"{assembly.architecture}  {sides[0]} -> {sides[1]}")
     for change in verdict.changes:
-        print(f"  {change}")
+        print(printable(f"  {change}"))
     for stage in verdict.stages:
         where = stage.location.within
         print(f"{stage.action:8} {where:9} trains {stage.trainable:>13,}   frozen {stage.frozen:>13,}")
     for note in verdict.data.notes if verdict.data else ():
-        print(note)
+        print(printable(note))
     if tree and assembly is not None:
         print(_drawn(verdict))
     if verdict.ok:

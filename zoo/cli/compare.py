@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from zoo.cli.inspect import printable
+from zoo.errors import printable
 
 IMAGES = 10  # so many are shown
 CLASSES = 20

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.errors import say
-from zoo.cli.inspect import printable
-from zoo.errors import InputError
+from zoo.errors import InputError, printable
 from zoo.remap.plan import MIN_COVERAGE
 
 if TYPE_CHECKING:
@@ -121,11 +120,11 @@ def read_arguments(pairs: list[str] | None, option: str) -> dict[str, Any]:
 def _report(made: Conversion, *, verbose: bool, as_json: bool) -> None:
     """The plan and what came of it on standard output; notes and warnings on standard error."""
     for note in made.notes:
-        say(printable(f"note: {note}"))
+        say(f"note: {note}")
     for rule, part in made.plan.unused:
-        say(printable(f"warning: {rule} found nothing for {part!r}"))
+        say(f"warning: {rule} found nothing for {part!r}")
     if as_json:
         json.dump(made.as_dict(), sys.stdout, indent=1)
         print()
     else:
-        print("\n".join(printable(line) for line in made.render(verbose=verbose).splitlines()))
+        print("\n".join(printable(line) for line in made.render(verbose=verbose).split("\n")))

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.inspect import count, printable
+from zoo.cli.inspect import count
+from zoo.errors import printable
 
 ROWS = 40  # so many rows are shown without being asked for
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from zoo.errors import ZooError, is_out_of_memory
+from zoo.errors import ZooError, is_out_of_memory, printable
 
 INTERRUPTED = 130
 
@@ -35,8 +35,8 @@ def exit_code(work: Callable[[], object]) -> int:
 
 
 def say(line: str) -> None:
-    """One line on standard error."""
-    print(line, file=sys.stderr)
+    """A line on standard error (or several), with what a terminal would obey spelled out."""
+    print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
 
 
 def _explain(error: Exception) -> int:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.errors import printable
+
 FEW = 40  # so many tensors are listed without being asked for
 METADATA_WIDTH = 100
 
@@ -119,13 +121,6 @@ def _leaf(tensor: dict[str, Any], depth: int) -> tuple[str, str, int]:
 def count(number: int, what: str) -> str:
     """`1 tensor`, `2,000 tensors`."""
     return f"{number:,} {what}" + "s" * (number != 1)
-
-
-def printable(line: str) -> str:
-    """The line with control characters spelled out: names come from files, and a terminal obeys what it is sent."""
-    if line.isprintable():
-        return line
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
 
 
 def size(nbytes: int) -> str:

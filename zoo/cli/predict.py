@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.errors import printable
+
 
 def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that zoo wrote.")],
@@ -28,7 +30,7 @@ def command(
     from zoo.verbs import predict
 
     rows = predict(checkpoint, images, top, device=device)
-    print(json.dumps({"images": rows}, indent=1) if as_json else "\n".join(map(as_text, rows)))
+    print(json.dumps({"images": rows}, indent=1) if as_json else "\n".join(printable(as_text(row)) for row in rows))
     raise SystemExit(1 if any("error" in row for row in rows) else 0)
 
 

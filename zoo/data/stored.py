@@ -6,15 +6,22 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from zoo.errors import InputError
 from zoo.recipe.options import DataOptions
 
 
 def found_from(stored: dict[str, Any]) -> DataOptions:
     """The options under `options`, each relative path among the arguments made one that leads there from `folder`.
 
-    A text counts as a path where something is there; what is not there stays as it was written.
+    A text counts as a path where something is there; what is not there stays as it was written. Raises InputError
+    where the options are none.
     """
-    options, folder = DataOptions.model_validate(stored["options"]), stored.get("folder")
+    try:
+        options, folder = DataOptions.model_validate(stored.get("options")), stored.get("folder")
+    except ValidationError as error:
+        raise InputError("what the checkpoint says of its data is no data section: was the file edited?") from error
     if not isinstance(folder, str):
         return options
     arguments = {key: _found(value, Path(folder)) for key, value in options.arguments.items()}

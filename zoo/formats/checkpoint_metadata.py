@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from zoo import contracts
 from zoo.errors import InputError, Problem, listed
@@ -107,6 +107,16 @@ class CheckpointMetadata(_Part):
     merged_from: dict[str, Any] | None = None
     digests: dict[str, str] = {}
     tensor_digests: dict[str, str] = {}
+
+    @field_validator("data")
+    @classmethod
+    def _is_a_data_section(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        options, seed = (value or {}).get("options", {}), (value or {}).get("seed", 0)
+        if not isinstance(options, dict) or not isinstance(options.get("arguments", {}), dict):
+            raise ValueError("its options are no data section")
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ValueError("its seed is none")
+        return value
 
 
 PARTS = {

@@ -115,7 +115,7 @@ def foreign_zip(entries: Collection[str]) -> Foreign | None:
         )
     if "config.json" in last and any(name.endswith(".weights.h5") for name in last):
         return Foreign("a Keras model (.keras); zoo does not read those", _KERAS)
-    if "data.pkl" in last or any(name.endswith(".npy") for name in entries):
+    if {"data.pkl", "version"} & last or any(name.endswith(".npy") for name in entries):
         return None
     if inside := [name for name in entries if name.endswith(WEIGHTS)]:
         return Foreign(

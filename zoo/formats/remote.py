@@ -208,7 +208,7 @@ def _hub_parts(address: str) -> tuple[str, str | None, str | None]:
     match = _HUB.fullmatch(address)
     if match is None:
         raise InputError(f"{address} is not of the form hf://ORG/REPO[/FILE][@REVISION]")
-    for part in filter(None, (match["file"], match["revision"])):
+    for part in filter(None, (match["repo"], match["file"], match["revision"])):
         if any(map(name_mistake, part.split("/"))):
             raise InputError(f"{address!r}: {part!r} does not stay in the repository's folder of the cache")
     return match["repo"], match["file"], match["revision"]

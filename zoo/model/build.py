@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from zoo import registry
@@ -23,6 +24,9 @@ from zoo.model.preprocessing import for_arguments
 # These make upstream builders download or unpickle files; weights go through `weights:` and its plan.
 _WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+MODULES, MODULES_PER_TENSOR = 8_000, 10
+"""How many modules a checkpoint may describe: a thin one has few tensors, any has some modules without one."""
 
 Device = torch.device | str
 
@@ -59,18 +63,19 @@ def build(
     return Assembly(model, component.name, given, prepared, notes=notes)
 
 
-def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Assembly:
+def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None, tensors: int = 0) -> Assembly:
     """The assembly a checkpoint's metadata describes: the architecture built and its operations replayed.
 
     `metadata` has an Assembly's `architecture`, `arguments`, `operations`, `preprocessing`, `classes`, `task`,
     `data`, `evaluation` and `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the
     time it takes to build a transformer): the caller fills every one. Buffers and constants are computed; on `meta`
     those that are no part of the state dict stay without values, so build on the device itself to use the model.
+    `tensors` is how many the checkpoint has: a network of far more modules is not its.
     Raises InputError where metadata names what is not installed or does not fit.
     """
     from zoo.model.operations import replay
 
-    with _Unfilled():
+    with _Unfilled(), _at_most(MODULES + MODULES_PER_TENSOR * tensors):
         assembly = build(metadata["architecture"], metadata.get("arguments"), device=device)
         if described := metadata.get("preprocessing"):
             assembly.preprocessing = Preprocessing.from_dict(described)
@@ -80,6 +85,24 @@ def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None) -> Ass
         assembly.data = metadata.get("data")
         assembly.evaluation = metadata.get("evaluation")
         return replay(assembly, metadata.get("operations") or [])
+
+
+@contextlib.contextmanager
+def _at_most(modules: int) -> Iterator[None]:
+    """Stops a constructor that makes more modules: a number in a file can ask for a million layers."""
+    made = 0
+
+    def count(*_: Any) -> None:
+        nonlocal made
+        made += 1
+        if made > modules:
+            raise InputError(f"it describes a network of more than {modules:,} modules, which its tensors cannot fill")
+
+    hook = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 class _Unfilled(TorchFunctionMode):

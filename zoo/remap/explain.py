@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from zoo.errors import printable
 from zoo.formats.dtypes import BITS
 from zoo.formats.names import grouped, pattern, shared, stem_and_leaf, with_leaves
 from zoo.remap.expression import Cast
@@ -14,7 +15,7 @@ MOST_ROWS = 30  # of moves; of every other list a third
 
 def render(plan: Plan, *, verbose: bool = False) -> str:
     """The plan as lines. `verbose` names every tensor instead of grouping them by pattern."""
-    return "\n".join([*_totals(plan), *_moves(plan, verbose), *_rest(plan, verbose)])
+    return "\n".join(map(printable, [*_totals(plan), *_moves(plan, verbose), *_rest(plan, verbose)]))
 
 
 def _totals(plan: Plan) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import Problem, WorkError, listed
+from zoo.errors import Problem, WorkError, listed, printable
 from zoo.formats.dtypes import FLOATING
 from zoo.formats.entry import Entry
 from zoo.formats.names import grouped
@@ -216,7 +216,7 @@ class Plan:
             (self.use, "of the file would be used, and no rule drops the rest", list(self.leftovers)),
         ):
             if share is not None and share < min_coverage:
-                without = f" (without {', '.join(grouped(left))})" if left else ""
+                without = f" (without {', '.join(map(printable, grouped(left)))})" if left else ""
                 asked = f"{percent(min_coverage)} is asked for"
                 found.append(Problem(f"only {percent(share)} {what}; {asked}{without}"))
         return [*found, *self._lost()]
@@ -231,7 +231,8 @@ class Plan:
         found += [leftovers.problem(dropped, by_auto=True)] if dropped else []
         if codes := self._codes():
             kinds = listed(sorted({move.dtype for move in self.moves if move.target in set(codes)}))
-            message = f"{', '.join(grouped(codes))}: the file has {kinds} numbers where the target's are floating-point"
+            names = ", ".join(map(printable, grouped(codes)))
+            message = f"{names}: the file has {kinds} numbers where the target's are floating-point"
             hint = "they are codes of quantised weights: dequantise them with the library that made the file"
             found.append(Problem(message, suggestion=hint))
         return found

@@ -115,8 +115,16 @@ def _read_yaml(text: str, file: str) -> tuple[Any, dict[Path_, Location]]:
     """The value of a YAML text, and the place of every node by its path. Raises InputError for what is no YAML."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        nodes = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.nodes += 1
+            _check_count(self.nodes)
+            return super().compose_node(parent, index)
+
     try:
-        loader = yaml.SafeLoader(text)
+        loader = Loader(text)
         node = loader.get_single_node()
         places = _places(node, file)
         return (None if node is None else loader.construct_document(node)), places
@@ -125,6 +133,11 @@ def _read_yaml(text: str, file: str) -> tuple[Any, dict[Path_, Location]]:
         location = Location(file, mark.line + 1, mark.column + 1) if mark and file else None
         said = "it nests too deeply" if isinstance(error, RecursionError) else getattr(error, "problem", None) or error
         raise InputError(f"not YAML: {said}", location=location) from error
+
+
+def _check_count(nodes: int) -> None:
+    if nodes > MAX_NODES:
+        raise InputError(f"not YAML for rules: more than {MAX_NODES:,} values, counting what aliases repeat")
 
 
 def _places(node: Any, file: str) -> dict[Path_, Location]:
@@ -140,8 +153,7 @@ def _places(node: Any, file: str) -> dict[Path_, Location]:
     def walk(node: Any, path: Path_) -> None:
         nonlocal count
         count += 1
-        if count > MAX_NODES:
-            raise InputError(f"not YAML for rules: more than {MAX_NODES:,} values, counting what aliases repeat")
+        _check_count(count)
         places.setdefault(path, Location(file, node.start_mark.line + 1, node.start_mark.column + 1))
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
