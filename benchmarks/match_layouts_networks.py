@@ -8,13 +8,17 @@ correspondence.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Network:
-    """One of transformers' networks and timm's. `output` is a path into its result, `pool` a pooling of tokens."""
+    """One of transformers' networks and timm's.
+
+    `output` is what is compared of the result (`[cls]`: of its first token), of the `submodel` if there is one; with
+    `features` it is compared with timm's features, as the two libraries go on otherwise.
+    """
 
     kind: str
     config: str
@@ -23,8 +27,8 @@ class Network:
     arguments: Mapping[str, Any]
     size: int = 64
     output: str = "logits"
-    argument: str = "pixel_values"
     submodel: str = ""
+    features: bool = False
 
 
 def _vit(**more: Any) -> dict[str, Any]:
@@ -128,7 +132,7 @@ NETWORKS: dict[str, Network] = {
         "DINOv3ViTConfig",
         {**_vit(), "num_register_tokens": 4, "layer_norm_eps": 1e-5, "key_bias": False},
         "vit_small_patch16_dinov3_qkvb",
-        _timm(**NONE),
+        _timm(**NONE, global_pool="token"),
         output=CLS,
     ),
     "DINOv3 plus": Network(
@@ -143,7 +147,7 @@ NETWORKS: dict[str, Network] = {
             "key_bias": False,
         },
         "vit_small_plus_patch16_dinov3_qkvb",
-        _timm(**NONE, mlp_ratio=4.0),
+        _timm(**NONE, global_pool="token", mlp_ratio=4.0),
         output=CLS,
     ),
     "DINOv3 ConvNeXt": Network(
@@ -378,14 +382,3 @@ NETWORKS: dict[str, Network] = {
     ),
 }
 """Row -> networks."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """A network in both libraries, ready to run on one image."""
-
-    file: Any
-    ours: Any
-    theirs: Any
-    target: Any
-    image: Any = field(repr=False, default=None)

@@ -13,6 +13,7 @@ from zoo.errors import (
     any_of,
     did_you_mean,
     first_problems,
+    is_out_of_memory,
     listed,
     nearest,
 )
@@ -80,3 +81,19 @@ def test_first_problems(count: int, last: str | None) -> None:
     rows = first_problems([Problem(str(number)) for number in range(count)], 2)
     assert [row.message for row in rows[-1:]] == ([last] if last else [])
     assert len(rows) == min(count, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
+        (RuntimeError("shape '[2]' is invalid"), False),
+    ],
+)
+def test_out_of_memory_in_all_its_words(error: BaseException, is_it: bool) -> None:
+    assert is_out_of_memory(error) is is_it

@@ -122,7 +122,10 @@ VERBS = {
         folder / "run" / "model.safetensors",
     ),
     "convert": lambda folder: zoo.convert(
-        folder / "run" / "model.safetensors", folder / "half.safetensors", dtype="F16"
+        folder / "run" / "model.safetensors", folder / "half.safetensors", dtype="F16", overwrite=True
+    ),
+    "merge": lambda folder: zoo.merge(
+        [folder / "run" / "model.safetensors"] * 2, folder / "mean.safetensors", overwrite=True
     ),
     "inspect": lambda folder: zoo.inspect(folder / "run" / "model.safetensors"),
     "diff": lambda folder: zoo.diff(folder / "run" / "model.safetensors", folder / "half.safetensors"),

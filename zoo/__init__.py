@@ -6,7 +6,8 @@ zoo.load("runs/one/model.safetensors")                        the model again, f
 zoo.load_into(model, "weights.pth", remap="auto")             weights into any nn.Module, with a report
 zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistakes; models in memory
 zoo.compare("runs/one", "runs/two")                           two models on the same images, with a paired test
-zoo.convert, zoo.inspect, zoo.diff                            weight files
+zoo.verify("runs/one")                                        what a run says of itself, checked again from the files
+zoo.convert, zoo.merge, zoo.inspect, zoo.diff                 weight files
 zoo.names("surgeries")                                        what is installed
 """
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from zoo.model.load_into import load_into
     from zoo.model.pretrained import build
     from zoo.registry import names
-    from zoo.verbs import check, compare, evaluate, finetune, freeze, predict, save
+    from zoo.verbs import check, compare, evaluate, finetune, finetune_seeds, freeze, merge, predict, reproduce, save
+    from zoo.verification.verify import verify
 
 _PLACES = {
     "build": "zoo.model.pretrained:build",
@@ -37,13 +39,17 @@ _PLACES = {
     "diff": "zoo.checkpoint.diff:diff",
     "evaluate": "zoo.verbs:evaluate",
     "finetune": "zoo.verbs:finetune",
+    "finetune_seeds": "zoo.verbs:finetune_seeds",
     "freeze": "zoo.verbs:freeze",
     "inspect": "zoo.checkpoint.inspect:inspect",
     "load": "zoo.checkpoint.load:load_model",
     "load_into": "zoo.model.load_into:load_into",
+    "merge": "zoo.verbs:merge",
     "names": "zoo.registry:names",
     "predict": "zoo.verbs:predict",
+    "reproduce": "zoo.verbs:reproduce",
     "save": "zoo.verbs:save",
+    "verify": "zoo.verification.verify:verify",
     "Context": "zoo.contracts:Context",
     "Data": "zoo.contracts:Data",
     "InputError": "zoo.errors:InputError",
@@ -71,13 +77,17 @@ __all__ = [
     "diff",
     "evaluate",
     "finetune",
+    "finetune_seeds",
     "freeze",
     "inspect",
     "load",
     "load_into",
+    "merge",
     "names",
     "predict",
+    "reproduce",
     "save",
+    "verify",
 ]
 
 

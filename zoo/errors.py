@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -76,6 +77,16 @@ class WorkError(ZooError):
     """The input was fine but the work failed: coverage, verification, training, disk. Exit code 1."""
 
     exit_code = 1
+
+
+_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|cannot allocate memory|bad_alloc|out of memory", re.I)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out: Python's and numpy's, torch's on a GPU and on the CPU, the
+    system's."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or bool(_NO_MEMORY.search(str(error)))
 
 
 def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:

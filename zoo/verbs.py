@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.contracts import Data, Preprocessing
+    from zoo.conversion.merge import Merged, Method
+    from zoo.finetuning.reproduce import Reproduction
     from zoo.finetuning.result import Run
+    from zoo.finetuning.seeds import SeedRuns
     from zoo.model.assembly import Assembly
     from zoo.preflight import Verdict
     from zoo.recipe import Recipe
     from zoo.recipe.options import Named, Precision
+    from zoo.remap.remaps import Remap
     from zoo.training.callbacks import Listener
 
 PathLike = str | os.PathLike[str]
@@ -92,6 +96,81 @@ def finetune(
         if model is not None:
             run.model  # noqa: B018 - of a run that was finished before it is loaded now, while the class is at hand
         return run
+
+
+def finetune_seeds(
+    recipe: PathLike | Mapping[str, Any],
+    seeds: int = 5,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    transform: Callable[..., Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    overrides: Overrides = (),
+    output: PathLike | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    precision: Precision | None = None,
+    progress: Listener | None = None,
+) -> SeedRuns:
+    """Carry out a recipe with several seeds, its own and those after it, and say how far their results lie apart.
+
+    The samples held out are the same in all runs, those of the recipe's own seed (`data.split_seed`): the spread is
+    that of training. Features that do not depend on the seed are computed once.
+
+    Args:
+        seeds: how many runs. Each has a folder `seed-N` in the run's folder, which gets `seeds.json`, too.
+        resume: keep the runs that are finished, go on with an unfinished one, begin the others.
+
+    The other arguments, and what is raised, are those of `zoo.finetune`.
+
+    Returns the runs, in the order of their seeds, `metrics` (of each the mean, sd and the mean's 95 % interval), and
+    `report`, the document of `--json`.
+    """
+    from zoo.finetuning.seeds import finetune_seeds as carry_out
+    from zoo.recipe.from_python import as_overrides
+
+    with _handed_over(model, data, transform, preprocessing) as names:
+        return carry_out(
+            lambda more: _read(recipe, [*as_overrides(overrides), *more], names),
+            seeds,
+            output=output,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+
+
+def reproduce(
+    run: PathLike,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    transform: Callable[..., Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    output: PathLike | None = None,
+    device: str | None = None,
+    progress: Listener | None = None,
+) -> Reproduction:
+    """Carry out the recipe that a finished run left again, and compare the results bit for bit.
+
+    Args:
+        run: the run's folder, which is only read.
+        model, data, transform, preprocessing: what the run was handed over in place of what a recipe names.
+        output: keep the second run there; it is made in a temporary folder otherwise.
+        device: the run's own without it.
+        progress: what shows it; a display on standard error by default.
+
+    Returns what was found: `equal`; where not, the first step or epoch that `parts`, the `tensors` and `metrics` that
+    differ, and the likely `causes`. Raises InputError for a run that is not finished, and what `zoo.finetune` raises.
+    """
+    from zoo.finetuning.reproduce import reproduce as carry_out
+
+    with _handed_over(model, data, transform, preprocessing) as names:
+        return carry_out(run, lambda path: _read(path, (), names), output=output, device=device, progress=progress)
 
 
 def check(
@@ -333,8 +412,8 @@ def evaluate(
     objects = {} if source is None else {named: lambda: source}
     where = _assembly(checkpoint)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(where):
-        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
-        return measure(where, named, device=_device(checkpoint, device), **options)
+        on = _device(checkpoint, device)
+        return measure(where, named, part=part, metrics=metrics, device=on, batch_size=batch_size)
 
 
 def compare(
@@ -371,8 +450,49 @@ def compare(
     first, second = _assembly(a), _assembly(b)
     own = next((model for model in (a, b) if not isinstance(model, str | os.PathLike)), a)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(first), _evaluating(second):
-        options = {"part": part, "metrics": metrics, "batch_size": batch_size}
-        return measure(first, second, named, device=_device(own, device), **options)
+        on = _device(own, device)
+        return measure(first, second, named, part=part, metrics=metrics, device=on, batch_size=batch_size)
+
+
+def merge(
+    members: Sequence[PathLike],
+    destination: PathLike,
+    *,
+    method: Method = "average",
+    to: str | None = None,
+    to_arguments: Mapping[str, Any] | None = None,
+    remap: Remap = None,
+    alpha: float | None = None,
+    data: Any = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+) -> Merged:
+    """Average checkpoints that were fine-tuned from one base into a zoo checkpoint, written complete or not at all.
+
+    Args:
+        members: two files or more. Zoo checkpoints of one architecture, or files in other layouts, which are brought
+            into that of the first zoo checkpoint, or of `to`, by `remap` or else by the rules that `auto` finds. Heads
+            are joined by class name.
+        method: "average" (all alike), "greedy" (from the best down, while `data` says that it gets no worse) or
+            "wise-ft" (`alpha` of the way from the first to the second).
+        to, to_arguments: the architecture, where no member says it.
+        alpha: of wise-ft: 0 is the first, 1 the second; without it the best on `data`, or 0.5.
+        data: validation data, as `zoo.evaluate` takes it, never the test set: members and result are measured on it,
+            batch norms estimated on its training part.
+        overwrite: replace `destination` where it is there already.
+
+    Raises InputError for members of other bases or structures, WorkError where the average is clearly worse on `data`
+    than every member (a barrier) or writing fails. Nothing is left then.
+    """
+    from zoo.conversion.merge import merge as average
+
+    source, named = _data(data)
+    with given({"datasets": {named: lambda: source}}) if source is not None else contextlib.nullcontext():
+        return average(
+            members, destination, method=method, to=to, to_arguments=to_arguments, remap=remap, alpha=alpha,
+            data=named, device=device or "auto", batch_size=batch_size, overwrite=overwrite,
+        )  # fmt: skip
 
 
 def _data(data: Any) -> tuple[Data | None, Any]:

@@ -111,13 +111,19 @@ def test_a_thin_checkpoint_without_its_base_says_what_it_needs(tuned: Assembly, 
     save_checkpoint(tuned, tmp_path / "thin.safetensors", only="trainable")
     digest = metadata(tmp_path / "thin.safetensors")["base_weights"]["sha256"]
     away = base.rename(tmp_path / "away.pth")
-    with pytest.raises(WorkError, match=rf"base.pth' \(sha256 {digest}\), and they were not found .*put the file"):
+    with pytest.raises(
+        WorkError, match=rf"base.pth' \(sha256 {digest}\), and they were not found .*put base.pth beside"
+    ):
         zoo.load(tmp_path / "thin.safetensors")
     torch.save({"state_dict": timm.create_model("test_resnet").state_dict()}, base)
-    with pytest.raises(WorkError, match="the file is another one"):
+    with pytest.raises(WorkError, match=f"had the sha256 {digest}: .*another file .*beside the checkpoint"):
         zoo.load(tmp_path / "thin.safetensors")
     away.rename(base)
     assert same(zoo.load(tmp_path / "thin.safetensors"), tuned.model)
+    for file in (base, tmp_path / "thin.safetensors"):  # both moved: found beside one another
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        file.rename(tmp_path / "elsewhere" / file.name)
+    assert same(zoo.load(tmp_path / "elsewhere" / "thin.safetensors"), tuned.model)
 
 
 def test_thin_needs_a_base(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_below_the_floor_the_code_is_1_and_the_cause_is_told(zoo, source, tmp_pa
     [
         (["--remap", "nothing"], "'nothing' is no remap"),
         (["--remap", "none.yaml"], "cannot read the rules none.yaml"),
-        (["--remap", "(=b"], "is no regular expression"),
+        (["--remap", "(=b"], "is not a regular expression"),
         (["--remap", "drpo: x"], "is no remap"),
         (["--to", "timm/test_vitt"], "did you mean timm/test_vit"),
         (["--to", "timm/test_vit", "--to-argument", "classes"], "expected KEY=VALUE"),
@@ -104,7 +104,7 @@ def test_mistakes_in_a_rule_file_come_with_lines(zoo, source, tmp_path):
     done = zoo("convert", source, tmp_path / "out.safetensors", "--remap", tmp_path / "rules.yaml")
     assert done.code == 2
     assert f"{tmp_path / 'rules.yaml'}:1:3: there is no rule 'strip_prefx' (did you mean strip_prefix?)" in done.err
-    assert f"{tmp_path / 'rules.yaml'}:2:3: drop: '(' is no regular expression" in done.err
+    assert f"{tmp_path / 'rules.yaml'}:2:3: drop: '(' is not a regular expression" in done.err
 
 
 def test_there_and_back(zoo, source, tmp_path):

@@ -1,5 +1,6 @@
 """Two models' answers compared: on outputs made up for the purpose, and two checkpoints on real digits."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -142,6 +143,14 @@ def test_two_files_are_measured_as_evaluate_measures_them(files):
         assert {name: row[letter] for name, row in found["metrics"].items()} == alone["metrics"]
     assert found["b"]["checkpoint"] == str(files / "run/model.safetensors")
     assert "these validation images also chose" in found["notes"][0]
+
+
+def test_what_the_images_chose_before_is_said(files):
+    evaluation = {"chose": ["step 2: keep: best"]}
+    (files / "run/report.json").write_text(json.dumps({"stages": [], "evaluation": evaluation}))
+    found = compare(files / "run", files / "run", device="cpu")
+    assert f"also chose {files / 'run/model.safetensors'} (step 2: keep: best)" in found["notes"][0]
+    (files / "run/report.json").unlink()
 
 
 def test_classes_are_matched_by_name(files):

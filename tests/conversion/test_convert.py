@@ -16,9 +16,11 @@ import torchvision
 from safetensors.torch import load_file
 
 import zoo
+from zoo.api import Preprocessing
 from zoo.checkpoint.load import load
 from zoo.conversion.convert import NotConvertedError
 from zoo.errors import InputError, WorkError
+from zoo.formats import open_source
 from zoo.formats.safetensors_file import read_header
 from zoo.formats.save import save_tensors
 
@@ -323,3 +325,48 @@ def test_verify_allows_for_rounding_to_half(tmp_path):
     )
     assert made.verification["equal"]
     assert made.verification["max_relative_error"] > 0
+
+
+PREPARED = Preprocessing(size=(64, 64), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), interpolation="bicubic")
+
+
+@pytest.fixture
+def checkpoint(randomise: Callable, tmp_path: Path) -> Path:
+    """A checkpoint of test_resnet with three classes and images of its own kind."""
+    model = randomise(zoo.build("timm/test_resnet", num_classes=3))
+    zoo.save(model, tmp_path / "old.safetensors", classes=["a", "b", "c"], preprocessing=PREPARED)
+    return tmp_path / "old.safetensors"
+
+
+def test_a_checkpoint_stays_what_it_is_for_another_architecture(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new.safetensors"
+    made = zoo.convert(checkpoint, out, to="timm/test_resnet", to_arguments={"num_classes": 3, "drop_rate": 0.1})
+    known = zoo.load(out).zoo
+    assert (known.classes, known.preprocessing) == (("a", "b", "c"), PREPARED)
+    assert any("size 64 x 64, not 160 x 160; mean 0.1 0.2 0.3" in note for note in made.notes)
+    assert not any("is of" in note for note in made.notes)
+
+
+def test_what_the_other_architecture_does_not_have_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    made = zoo.convert(
+        checkpoint, tmp_path / "o.safetensors", r"drop: ^fc\.", to="timm/test_resnet", to_arguments={"num_classes": 0}
+    )
+    assert any("the source's 3 classes are left out" in note for note in made.notes)
+    assert zoo.load(tmp_path / "o.safetensors").zoo.classes == ()
+
+
+def test_picked_classes_are_the_new_ones(checkpoint: Path, tmp_path: Path) -> None:
+    rule = {"adapt_classes": {"match": "^fc", "to": ["c", "a"]}}
+    zoo.convert(checkpoint, tmp_path / "o.safetensors", rule, to="timm/test_resnet", to_arguments={"num_classes": 2})
+    known = zoo.load(tmp_path / "o.safetensors").zoo
+    assert (known.classes, known.preprocessing) == (("c", "a"), PREPARED)
+
+
+def test_an_edited_checkpoint_is_not_converted(checkpoint: Path, tmp_path: Path) -> None:
+    with open_source(checkpoint) as source:
+        table = json.loads(source.metadata["zoo"]) | {"classes": ["c", "b", "a"]}
+        tensors = {name: source.tensor(name) for name in source.entries}
+    save_tensors(tensors, tmp_path / "edited.safetensors", {"zoo": json.dumps(table)})
+    for arguments in ({"to": "timm/test_resnet", "to_arguments": {"num_classes": 3}}, {"dtype": "float16"}):
+        with pytest.raises(InputError, match=r"was edited after zoo wrote it: .* classes"):
+            zoo.convert(tmp_path / "edited.safetensors", tmp_path / "o.safetensors", **arguments)

@@ -79,7 +79,7 @@ REFUSALS = {
     ),
     "a head that is left over": Refusal(
         lambda state: {**state, "old_head.fc.weight": random(5, 64), "old_head.fc.bias": random(5), "queue": random(9)},
-        [("--remap", r"drop: ^(?:old_head\.|queue$)")],
+        [("--remap", r"drop: ^queue$"), ("--remap", r"drop: ^old_head\.")],
     ),
     "a tensor in a module that is used": Refusal(
         lambda state: {**state, **{f"blocks.{i}.attn.gate": random(64) for i in range(6)}},

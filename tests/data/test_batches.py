@@ -103,6 +103,19 @@ def test_training_batches_are_shuffled_anew_each_epoch_and_the_same_for_a_seed(f
     assert not torch.equal(gathered(data.batches("train", step=1))[2], places)
 
 
+def test_a_step_with_a_seed_has_its_order_wherever_it_stands(folder):
+    data = open_data(options(folder), SMALL)
+    first, later = (gathered(data.batches("train", step=step, seed=5))[2] for step in (0, 3))
+    assert torch.equal(first, later)
+    assert not torch.equal(first, gathered(data.batches("train"))[2])
+
+
+def test_the_split_has_a_seed_of_its_own_where_it_is_given_one(folder):
+    first, other = (open_data(options(folder, split_seed=1), SMALL, seed=seed) for seed in (3, 4))
+    assert first.parts["validation"].indices.tolist() == other.parts["validation"].indices.tolist()
+    assert not torch.equal(gathered(first.batches("train"))[2], gathered(other.batches("train"))[2])
+
+
 def test_validation_keeps_its_order_and_its_last_batch(folder):
     batches = open_data(options(folder, batch_size=3), SMALL).batches("validation")
     assert [batches.size(index) for index in range(len(batches))] == [3, 3, 1]

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -27,6 +28,7 @@ from zoo.data import open_data as open_data_module
 from zoo.errors import InputError, WorkError
 from zoo.finetuning import finetune as finetune_module
 from zoo.finetuning.finetune import finetune
+from zoo.formats.files import FullDiskError
 from zoo.model import build as build_module
 from zoo.recipe import load_recipe, references
 from zoo.remap import remaps
@@ -34,6 +36,7 @@ from zoo.training import trainer as trainer_module
 from zoo.training.callbacks import Listener
 from zoo.training.evaluate import evaluate
 from zoo.training.predict import predict
+from zoo.training.state import StateFolder
 
 RECIPE = {
     "name": "small",
@@ -119,7 +122,10 @@ def test_the_document_and_the_files_of_a_run(whole):
     assert set(document["metrics"]) == {"loss", "accuracy"}
     assert [stage["action"] for stage in document["stages"]] == ["train", "train"]
     assert json.loads((folder / "report.json").read_text()) == document
-    assert load_recipe(str(folder / "recipe.yaml")).resolved == load_recipe(written(folder.parent)).resolved
+    expected = load_recipe(written(folder.parent)).resolved
+    for step in (step["train"] for step in expected["steps"] if "train" in step):
+        step |= {"precision": "float32", "memory_layout": "contiguous"}  # what the run did is written in
+    assert load_recipe(str(folder / "recipe.yaml")).resolved == expected
     assert sorted(path.name for path in folder.iterdir()) == [
         ".zoo-run.json",
         ".zoo.lock",
@@ -428,7 +434,7 @@ def test_resuming_on_other_data_is_refused(tmp_path, photos):
     (folder / "three").rename(folder / "3")
     image = next((folder / "3").iterdir())
     image.rename(tmp_path / image.name)
-    with pytest.raises(InputError, match=r"data: \w+ was \d+ when this run began and is \d+"):
+    with pytest.raises(InputError, match=rf"data: 1 sample removed: 3/{image.name}; "):
         finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
     (tmp_path / image.name).rename(image)
     shutil.copy(next((folder / "4").iterdir()), image)  # a picture that was mended: its place is the same
@@ -746,3 +752,15 @@ def test_predict_without_images(whole, tmp_path):
         predict(checkpoint, [tmp_path])
     with pytest.raises(InputError, match="there is no image"):
         predict(checkpoint, [tmp_path / "none.png"])
+
+
+def test_a_full_disk_names_the_way_back_to_the_state_that_is_kept(tmp_path):
+    state = StateFolder(tmp_path / "state", {})
+    run = SimpleNamespace(state=state, recipe=SimpleNamespace(path="r.yaml"), folder=tmp_path)
+    for kept, hint in ((False, "nothing was left behind"), (True, f"zoo finetune r.yaml --output {tmp_path} --resume")):
+        if kept:
+            state.begin(0, {}, {}, {"weight": torch.ones(2)})
+        full = FullDiskError("x was not written", suggestion="nothing was left behind")
+        expected = pytest.raises(WorkError, match=rf"x was not written \(.*{re.escape(hint)}")
+        with expected, finetune_module._way_back(run):
+            raise full

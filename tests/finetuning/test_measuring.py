@@ -10,9 +10,9 @@ import torch
 import yaml
 
 import zoo
-from zoo.checkpoint.metadata import read_metadata
 from zoo.finetuning import finetune as finetune_module
 from zoo.finetuning.report import summary
+from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.safetensors_file import read_header
 from zoo.training.callbacks import Listener
 from zoo.training.evaluate import measured_of

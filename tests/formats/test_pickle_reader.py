@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from zoo.errors import InputError
-from zoo.formats.pickle_reader import Global, OrderedTable, PickleMachine, Record, is_allowed, resolve, storage
+from zoo.formats.pickle_reader import Global, PickleMachine, Record
+from zoo.formats.pickled_tensors import OrderedTable, is_allowed, resolve, storage
 
 PLAIN: list[Any] = [
     None, True, 7, 2**70, -1.5, "text", b"bytes", [1, [2]], (), (1,), (1, 2), (1, 2, 3, 4), {"a": {"b": [1]}},

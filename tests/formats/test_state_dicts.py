@@ -8,7 +8,7 @@ import torch
 from zoo.errors import InputError
 from zoo.formats import open_source
 from zoo.formats.part import EVERYTHING
-from zoo.formats.pickle_reader import OrderedTable, StorageRecord, TensorRecord
+from zoo.formats.pickled_tensors import OrderedTable, StorageRecord, TensorRecord
 from zoo.formats.state_dicts import choose, find_candidates
 
 
@@ -27,6 +27,16 @@ WRAPPED = {
         lambda s: {"model": s, "optimizer": {"state": {0: {"exp_avg": s["3.weight"] + 1}}}},
         "model",
     ),
+    "beside a larger state of a random generator": (
+        lambda s: {"rng_state": torch.get_rng_state(), "cuda_rng_state_all": [torch.get_rng_state()], "state_dict": s},
+        "state_dict",
+    ),
+    "beside a larger optimizer of another name": (
+        lambda s: {"g": s, "d": {"state": {"x": {"exp_avg": torch.ones(1000)}}, "param_groups": []}},
+        "g",
+    ),
+    "beside averages that are none": (lambda s: {"ema": {"decay": torch.tensor(0.9)}, "state_dict": s}, "state_dict"),
+    "beside a few figures": (lambda s: {"best": {"top1": torch.ones(2)}, "encoder": s}, "encoder"),
     "beside a loss": (lambda s: {"loss": torch.tensor(0.3), "state_dict": s}, "state_dict"),
     "vissl": (
         lambda s: {"classy_state_dict": {"base_model": {"model": {"trunk": s}}}},
@@ -120,3 +130,31 @@ def test_most_of_the_elements_at_the_root_win_over_groups_of_no_known_name():
     assert (chosen.name, notes) == (EVERYTHING, [])
     with pytest.raises(InputError, match="contains no tensors"):
         choose([], None, "file")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}, "the state of an optimizer"),
+        ({"epoch": 3, "optimizer_state_dict": {"fp32_flat_groups": [torch.ones(3)]}}, "the state of an optimizer"),
+        ({"base_lrs": [0.1], "last_epoch": 3}, "the state of a learning-rate schedule"),
+        ({"scale": 65536.0, "growth_factor": 2.0}, "the state of a gradient scaler"),
+        ({"rng_states": [torch.get_rng_state()]}, "the state of random generators"),
+    ],
+)
+def test_files_without_weights_are_named_for_what_they_are(content, what, save):
+    with pytest.raises(InputError, match=f"contains {what} and no weights"):
+        open_source(save(content))
+
+
+def test_names_that_are_equal_once_they_are_text_are_refused(save):
+    with pytest.raises(InputError, match="two tensors whose names are both '1'"):
+        open_source(save({1: torch.ones(2), "1": torch.zeros(2)}))
+    with pytest.raises(InputError, match=r"dotted names are both 'a\.b\.c'"):
+        open_source(save({"a": {"b.c": torch.ones(2)}, "a.b": {"c": torch.zeros(2)}}), key=EVERYTHING)
+
+
+def test_tensors_under_odd_keys_are_told(save):
+    source = open_source(save({"a": torch.ones(1), ("b", 1): torch.ones(1), 2.5: torch.ones(1), 10**30: torch.ones(1)}))
+    assert list(source.entries) == ["a"]
+    assert source.notes[0] == "left out 3 tensors whose keys are neither text nor whole numbers"

@@ -328,5 +328,6 @@ def test_hashes_follow_values_not_memory_layout():
 def test_a_vanished_tensor_has_moved():
     proof = prove({"a": "1", "b": "2"}, {"a": "1"})
     assert proof.moved == ("b",)
-    assert proof.as_dict() == {"tensors": 2, "moved": ["b"], "digest": proof.digest}
+    hashes = {"a": "1", "b": "2"}
+    assert proof.as_dict() == {"tensors": 2, "moved": ["b"], "digest": proof.digest, "hashes": hashes}
     assert len(proof.digest) == 64

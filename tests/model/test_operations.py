@@ -138,6 +138,7 @@ def test_the_record_is_whole_and_plain(vgg):
                 "bias": True,
                 "path": None,
                 "heads": {"classifier.6": linear},
+                "reuse": None,
             },
         }
     ]
@@ -151,7 +152,7 @@ def test_the_record_is_whole_and_plain(vgg):
     ("component", "arguments", "messages"),
     [
         ("swap_haed", {}, ["no surgeries component is called 'swap_haed'"]),
-        ("swap_head", {}, ["zoo/swap_head needs num_classes"]),
+        ("remove_module", {}, ["zoo/remove_module needs path"]),
         (
             "replace_module",
             {"pth": "x", "module": {"Linaer": {}}},
@@ -372,3 +373,27 @@ def test_any_chain_replays_to_the_same_structure(chain):
 @given(chains())
 def test_any_of_many_chains_replays_to_the_same_structure(chain):
     check_chain(chain)
+
+
+@pytest.mark.parametrize(
+    ("surgery", "arguments", "classes"),
+    [
+        ("swap_head", {"num_classes": 3}, ("a", "b", "c")),
+        ("swap_head", {"num_classes": 4}, ()),  # fresh outputs, as many as before
+        ("add_module", {"name": "more", "module": {"Linear": {"out_features": 3}}}, ("a", "b", "c")),
+        ("replace_module", {"path": "fc", "module": {"Linear": {"out_features": 7}}}, ()),
+        ("add_module", {"name": "same", "module": "Identity"}, ("tench", "shark", "ray", "cock")),
+    ],
+)
+def test_outputs_are_called_as_what_they_are(surgery, arguments, classes):
+    assembly = build("timm/test_resnet", {"num_classes": 4}, device="meta")
+    assembly.classes = ("tench", "shark", "ray", "cock")
+    operate(assembly, surgery, arguments, Context(3, ("a", "b", "c"), assembly.preprocessing))
+    assert assembly.classes == classes
+
+
+def test_without_data_a_new_head_has_no_names():
+    assembly = build("timm/test_resnet", {"num_classes": 4}, device="meta")
+    assembly.classes = ("tench", "shark", "ray", "cock")
+    operate(assembly, "swap_head", {"num_classes": 4}, Context(None, assembly.classes, assembly.preprocessing))
+    assert assembly.classes == ()

@@ -28,7 +28,8 @@ def test_weights_of_another_architecture(checked: Check) -> None:
     verdict = checked("model: {architecture: timm/efficientnet_lite0, weights: lite0}\nsteps: [save]")
     assert errors(verdict) == [
         "recipe.yaml:1:57: these weights are for timm/tf_efficientnet_lite0; in timm/efficientnet_lite0 they give "
-        "wrong answers even where they fit (write architecture: timm/tf_efficientnet_lite0)"
+        "wrong answers even where they fit (write architecture: timm/tf_efficientnet_lite0, or a remap with the rules "
+        "that lead to timm/efficientnet_lite0)"
     ]
 
 
@@ -117,3 +118,79 @@ def test_weights_that_lie_elsewhere_are_found_and_not_planned(checked: Check) ->
     assert verdict.weights is not None
     assert verdict.weights.planned is None
     assert verdict.weights.ignored == ("head",)
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of test_vit, all random."""
+    torch.manual_seed(0)
+    return {name: torch.randn(value.shape) for name, value in build("timm/test_vit").model.state_dict().items()}
+
+
+VIT = "model: {{architecture: timm/test_vit, weights: w.safetensors, min_coverage: {}}}\nsteps: [swap_head: 3]"
+NEEDED = {
+    "LoRA": ("blocks.0.attn.qkv.lora_A.default.weight", "merge_and_unload"),
+    "DoRA": ("blocks.0.attn.qkv.lora_magnitude_vector.default.weight", "merge_and_unload"),
+    "IA3": ("blocks.1.mlp.fc1.ia3_l.default", "merge_and_unload"),
+    "bitsandbytes": ("blocks.0.mlp.fc1.SCB", "dequantise"),
+    "GPTQ": ("blocks.0.mlp.fc1.scales", "dequantise"),
+    "layer scale": ("blocks.0.ls1.gamma", r"drop: ^blocks\.\d+\.ls1\.gamma$"),
+    "registers": ("reg_token", "drop: ^reg_token$"),
+}
+
+
+@pytest.mark.parametrize("kind", NEEDED)
+@pytest.mark.parametrize("floor", [1.0, 0.3])
+def test_what_loaded_modules_need_stops_a_run(
+    checked: Check, vit: dict, tmp_path: Path, kind: str, floor: float
+) -> None:
+    name, cure = NEEDED[kind]
+    save_file(vit | {name: torch.randn(3, 4)}, tmp_path / "w.safetensors")
+    said = "\n".join(errors(checked(VIT.format(floor))))
+    assert name in said
+    assert cure in said
+    assert checked(VIT.format(f"{floor}, remap: 'drop: {name}'")).ok
+
+
+def test_all_that_a_lower_floor_lets_pass_is_named(checked: Check, vit: dict, tmp_path: Path) -> None:
+    missing = [name for name in vit if name.endswith("norm1.bias")]
+    kept = {name: value for name, value in vit.items() if name not in missing}
+    save_file(kept | {"decoder.weight": torch.randn(2, 2), "head.old": torch.randn(2)}, tmp_path / "w.safetensors")
+    verdict = checked(VIT.format(0.9))
+    assert verdict.ok, errors(verdict)
+    assert [said.partition(": ")[2] for said in warnings(verdict)] == [
+        "blocks.*.norm1.bias of the model: nothing in the file fills it, so it stays as it was made",
+        "decoder.weight of the file: the model has no place for it",
+    ]
+
+
+def test_integer_codes_are_no_weights(checked: Check, vit: dict, tmp_path: Path) -> None:
+    name = "blocks.0.mlp.fc1.weight"
+    save_file(vit | {name: torch.ones(vit[name].shape, dtype=torch.int8)}, tmp_path / "w.safetensors")
+    (said,) = [said for said in errors(checked(VIT.format(0.1))) if "I8" in said]
+    assert f"{name}: the file has I8 numbers where the target's are floating-point" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [("img_size: 96", "img_size: 96"), ("img_size: 96, depth: 3", "img_size: 96, depth: 3"), ("embed_dim: 32", None)],
+)
+def test_how_to_build_it_for_the_file_is_told_and_right(
+    checked: Check, tmp_path: Path, arguments: str, told: str | None
+) -> None:
+    values = {key: int(value) for key, value in (pair.split(": ") for pair in arguments.split(", "))}
+    save_file(build("timm/test_vit", values).model.state_dict(), tmp_path / "w.safetensors")
+    text = "model: {{architecture: timm/test_vit, weights: w.safetensors, arguments: {{{}}}}}\nsteps: [swap_head: 3]"
+    verdict = checked(text.format(""))
+    assert not verdict.ok
+    hints = [said for said in errors(verdict) if "write arguments" in said]
+    assert len(hints) == (told is not None)
+    if told is not None:
+        assert f"(write arguments: {{{told}}})" in hints[0]
+        assert checked(text.format(told)).ok
+
+
+def test_the_size_that_is_an_argument_is_that_of_the_images(checked: Check) -> None:
+    verdict = checked("model: {architecture: timm/test_vit, arguments: {img_size: 96}}\nsteps: [swap_head: 3]")
+    assert verdict.ok, errors(verdict)
+    assert verdict.input_shape == (2, 3, 96, 96)

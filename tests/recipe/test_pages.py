@@ -20,7 +20,7 @@ from zoo.recipe import references
 from zoo.recipe.catalogue import LOSSES, METRICS, SCHEDULES
 from zoo.recipe.chain import first_option, step_class, step_names
 from zoo.recipe.load import Sections
-from zoo.recipe.options import DataOptions, ModelOptions
+from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions
 from zoo.recipe.signature import model_of, summary
 from zoo.recipe.validate import expected, shown
 
@@ -125,6 +125,7 @@ def schedules_table() -> str:
 MAKERS: dict[str, Callable[[], str]] = {
     "recipe": lambda: options_table(Sections),
     "model": lambda: options_table(ModelOptions),
+    "checkpoint": lambda: options_table(CheckpointOptions),
     "data": lambda: options_table(DataOptions),
     **{name: lambda name=name: options_table(step_class(name)) for name in step_names() if name != "freeze"},  # type: ignore[misc,arg-type]
     "surgeries": lambda: components_table("surgeries"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+import re
+
 import pytest
-from safetensors.numpy import save_file
 
 from zoo import registry
-from zoo.cli import run as cli
 from zoo.errors import InputError, WorkError
 from zoo.formats import Source
 from zoo.formats.entry import Entry
@@ -58,17 +57,6 @@ def test_none_fits_what_it_would_not_bring_whole(vit, change):
 def test_a_broken_plugin_is_no_suggestion(vit, plugins):
     plugins.write("zoo-bad", "[zoo.remaps]\nbroken = bad:broken\n", bad="def broken():\n    return 1 / 0\n")
     assert fitting_remaps(*vit) == [NAME]
-
-
-def test_the_command_suggests_what_it_then_takes(vit, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    save_file({name: np.zeros(entry.shape, "f4") for name, entry in vit[0].items()}, "vit.safetensors")
-    command = ["convert", "vit.safetensors", "out.safetensors", "--to", TINY, "--to-argument", "depth=2", "--remap"]
-    assert cli([*command, "auto"]) == 1
-    said = capsys.readouterr().err
-    assert f"an installed remap fits: --remap {NAME}" in said
-    assert "the correspondence is open" in said
-    assert cli([*command, NAME]) == 0
 
 
 @pytest.mark.parametrize(
@@ -182,10 +170,64 @@ def test_auto_needs_a_target_once():
         choose_rules(source_of(LAYERS), ["auto", "auto"], Target(entries(LAYERS)))
 
 
-def test_auto_that_abstains_gives_no_rules():
-    twins = {"a.weight": (4, 4), "b.weight": (4, 4)}
-    with pytest.raises(WorkError, match="more than one answer"):
-        choose_rules(source_of(twins), "auto", Target(entries({"x.weight": (4, 4), "y.weight": (4, 4)})))
+TWINS = {"a.weight": (4, 4), "b.weight": (4, 4)}
+ITS_TWINS = {"x.weight": (4, 4), "y.weight": (4, 4)}
+
+
+def test_auto_that_abstains_gives_no_rules_and_says_what_would_settle_it():
+    target = Target(entries(ITS_TWINS))
+    with pytest.raises(WorkError, match="more than one answer") as caught:
+        choose_rules(source_of(TWINS), "auto", target)
+    rules = re.findall(r"--remap '([^']+)'", str(caught.value))
+    assert rules == [r"\ba\b=x", r"\ba\b=y"]
+    for rule, wanted in zip(rules, (["x.weight", "y.weight"], ["y.weight", "x.weight"]), strict=True):
+        chosen = choose_rules(source_of(TWINS), [rule, "auto"], target)
+        assert list(run(chosen.rules, entries(TWINS)).values) == wanted
+
+
+def test_auto_that_abstains_suggests_the_installed_remap_that_fits(plugins):
+    rules = "[{'rename': {'^a': 'x', '^b': 'y'}}]"
+    plugins.write("zoo-acme", "[zoo.remaps]\ntwins = acme:twins\n", acme=f"def twins():\n    return {rules}\n")
+    with pytest.raises(WorkError, match="an installed remap fits: --remap acme/twins"):
+        choose_rules(source_of(TWINS), "auto", Target(entries(ITS_TWINS)))
+    assert plan_source(source_of(TWINS), "acme/twins", Target(entries(ITS_TWINS))).plan.coverage == 1
+
+
+MOCO = {f"module.{net}.{name}": shape for net in ("q", "k") for name, shape in LAYERS.items()}
+
+
+def test_the_one_network_that_fills_the_target_is_taken():
+    """A vision tower beside a text tower, without `auto` and with it; what is left out is said."""
+    towers = {f"visual.{name}": shape for name, shape in LAYERS.items()} | {"text.embed": (9, 4), "scale": ()}
+    for remap in (None, "auto"):
+        planned = plan_source(source_of(towers), remap, Target(entries(LAYERS)))
+        assert planned.plan.coverage == planned.plan.use == 1
+        assert any("the network under 'visual' fills the target; 2 tensors beside it" in n for n in planned.notes)
+
+
+def test_of_several_networks_one_is_chosen_by_what_is_offered():
+    target = Target(entries(LAYERS))
+    with pytest.raises(WorkError, match=r"2 networks that fill the target: under module\.q and under") as caught:
+        plan_source(source_of(MOCO, "module."), "auto", target)
+    assert "--key module.q or --key module.k" in str(caught.value)
+    (rule,) = re.findall(r"remap: \['([^']+)', …\]", str(caught.value))
+    assert rule == r"keep: ^module\.q\."
+    for remap in (rule, [rule, "auto"], r"keep: ^q\.", [r"keep: ^q\.", "auto"]):
+        plan = plan_source(source_of(MOCO, "module."), remap, target).plan
+        assert {move.sources[0] for move in plan.moves} == {name for name in MOCO if ".q." in name}
+    plan = plan_source(source_of(MOCO, "module."), None, target).plan
+    assert plan.coverage == 0.0
+
+
+def test_networks_of_other_names_are_told_apart_by_a_match():
+    """A generator beside a discriminator of another size; and two that would both do."""
+    gan = {f"g.up.{i}.weight": (8, 8, 3, 3) for i in range(3)} | {f"d.{name}": shape for name, shape in LAYERS.items()}
+    other = {"trunk.weight": (4, 4, 3, 3), "head.weight": (2, 4), "head.bias": (2,)}
+    planned = plan_source(source_of(gan), "auto", Target(entries(other)))
+    assert planned.plan.coverage == 1.0
+    assert {move.sources[0].partition(".")[0] for move in planned.plan.moves} == {"d"}
+    with pytest.raises(WorkError, match="2 networks that fill the target"):
+        plan_source(source_of(MOCO, "module."), "auto", Target(entries(other)))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_it_loads_and_keeps_how_much(started, weights):
     last = list(weights)[-1]
     coverage = 1 - 10 / sum(value.numel() for value in weights.values())
     assert record.pop("coverage") == pytest.approx(coverage)
-    assert record == {"step": 1, "action": "load", "weights": step.weights, "missing": [last]}
+    assert record == {"step": 1, "action": "load", "weights": step.weights, "missing": [last], "left": []}
     loaded = run.assembly.model.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in weights.items() if name != last)
     assert Load.row(record | {"coverage": 0.875})["metrics"] == "87.5% of the parameters"

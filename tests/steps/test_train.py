@@ -22,11 +22,38 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
         ("{epochs: 1, loss: {HuberLoss: {}}, label_smoothing: 0.1}", "does nothing with the loss HuberLoss"),
         ("{epochs: 1, optimizer: {SGD: {nesterov: true}}}", "optimizer SGD: Nesterov momentum requires"),
         ("{epochs: 1, scheduler: {step: {gamma: x}}}", "expected"),
+        ("{epochs: 1, loss: {cross_entropy: {weight: [1, 2]}}}", "4:24: loss CrossEntropyLoss: weight has 2 values"),
         ("{epochs: 1, trunk: off}", "train: trunk is called feature_cache (write feature_cache)"),
     ],
 )
 def test_what_is_wrong_with_it(mistakes, options, said):
     assert said in mistakes(f"{MODEL}  - train: {options}\n")[0]
+
+
+POOLED = """
+model: tutorial/fashion_mlp
+data: {{source: sklearn/digits, limit: {limit}, image_size: 28, batch_size: {size}}}
+steps:
+  - add_module: {{name: norm, module: {{BatchNorm1d: {{num_features: 10}}}}}}
+  - train: {options}
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"size": 1}, "2:71: train: batch_size 1: batch norm cannot train on a single sample (write 2 or more)"),
+        ({"options": "{epochs: 1, batch_size: 1}"}, "5:36: train: batch_size 1: batch norm cannot train"),
+        ({"limit": 1}, "train: the training part has one sample: batch norm cannot train on a single sample (more im"),
+    ],
+)
+def test_a_batch_of_one_sample_is_told_before_training(mistakes, values, said):
+    found = mistakes(POOLED.format(**{"limit": 20, "size": 8, "options": "{epochs: 1}", **values}).lstrip())
+    assert [said in message for message in found] == [True], found
+
+
+def test_two_samples_are_enough_for_batch_norm(read):
+    assert check(read(POOLED.format(limit=2, size=2, options="{epochs: 1}").lstrip())).ok
 
 
 def test_nothing_to_train_names_the_freeze_step(mistakes):

@@ -14,7 +14,13 @@ from torch import nn
 from zoo.cli import doctor
 from zoo.training import devices
 from zoo.training.autotune import candidates
-from zoo.training.devices import bfloat16_is_native, choose_precision, freed_memory_kept, release_freed_memory
+from zoo.training.devices import (
+    bfloat16_is_native,
+    choose_precision,
+    freed_memory_kept,
+    release_freed_memory,
+    to_layout,
+)
 
 CPU = torch.device("cpu")
 
@@ -105,3 +111,14 @@ def test_other_devices_are_left_alone():
     with freed_memory_kept(torch.device("cuda")):
         release_freed_memory(torch.device("cuda"))
         assert faults(2) >= 2 * BYTES // resource.getpagesize()
+
+
+def test_only_images_weights_have_a_memory_layout():
+    model = nn.Conv2d(3, 4, 3)
+    model.register_buffer("mask", torch.arange(32.0).reshape(1, 2, 2, 2, 4))  # Swin's: five dimensions
+    weight, before = model.weight, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for layout in (torch.channels_last, torch.contiguous_format):
+        to_layout(model, layout)
+        assert model.weight is weight
+        assert weight.is_contiguous(memory_format=layout)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

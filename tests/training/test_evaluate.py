@@ -14,6 +14,7 @@ from zoo.model.build import build
 from zoo.model.operations import operate
 from zoo.recipe.options import DataOptions
 from zoo.training.evaluate import evaluate, finite, measured_of, other_data
+from zoo.training.losses import label_of
 from zoo.training.predictions import predict_parts
 
 OPTIONS = DataOptions(source="sklearn/digits", image_size=32, limit=40)
@@ -56,7 +57,7 @@ def test_without_data_it_is_the_held_out_part_of_its_own(assembly, checkpoint):
 
 def test_a_named_data_set_counts_with_both_parts(assembly, checkpoint):
     found = evaluate(checkpoint, "sklearn/digits", device="cpu", metrics=["f1", "top5"], batch_size=256)
-    assert found["samples"] == 1797
+    assert (found["samples"], found["part"]) == (1797, "all")
     assert set(found["metrics"]) == {"loss", "f1", "top5"}
 
 
@@ -76,6 +77,7 @@ def test_loss_and_metrics_are_those_that_the_model_was_trained_with(assembly, tm
     save_checkpoint(assembly, tmp_path / "weighted.safetensors")
     found = evaluate(tmp_path / "weighted.safetensors", device="cpu", batch_size=7)
     assert list(found["metrics"]) == ["loss", "top5"]
+    assert (found["loss"], label_of(found["loss"])) == ({"cross_entropy": {"weight": weights}}, "weighted loss")
     batch = next(open_data(OPTIONS, assembly.preprocessing).batches("validation", batch_size=100).epoch(0))
     with torch.no_grad():
         outputs = assembly.model.eval()(batch.inputs)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from zoo.errors import InputError
 from zoo.recipe.catalogue import names
-from zoo.training.losses import make_loss
+from zoo.training.losses import check_loss, make_loss
 
 
 def test_the_tutorials_numbers():
@@ -95,3 +95,23 @@ def test_parts_of_a_step_add_up_to_the_whole(given, summed):
 def test_mistakes_are_explained(given, smoothing, message):
     with pytest.raises(InputError, match=message):
         make_loss(given, "classification", label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize(
+    ("given", "task", "message"),
+    [
+        ({"cross_entropy": {"weight": [1, 2, 3]}}, "classification", r"weight has 3 values, the data has 2 classes"),
+        ({"bce": {"pos_weight": [1, 2, 3]}}, "multilabel", r"pos_weight has 3 values, the data has 2 classes"),
+        ({"CrossEntropyLoss": {"ignore_index": 0.5}}, "classification", r"loss CrossEntropyLoss"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_data(given, task, message):
+    with pytest.raises(InputError, match=message):
+        check_loss(given, task, 2)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_losses_that_fit_the_data(task):
+    check_loss("auto", task, 3)
+    if task == "classification":
+        check_loss({"cross_entropy": {"weight": [1, 2, 3]}}, task, 3, label_smoothing=0.1)

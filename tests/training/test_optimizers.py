@@ -12,7 +12,7 @@ from zoo.errors import InputError
 from zoo.model.freezing import freeze
 from zoo.recipe.catalogue import names
 from zoo.steps.train import Train
-from zoo.training.optimizers import layer_depths, make_optimizer, parameter_groups
+from zoo.training.optimizers import layer_depths, load_state, make_optimizer, parameter_groups
 
 
 def small() -> nn.Module:
@@ -186,3 +186,31 @@ def test_layer_decay_gives_real_rates_with_and_without_frozen_layers():
 def test_layer_decay_needs_a_chain_of_blocks():
     with pytest.raises(InputError, match="layer_decay: this model has no chain of blocks"):
         parameter_groups(nn.Sequential(nn.Linear(2, 2)), lr=1.0, weight_decay=0.1, layer_decay=0.5)
+
+
+def test_restored_moments_lie_in_memory_as_their_parameters_do():
+    """torch's fused step pairs them by memory: a contiguous moment of a channels-last weight is another weight's."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(8, 4, 3, 3), torch.randn(2, 8, 4, 3, 3)
+
+    def made() -> tuple[nn.Conv2d, torch.optim.Optimizer]:
+        layer = nn.Conv2d(4, 8, 3, bias=False).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            layer.weight.copy_(start)
+        return layer, make_optimizer(layer, Train(lr=0.1))
+
+    def step(layer, optimizer, gradient):
+        layer.weight.grad = gradient.to(memory_format=torch.channels_last)
+        optimizer.step()
+
+    layer, optimizer = made()
+    step(layer, optimizer, gradients[0])
+    kept = optimizer.state_dict()
+    moments = {key: value.contiguous().clone() for key, value in kept["state"][0].items()}
+    other, restored = made()
+    with torch.no_grad():
+        other.weight.copy_(layer.weight)
+    load_state(restored, {**kept, "state": {0: moments}})
+    for one, its in ((layer, optimizer), (other, restored)):
+        step(one, its, gradients[1])
+    assert torch.equal(layer.weight, other.weight)

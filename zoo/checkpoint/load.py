@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -14,17 +15,19 @@ from typing import Any
 
 from torch import nn
 
+from zoo.checkpoint.data_folder import as_loaded
 from zoo.checkpoint.versions import version
 from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
 from zoo.formats import Source, open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, check_unedited, edited_parts, own_entries, read_metadata
+from zoo.formats.remote import is_elsewhere, kept
 from zoo.given import given, is_given
 from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
 from zoo.model.freezing import FrozenPart
 from zoo.model.info import attach
-from zoo.model.load_into import fill, load_into, state_of, target_of
+from zoo.model.load_into import LoadReport, fill, load_into, state_of, target_of
 from zoo.model.operations import replay
 from zoo.model.pretrained import digest, find_weights
 from zoo.model.undisturbed import generators_kept
@@ -40,6 +43,23 @@ def with_base(metadata: Mapping[str, Any], folder: Path | None = None) -> tuple[
     that these keep are recognised by identity, whatever names they have by then.
 
     Raises InputError where there are no base weights, WorkError where they cannot be found or are not the same file.
+    """
+    assembly, report = loaded_base(metadata, folder)
+    return assembly, replay_on_base(assembly, report, metadata)
+
+
+def replay_on_base(assembly: Assembly, report: LoadReport, metadata: Mapping[str, Any]) -> frozenset[str]:
+    """Do the recorded operations to what `loaded_base` gave; the names that its loaded tensors have then."""
+    state = state_of(assembly.model)
+    given = {id(state[name]) for name in report.plan.filled}
+    replay(assembly, metadata.get("operations") or [])
+    return frozenset(name for name, value in state_of(assembly.model).items() if id(value) in given)
+
+
+def loaded_base(metadata: Mapping[str, Any], folder: Path | None = None) -> tuple[Assembly, LoadReport]:
+    """The architecture that `metadata` names with its base weights loaded, no operations done; and how they fit.
+
+    Raises as `with_base`.
     """
     base = metadata.get("base_weights")
     if not base:
@@ -57,10 +77,7 @@ def with_base(metadata: Mapping[str, Any], folder: Path | None = None) -> tuple[
         ignore=base.get("ignore") or (),
         convert=weights.convert,
     )
-    state = state_of(assembly.model)
-    given = {id(state[name]) for name in report.plan.filled}
-    replay(assembly, metadata.get("operations") or [])
-    return assembly, frozenset(name for name, value in state_of(assembly.model).items() if id(value) in given)
+    return assembly, report
 
 
 def _remap(base: Mapping[str, Any], weights: Weights) -> Any:
@@ -71,13 +88,8 @@ def _base_weights(base: Mapping[str, Any], architecture: str, folder: Path | Non
     """The base weights by name, at their recorded location, or beside the checkpoint; the file must be the one
     recorded."""
     name, recorded, location = base["name"], base["sha256"], base.get("location") or base["name"]
-    candidates = [Weights(location, architecture)]
-    with contextlib.suppress(InputError):
-        candidates.insert(0, find_weights(name, architecture))
-    if folder is not None:
-        candidates.append(Weights(str(folder / PurePath(location).name), architecture))
     others: dict[str, str] = {}
-    for weights in candidates:
+    for weights in base_candidates(base, architecture, folder):
         try:
             actual = digest(replace(weights, sha256=None))
         except InputError:
@@ -86,7 +98,7 @@ def _base_weights(base: Mapping[str, Any], architecture: str, folder: Path | Non
             return weights
         others[weights.location] = actual
     if not others:
-        raise _absent(base)
+        raise _absent(base, next((place for place in (location, name) if is_elsewhere(place)), None))
     found = " and ".join(f"{place} has the sha256 {actual}" for place, actual in others.items())
     raise WorkError(
         f"the base weights {name} of this checkpoint had the sha256 {recorded}: {found}, another file",
@@ -94,12 +106,39 @@ def _base_weights(base: Mapping[str, Any], architecture: str, folder: Path | Non
     )
 
 
-def _absent(base: Mapping[str, Any]) -> WorkError:
+def base_candidates(base: Mapping[str, Any], architecture: str, folder: Path | None) -> list[Weights]:
+    """Where the base weights may lie: what their name stands for, their recorded place, beside the checkpoint."""
+    name, location = base["name"], base.get("location") or base["name"]
+    named = {place: _local(place) for place in (name, location)}  # an address that a file names is not opened
+    candidates = [Weights(place, architecture) for place in (named[location],) if place is not None]
+    with contextlib.suppress(InputError):
+        if named[name] is not None:
+            candidates.insert(0, find_weights(str(named[name]), architecture))
+    if folder is not None:
+        candidates.append(Weights(str(folder / PurePath(location).name), architecture))
+    return candidates
+
+
+def _local(place: str) -> str | None:
+    """A name or path as it is; of an address the copy that is here, or None: a file does not choose who is asked."""
+    if not is_elsewhere(place):
+        return place
+    copy = None
+    with contextlib.suppress(InputError):
+        copy = kept(place)
+    return None if copy is None else str(copy)
+
+
+def _absent(base: Mapping[str, Any], address: str | None) -> WorkError:
+    """`address` is where the file says that they are, if that is elsewhere."""
+    place = f"put {PurePath(base.get('location') or base['name']).name} beside the checkpoint"
+    fetch = (
+        f"no address that a file names is opened: if you trust it, zoo inspect {shlex.quote(address or '')} fetches it"
+    )
     return WorkError(
         f"this checkpoint contains only what differs from the base weights {base['name']!r} (sha256 {base['sha256']}), "
         "and they were not found",
-        suggestion=f"put {PurePath(base.get('location') or base['name']).name} beside the checkpoint, or install the "
-        "plugin that has it",
+        suggestion=f"{place}, or install the plugin that has it" if address is None else f"{fetch}; or {place}",
     )
 
 
@@ -118,6 +157,7 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
         _check(plan, given, metadata, str(path))  # names the tensors, where some are missing or others
         check_unedited(edited, path)
         fill(assembly.model, plan, source.array, staged=False)
+    assembly.data = as_loaded(assembly.data, path)
     assembly.frozen = FrozenPart(tuple(metadata.frozen)) if metadata.frozen else None
     assembly.model.to(device or "cpu").eval()
     return assembly

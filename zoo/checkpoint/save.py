@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from zoo.checkpoint.data_folder import as_stored
 from zoo.checkpoint.load import load, with_base
 from zoo.checkpoint.versions import versions
 from zoo.errors import InputError, WorkError, listed
-from zoo.formats.checkpoint_metadata import CheckpointMetadata, encode, read_metadata
+from zoo.formats.checkpoint_metadata import DIGITS, CheckpointMetadata, encode, read_metadata
 from zoo.formats.files import Readers, WriteBehind, atomic_file
 from zoo.formats.safetensors_file import encode_header, read_header
-from zoo.formats.save import save_tensors, tied_aliases
+from zoo.formats.save import save_tensors, stored_bytes, tied_aliases
 from zoo.formats.source import ByteRange
 from zoo.formats.tensors import entry, same_bits
 from zoo.given import is_given
@@ -37,6 +39,7 @@ def save_checkpoint(
     metrics: Mapping[str, Any] | None = None,
     only: Only = "all",
     dtype: str | None = None,
+    merged_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `assembly` to `path`, completely or not at all.
 
@@ -44,6 +47,7 @@ def save_checkpoint(
         metrics: what was measured; plain values that the file's metadata keeps.
         only: `trainable` leaves out every tensor that the base weights give bit for bit; `zoo.load` then needs them.
         dtype: store floating-point tensors as `float32`, `float16` or `bfloat16`.
+        merged_from: the method and the checkpoints that it is the average of.
 
     Returns `{"path", "sha256", "bytes", "tensors", "only"}`. Raises InputError where the state dict contains what
     cannot be saved, or `only` is asked for without base weights; WorkError where the disk is full.
@@ -51,12 +55,16 @@ def save_checkpoint(
     state = state_of(assembly.model)
     tied = tied_aliases(state)
     metadata = describe(assembly, tied=tied, only=only, metrics=metrics)
+    merged = None if merged_from is None else dict(merged_from)
+    metadata = metadata.model_copy(update={"data": as_stored(metadata.data, path), "merged_from": merged})
     kept = {name: tensor for name, tensor in state.items() if name not in tied}
     if only == "trainable":
         given = _base_values(metadata)
         kept = {name: tensor for name, tensor in kept.items() if not same_bits(tensor, given.get(name))}
     stored = {name: _cast(tensor, dtype) for name, tensor in kept.items()}
     entries = [entry(name, tensor) for name, tensor in stored.items()]
+    values = {name: hashlib.sha256(stored_bytes(tensor)).hexdigest()[:DIGITS] for name, tensor in stored.items()}
+    metadata = metadata.model_copy(update={"tensor_digests": values})
     sha256 = save_tensors(stored, path, encode(metadata, entries))
     size = Path(path).stat().st_size
     return {"path": str(path), "sha256": sha256, "bytes": size, "tensors": len(stored), "only": only}

@@ -83,7 +83,7 @@ def write_csv(path: str, images: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(images)
     with atomic_file(Path(path)) as file:
-        write_all(file, text.getvalue().encode(), 0)
+        write_all(file, text.getvalue().encode("utf-8", "backslashreplace"), 0)
 
 
 def as_text(found: dict[str, Any]) -> Iterator[str]:

@@ -87,8 +87,8 @@ def command(
     from zoo.conversion.convert import NotConvertedError, convert
 
     ends = {
-        "to_arguments": _arguments(to_arguments, "--to-argument"),
-        "from_arguments": _arguments(from_arguments, "--from-argument"),
+        "to_arguments": read_arguments(to_arguments, "--to-argument"),
+        "from_arguments": read_arguments(from_arguments, "--from-argument"),
     }
     try:
         made = convert(
@@ -102,7 +102,7 @@ def command(
     _report(made, verbose=verbose, as_json=as_json)
 
 
-def _arguments(pairs: list[str] | None, option: str) -> dict[str, Any]:
+def read_arguments(pairs: list[str] | None, option: str) -> dict[str, Any]:
     """KEY=VALUE pairs, the values read as YAML."""
     import yaml
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, is_out_of_memory
 
 INTERRUPTED = 130
 
@@ -45,10 +45,11 @@ def _explain(error: Exception) -> int:
         for problem in error.problems:
             say(str(problem) if problem.location else f"error: {problem}")
         return error.exit_code
-    if isinstance(error, OSError) and error.strerror:
+    if is_out_of_memory(error):
+        what = f": {str(error).strip().partition(chr(10))[0]}" if str(error) else ""
+        say(f"error: out of memory{what} (a smaller batch_size or image_size needs less)")
+    elif isinstance(error, OSError) and error.strerror:
         say(f"error: {error.strerror}" + (f": {error.filename}" if error.filename else ""))
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        say("error: out of memory (a smaller batch_size or image_size needs less)")
     else:
         say(f"error: this is a bug in zoo: {type(error).__name__}: {error} ({_place(error)})")
         say("ZOO_TRACEBACK=1 shows the traceback; please report it")

@@ -43,6 +43,7 @@ def command(
     """
     from zoo.recipe.step import shown
     from zoo.training.looks import said
+    from zoo.training.losses import label_of
     from zoo.verbs import evaluate
 
     measured = evaluate(checkpoint, data, part=part, metrics=metric, device=device, batch_size=batch_size)
@@ -50,8 +51,8 @@ def command(
         print(json.dumps(measured, indent=1))
         return
     for name, value in measured["metrics"].items():
-        interval = measured["intervals"][name]
-        print(f"{name:16}{shown(value)}" + (f"  ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""))
+        interval, called = measured["intervals"][name], label_of(measured["loss"]) if name == "loss" else name
+        print(f"{called:16}{shown(value)}" + (f"  ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""))
     print(f"{'samples':16}{measured['samples']:,}\n{'part':16}{measured['part']}")
     if measured["absent"]:
         print(f"{'without samples':16}{', '.join(measured['absent'])}")

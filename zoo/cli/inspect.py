@@ -81,23 +81,25 @@ def _record(described: dict[str, Any]) -> Iterator[str]:
 
 def _tree(described: dict[str, Any], complete: bool) -> Iterator[str]:
     """Modules with what lies below them: as deep as fits a screen, or `complete` with their tensors."""
-    from zoo.formats.names import ancestors
+    from zoo.formats.names import MAX_DEPTH, ancestors
 
     tensors: dict[str, list[dict[str, Any]]] = {}
     for tensor in described["tensors"]:
         tensors.setdefault(ancestors(tensor["name"])[-1], []).append(tensor)
     modules = [(module["path"], _depth(module["path"]), module) for module in described["modules"]]
-    counts = [sum(level == depth for _, level, _ in modules) for depth in range(len(modules) + 1)]
-    deepest = (
-        len(counts) if complete else max(depth for depth in (1, 2, 3) if depth == 1 or sum(counts[: depth + 1]) <= FEW)
-    )
+    above = [sum(level <= depth for _, level, _ in modules) for depth in (1, 2, 3)]  # modules down to this depth
+    fits = [depth for depth in (1, 2, 3) if depth == 1 or above[depth - 1] <= FEW]
+    deepest = MAX_DEPTH if complete else max(fits)
     rows: list[tuple[str, str, int]] = []
     for path, depth, module in modules:
         if path and depth <= deepest:
             name = path.rpartition(".")[2]
             rows.append((f"{'  ' * depth}{name}", count(module["tensors"], "tensor"), module["bytes"]))
-        if complete or not path:
-            rows += [_leaf(tensor, depth) for tensor in tensors.get(path, ())]
+        own = tensors.get(path, [])
+        if complete or (not path and len(own) <= FEW):
+            rows += [_leaf(tensor, depth) for tensor in own]
+        elif not path:
+            rows.append(("  …", f"{count(len(own), 'tensor')} in no module", sum(tensor["bytes"] for tensor in own)))
     first, second = max(len(name) for name, _, _ in rows), max(len(what) for _, what, _ in rows)
     for name, what, nbytes in rows:
         yield f"{name:<{first}}  {what:<{second}}  {size(nbytes):>9}"
@@ -120,6 +122,8 @@ def count(number: int, what: str) -> str:
 
 def printable(line: str) -> str:
     """The line with control characters spelled out: names come from files, and a terminal obeys what it is sent."""
+    if line.isprintable():
+        return line
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
 
 

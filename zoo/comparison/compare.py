@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from torch import Tensor
 from zoo.checkpoint.load import load
 from zoo.comparison.paired import Difference, accuracy_difference, holm, mcnemar, mean_difference, metric_difference
 from zoo.data.open_data import OpenData, Part
+from zoo.data.stored import found_from
 from zoo.errors import InputError, Problem, listed
+from zoo.finetuning.report import read_report
 from zoo.model.assembly import Assembly
 from zoo.recipe.options import DataOptions, Named
 from zoo.training import looks
 from zoo.training.devices import choose_device, process_kept
 from zoo.training.evaluate import asked, finite, open_for
-from zoo.training.folder import checkpoint_in
+from zoo.training.folder import MODEL, checkpoint_in
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import Average, Metric, average_loss, make_metrics
 from zoo.training.predictions import Predictions, predict_parts
@@ -251,10 +254,7 @@ def _notes(a: Compared, b: Compared) -> list[str]:
     notes = []
     trained = [m.name for m in (a, b) if m.assembly.data and _same_source(m)]
     if trained and a.parts == ("validation",):
-        notes.append(
-            f"these validation images also chose {' and '.join(trained)} (epoch, settings, recipe), which flatters the "
-            "one of more trials: a test part or other images (--data) decide"
-        )
+        notes.append(_chosen_by_these([m for m in (a, b) if m.name in trained]))
     if trained and "train" in a.parts:
         notes.append(f"{' and '.join(trained)} trained on some of these images: held-out ones decide")
     if a.parts == ("test",):
@@ -263,8 +263,30 @@ def _notes(a: Compared, b: Compared) -> list[str]:
     return notes
 
 
+def _chosen_by_these(models: Sequence[Compared]) -> str:
+    """That the images compared on have chosen something before, and what, as far as the runs' reports say it."""
+    chose = {model.name: _chose(Path(model.name)) for model in models}
+    known = [f"{name} ({'; '.join(steps)})" for name, steps in chose.items() if steps]
+    unknown = [name for name, steps in chose.items() if steps is None]
+    decide = "a test part or other images (--data) decide"
+    if known or unknown:
+        return f"these validation images also chose {' and '.join([*known, *unknown])}, which flatters: {decide}"
+    return f"validation images flatter whatever was chosen by them, as one recipe among several: {decide}"
+
+
+def _chose(checkpoint: Path) -> list[str] | None:
+    """What the validation images decided in the run that ended with a checkpoint; None where that is not known."""
+    if checkpoint.name != MODEL:
+        return None
+    try:
+        steps: list[str] = read_report(checkpoint.parent)["evaluation"]["chose"]
+    except (InputError, KeyError, TypeError):
+        return None
+    return steps
+
+
 def _same_source(model: Compared) -> bool:
     """Whether the images are of the data set that the model was trained on."""
-    stored = DataOptions.model_validate((model.assembly.data or {})["options"])
+    stored = found_from(model.assembly.data or {})
     options = model.data.options
     return (stored.source, stored.arguments) == (options.source, options.arguments)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import registry
+from zoo.conversion.destination import check_format, check_free
 from zoo.conversion.stream import write
-from zoo.errors import InputError, Problem, WorkError
+from zoo.errors import InputError, Problem, WorkError, ZooError, nearest
 from zoo.formats import Source, open_source
 from zoo.formats.entry import Entry
 from zoo.formats.files import atomic_file, write_all
@@ -23,10 +26,11 @@ from zoo.remap.advice import advise
 from zoo.remap.explain import render
 from zoo.remap.expression import Cast
 from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_equal
-from zoo.remap.remaps import AUTO, ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
+from zoo.remap.remaps import ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
 from zoo.remap.rules import Rule, check_inverse, dump_rules, parse_rules, run
 from zoo.remap.rules import invert as invert_rules
 from zoo.remap.rules.adapt import AdaptClassesRule
+from zoo.remap.rules.base import AUTO
 
 if TYPE_CHECKING:
     from zoo.model.assembly import Assembly
@@ -166,7 +170,10 @@ def convert(
             raise NotConvertedError(made)
         if destination is not None and not dry_run:
             check_equal(plan, opened.array)
-            metadata = _carried_over(opened, plan) if described is None else _encoded(opened, plan, described)
+            folder = os.fspath(destination)
+            metadata = (
+                _carried_over(opened, plan, folder) if described is None else _encoded(opened, plan, described, folder)
+            )
             made.written = write(plan, opened, destination, metadata=metadata, verify_bytes=verify_bytes)
     return made
 
@@ -215,11 +222,8 @@ def _check_request(
         )
     if destination is None and not dry_run:
         raise InputError("there is no destination", suggestion="name one, or plan only: --dry-run")
-    if destination is not None and Path(destination).suffix in (".pth", ".pt", ".bin", ".ckpt", ".npz"):
-        raise InputError(
-            f"{destination}: zoo writes safetensors only, which every framework reads without running code",
-            suggestion=str(Path(destination).with_suffix(".safetensors")),
-        )
+    if destination is not None:
+        check_format(destination)
 
 
 def _check_free(
@@ -230,15 +234,9 @@ def _check_free(
     overwrite: bool,
 ) -> None:
     """Raises InputError for files that would be replaced unasked; the source itself is refused when it is written."""
-    taken = [Path(place) for place in (destination, write_rules) if place is not None and Path(place).is_file()]
-    asked = overwrite or any(place.samefile(file) for place in taken for file in source.files)
-    if taken and not asked:
-        raise InputError(
-            [
-                Problem(f"{place} is there already", None, "replace it: --overwrite, or name another file")
-                for place in taken
-            ]
-        )
+    places = [Path(place) for place in (destination, write_rules) if place is not None]
+    own = any(place.is_file() and place.samefile(file) for place in places for file in source.files)
+    check_free(places, overwrite=overwrite or own)
 
 
 def choose_rules(
@@ -248,12 +246,35 @@ def choose_rules(
     evidence. With `invert`, the rules that lead back."""
     if invert:
         return _inverse(remap, source)
-    if start is None or end is None or AUTO not in items(remap):
+    if end is None or AUTO not in items(remap):
         return remaps.choose_rules(source, remap, None if end is None else end.target)
+    if start is None:
+        try:
+            return remaps.choose_rules(source, remap, end.target)
+        except WorkError as error:
+            if (name := architecture_of(source, end.architecture)) is None:
+                raise
+            hint = f"the file has the names of {name}: have both networks run, --from {name}"
+            raise WorkError([*error.problems, Problem(f"hint: {hint}")]) from error
     from zoo.conversion.equivalence import match_networks
 
     auto = split_at_auto(source, remap, start.target)
     return auto.completed(match_networks(auto.entries, start.build(), end.build()), end.target)
+
+
+def architecture_of(source: Source, end: str) -> str | None:
+    """An installed architecture named much like `end` whose tensors are those of the file; None where none is found."""
+    from zoo.model.load_into import target_of
+
+    own = registry.resolve(end, "architectures").name
+    bare = own.rpartition("/")[2]
+    others = [name for name in registry.names("architectures") if name.partition("/")[0] != own.partition("/")[0]]
+    for name in nearest(bare, others):
+        with suppress(ZooError):
+            plan = plan_rules(source, remaps.unwrapping(source), target_of(Network(name, {}).build("meta").model))
+            if plan.coverage == 1.0 == plan.use:
+                return name
+    return None
 
 
 def _inverse(remap: Remap, source: Source) -> ChosenRules:
@@ -313,6 +334,7 @@ def describe(source: Source, rules: tuple[Rule, ...], end: Network) -> tuple[Ass
 
     A zoo checkpoint goes on being prepared as it was, and keeps its classes, task and data.
     """
+    from zoo.checkpoint.data_folder import as_loaded
     from zoo.formats.checkpoint_metadata import record_of
     from zoo.model.preprocessing import differences, for_arguments
 
@@ -326,15 +348,18 @@ def describe(source: Source, rules: tuple[Rule, ...], end: Network) -> tuple[Ass
             f"not known; compare them: --from {record.architecture} --verify"
         )
     classes = chosen[-1] if chosen else tuple(record.classes)
-    known = replace(outline, classes=classes, task=record.task, data=record.data)
+    known = replace(outline, classes=classes, task=record.task, data=as_loaded(record.data, source.location))
     if classes and not _fits_head(known):
         notes.append(f"the source's {len(classes)} classes are left out: {outline.architecture} has another head")
         known = replace(known, classes=(), data=None)
-    if record.preprocessing is not None and record.preprocessing.channels == outline.preprocessing.channels:
+    if record.preprocessing is not None:
         prepared = for_arguments(record.preprocessing.as_contract(), end.arguments)
-        if odd := differences(prepared, outline.preprocessing):
-            notes.append(f"images go on being prepared as for the source: {'; '.join(odd)}")
-        known.preprocessing = prepared
+        odd = differences(prepared, outline.preprocessing)
+        if prepared.channels != outline.preprocessing.channels:
+            notes.append(f"images are prepared as {outline.architecture} says, not as for the source: {'; '.join(odd)}")
+        else:
+            notes += [f"images go on being prepared as for the source: {'; '.join(odd)}"] if odd else []
+            known.preprocessing = prepared
     return known, notes
 
 
@@ -347,15 +372,16 @@ def _fits_head(assembly: Assembly) -> bool:
     return not widths or widths == {len(assembly.classes)}
 
 
-def _encoded(source: Source, plan: Plan, described: Assembly) -> dict[str, str]:
+def _encoded(source: Source, plan: Plan, described: Assembly, destination: str) -> dict[str, str]:
     """The metadata of a zoo checkpoint of the architecture that the file fills."""
     from zoo.checkpoint import save
+    from zoo.checkpoint.data_folder import as_stored
     from zoo.formats.checkpoint_metadata import encode
 
     name = source.location if "://" in source.location else Path(source.location).name
     origin = {"name": name, "kind": source.kind, "sha256": source.sha256()}
-    metadata = save.describe(described, tied=plan.ties).model_copy(update={"converted_from": origin})
-    return encode(metadata, _entries(plan))
+    own = {"converted_from": origin, "data": as_stored(described.data, destination)}
+    return encode(save.describe(described, tied=plan.ties).model_copy(update=own), _entries(plan))
 
 
 def _entries(plan: Plan) -> list[Entry]:
@@ -363,15 +389,21 @@ def _entries(plan: Plan) -> list[Entry]:
     return [Entry(move.target, move.dtype, move.shape) for move in plan.moves]
 
 
-def _carried_over(source: Source, plan: Plan) -> dict[str, str]:
+def _carried_over(source: Source, plan: Plan, destination: str) -> dict[str, str]:
     """The source's own metadata, without zoo's description where the layout it speaks of is no more."""
+    from zoo.checkpoint.data_folder import as_loaded, as_stored
     from zoo.formats.checkpoint_metadata import encode, record_of
 
     kept = {name: text for name, text in source.metadata.items() if name not in source.aliases}
     if _is_relaid(plan):
         kept.pop("zoo", None)
     elif (record := record_of(source)) is not None:
-        kept |= encode(record, _entries(plan))
+        if any(move.operations for move in plan.moves):  # other values: what was measured was not of these
+            spec = {key: value for key, value in (record.evaluation or {}).items() if key in ("loss", "metrics")}
+            cleared = {"tensor_digests": {}, "metrics": {}, "evaluation": spec or None}
+            record = record.model_copy(update=cleared)
+        data = as_stored(as_loaded(record.data, source.location), destination)
+        kept |= encode(record.model_copy(update={"data": data}), _entries(plan))
     ties = {} if "zoo" in kept else plan.ties
     return {"format": "pt", **kept, **ties}
 

@@ -84,7 +84,9 @@ def csv_table(
     remarks = {id(table.notes): table.notes for table in (main, *tables.values())}  # the parts of one file share theirs
     notes = [*itertools.chain(*remarks.values()), *notes]
     notes += _leaks(tables)
-    samples = {part: ListedSamples([row.image for row in tables[part].rows], targets[part]) for part in tables}
+    samples: dict[str, Any] = {
+        part: ListedSamples([row.image for row in tables[part].rows], targets[part]) for part in tables
+    }
     return Data(**samples, classes=labels.classes, task=kind, notes=notes)
 
 

@@ -145,9 +145,9 @@ def _eight_bits(values: np.ndarray[Any, Any], depth: int | None) -> np.ndarray[A
     """Grey values of more than eight bits as uint8 [h, w]. Raises InputError where nothing says what is white."""
     low, high = values.min(), values.max()
     if depth is not None:
-        return (values >> (depth - 8)).astype(np.uint8)
+        return np.asarray(values >> (depth - 8), dtype=np.uint8)
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.rint(values * 255).astype(np.uint8)
+        return np.asarray(np.rint(values * 255), dtype=np.uint8)
     kind, advice = ("floating-point", "scale them to 0..1") if values.dtype.kind == "f" else ("32-bit or signed", "")
     raise InputError(
         f"has {kind} values of {low:g} to {high:g}: what is white cannot be known",
@@ -159,8 +159,7 @@ def _with_channels(image: Tensor, channels: int) -> Tensor:
     if image.shape[0] in (2, 4) and channels != 4:
         image = _over_white(image)
     if image.shape[0] in (1, 2) and channels != 1:
-        grey, *alpha = image.split(1)
-        image = torch.cat([grey, grey, grey, *alpha])
+        image = torch.cat([image[:1].expand(3, -1, -1), image[1:]])
     elif image.shape[0] == 3 and channels == 1:
         image = functional.rgb_to_grayscale(image)
     if image.shape[0] == 3 and channels == 4:

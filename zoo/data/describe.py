@@ -13,7 +13,7 @@ from zoo.data.split import listed_targets
 MOST_NAMED = 12  # classes that are listed with their counts; of more, only the ends are
 
 
-def describe(task: str, classes: Sequence[str], outputs: int, parts: Mapping[str, Samples], held_out: str) -> str:
+def describe(task: str, classes: Sequence[str], outputs: int, parts: Mapping[Any, Samples], held_out: str) -> str:
     """For example `classification, 2 classes: cat 6+2, dog 6+2 (train + validation); validation is held out at random`.
 
     Counts are left out where reading every sample of the data set would be the only way to them.

@@ -1,4 +1,4 @@
-"""What a run's data is, sample by sample, so that a later run can find out whether it has the same, and what differs.
+"""What a run's data is, sample by sample, so that a later run knows whether it has the same, and what differs.
 
 Of a file name, size and bytes are looked at, of anything else its values. Small sets are read completely; of large ones
 only so much of each file that all together stay within `BUDGET`, and beyond that of every k-th file: the sizes of all
@@ -234,8 +234,10 @@ def compare(before: Sequence[Row], now: Sequence[Row]) -> Differences:
         moved=tuple(key[0] for key in both if old[key].part != new[key].part),
         replaced=tuple(key[0] for key in both if old[key][3:] != new[key][3:]),
     )
+    if found.added or found.removed:  # the others were split in another way then: what follows from it says nothing
+        return replace(found, moved=())
     if found and not found.only_replaced:
-        return found  # with samples added or removed the order says nothing more
+        return found
     return replace(found, reordered=list(old) != list(new))
 
 

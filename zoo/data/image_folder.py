@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from zoo.contracts import Data
 from zoo.data.datasets import PARTS, ListedSamples, part_called, similar
@@ -41,7 +42,7 @@ def image_folder(path: str) -> Data:
             Problem(message.format(parts[part], name, parts["train"]), None, did_you_mean(name, known))
             for part, name in strange
         )
-    samples = {part: _samples(folder, folders[part], notes, known) for part, folder in parts.items()}
+    samples: dict[str, Any] = {part: _samples(folder, folders[part], notes, known) for part, folder in parts.items()}
     return Data(**samples, classes=known, notes=notes)
 
 

@@ -23,6 +23,7 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 TASKS = ("classification", "multilabel", "regression")
 INPUTS = ("image", "features")
 MOST_WORKERS = 8
+FAR = 30.0  # from 0, or in scale: such regression targets are learned slowly
 CACHE_SHARE = 0.25  # of the memory that is free when the data is opened
 
 
@@ -159,7 +160,31 @@ def open_data(
     image = None if features else resolved
     parts = {part: Samples(*samples, image, data.task, outputs) for part, samples in chosen.items()}
     about = describe(data.task, classes, outputs, parts, "" if whole else _held_out(data, options))
-    return OpenData(options, resolved, classes, data.task, outputs, parts, seed, (f"data: {about}", *data.notes))
+    return OpenData(
+        options,
+        resolved,
+        classes,
+        data.task,
+        outputs,
+        parts,
+        seed,
+        (f"data: {about}", *_far(data, chosen["train"]), *data.notes),
+    )
+
+
+def _far(data: Data, train: Chosen) -> list[str]:
+    """A warning where a regression's targets are far from what a fresh head gives, which is near 0."""
+    listed = split.listed_targets(train[0]) if data.task == "regression" else None
+    values = np.asarray([] if listed is None else listed, dtype=np.float64)
+    if not values.size:
+        return []
+    mean, spread = float(values.mean()), float(values.std())
+    if abs(mean) <= FAR and not (spread and (spread > FAR or spread < 1 / FAR)):
+        return []
+    return [
+        f"warning: targets have a mean of {mean:g} and a spread of {spread:g}; a fresh head gives values near 0, and "
+        f"takes long to get there: scale them in the table, (value - {mean:.4g}) / {spread or 1:.4g}"
+    ]
 
 
 def _held_out(data: Data, options: DataOptions) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import time
@@ -17,6 +18,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
+from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
 from zoo.checkpoint.save import save_checkpoint, verify_reload
 from zoo.contracts import Context
@@ -25,11 +27,16 @@ from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError
 from zoo.file_name import RUN_LOCK
+from zoo.finetuning.environment import differences
 from zoo.finetuning.measuring import measure_checkpoint
+from zoo.finetuning.pinned import pinned
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
 from zoo.finetuning.same_data import check_same_data
-from zoo.formats.files import atomic_file, write_all
+from zoo.formats.checkpoint_metadata import read_metadata
+from zoo.formats.files import FullDiskError, atomic_file, write_all
+from zoo.formats.safetensors_file import read_header
+from zoo.formats.source import sha256_of
 from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights
@@ -38,7 +45,7 @@ from zoo.preflight.data import in_order_of, open_recipe_data
 from zoo.preflight.verdict import FoundWeights, Known
 from zoo.preflight.weights import needs_classes
 from zoo.recipe import Recipe, load_recipe
-from zoo.recipe.options import Precision, located
+from zoo.recipe.options import Precision
 from zoo.recipe.step import explained
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
@@ -51,7 +58,8 @@ from zoo.training.devices import (
     process_kept,
     seed_everything,
 )
-from zoo.training.folder import RECIPE, REPORT, STATE, RunFolder
+from zoo.training.folder import MODEL, PREDICTIONS, RECIPE, REPORT, STATE, RunFolder
+from zoo.training.sealed import sealed
 from zoo.training.state import Saved, StateFolder, write_json
 from zoo.training.trainer import NotFiniteError
 
@@ -100,13 +108,14 @@ def finetune(
         seed_everything(recipe.seed)
         assembly = _begin(recipe)
         run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
+        run.asked = {key: value for key, value in (("device", device), ("precision", precision)) if value is not None}
         _check_failed(run)
         _open(run, verdict)
         if place is not None:
             place.take(keep=saved is not None)
             if saved is None and run.fingerprint is not None:
                 state.keep_samples(run.fingerprint.as_lines())
-        with freed_memory_kept(where):
+        with freed_memory_kept(where), _way_back(run):
             return Run(_carry_out(run, main), folder, where, run.assembly)
 
 
@@ -120,11 +129,26 @@ def _begin(recipe: Recipe) -> Assembly:
     return assembly
 
 
+@contextlib.contextmanager
+def _way_back(run: ActiveRun) -> Iterator[None]:
+    """Where a full disk ends a run whose state is kept, says how to go on from that."""
+    try:
+        yield
+    except FullDiskError as error:
+        if not run.state.exists():
+            raise
+        back = f"zoo finetune {run.recipe.path} --output {run.folder} --resume"
+        hint = f"make room, and go on from the state that is kept: {back}"
+        raise WorkError(error.problems[0].message, suggestion=hint) from error
+
+
 def _nothing_to_resume(
     state: StateFolder, place: RunFolder | None, folder: Path, listener: Listener
 ) -> dict[str, Any] | None:
     """The report of a run that is finished; else None, and a word on beginning anew."""
     if (report := _finished(state, folder)) is not None:
+        if place is not None:
+            place.sweep()
         listener.note(f"{folder} is finished: there is nothing to resume")
         return report
     if place is not None:
@@ -140,9 +164,10 @@ def _resumed(state: StateFolder, place: RunFolder | None, listener: Listener) ->
     saved = state.load()
     if saved is not None and saved.damage:
         progress = saved.training["progress"]
-        reached = f"{progress['epoch']} epochs, {progress['steps']} optimizer steps"
-        step = f"step {saved.step + 1} of the recipe"
-        listener.note(f"warning: {'; '.join(saved.damage)}: going on from the state before, {step} after {reached}")
+        reached = (
+            f"step {saved.step + 1} of the recipe, epoch {progress['epoch']} ({progress['steps']} optimizer steps)"
+        )
+        listener.note(f"warning: {'; '.join(saved.damage)}: going on from the state before: {reached}")
     for change in saved.taken if saved is not None else ():
         listener.note(f"resumed with a change: {change}")
     return saved
@@ -170,6 +195,9 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)
+        if changed := differences(run.saved.run["environment"], run.environment()):
+            said = f"{'; '.join(changed)}: the rest of the run has other last digits"
+            run.listener.note(f"warning: not as when this run began: {said}")
         assembly.classes = verdict.known.classes
     elif recipe.checkpoint is not None:
         run.loaded = {"weights": recipe.checkpoint.path, "coverage": 1.0, "missing": []}
@@ -192,8 +220,8 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
         if run.saved is not None:
             check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
-        options = located(recipe.data).model_dump(mode="json", exclude_defaults=True)
-        assembly.data = {"options": options, "seed": recipe.seed}
+        options = recipe.data.model_dump(mode="json", exclude_defaults=True)
+        assembly.data = {"options": options, "seed": recipe.seed, FOLDER: os.getcwd()}
         run.context = run.data.context
     else:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)
@@ -217,12 +245,16 @@ def _data(recipe: Recipe, known: Known, opened: OpenData | None) -> OpenData:
 
 def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
     """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
+    if main and run.saved is None:
+        run.climb(0, "build")
     for step in run.recipe.steps:
         if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
         try:
             with explained(step):
                 step.run(run)
+                if main and run.saved is None and not isinstance(step, Train):
+                    run.climb(step.place.index + 1, step.place.name)
         except (KeyboardInterrupt, Exception) as error:
             if main and run.trained and step.fails_safely:
                 _keep(run, error)
@@ -256,8 +288,9 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     copy = run.folder / RECIPE
     if os.path.realpath(run.recipe.path) != os.path.realpath(copy):  # a resumed run may be that of its own copy
         with atomic_file(copy) as file:
-            write_all(file, yaml.safe_dump(run.recipe.resolved, sort_keys=False, allow_unicode=True).encode(), 0)
-    loaded, unmeasured = None, None
+            write_all(file, yaml.safe_dump(pinned(run), sort_keys=False, allow_unicode=True).encode(), 0)
+    loaded: Assembly | None = None
+    unmeasured: ZooError | None = None
     try:
         loaded = measure_checkpoint(run, finished=finished)
     except ZooError as error:
@@ -265,15 +298,27 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     except KeyboardInterrupt:
         if not interrupted:  # who presses Ctrl-C again while an interrupted run is measured wants no numbers
             raise
-    report = run.report() | {"interrupted": interrupted, "failed": failed}
+    ran = hashlib.sha256(copy.read_bytes()).hexdigest()
+    ended = {"recipe_sha256": ran, "interrupted": interrupted, "failed": failed}
+    report = sealed(run.report() | ended | _digests(run.folder))
     write_json(run.folder / REPORT, report)
     if unmeasured is not None:
         written = Problem(f"{run.checkpoint} is written, but could not be measured")
-        raise type(unmeasured)([written, *unmeasured.problems]) from unmeasured
-    if finished:
+        said = type(unmeasured)([written, *unmeasured.problems])
+        if finished:
+            raise said from unmeasured
+        run.listener.note(str(said))
+    elif finished:
         run.state.finish()
         verify_reload(run.assembly, run.checkpoint, run.example(), loaded=loaded)
     return report
+
+
+def _digests(folder: Path) -> dict[str, Any]:
+    """The sha256 of a run's files and of the parts of its checkpoint, by which `zoo verify` knows them."""
+    files = {name: sha256_of(folder / name) for name in (MODEL, RECIPE, PREDICTIONS) if (folder / name).is_file()}
+    said = read_metadata(read_header(folder / MODEL).metadata, folder / MODEL)
+    return {"files": files, "digests": said.digests}
 
 
 def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:

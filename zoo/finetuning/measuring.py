@@ -14,7 +14,7 @@ from zoo.recipe.step import shown
 from zoo.training import looks
 from zoo.training.evaluate import asked, measured_of
 from zoo.training.folder import PREDICTIONS
-from zoo.training.losses import make_loss
+from zoo.training.losses import label_of, make_loss
 from zoo.training.predictions import predict_parts, write_predictions
 
 
@@ -56,10 +56,10 @@ def _chose(run: ActiveRun) -> list[str]:
 
 def evaluation_lines(evaluation: dict[str, Any]) -> list[str]:
     """What was measured of the checkpoint, in lines for a terminal."""
-    lines = []
+    lines, called = [], {"loss": label_of(evaluation["loss"])}
     for part, measured in evaluation["parts"].items():
         told = ", ".join(
-            f"{name} {shown(value)}{_between(measured['intervals'][name])}"
+            f"{called.get(name, name)} {shown(value)}{_between(measured['intervals'][name])}"
             for name, value in measured["metrics"].items()
         )
         lines.append(f"{part}, {measured['samples']:,} samples: {told}")

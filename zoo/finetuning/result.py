@@ -13,6 +13,7 @@ from torch import nn
 from zoo.checkpoint.load import load
 from zoo.model.assembly import Assembly
 from zoo.model.info import attach
+from zoo.training.devices import to_layout
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Run:
         assembly = self.assembly or load(self.checkpoint, device=self.device)
         model = attach(assembly)
         # training may have left the layout that was fastest: sums in another order, so not the checkpoint's bits
-        model.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        to_layout(model.to(self.device), torch.contiguous_format)
         return model.eval()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -10,9 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from zoo.checkpoint.versions import versions
 from zoo.contracts import Context, Preprocessing
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.open_data import OpenData
+from zoo.finetuning.environment import environment
+from zoo.finetuning.ladder import Rung, model_digest
 from zoo.model.assembly import Assembly
 from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
@@ -28,10 +32,11 @@ class ActiveRun:
     """A recipe at work: the model and the data as they are now, and the records of the steps that are done.
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
-    there is a complete epoch worth keeping, `kept` which one, where a train step failed; `settings` are precision and
-    layout as chosen by timing, by step; `loads` are the weights of the `load` steps, by the
-    step's index; `evaluation` is what was measured of the finished checkpoint, where anything was; `data_changes` says
-    what of the data is not as it was when the run began.
+    there is a complete epoch worth keeping, `kept` which one, where a train step failed; `pins` are the options that
+    choose again what was chosen by timing or tolerance, by the step's index, `asked` what goes before the recipe;
+    `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
+    was when the run began, `ladder` has a digest of the model after each step and epoch;
+    `evaluation` is what was measured of the finished checkpoint, where anything was.
     """
 
     recipe: Recipe
@@ -51,8 +56,10 @@ class ActiveRun:
     stages: list[dict[str, Any]] = field(default_factory=list)
     trained: bool = False
     kept: str = "the model as the steps before left it"
-    settings: dict[str, Any] = field(default_factory=dict)
+    pins: dict[str, dict[str, str]] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
+    ladder: list[Rung] = field(default_factory=list)
     evaluation: dict[str, Any] | None = None
 
     @property
@@ -79,18 +86,20 @@ class ActiveRun:
             "loaded": self.loaded,
             "base_weights": self.assembly.base_weights,
             "preprocessing": self.assembly.preprocessing.as_dict(),
-            "settings": self.settings,
+            "pins": self.pins,
+            "ladder": self.ladder,
+            "environment": self.environment(),
             "trained": self.trained,
             "data": self.data_found(),
             "seconds": time.monotonic() - self.began,
         }
 
     def remember(self, memory: dict[str, Any]) -> None:
-        self.stages, self.loaded, self.settings = memory["stages"], memory["loaded"], memory["settings"]
+        self.stages, self.loaded, self.pins = memory["stages"], memory["loaded"], memory["pins"]
         self.assembly.base_weights = memory["base_weights"]
         self.assembly.preprocessing = Preprocessing.from_dict(memory["preprocessing"])
         self.began -= memory["seconds"]
-        self.trained = memory["trained"]
+        self.trained, self.ladder = memory["trained"], memory["ladder"]
 
     def data_found(self) -> dict[str, Any] | None:
         """What a resumed run has to find again."""
@@ -112,6 +121,8 @@ class ActiveRun:
             "weights": self.loaded,
             "data": self._data(),
             "device": str(self.device),
+            "environment": self.environment(),
+            "ladder": self.ladder,
         }
         cleaned: dict[str, Any] = finite(document)
         return cleaned
@@ -121,6 +132,15 @@ class ActiveRun:
             return None
         known = {"fingerprint": self.fingerprint.as_dict()} if self.fingerprint else {}
         return self.data.summary() | known | ({"changes": self.data_changes} if self.data_changes else {})
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, device, threads: what else the last digits depend on."""
+        return environment(self.device, versions(self.assembly))
+
+    def climb(self, step: int, action: str, digests: Sequence[str] = ()) -> None:
+        """Add rungs to the ladder: the state's digest as a train step began and after each epoch, then the model's."""
+        self.ladder += [{"step": step, "action": action, "epoch": n, "digest": one} for n, one in enumerate(digests)]
+        self.ladder.append({"step": step, "action": action, "epoch": None, "digest": model_digest(self.assembly.model)})
 
     def record(self, step: Step, /, **values: Any) -> None:
         """Keep what a step did, as plain data: an entry under `stages` in the report."""

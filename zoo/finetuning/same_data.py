@@ -21,12 +21,13 @@ def check_same_data(run: ActiveRun, before: Mapping[str, Any] | None) -> None:
     InputError, naming every difference, for anything else: classes or samples would change places.
     """
     now, known = run.data_found() or {}, before or {}
+    differences = differences_since(run.state.samples(), known.get("fingerprint"), run.fingerprint)
+    counts = now.keys() & {"train", "validation", "test", "outputs"} if differences else set()  # names say more
     changed = [
         f"{key} was {_listed(value)} when this run began and is {_listed(now.get(key))}"
         for key, value in known.items()
-        if key != "fingerprint" and now.get(key) != value
+        if key != "fingerprint" and key not in counts and now.get(key) != value
     ]
-    differences = differences_since(run.state.samples(), known.get("fingerprint"), run.fingerprint)
     if differences is not None and differences.only_replaced and not changed:
         run.data_changes = list(differences.lines())
         said = "; ".join(run.data_changes)

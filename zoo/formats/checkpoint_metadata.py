@@ -13,9 +13,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zoo import contracts
 from zoo.errors import InputError, Problem, listed
@@ -42,12 +42,19 @@ class Operation(_Part):
 class Preprocessing(_Part):
     """As `zoo.api.Preprocessing`."""
 
-    size: Annotated[list[int], Field(min_length=2, max_length=2)]
-    mean: list[float]
-    std: list[float]
+    size: Annotated[list[Annotated[int, Field(ge=1, le=16_384)]], Field(min_length=2, max_length=2)]
+    mean: list[Annotated[float, Field(allow_inf_nan=False)]]
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
-    crop_fraction: float
-    channels: int
+    crop_fraction: Annotated[float, Field(ge=0.01, le=4)]
+    channels: Annotated[int, Field(ge=1, le=4_096)]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, self.channels):
+            counts = f"{len(self.mean)} means and {len(self.std)} standard deviations"
+            raise ValueError(f"{counts} do not fit {self.channels} channels")
+        return self
 
     def as_contract(self) -> contracts.Preprocessing:
         """The same as components know it."""
@@ -77,13 +84,14 @@ class CheckpointMetadata(_Part):
     differs from the base weights. `data` is the data section that it was trained on, with the seed of the split.
     `metrics` are those of the file itself, on the part of the data that `evaluation` names beside what was measured,
     their number of samples and their 95 % intervals.
-    `digests` are the sha256 of the parts in `PARTS`.
+    `merged_from` names the method and the checkpoints (`name`, `sha256`, `weight`) that it is the average of.
+    `digests` are the sha256 of the parts in `PARTS` and `RECORDS`, `tensor_digests` the beginning of each tensor's.
     """
 
     format: int = FORMAT
     architecture: str
     arguments: dict[str, Any] = {}
-    operations: list[Operation] = []
+    operations: Annotated[list[Operation], Field(max_length=10_000)] = []
     classes: list[str] = []
     task: str = "classification"
     preprocessing: Preprocessing | None = None
@@ -96,7 +104,9 @@ class CheckpointMetadata(_Part):
     metrics: dict[str, Any] = {}
     versions: dict[str, str] = {}
     converted_from: dict[str, Any] | None = None
+    merged_from: dict[str, Any] | None = None
     digests: dict[str, str] = {}
+    tensor_digests: dict[str, str] = {}
 
 
 PARTS = {
@@ -105,20 +115,33 @@ PARTS = {
     "classes": ("classes", "task"),
     "preprocessing": ("preprocessing",),
 }
-"""What is digested of the metadata: the name of each part, and its fields. `tensors` is the part beside them."""
+"""What decides about the model: the name of each part, and its fields. `tensors` is the part beside them."""
+RECORDS = {
+    "values": ("tensor_digests",),
+    "frozen": ("frozen",),
+    "base weights": ("base_weights", "only", "converted_from"),
+    "data": ("data",),
+    "measurements": ("metrics", "evaluation"),
+    "versions": ("versions",),
+}
+"""What is recorded beside: a file with other values there still loads, and `zoo verify` says so."""
+DIGITS = 16  # of a tensor's sha256: enough to recognise it
 
 
 def digests_of(values: Mapping[str, Any], entries: Iterable[Entry]) -> dict[str, str]:
-    """The sha256 of every part: of the fields in `PARTS`, and of the tensors' names, dtypes and shapes (`tensors`).
+    """The sha256 of every part: of the fields in `PARTS` and `RECORDS`, and of the tensors' names, dtypes and shapes
+    (`tensors`).
 
     `values` are all fields of a checkpoint's metadata, `entries` the tensors of the file, each under its one name.
     """
-    found = {part: _sha256([values[name] for name in fields]) for part, fields in PARTS.items()}
+    parts = {**PARTS, **RECORDS}
+    found = {part: json_digest([values[name] for name in fields]) for part, fields in parts.items()}
     tensors = sorted([entry.name, entry.dtype, list(entry.shape)] for entry in entries)
-    return found | {"tensors": _sha256([tensors, values["tied"]])}
+    return found | {"tensors": json_digest([tensors, values["tied"]])}
 
 
-def _sha256(value: Any) -> str:
+def json_digest(value: Any) -> str:
+    """The sha256 of a plain value, in whatever order its keys stand."""
     plain = json.loads(json.dumps(value))  # tuples are lists and keys are texts, as they are once they are read
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -137,9 +160,9 @@ def encode(metadata: CheckpointMetadata, entries: Iterable[Entry]) -> dict[str, 
 
 
 def edited_parts(metadata: CheckpointMetadata, entries: Iterable[Entry]) -> list[str]:
-    """The parts of a checkpoint with these tensors that are not what zoo wrote."""
+    """The parts that decide about the model and are not what zoo wrote, of a checkpoint with these tensors."""
     found = digests_of(metadata.model_dump(), entries)
-    return [part for part, digest in found.items() if metadata.digests.get(part) != digest]
+    return [part for part in (*PARTS, "tensors") if metadata.digests.get(part) != found[part]]
 
 
 def check_unedited(parts: Sequence[str], path: str | os.PathLike[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zoo.formats.dtypes import BITS
@@ -27,3 +28,13 @@ class Entry:
     @property
     def nbytes(self) -> int:
         return self.elements * BITS[self.dtype] // 8
+
+
+def is_possible(shape: Iterable[int], dtype: str) -> bool:
+    """Whether a tensor's size in bits stays within 64 bits, even if a later size is 0 (as upstream)."""
+    bits = BITS[dtype]
+    for size in shape:
+        bits *= size
+        if bits >= 2**64:
+            return False
+    return True

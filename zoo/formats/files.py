@@ -77,10 +77,14 @@ def _checked(destination: Path, sources: Sequence[Path]) -> Path:
     return target
 
 
+class FullDiskError(WorkError):
+    """A file that the disk, a quota or a limit has no room for."""
+
+
 def _explained(error: OSError, destination: Path) -> Exception:
     reason = error.strerror or str(error)
     if error.errno in _FULL:
-        return WorkError(
+        return FullDiskError(
             f"{destination} was not written: {reason}",
             suggestion="make room (or raise the file size limit) and run the command again; nothing was left behind",
         )

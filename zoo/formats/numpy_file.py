@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
 from zoo.formats.dtypes import FROM_NUMPY, NUMPY_DTYPES
-from zoo.formats.entry import Entry
+from zoo.formats.entry import Entry, is_possible
 from zoo.formats.source import ByteRange, Source, check_expansion
 from zoo.formats.zip_file import ZipDirectory
 
@@ -46,6 +46,8 @@ class NumpySource(Source):
         if dtype is None:
             self.notes.append(f"left out {name!r}: safetensors files cannot contain its type {member.dtype}")
             return
+        if not is_possible(member.shape, dtype):
+            raise InputError(f"the array {name!r} in {self.location} has the impossible shape {member.shape}")
         entry = self.entries[name] = Entry(name, dtype, member.shape)
         self.members[name] = member
         if stored is not None and stored.nbytes != member.start + entry.nbytes:
@@ -110,12 +112,6 @@ def open_npy(path: Path, location: str) -> Source:
     source = NumpySource(location, "NumPy array (.npy)", path)
     source.add("tensor", partial(open, path, "rb"), ByteRange(path, 0, path.stat().st_size))
     return source
-
-
-def is_npz(path: Path) -> bool:
-    """Whether the zip file at `path` contains arrays rather than what torch.save puts there."""
-    with ZipDirectory(path) as archive:
-        return any(name.endswith(".npy") for name in archive.entries)
 
 
 def open_npz(path: Path, location: str) -> Source:

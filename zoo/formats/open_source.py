@@ -6,31 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zoo.errors import InputError, WorkError, any_of, did_you_mean, listed
+from zoo.formats.foreign import foreign_folder, foreign_name, foreign_start, foreign_zip
 from zoo.formats.part import part_of
 from zoo.formats.remote import fetch, is_address
 from zoo.formats.safetensors_file import open_safetensors
-from zoo.formats.sharded import WEIGHT_FILES, open_sharded
+from zoo.formats.sharded import INDEX_SUFFIX, WEIGHT_FILES, open_sharded
 from zoo.formats.source import Source
+from zoo.formats.zip_file import ZipDirectory
 
 WRAPPERS = ("module.", "_orig_mod.", "_forward_module.", "model.")
 """What DistributedDataParallel, torch.compile, Lightning Fabric and Lightning modules put before every name."""
 
-_FOREIGN = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file it points to; fetch that with `git lfs pull`"),
-    (b"<!DOCTYPE", "a web page; the download went wrong"),
-    (b"<!doctype", "a web page; the download went wrong"),
-    (b"<html", "a web page; the download went wrong"),
-    (b"\x89HDF", "an HDF5 file (Keras); zoo does not read those"),
-    (b"GGUF", "a GGUF file (llama.cpp); zoo does not read those"),
-    (b"\x1f\x8b", "compressed with gzip; unpack it first"),
-    (b"BZh", "compressed with bzip2; unpack it first"),
-    (b"\xfd7zXZ", "compressed with xz; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstandard; unpack it first"),
-)
-_OLD_TAR = (
-    "a tar archive. If torch before 0.1.11 wrote it, only running its pickle can read it: where you trust it, "
-    "torch.save(torch.load(FILE, weights_only=False), 'new.pth')"
-)
+METADATA_FILE = ".metadata"
+"""What a torch.distributed.checkpoint folder has in it, and by which it is known."""
 
 
 def open_source(
@@ -78,9 +66,13 @@ def _in_folder(folder: Path) -> Path:
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return folder / name
+    if (folder / METADATA_FILE).is_file():
+        return folder / METADATA_FILE
     files = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt"))
     if len(files) == 1:
         return files[0]
+    if not files and (foreign := foreign_folder(folder)):
+        raise foreign.refusal(f"the folder {folder}")
     choice = f"; name one of {listed((file.name for file in files), 10)}" if files else ""
     raise InputError(f"the folder {folder} contains no {any_of(WEIGHT_FILES)}{choice}")
 
@@ -90,18 +82,23 @@ def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -
         start = file.read(512)
     if not start:
         raise InputError(f"{location} is empty")
-    for magic, what in _FOREIGN:
-        if start.startswith(magic):
-            raise InputError(f"{location} is {what}")
-    if start[257:262] == b"ustar":
-        raise InputError(f"{location} is {_OLD_TAR}")
-    if path.name.endswith(".index.json"):
+    if foreign := foreign_start(start):
+        raise foreign.refusal(location)
+    if path.name == METADATA_FILE:
+        from zoo.formats.distributed import open_distributed
+
+        return open_distributed(path, location, key)
+    if path.name.endswith(INDEX_SUFFIX):
         whole = open_sharded(path, location, lambda shard, name: _open_file(shard, name, trust_pickle, None))
         return part_of(whole, key)
-    if start[8:9] != b"{" and start.startswith((b"PK\x03\x04", b"\x93NUMPY", b"\x80")):
+    if start[8:9] != b"{" and (
+        start.startswith((b"PK\x03\x04", b"\x93NUMPY", b"\x80")) or path.suffix in (".pkl", ".pickle")
+    ):
         return _open_foreign(path, location, start, trust_pickle, key)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return part_of(open_safetensors(path, location), key)
+    if foreign := foreign_name(path):
+        raise foreign.refusal(location)
     raise InputError(
         f"{location} is of no kind that zoo reads",
         suggestion="it reads .safetensors, what torch.save writes (.pth, .pt, .bin, .ckpt), .npz, .npy, *.index.json",
@@ -110,19 +107,24 @@ def _open_file(path: Path, location: str, trust_pickle: bool, key: str | None) -
 
 def _open_foreign(path: Path, location: str, start: bytes, trust_pickle: bool, key: str | None) -> Source:
     """NumPy's and torch's files; their readers are imported when there is such a file."""
-    from zoo.formats.numpy_file import is_npz, open_npy, open_npz
+    from zoo.formats.numpy_file import open_npy, open_npz
     from zoo.formats.torch_file import UnsafePickleError, open_torch
 
     if start.startswith(b"\x93NUMPY"):
         return part_of(open_npy(path, location), key)
-    if start.startswith(b"PK\x03\x04") and is_npz(path):
-        return part_of(open_npz(path, location), key)
+    if start.startswith(b"PK\x03\x04"):
+        with ZipDirectory(path) as archive:
+            entries = list(archive.entries)
+        if foreign := foreign_zip(entries):
+            raise foreign.refusal(location)
+        if any(name.endswith(".npy") for name in entries):
+            return part_of(open_npz(path, location), key)
     try:
         return open_torch(path, location, key)
     except UnsafePickleError:
         if not trust_pickle:
             raise
-    from zoo.formats.torch_file import open_trusted
+    from zoo.formats.trusted_pickle import open_trusted
 
     return open_trusted(path, location, key)
 

@@ -1,19 +1,17 @@
 """Reads a pickle without running anything it asks for: every class and every call becomes a plain record.
 
-The second half says what a checkpoint's pickle may name, and what zoo makes of it: records of tensors, never the
-objects themselves.
+What a checkpoint's records mean is `pickled_tensors`'s to say. Time and memory are bounded by `Budget`: a pickle can
+repeat one long list thousands of times in a few bytes. Long bytes and texts, which are arrays, are left in the file.
 """
 
 from __future__ import annotations
 
-import math
 import pickletools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from zoo.errors import InputError
-from zoo.formats.dtypes import BITS, STORAGE_DTYPES, TORCH_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,37 @@ class Record:
     items: dict[Any, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Bytes that were left in the file: `nbytes` from `offset`. With `latin1` they are UTF-8 for one letter a byte."""
+
+    offset: int
+    nbytes: int
+    latin1: bool = False
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class OddKey:
+    """A key of a dict that is no text and no number; hashing a deeply nested tuple can overflow the stack."""
+
+    key: Any
+
+
+@dataclass
+class Budget:
+    """How many instructions are followed, and items copied, before the pickle counts as a bomb."""
+
+    left: int = 10_000_000  # a state dict takes about 35 a tensor
+
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise InputError("its pickle never comes to an end: it repeats itself too often, like a bomb")
+
+
+LARGE = 4096
+"""Bytes and texts longer than this become `Data`."""
+
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _LITERALS = {
@@ -44,27 +73,42 @@ _LITERALS = {
     "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
     "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
+_LONG = {"BINUNICODE": 4, "BINUNICODE8": 8, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8, "BINSTRING": 4}
+"""Instructions with data of any length, and the bytes that say how long they are."""
+
+_OPCODES = {
+    opcode.code.encode("latin-1"): (opcode.name, opcode.arg.reader if opcode.arg else None)
+    for opcode in pickletools.opcodes
+}
 _KEYS = (str, int, float, bytes, bool, type(None))
 
 
 def as_table(pairs: Iterable[Any]) -> dict[Any, Any]:
-    """A dict of the pairs whose keys are flat; hashing a deeply nested tuple can overflow the interpreter's stack."""
-    return {key: value for key, value in pairs if isinstance(key, _KEYS)}
+    """A dict of the pairs, whatever their keys are."""
+    return {key if isinstance(key, _KEYS) else OddKey(key): value for key, value in pairs}
 
 
 class PickleMachine:
     """Reads one pickle from `file`, which then stands after the pickle's last byte.
 
     `resolve(function, arguments)` answers what a call gives and `persistent(identifier)` what a persistent id
-    means. `globals` collects every class and function that was named.
+    means. `globals` collects every class and function that was named. `base` is added to the places of `Data`.
     """
 
     def __init__(
-        self, file: BinaryIO, resolve: Callable[[Global, tuple[Any, ...]], Any], persistent: Callable[[Any], Any]
+        self,
+        file: BinaryIO,
+        resolve: Callable[[Global, tuple[Any, ...]], Any],
+        persistent: Callable[[Any], Any],
+        *,
+        base: int = 0,
+        budget: Budget | None = None,
     ) -> None:
         self.file = file
         self.resolve = resolve
         self.persistent = persistent
+        self.base = base
+        self.budget = budget or Budget()
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.globals: dict[Global, None] = {}
@@ -72,10 +116,7 @@ class PickleMachine:
     def run(self) -> Any:
         """The object the pickle describes. Raises InputError where the pickle is damaged."""
         try:
-            for opcode, argument, _ in pickletools.genops(self.file):
-                if opcode.name == "STOP":
-                    return self.stack.pop()
-                self._step(opcode.name, argument)
+            return self._run()
         except (
             ValueError,
             LookupError,
@@ -84,9 +125,41 @@ class PickleMachine:
             ArithmeticError,
             MemoryError,
             RecursionError,
+            OSError,
         ) as error:
             raise InputError(f"its pickle is damaged ({type(error).__name__}: {error})") from error
-        raise InputError("its pickle has no end")
+
+    def _run(self) -> Any:
+        file, step = self.file, 0
+        try:
+            for step in range(1, self.budget.left + 2):  # noqa: B007 - spent below
+                code = file.read(1)
+                if not code:
+                    raise InputError("its pickle is damaged: it has no end")
+                if code not in _OPCODES:
+                    raise ValueError(f"{code!r} is no instruction")
+                name, reader = _OPCODES[code]
+                argument = self._literal(name) if name in _LONG else reader and reader(file)
+                if name == "STOP":
+                    return self.stack.pop()
+                self._step(name, argument)
+        finally:
+            self.budget.spend(step)
+
+    def _literal(self, name: str) -> Any:
+        """A text or bytes; `Data` where they are long."""
+        nbytes = int.from_bytes(self.file.read(_LONG[name]), "little")
+        is_text = name.startswith("BINUNICODE")
+        if nbytes > LARGE:
+            data = Data(self.base + self.file.tell(), nbytes, is_text)
+            self.file.seek(nbytes, 1)
+            return data
+        content = self.file.read(nbytes)
+        if len(content) < nbytes:
+            raise ValueError(f"{nbytes} bytes are promised, and {len(content)} are there")
+        if is_text:
+            return content.decode("utf-8", "surrogatepass")
+        return content.decode("latin-1") if name == "BINSTRING" else content
 
     def _step(self, name: str, argument: Any) -> None:
         stack = self.stack
@@ -205,150 +278,11 @@ class PickleMachine:
         return named
 
     def _call(self, function: Any, arguments: Any) -> None:
+        if isinstance(function, Record):  # what a call gave is called again: a bound method, a class made on the spot
+            function = function.made_by
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise ValueError("it calls something that is no class or function")
+        self.budget.spend(len(arguments))
+        if arguments and isinstance(arguments[0], list | tuple | dict):
+            self.budget.spend(len(arguments[0]))  # what a call makes of it may be a copy
         self.stack.append(self.resolve(function, arguments))
-
-
-_DTYPES = {Global("torch", name): dtype for dtype, name in TORCH_DTYPES.items()}
-_STORAGE_MODULES = {"torch", "torch.storage", "torch.cuda"}
-
-# What torch.load(weights_only=True) knows, beside plain containers of data: they stay records.
-_ALLOWED = {
-    "collections": {"OrderedDict", "defaultdict", "Counter", "deque"},
-    "builtins": {"set", "frozenset", "bytearray", "complex", "slice", "range"},
-    "_codecs": {"encode"},
-    "argparse": {"Namespace"},
-    "types": {"SimpleNamespace"},
-    "pathlib": {"Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"},
-    "datetime": {"datetime", "date", "time", "timedelta", "timezone"},
-    "numpy": {"dtype", "ndarray"},
-    "numpy.core.multiarray": {"scalar", "_reconstruct"},
-    "torch": {"Size", "Tensor", "device", "per_tensor_affine", "per_channel_affine", "strided", "sparse_coo"},
-    "torch.nn.parameter": {"Parameter", "Buffer"},
-    "torch.serialization": {"_get_layout"},
-    "torch._tensor": {"_rebuild_from_type_v2"},
-    "torch._utils": {
-        "_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter",
-        "_rebuild_parameter_with_state", "_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_nested_tensor",
-        "_rebuild_meta_tensor_no_storage",
-    },
-}  # fmt: skip
-_ALIASES = {"__builtin__": "builtins", "numpy._core.multiarray": "numpy.core.multiarray", "pathlib._local": "pathlib"}
-
-
-class OrderedTable(dict[Any, Any]):
-    """What an OrderedDict becomes: the mark of a state dict that torch made."""
-
-
-@dataclass(frozen=True, slots=True)
-class StorageRecord:
-    """A storage that a pickle refers to: `numel` elements from element `start` of the data under `key`."""
-
-    key: str
-    storage_class: str
-    numel: int
-    start: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class TensorRecord:
-    """A tensor that a pickle describes: a strided view of a storage; offset and strides count elements."""
-
-    storage: StorageRecord
-    dtype: str
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def is_contiguous(self) -> bool:
-        expected = 1
-        for size, step in zip(reversed(self.shape), reversed(self.stride), strict=True):
-            if size != 1 and step != expected:
-                return self.elements == 0
-            expected *= size
-        return True
-
-    @property
-    def span(self) -> int:
-        """How many elements of the storage lie between the tensor's first and its last."""
-        if not self.elements:
-            return 0
-        return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
-
-
-def is_allowed(named: Global) -> bool:
-    """Whether a checkpoint may name this; everything allowed is data, nothing of it is ever called."""
-    module = _ALIASES.get(named.module, named.module)
-    if module in _STORAGE_MODULES and named.name.endswith("Storage"):
-        return True
-    return named.name in _ALLOWED.get(module, ()) or named in _DTYPES or module == "numpy.dtypes"
-
-
-def resolve(function: Global, arguments: tuple[Any, ...]) -> Any:
-    """What calling `function` gives: a tensor record, a dict, a tuple, or a `Record` of the call."""
-    match function:
-        case Global("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2"):
-            storage, offset, shape, stride, *rest = arguments
-            return _tensor(storage, None, offset, shape, stride, rest[2] if len(rest) > 2 else None)
-        case Global("torch._utils", "_rebuild_tensor_v3"):
-            storage, offset, shape, stride, _, _, dtype, *rest = arguments
-            return _tensor(storage, dtype, offset, shape, stride, rest[0] if rest else None)
-        case Global("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state"):
-            return arguments[0]
-        case Global("torch._tensor", "_rebuild_from_type_v2"):
-            return resolve(arguments[0], arguments[2])
-        case Global("collections", "OrderedDict"):
-            return OrderedTable(as_table(arguments[0]) if arguments else {})
-        case Global("torch", "Size"):
-            return tuple(arguments[0])
-    return Record(function, arguments)
-
-
-def storage(identifier: Any) -> StorageRecord | Global:
-    """What a persistent id means: a storage, or (in files before torch 1.0) the class of a pickled module."""
-    kind, *rest = identifier
-    if kind == "module" and isinstance(rest[0], Global):
-        return rest[0]
-    if kind != "storage" or not isinstance(rest[0], Global):
-        raise ValueError("a persistent id is neither a storage nor a module")
-    storage_class, key, _, numel, *view = rest
-    start = view[0][1] if view and view[0] is not None else 0
-    if not isinstance(key, str) or not _is_count(numel) or not _is_count(start):
-        raise ValueError("a storage has no proper key or size")
-    return StorageRecord(key, storage_class.name, numel, start)
-
-
-def _tensor(store: Any, dtype: Any, offset: Any, shape: Any, stride: Any, flags: Any) -> TensorRecord:
-    """The checked record: sizes and strides are counts, and the view stays inside its storage."""
-    if not isinstance(store, StorageRecord):
-        raise ValueError("a tensor without a storage")
-    if not isinstance(shape, tuple) or not isinstance(stride, tuple) or len(shape) != len(stride) or len(shape) > 64:
-        raise ValueError("a tensor's sizes and strides do not fit each other")
-    if not all(_is_count(number) for number in (offset, *shape, *stride)):
-        raise ValueError("a tensor's sizes, strides and offset must be counts")
-    if flags:
-        raise InputError("a tensor in it is lazily conjugated or negated; save .resolve_conj().resolve_neg() instead")
-    record = TensorRecord(store, _dtype(store, dtype), offset, shape, stride)
-    unit = 1 if store.storage_class == "UntypedStorage" else BITS[record.dtype] // 8
-    if (offset + record.span) * (BITS[record.dtype] // 8) > store.numel * unit:
-        raise ValueError(f"a tensor of shape {shape} reaches beyond its storage of {store.numel:,} elements")
-    return record
-
-
-def _dtype(store: StorageRecord, dtype: Any) -> str:
-    if dtype is None and store.storage_class in STORAGE_DTYPES:
-        return STORAGE_DTYPES[store.storage_class]
-    if isinstance(dtype, Global) and dtype in _DTYPES:
-        return _DTYPES[dtype]
-    name = str(dtype) if isinstance(dtype, Global) else store.storage_class
-    raise InputError(f"it contains a tensor of {name}, a type that safetensors files cannot contain")
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63

@@ -6,7 +6,9 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import tempfile
+import threading
 import urllib.error
 import urllib.parse
 from pathlib import Path
@@ -18,6 +20,7 @@ from zoo.formats.sharded import WEIGHT_FILES, check_shard_name, read_weight_map
 from zoo.formats.source import CHUNK, sha256_of
 
 TIMEOUT = 30.0
+REACH_TIMEOUT = 1.5  # seconds in which a hub that is there takes a connection
 PREFIX = "hf://"
 SCHEMES = (PREFIX, "https://", "http://", "file://")
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
@@ -40,9 +43,41 @@ def check_address(address: str) -> None:
         raise InputError(f"{address} is not encrypted: anyone on the way could change it", suggestion="use https://")
 
 
+def is_elsewhere(location: str) -> bool:
+    """Whether opening a location talks to another machine: an address, or a share's path on Windows."""
+    return location.startswith((*SCHEMES[:3], "//", "\\\\"))
+
+
+def kept(address: str) -> Path | None:
+    """The local copy of what is at `address`, without asking for it; None where there is none."""
+    check_address(address)
+    if address.startswith(PREFIX):
+        repo, named, revision = _hub_parts(address)
+        for file in (named,) if named else WEIGHT_FILES:
+            path, _ = _download(repo, file, revision, local_only=True)
+            if path is not None:
+                return path
+        return None
+    path, _ = place_of(address)
+    return path if path.is_file() else None
+
+
 def fetch(address: str, sha256: str | None = None) -> Path:
     """The local path of what is at `address`, fetched only once; see `fetch_from_hub` and `download` for errors."""
     return fetch_from_hub(address) if address.startswith(PREFIX) else download(address, sha256)
+
+
+def fetched(location: str, sha256: str | None = None) -> Path | None:
+    """The file at a path, or what was fetched from an address before, where it is on this machine; else None."""
+    if not is_address(location):
+        path = Path(location).expanduser()
+        return path if path.exists() else None
+    if not location.startswith(PREFIX):
+        path = place_of(location, sha256)[0]
+        return path if path.is_file() else None
+    repo, named, revision = _hub_parts(location)
+    found = (_download(repo, file, revision, local_only=True)[0] for file in ((named,) if named else WEIGHT_FILES))
+    return next(filter(None, found), None)
 
 
 def download(address: str, sha256: str | None = None) -> Path:
@@ -122,7 +157,7 @@ def fetch_from_hub(address: str) -> Path:
     """
     repo, named, revision = _hub_parts(address)
     wanted = (named,) if named else WEIGHT_FILES
-    offline: Exception | None = None
+    offline = _unreachable()
     for file in wanted:
         path, error = _download(repo, file, revision, local_only=offline is not None)
         offline = offline or error
@@ -135,6 +170,37 @@ def fetch_from_hub(address: str) -> Path:
             suggestion="check the network (and HF_HUB_OFFLINE), or download the file elsewhere and name its path",
         ) from offline
     raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")
+
+
+def _unreachable() -> Exception | None:
+    """Why the hub, or the proxy on the way, answers no connection; None where it does, or where it is not to be asked.
+
+    The hub's own client tries again for half a minute, and looking a name up cannot be stopped: hence the thread.
+    """
+    from urllib.request import getproxies, proxy_bypass
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return None  # its client says so by itself
+    hub = urllib.parse.urlsplit(constants.ENDPOINT)
+    proxies = {} if proxy_bypass(hub.hostname or "") else getproxies()
+    proxy = proxies.get(hub.scheme) or proxies.get("all")
+    at = urllib.parse.urlsplit(proxy if proxy and "//" in proxy else f"//{proxy}") if proxy else hub
+    reasons: list[Exception] = [TimeoutError(f"no answer within {REACH_TIMEOUT:g} s")]
+
+    def reach() -> None:
+        try:
+            port = at.port or (443 if at.scheme == "https" else 80)
+            socket.create_connection((at.hostname or "", port), REACH_TIMEOUT).close()
+            reasons.clear()
+        except OSError as error:
+            reasons[:] = [error]
+
+    thread = threading.Thread(target=reach, daemon=True)
+    thread.start()
+    thread.join(REACH_TIMEOUT)
+    return next(iter(reasons), None)
 
 
 def _hub_parts(address: str) -> tuple[str, str | None, str | None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,7 +15,7 @@ from typing import Any
 
 from zoo.errors import InputError, Problem, did_you_mean, first_problems
 from zoo.formats.dtypes import BITS
-from zoo.formats.entry import Entry
+from zoo.formats.entry import Entry, is_possible
 from zoo.formats.source import ByteRange, Source
 
 MAX_HEADER_BYTES = 100_000_000
@@ -62,13 +64,34 @@ def parse_header(text: bytes, data_bytes: int, path: str | os.PathLike[str] = "h
 
 
 def layout(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries in the order upstream writes them (widest dtype first, then by name), with their offsets set."""
+    """The entries in the order upstream writes them (widest dtype first, then by name), with their offsets set.
+
+    Raises InputError for names that the format cannot hold: those that are no text, and the header's own.
+    """
+    entries = list(entries)
+    if problems := [problem for entry in entries if (problem := _name_problem(entry.name))]:
+        raise InputError(first_problems(problems))
     placed: list[Entry] = []
     offset = 0
     for entry in sorted(entries, key=lambda entry: (-_RANK[entry.dtype], entry.name.encode())):
         placed.append(replace(entry, offset=offset))
         offset += entry.nbytes
     return placed
+
+
+def _name_problem(name: str) -> Problem | None:
+    if name == METADATA_KEY:
+        hint = f"give it another name, for example --remap '^{METADATA_KEY}$=metadata'"
+        message = f"a safetensors file cannot contain a tensor called {METADATA_KEY}: its header means else by it"
+        return Problem(message, suggestion=hint)
+    if _is_text(name):
+        return None
+    pattern = "".join(re.escape(letter) if _is_text(letter) else "." for letter in name)
+    return Problem(
+        f"a safetensors file cannot contain a tensor called {_short(name)}: it has half of a surrogate pair in it, "
+        "which is not text",
+        suggestion=f"leave it out, --remap 'drop: ^{pattern}$', or rename it, --remap '^{pattern}$=NAME'",
+    )
 
 
 def encode_header(placed: Iterable[Entry], metadata: Mapping[str, str] | None = None, padding: int = 0) -> bytes:
@@ -160,13 +183,14 @@ def _entry(name: str, row: Any, problems: list[str]) -> Entry | None:
         return None
     dtype, shape, span = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        hint = did_you_mean(dtype[:20], BITS) if isinstance(dtype, str) else None
+        few = len(problems) < 10  # no more of them are shown, and looking for near names takes its time
+        hint = did_you_mean(dtype[:20], BITS) if few and isinstance(dtype, str) else None
         problems.append(f"tensor {_short(name)} has the unknown dtype {_short(dtype)}" + (f" ({hint})" if hint else ""))
-    elif not _are_counts(shape) or (bits := _bits(shape, dtype)) is None:
+    elif not _are_counts(shape) or not is_possible(shape, dtype):
         problems.append(f"tensor {_short(name)} has the shape {_short(shape)}, which is not a list of possible sizes")
     elif not _are_counts(span) or len(span) != 2:
         problems.append(f"tensor {_short(name)} has the data_offsets {_short(span)}, which are not [begin, end]")
-    elif bits != (span[1] - span[0]) * 8:
+    elif (bits := math.prod(shape) * BITS[dtype]) != (span[1] - span[0]) * 8:
         problems.append(
             f"tensor {_short(name)} ({dtype}, shape {_short(shape)}) takes {bits / 8:,.10g} bytes, "
             f"but its data_offsets {span} span {span[1] - span[0]:,}"
@@ -176,25 +200,16 @@ def _entry(name: str, row: Any, problems: list[str]) -> Entry | None:
     return None
 
 
-def _bits(shape: list[int], dtype: str) -> int | None:
-    """The size of a tensor in bits; None where the product leaves 64 bits, even if a later size is 0 (as upstream)."""
-    bits = BITS[dtype]
-    for size in shape:
-        bits *= size
-        if bits >= 2**64:
-            return None
-    return bits
-
-
 def _check_coverage(entries: list[Entry], data_bytes: int, problems: list[str]) -> None:
     """The tensors must follow each other without gap or overlap, to the file's last byte."""
-    end, before = 0, "the header"
+    end, before = 0, None
     for entry in entries:
         if entry.offset != end:
             verb = "overlaps" if entry.offset < end else f"leaves {entry.offset - end:,} unused bytes behind"
-            row = f"tensor {_short(entry.name)} at byte {entry.offset:,} {verb} {before}, which ends at {end:,}"
+            other = "the header" if before is None else f"tensor {_short(before)}"
+            row = f"tensor {_short(entry.name)} at byte {entry.offset:,} {verb} {other}, which ends at {end:,}"
             problems.append(row)
-        end, before = entry.offset + entry.nbytes, f"tensor {_short(entry.name)}"
+        end, before = entry.offset + entry.nbytes, entry.name
     if end > data_bytes:
         problems.append(f"the tensors should take {end:,} bytes, but only {data_bytes:,} follow: it is cut short")
     elif end < data_bytes:
@@ -211,7 +226,11 @@ def _short(value: Any) -> str:
 
 
 def _is_text(word: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in word)
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def open_safetensors(path: Path, location: str) -> Source:

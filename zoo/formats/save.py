@@ -57,7 +57,7 @@ def save_tensors(
         file = WriteBehind(descriptor)
         file.write(header, 0)
         for entry in placed:
-            data = _bytes(kept[entry.name])
+            data = stored_bytes(kept[entry.name])
             file.write(data, len(header) + entry.offset)
             digest.update(data)
     return digest.hexdigest()
@@ -83,7 +83,7 @@ def _obstacle(tensor: torch.Tensor) -> str | None:
     return None
 
 
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    """The values in C order, little-endian, on the CPU."""
+def stored_bytes(tensor: torch.Tensor) -> memoryview:
+    """What a file contains of a tensor: the values in C order, little-endian, on the CPU."""
     plain = tensor.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
     return plain.reshape(-1).view(torch.uint8).numpy().data

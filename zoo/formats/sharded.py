@@ -24,6 +24,7 @@ WEIGHT_FILES = (
 )
 """What is looked for in a repository (or a folder) when no file is named, in this order."""
 
+INDEX_SUFFIX = ".index.json"
 MAX_INDEX_BYTES = 100_000_000
 
 
@@ -84,7 +85,9 @@ def read_weight_map(index: Path) -> dict[str, str]:
 
 
 def check_shard_name(index: Path, shard: str) -> None:
-    """InputError unless `shard` is a plain file name."""
+    """InputError unless `shard` is a plain file name, of no other index."""
+    if shard.endswith(INDEX_SUFFIX):
+        raise InputError(f"{index} names {shard[:200]!r} as a shard, which is an index itself")
     if name_mistake(shard):
         raise InputError(
             f"{index} names the shard {shard[:200]!r}; a shard must be a plain file name in the same folder",
@@ -100,8 +103,12 @@ def shard_path(index: Path, shard: str) -> Path:
     """
     check_shard_name(index, shard)
     path = index.parent / shard
-    allowed = (index.parent.resolve(), index.resolve().parent)
-    if path.is_symlink() and path.resolve().parent not in allowed:
+    try:
+        allowed = (index.parent.resolve(), index.resolve().parent)
+        leads_out = path.is_symlink() and path.resolve().parent not in allowed
+    except (OSError, RuntimeError) as error:  # a link to itself
+        raise InputError(f"the shard {path} is a symbolic link that leads nowhere: {error}") from error
+    if leads_out:
         raise InputError(f"the shard {path} is a symbolic link out of its folder, to {os.readlink(path)}")
     if not path.is_file():
         near = did_you_mean(shard, (file.name for file in index.parent.iterdir()))

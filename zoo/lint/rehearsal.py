@@ -41,7 +41,7 @@ def rehearse(model: nn.Module, shape: tuple[int, ...]) -> Rehearsal | None:
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     for way in ("meta",) if on_meta else ("meta", "real"):
         try:
-            return _run(model, shape, way)
+            return one_pass(model, shape, way)
         except InputError:  # an output without a prediction, or a wire that does not fit in training mode
             raise
         except Exception:  # whatever a user's forward raises; dry_run says why it does not run
@@ -49,7 +49,8 @@ def rehearse(model: nn.Module, shape: tuple[int, ...]) -> Rehearsal | None:
     return None
 
 
-def _run(model: nn.Module, shape: tuple[int, ...], way: str) -> Rehearsal:
+def one_pass(model: nn.Module, shape: tuple[int, ...], way: str) -> Rehearsal:
+    """See `rehearse`; `way` is "meta" or "real". Raises whatever forward does."""
     done = Rehearsal()
     with undisturbed(model, training=True, attributes=True), _recording(model, done):
         stand_ins = _stand_ins(model, way)

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from torch import nn
 
 from zoo.errors import InputError, Problem, did_you_mean, listed
+from zoo.expressions import Expression
 from zoo.model.heads import find_heads
 from zoo.model.paths import canonical, get_module, has_parameters, join
 from zoo.model.stages import find_stages
@@ -102,9 +103,9 @@ def pattern(model: nn.Module, *, patterns: str | list[str]) -> list[str]:
     problems: list[Problem] = []
     for expression in [patterns] if isinstance(patterns, str) else patterns:
         try:
-            search: Callable[[str], object] = re.compile(expression).search
-        except re.error as error:
-            problems.append(Problem(f"pattern: {expression!r} is not a regular expression: {error}"))
+            search: Callable[[str], object] = Expression(expression).search
+        except ValueError as error:
+            problems.append(Problem(f"pattern: {error}"))
             continue
         found = [name for name in (*tensors, *modules) if search(name)]
         if not _any_tensor(model, found):

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -224,25 +224,28 @@ def _trains(module: nn.Module) -> bool:
 class Proof:
     """What comparing hashes found: how many `tensors` were compared and the names of those that `moved`.
 
-    `digest` is one sha256 over all names and hashes before: a line for a report.
+    `digest` is one sha256 over all names and hashes before: a line for a report. `hashes` has the first 16 digits of
+    each, by which a file's tensors are recognised.
     """
 
     tensors: int
     moved: tuple[str, ...]
     digest: str
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
         return not self.moved
 
     def as_dict(self) -> dict[str, Any]:
-        return {"tensors": self.tensors, "moved": list(self.moved), "digest": self.digest}
+        known = {"tensors": self.tensors, "moved": list(self.moved), "digest": self.digest}
+        return known | {"hashes": dict(self.hashes)}
 
 
 def hashes(model: nn.Module, part: FrozenPart) -> dict[str, str]:
     """sha256 of the raw bytes of every frozen parameter and buffer; one tensor at a time visits the CPU."""
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: _sha256(tensors[name]) for name in (*part.parameters, *part.buffers) if name in tensors}
+    return {name: tensor_sha256(tensors[name]) for name in (*part.parameters, *part.buffers) if name in tensors}
 
 
 def prove(before: Mapping[str, str], after: Mapping[str, str]) -> Proof:
@@ -250,9 +253,11 @@ def prove(before: Mapping[str, str], after: Mapping[str, str]) -> Proof:
     names = sorted({*before, *after})
     moved = tuple(name for name in names if before.get(name) != after.get(name))
     lines = "".join(f"{name} {before[name]}\n" for name in sorted(before))
-    return Proof(len(names), moved, hashlib.sha256(lines.encode()).hexdigest())
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    return Proof(len(names), moved, digest, {name: before[name][:16] for name in sorted(before)})
 
 
-def _sha256(tensor: Tensor) -> str:
+def tensor_sha256(tensor: Tensor) -> str:
+    """The sha256 of a tensor's bytes, as a file contains them."""
     flat = tensor.detach().contiguous().reshape(-1).cpu()
     return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
+from zoo.expressions import Expression
 from zoo.model.freeze_policies import role
 from zoo.model.paths import join
 from zoo.recipe.catalogue import find
@@ -76,9 +77,10 @@ def _selected(model: nn.Module, options: Init) -> dict[str, nn.Module]:
             )
     if options.match is not None:
         try:
-            found = {path: module for path, module in modules.items() if re.search(options.match, path)}
-        except re.error as error:
-            raise InputError(f"init: {options.match!r} is not a regular expression: {error}") from None
+            expression = Expression(options.match)
+        except ValueError as error:
+            raise InputError(f"init: {error}") from None
+        found = {path: module for path, module in modules.items() if expression.search(path)}
         if not found:
             hint = did_you_mean(re.sub(r"[\\^$]", "", options.match), modules)
             what = f" of type {options.type}" if options.type else ""

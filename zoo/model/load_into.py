@@ -15,12 +15,14 @@ from zoo.errors import InputError, Problem, WorkError, first_problems, listed
 from zoo.formats import Source, open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.tensors import entry, to_array, to_tensor
+from zoo.model.info import info_of
 from zoo.remap.advice import advise
 from zoo.remap.explain import render
 from zoo.remap.expression import evaluate
 from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_equal, make_plan
-from zoo.remap.remaps import Planned, Remap, plan_source
+from zoo.remap.remaps import Planned, Remap, items, plan_source
 from zoo.remap.rules import Rule
+from zoo.remap.rules.base import AUTO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,6 +194,7 @@ def load_into(
         else:
             planned, read = _converted(source, remap, convert, model, target)
         record = record_of(source)
+        _check_architecture(model, record, remap)
         report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes, record)
         check(report, min_coverage, strict_shapes=strict_shapes)
         check_equal(planned.plan, read)
@@ -199,6 +202,21 @@ def load_into(
     if empty := left_on_meta(model):
         raise WorkError(f"{len(empty)} tensors of the model have no values: {listed(empty)}")
     return report
+
+
+def _check_architecture(model: nn.Module, record: CheckpointMetadata | None, remap: Remap) -> None:
+    """Raises InputError where a file says that it is of another architecture than zoo built the model by, and no rules
+    of the user's lead from one to the other."""
+    info = info_of(model)
+    if record is None or info is None or any(item != AUTO for item in items(remap)):
+        return
+    if record.architecture != info.architecture:
+        message = (
+            f"the file is of {record.architecture}; in {info.architecture} it gives wrong answers even where it fits"
+        )
+        raise InputError(
+            message, suggestion=f"zoo.load(PATH), or a remap with the rules that lead to {info.architecture}"
+        )
 
 
 def check(report: LoadReport, min_coverage: float, *, strict_shapes: bool = True) -> None:

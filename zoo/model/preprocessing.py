@@ -9,16 +9,31 @@ from typing import Any
 from zoo.contracts import Preprocessing
 
 _SIZES = ("img_size", "image_size")  # what builders call the side of their input
+_CHANNELS = ("in_chans", "in_channels", "num_channels")  # and the number of its channels
 
 
 def for_arguments(preprocessing: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
-    """`preprocessing` at the input size that an architecture's arguments ask for, where they do."""
+    """`preprocessing` at the input size, and with the channels, that an architecture's arguments ask for.
+
+    One channel is normalised by the mean of the others' values, further ones by theirs in turn: `adapt_input` shares
+    out a first convolution's weights in the same way.
+    """
     for size in (arguments.get(name) for name in _SIZES):
         if isinstance(size, int) and not isinstance(size, bool):
-            return replace(preprocessing, size=(size, size))
-        if isinstance(size, list | tuple) and len(size) == 2:
-            return replace(preprocessing, size=(size[0], size[1]))
+            preprocessing = replace(preprocessing, size=(size, size))
+        elif isinstance(size, list | tuple) and len(size) == 2:
+            preprocessing = replace(preprocessing, size=(size[0], size[1]))
+    for count in (arguments.get(name) for name in _CHANNELS):
+        if isinstance(count, int) and not isinstance(count, bool) and 0 < count != preprocessing.channels:
+            mean, std = _shared(preprocessing.mean, count), _shared(preprocessing.std, count)
+            preprocessing = replace(preprocessing, channels=count, mean=mean, std=std)
     return preprocessing
+
+
+def _shared(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    if len(values) == 1:
+        return values
+    return (sum(values) / len(values),) if count == 1 else tuple(values[place % len(values)] for place in range(count))
 
 
 def differences(one: Preprocessing, other: Preprocessing) -> list[str]:

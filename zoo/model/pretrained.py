@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -114,7 +113,7 @@ def load_weights(
     assembly.classes = classes_after(found, report.rules, classes) or assembly.classes
     assembly.base_weights = {
         "name": name or (weights if isinstance(weights, str) else found.location),
-        "location": os.path.abspath(found.location) if os.path.exists(found.location) else found.location,
+        "location": found.location,
         "sha256": digest(found),
         "remap": [rule.as_mapping() for rule in report.rules],
         "ignore": paths,

@@ -100,13 +100,13 @@ def _rows_by_label(num_classes: int | None, context: Context | None) -> list[int
     return [found[0] if found else None for found in rows]
 
 
-def _keep_rows(head: nn.Module, old: nn.Module, rows: list[int | None], path: str) -> None:
+def _keep_rows(head: nn.Module, old: Any, rows: list[int | None], path: str) -> None:
     """Copy the old head's rows into the new one. Raises InputError where they are not of one kind."""
-    new = next((module for module in reversed(list(head.modules())) if classifies(module)), head)
+    new: Any = next((module for module in reversed(list(head.modules())) if classifies(module)), head)
     alike = classifies(old) and classifies(new) and new.weight.shape[1:] == old.weight.shape[1:]
     if not alike or (old.bias is not None and new.bias is None):
         message = f"reuse: by_label: the new head at {path!r} is of another kind than the old one"
-        raise InputError(message, suggestion="leave out module, dropout and bias, or leave out reuse")
+        raise InputError(message, suggestion="leave out module and bias, or leave out reuse")
     with torch.no_grad():
         for row, before in enumerate(rows):
             if before is not None:

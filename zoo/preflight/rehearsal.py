@@ -83,7 +83,9 @@ class Rehearsal:
         look_at_load(self.recipe, self.verdict, step, target)
 
     def count(self, step: Step) -> Stage:
-        """Note how much of the model trains when this step begins."""
+        """Note how much of the model trains when this step begins; from then on it gives scores for the data's
+        classes."""
+        self.assembly.classes = self.sample.context.classes
         parameters = list(self.assembly.model.parameters())
         trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in parameters)

@@ -11,9 +11,11 @@ from torch import nn
 from zoo import registry
 from zoo.contracts import Preprocessing, Weights
 from zoo.errors import Problem, ZooError
-from zoo.formats import open_source
+from zoo.formats import Source, open_source
 from zoo.formats.dtypes import FLOATING
 from zoo.formats.names import grouped
+from zoo.given import is_given
+from zoo.model.fitting import fitting_arguments
 from zoo.model.heads import heads_if_any
 from zoo.model.load_into import LoadReport, target_of
 from zoo.model.load_into import check as check_report
@@ -24,6 +26,7 @@ from zoo.recipe import Recipe
 from zoo.recipe.document import Path
 from zoo.recipe.options import ModelOptions
 from zoo.recipe.references import parameters_of
+from zoo.recipe.validate import shown
 from zoo.remap.plan import Plan, Target
 from zoo.remap.remaps import Planned, Remap, items, plan_source, rules_of
 from zoo.remap.rules import Rule
@@ -118,13 +121,19 @@ def _plan(
     are judged when they are loaded: then it is None, as it is for a mistake."""
     if found.convert is not None or not FilePath(found.location).exists():
         return None
+    hints: list[Problem] = []
     try:
         with open_source(found.location) as source:
-            planned = plan_source(source, items(found.remap, options.remap), target)
+            remap = items(found.remap, options.remap)
+            planned = plan_source(source, remap, target)
             report = LoadReport(found.location, source.kind, planned.plan, planned.rules, planned.notes)
-            check_report(report, options.min_coverage, strict_shapes=strict_shapes)
+            try:
+                check_report(report, options.min_coverage, strict_shapes=strict_shapes)
+            except ZooError:
+                hints = _go_on(recipe, path, found) or _build_with(recipe, path, source, remap, planned.plan)
+                raise
     except ZooError as error:
-        verdict.errors += [*placed(recipe, (*path, "weights"), error), *_go_on(recipe, path, found)]
+        verdict.errors += [*placed(recipe, (*path, "weights"), error), *hints]
         return None
     _note_partial(recipe, verdict, path, planned.plan)
     for rule, part in planned.plan.unused:
@@ -142,15 +151,26 @@ def _go_on(recipe: Recipe, path: Path, found: Weights) -> list[Problem]:
     return [Problem(said, place, f"write model: {{checkpoint: {recipe.weights.name}}}")]
 
 
+def _build_with(recipe: Recipe, path: Path, source: Source, remap: Remap, plan: Plan) -> list[Problem]:
+    """With which arguments the architecture fits the file, where trying some finds it."""
+    if path != ("model",) or is_given(recipe.architecture.name):
+        return []
+    arguments = recipe.model.arguments
+    found = fitting_arguments(recipe.architecture.name, arguments, source, remap, plan)
+    if found is None:
+        return []
+    said = f"hint: built otherwise, {recipe.architecture.name} is the network of this file"
+    written = ", ".join(f"{key}: {shown(value)}" for key, value in {**arguments, **found}.items())
+    return [Problem(said, recipe.document.value((*path, "weights")), f"write arguments: {{{written}}}")]
+
+
 def _note_partial(recipe: Recipe, verdict: Verdict, path: Path, plan: Plan) -> None:
     """Warn of all that a floor below 1 lets pass, each by name."""
     place = recipe.document.value((*path, "min_coverage"))
     target = plan.target
     missing = [name for name in plan.missing_parameters if target is None or not target.ignores(name)]
     if missing:
-        said = (
-            f"{', '.join(grouped(missing))} of the model: nothing in the file fills it, and it keeps its first values"
-        )
+        said = f"{', '.join(grouped(missing))} of the model: nothing in the file fills it, so it stays as it was made"
         verdict.warnings.append(Problem(said, place))
     if left := [name for name, value in plan.leftovers.items() if value.dtype in FLOATING]:
         said = f"{', '.join(grouped(left))} of the file: the model has no place for it"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
@@ -235,23 +234,13 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         steps=tuple(step for step in steps if step is not None),
         device=sections.device,
         precision=sections.precision,
-        resolved=_pinned(document, model),
+        resolved=copy.deepcopy(document.data),
         architecture=model.architecture,
         weights=model.weights,
         checkpoint=model.checkpoint,
         dataset=data and data[1],
         document=document,
     )
-
-
-def _pinned(document: Document, model: ModelSection) -> dict[str, Any]:
-    """The recipe as plain data, the model's file by its complete path: it is found from any folder."""
-    resolved: dict[str, Any] = copy.deepcopy(document.data)
-    if model.checkpoint is not None:
-        resolved["model"]["checkpoint"] = model.checkpoint.path
-    elif model.weights is not None and model.weights.is_file:
-        resolved["model"]["weights"] = os.path.abspath(model.weights.name)
-    return resolved
 
 
 def _check_name(document: Document) -> None:

@@ -5,7 +5,6 @@ A `Named` value is a bare name (`AdamW`) or a mapping of one name to its argumen
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -38,7 +37,9 @@ InitializerName = Annotated[Named, NameOf("initializers")]
 # a module's arguments may also be its one argument, or the list of modules in a Sequential
 ModuleName = Annotated[str | Annotated[dict[str, Any], Field(min_length=1, max_length=1)], NameOf("modules")]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-FeaturePrecision = Literal["auto", "float32", "bfloat16", "mixed"]
+FeaturePrecision = Literal["auto", "exact", "float32", "bfloat16", "mixed"]
+FeatureCacheUse = Literal["auto", "kept", "every_step", "off"]
+MemoryLayout = Literal["auto", "contiguous", "channels_last"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -110,22 +111,3 @@ class DataOptions(Options):
     """Threads or processes that decode images."""
     cache: Literal["auto", "off", "memory"] = "auto"
     """Whether decoded images stay in memory: where they fit, never, or always."""
-
-
-_PATHS = ("path", "root", "folder", "file", "validation")  # what data sets call the arguments that are paths
-
-
-def located(options: DataOptions) -> DataOptions:
-    """The same options with the paths among the data set's arguments complete: they are found from any folder.
-
-    A text counts as a path where something is there, and its name or a separator in it says that it is one.
-    """
-    arguments = {key: _complete(key, value) for key, value in options.arguments.items()}
-    return options.model_copy(update={"arguments": arguments})
-
-
-def _complete(key: str, value: Any) -> Any:
-    if not isinstance(value, str) or not (key in _PATHS or os.sep in value):
-        return value
-    path = os.path.abspath(os.path.expanduser(value))
-    return path if os.path.exists(path) else value

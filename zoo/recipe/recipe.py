@@ -33,6 +33,6 @@ class Recipe:
     resolved: dict[str, Any]
     architecture: Component
     weights: WeightsReference | None
-    checkpoint: CheckpointReference | None
     dataset: Component | None
     document: Document = field(repr=False, compare=False)
+    checkpoint: CheckpointReference | None = None

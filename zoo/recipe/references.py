@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -149,7 +148,7 @@ def described(weights: Weights) -> Weights:
 
 def stated(weights: Weights, record: CheckpointMetadata) -> Weights:
     """Weights with what a checkpoint says of itself."""
-    prepared = record.preprocessing and record.preprocessing.as_contract()
+    prepared = None if record.preprocessing is None else record.preprocessing.as_contract()
     classes = tuple(record.classes) or None
     return replace(weights, architecture=record.architecture, preprocessing=prepared, classes=classes)
 
@@ -175,7 +174,7 @@ def check_checkpoint(document: Document, path: Path) -> CheckpointReference | No
     if found is not None and FilePath(found).is_dir():
         found = is_file("model.safetensors", FilePath(found))
     if found is None:
-        document.add(path, f"{label(path)}: there is no checkpoint {name}", _beside(document, name))
+        document.add(path, f"{label(path)}: there is no checkpoint {name}", _beside(document, path, name))
         return None
     try:
         with open_source(found) as source:
@@ -185,7 +184,7 @@ def check_checkpoint(document: Document, path: Path) -> CheckpointReference | No
     except InputError as error:
         _note(document, path, error)
         return None
-    return CheckpointReference(os.path.abspath(found), record)
+    return CheckpointReference(found, record)
 
 
 def refer_to_weights(
@@ -238,7 +237,7 @@ def _no_weights(
 ) -> tuple[str, str | None]:
     """The message and the hint for a name that no weights have."""
     if name.endswith(_SUFFIXES) or name.startswith(("/", ".", "~")):
-        return f"{label(path)}: there is no file {name}", _beside(document, name)
+        return f"{label(path)}: there is no file {name}", _beside(document, path, name)
     return f"{label(path)}: nothing is called {name!r}", _nearest(name, architecture)
 
 
@@ -296,13 +295,14 @@ def _nearest(name: str, architecture: registry.Component | None) -> str:
     return "an installed weights source, a file, or hf://ORG/REPO; see: zoo list --kind weights"
 
 
-def _beside(document: Document, name: str) -> str:
+def _beside(document: Document, path: Path, name: str) -> str:
     near: list[str] = []
     for folder in _folders(document):
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             parent = folder / FilePath(name).parent.expanduser()
             near += [str(FilePath(name).parent / file.name) for file in parent.iterdir() if file.suffix in _SUFFIXES]
-    return did_you_mean(name, near) or "paths count from the recipe's folder, then from the current directory"
+    elsewhere = f"paths count from the recipe's folder, then from the current directory; --set {label(path)}=PATH"
+    return did_you_mean(name, near) or elsewhere
 
 
 def check_option_names(document: Document, path: Path, options: type[BaseModel]) -> None:

@@ -165,9 +165,7 @@ class _Reader:
         self.open: set[int] = set()  # nodes being read: meeting one again is an alias to itself
 
     def read(self, node: Node, path: Path) -> Any:
-        self.count += 1
-        if self.count > MAX_NODES:
-            raise InputError(_TOO_MUCH)
+        self._count()
         self.document.values[path] = self._at(node)
         self.document.keys.setdefault(path, self._at(node))
         if id(node) in self.open:
@@ -182,6 +180,11 @@ class _Reader:
             return self._scalar(node)
         finally:
             self.open.discard(id(node))
+
+    def _count(self) -> None:
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise InputError(_TOO_MUCH)
 
     def _at(self, node: Node) -> Location:
         return Location(self.document.file, node.start_mark.line + 1, node.start_mark.column + 1)
@@ -205,7 +208,7 @@ class _Reader:
                 merged += value.value if isinstance(value, SequenceNode) else [value]
             elif key.value in pairs:
                 first = pairs[key.value][0].start_mark.line + 1
-                message = f"{key.value!r} is written twice; the first is in line {first}"
+                message = f"{key.value[:80]!r} is written twice; the first is in line {first}"
                 self._note(key, message, "remove one of them")
             else:
                 self._check_text(key)
@@ -224,6 +227,7 @@ class _Reader:
             return self._note(source, "this mapping merges itself", "write the values out")
         self.open.add(id(source))
         for key, value in source.value:
+            self._count()
             if isinstance(key, ScalarNode) and key.tag == _TAG + "merge":
                 for inner in value.value if isinstance(value, SequenceNode) else [value]:
                     self._merge(inner, pairs)

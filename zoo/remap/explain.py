@@ -32,8 +32,9 @@ def _totals(plan: Plan) -> Iterator[str]:
 
 
 def _moves(plan: Plan, verbose: bool) -> Iterator[str]:
-    same = [move for move in plan.moves if move.sources == (move.target,) and _only_cast(move)]
-    moves = plan.moves if verbose else [move for move in plan.moves if move not in same]
+    kept = [_keeps_name(move) for move in plan.moves]
+    same = [move for move, keeps in zip(plan.moves, kept, strict=True) if keeps]
+    moves = plan.moves if verbose else [move for move, keeps in zip(plan.moves, kept, strict=True) if not keeps]
     rows = [_row(move) for move in moves] if verbose else list(_patterns(moves))
     if same and not verbose:
         cast = sum(bool(move.operations) for move in same)
@@ -42,8 +43,11 @@ def _moves(plan: Plan, verbose: bool) -> Iterator[str]:
     yield from (f"  {alias} = {name} (tied)" for alias, name in plan.ties.items())
 
 
-def _only_cast(move: Move) -> bool:
-    return all(isinstance(operation, Cast) for operation in move.operations)
+def _keeps_name(move: Move) -> bool:
+    """Whether the tensor keeps its name, and is at most cast."""
+    if move.value.source is not None:
+        return move.value.source == move.target
+    return move.sources == (move.target,) and all(isinstance(operation, Cast) for operation in move.operations)
 
 
 def _row(move: Move) -> tuple[str, str, str]:

@@ -24,6 +24,7 @@ Path = tuple[str, ...]
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 # tables that networks compute themselves, and what serves pretraining alone
 _NEEDLESS = re.compile(r"coords|mask|index|freq|anchor|ids$|num_batches_tracked$")
+_PRETRAINING = ("logit_scale", "logit_bias")  # of the root's own, they act in pretraining only
 _KINDS = (
     (
         re.compile(r"\b(lora_|dora_|loha_|lokr_|hada_|ia3_|adapter_|vera_|oft_|boft_|original_module)"),
@@ -46,16 +47,21 @@ def needed(names: Mapping[str, tuple[str, ...]], used: Iterable[str]) -> list[st
     return [name for name, sources in names.items() if any(map(tree.owns, sources))]
 
 
-def problem(names: Sequence[str], *, by_auto: bool = False) -> Problem:
-    """That these leftovers stop a load, with what to do about them. `by_auto` says that `auto` would drop them."""
+def problem(names: Sequence[str], *, by_auto: bool = False, filled: bool = True) -> Problem:
+    """That these leftovers stop a load, with what to do about them.
+
+    `by_auto` says that `auto` would drop them, `filled` that all of the target has a source: else they may be what is
+    missing, and are not to be dropped.
+    """
     it = "it" if len(names) == 1 else "them"
     what = "is a tensor of the file that belongs" if len(names) == 1 else "are tensors of the file that belong"
     cures = [cure for kind, cure in _KINDS if any(map(kind.search, names))]
     where = " in front of auto" if by_auto else ""
+    drop = [f"to go on without {it} add the rule `{exactly(names)}`{where}"]
     return Problem(
         f"{', '.join(grouped(names))} {what} to modules which are loaded: without {it} the network computes something "
         "else",
-        suggestion="; ".join([*cures, f"to go on without {it} add the rule `{exactly(names)}`{where}"]),
+        suggestion="; ".join([*cures, *drop * filled]) or None,
     )
 
 
@@ -63,21 +69,6 @@ def exactly(names: Iterable[str]) -> str:
     """The rule that drops these names, with any number in the place of theirs."""
     found = list(dict.fromkeys(_NUMBER.sub(r"\\d+", re.escape(name)) for name in names))
     return f"drop: ^{found[0]}$" if len(found) == 1 else f"drop: ^({'|'.join(found)})$"
-
-
-def branches(names: Iterable[str], used: Iterable[str]) -> str:
-    """The rule that drops the modules with these names, as far out as nothing inside them is `used`."""
-    taken = {".".join(path[:end]) for path in map(_split, used) for end in range(1, len(path))}
-    found: dict[str, None] = {}
-    for path in map(_split, names):
-        free = next((end for end in range(1, len(path)) if ".".join(path[:end]) not in taken), None)
-        found[re.escape(".".join(path if free is None else path[:free])) + ("$" if free is None else r"\.")] = None
-    patterns = list(found)
-    return f"drop: ^{patterns[0]}" if len(patterns) == 1 else f"drop: ^({'|'.join(patterns)})"
-
-
-def _split(name: str) -> list[str]:
-    return name.split(".")
 
 
 class _Loaded:
@@ -102,7 +93,7 @@ class _Loaded:
                 return True
             if inner := self.inside.get(path[:end]):
                 return not (path[end].isdecimal() and all(part.isdecimal() for part in inner))
-        return len(self.tensors) > 0 and path[:-1] == self.root
+        return len(self.tensors) > 0 and path[:-1] == self.root and path[-1] not in _PRETRAINING
 
 
 def _parts(name: str) -> Path:

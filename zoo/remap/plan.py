@@ -226,7 +226,8 @@ class Plan:
         found = []
         by_auto = {n: v for n, v in self.dropped_values.items() if n in self.dropped and is_autos(self.dropped[n])}
         needed, dropped = self._needed(self.leftovers), self._needed(by_auto)
-        found += [leftovers.problem(needed)] if needed else []
+        filled = not self.missing_parameters
+        found += [leftovers.problem(needed, filled=filled)] if needed else []
         found += [leftovers.problem(dropped, by_auto=True)] if dropped else []
         if codes := self._codes():
             kinds = listed(sorted({move.dtype for move in self.moves if move.target in set(codes)}))

@@ -186,7 +186,7 @@ def _more_to_do(rules: Sequence[Rule], than: Sequence[Rule], source: Source) -> 
 
 
 def _unwrapped(
-    source: Source, rules: list[Rule], wrappers: list[Rule], notes: list[str]
+    source: Source, rules: list[Rule], wrappers: Sequence[StripPrefix], notes: list[str]
 ) -> tuple[list[Rule], list[str]]:
     """Rules that strip what is left, behind `rules`, of the prefixes that every name carries."""
     for rule, note in zip(wrappers, _stripped(source), strict=bool(wrappers)):
@@ -244,9 +244,16 @@ def meaning_of(item: Any) -> Meaning:
         return "rules"
     if item == AUTO:
         return "auto"
-    if item.endswith((".yaml", ".yml")) or Path(item).is_file():
+    if item.endswith((".yaml", ".yml")) or _is_file(item):
         return "file"
     return "inline" if "=" in item or ":" in item else "installed"
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a rule may be longer than a file's name can be
+        return False
 
 
 def rules_of(item: Any, location: Location | Locate | None = None) -> list[Rule]:

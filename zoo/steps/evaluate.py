@@ -14,6 +14,7 @@ from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import MetricName
 from zoo.recipe.references import find_component, is_file
 from zoo.recipe.step import require_data, shown
+from zoo.training.devices import to_layout
 from zoo.training.evaluate import asked, measured_of, other_data
 from zoo.training.metrics import make_metrics
 from zoo.training.predictions import predict_parts
@@ -57,7 +58,8 @@ class Evaluate(Step):
     def run(self, run: ActiveRun) -> None:
         assembly = run.assembly
         # training may have left the layout that was fastest; the file's numbers are those of the plain one
-        model = assembly.model.to(run.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        model = assembly.model.to(run.device)
+        to_layout(model, torch.contiguous_format)
         metrics, loss = asked(assembly)
         parts: tuple[Part, ...] = ("validation",)
         if self.data is None:

@@ -49,7 +49,8 @@ class Probe(Step):
     max_iterations: Positive = 1000
     """Give up after so many."""
     feature_precision: FeaturePrecision = "auto"
-    """What features are computed in; `auto` is bfloat16 where the device computes in it and answers stay the same."""
+    """What features are computed in; `exact` is float32 without fused layers. `auto` is that where `precision` is
+    float32, else bfloat16 where the device computes in it and answers stay the same."""
 
     needs_data = True
     fails_safely = True
@@ -67,8 +68,9 @@ class Probe(Step):
         assembly.evaluation = assembly.evaluation or {"loss": "auto", "metrics": None}
         model = assembly.model.to(run.device)
         path, head = linear_head(model, data.outputs)
-        speed = Speed(exact=run.precision == "float32", precision=self.feature_precision)
+        speed = Speed.of(self.feature_precision, run.precision)
         features, engine = head_inputs(model, head, data, run.device, speed)
+        run.pins[str(self.place.index)] = {"feature_precision": speed.pin(engine["feature_precision"])}
         solution = solve_head(self, *features["train"], data)
         with torch.no_grad():
             head.weight.copy_(solution.weight)

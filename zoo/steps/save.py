@@ -70,4 +70,4 @@ class Save(Step):
             path = run.folder / self.file
             # without metrics: those of the steps so far need not be what this file gives
             saved = save_checkpoint(run.assembly, path, only=self.only, dtype=self.dtype)
-            run.record(self, **saved)
+            run.record(self, **saved, dtype=self.dtype)

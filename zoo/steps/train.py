@@ -11,23 +11,35 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 import torch
 from accelerate import PartialState
 from pydantic import Field
+from torch import nn
 
 from zoo.data.open_data import OpenData
-from zoo.errors import Problem, WorkError, ZooError, listed
+from zoo.errors import InputError, Problem, WorkError, ZooError, listed
+from zoo.lint import fails_on_one_sample
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
 from zoo.recipe import Step
 from zoo.recipe.catalogue import SCHEDULERS
 from zoo.recipe.document import Document
-from zoo.recipe.options import FeaturePrecision, LossName, MetricName, OptimizerName, Positive, Precision, SchedulerName
+from zoo.recipe.options import (
+    FeatureCacheUse,
+    FeaturePrecision,
+    LossName,
+    MemoryLayout,
+    MetricName,
+    OptimizerName,
+    Positive,
+    Precision,
+    SchedulerName,
+)
 from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
-from zoo.training.autotune import Choice, Setting, choose_setting
+from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
 from zoo.training.job import Job, arranged, fill
-from zoo.training.losses import make_loss, plain
-from zoo.training.metrics import make_metrics
+from zoo.training.losses import check_loss, make_loss, plain
+from zoo.training.metrics import explain, make_metrics
 from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule
 from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
@@ -92,10 +104,14 @@ class Train(Step):
     """Goes over the recipe's `precision`."""
     compile: bool = False
     """Run the model through torch.compile."""
-    feature_cache: Literal["auto", "off"] = "auto"
-    """Whether the features of a frozen backbone are computed once and kept."""
+    memory_layout: MemoryLayout = "auto"
+    """How images lie in memory; `auto` is timed, and contiguous with `precision: float32`."""
+    feature_cache: FeatureCacheUse = "auto"
+    """Whether the features of a frozen backbone are computed once and kept, computed at every step, or neither: trained
+    end to end. `auto` keeps them where it can."""
     feature_precision: FeaturePrecision = "auto"
-    """What those are computed in; `auto` is bfloat16 where the device computes in it and answers stay the same."""
+    """What those are computed in; `exact` is float32 without fused layers. `auto` is that where `precision` is float32,
+    else bfloat16 where the device computes in it and answers stay the same."""
     views: Annotated[int, Field(ge=0)] = 0
     """Augmented passes over the images whose features are kept; 0 keeps those of one plain pass."""
     keep: Literal["last", "best"] = "last"
@@ -122,6 +138,10 @@ class Train(Step):
             document.add((*path, "warmup"), message)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
+        augmented = document.get(("data", "augmentation"), "none") != "none"
+        if self.feature_cache == "kept" and augmented and not self.views:
+            message = f"train.feature_cache: augmentation {document.get(('data', 'augmentation'))} changes every epoch"
+            document.add((*path, "feature_cache"), message, "write views: K for K augmented passes, or every_step")
         loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
         if self.label_smoothing and loss not in CLASS_LOSSES:
             message = f"train.label_smoothing does nothing with the loss {loss}"
@@ -136,12 +156,29 @@ class Train(Step):
         rehearsal.lint(self, self.loss)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: self._schedule(rehearsal),
-            "loss": lambda: make_loss(self.loss, task, label_smoothing=self.label_smoothing),
+            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
         }
+        self._check_batch(rehearsal)
         if self.tensorboard:
             attempts["tensorboard"] = require_tensorboard
         rehearsal.attempt(path, attempts)
+
+    def _check_batch(self, rehearsal: Rehearsal) -> None:
+        """Note a batch of a single sample, where batch norm cannot train on it."""
+        data, document, own = rehearsal.verdict.data, rehearsal.recipe.document, (*self.place.path, "batch_size")
+        if data is None or (size := self.batch_size or data.options.batch_size) > 1 < len(data.parts["train"]):
+            return
+        if fails_on_one_sample(rehearsal.assembly.model, rehearsal.sample.input_shape):
+            place, what, hint = (
+                (own if self.batch_size else ("data", "batch_size")),
+                f"batch_size {size}",
+                "write 2 or more",
+            )
+            if size > 1:
+                place, what, hint = ("data",), "the training part has one sample", "more images are needed"
+            message = f"train: {what}: batch norm cannot train on a single sample"
+            rehearsal.verdict.errors.append(Problem(message, document.value(place), hint))
 
     def _schedule(self, rehearsal: Rehearsal) -> None:
         """Build optimizer and schedule as training would; how long it would be does not matter to what fails."""
@@ -234,7 +271,17 @@ def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
     return Listeners(curves, run.listener)  # a log that cannot be written fails before anything is displayed
 
 
+def _as_pinned(run: ActiveRun, step: Train) -> Train:
+    """The step with what a resumed run had chosen when it began, for the options that are left open still."""
+    pins = run.pins.get(str(step.place.index), {})
+    requested = step.precision or run.precision
+    if requested not in ("auto", pins.get("precision")):
+        return step
+    return step.model_copy(update={key: value for key, value in pins.items() if getattr(step, key) in (None, "auto")})
+
+
 def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
+    step = _as_pinned(run, step)
     data, processes = cast(OpenData, run.data), PartialState()
     trains = [other.place.index for other in run.recipe.steps if isinstance(other, Train)]
     number = trains.index(step.place.index)
@@ -260,34 +307,53 @@ def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
     )
     job.model.to(run.device)
-    job = _on_features(run, job, share, Speed(requested == "float32", step.feature_precision))
-    setting = _setting(run, step, job, requested) if requested != "float32" else None
-    if setting is None:
-        return job
-    layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
-    run.listener.note(f"precision: {setting}")
-    return replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
+    speed = Speed.of(step.feature_precision, requested)
+    job = _on_features(run, job, share, speed)
+    setting = _setting(step, job, requested)
+    if setting is not None:
+        layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
+        run.listener.note(f"precision: {setting}")
+        job = replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
+    run.pins[str(step.place.index)] = _pins(job, speed)
+    return job
+
+
+def _pins(job: Job, speed: Speed) -> dict[str, str]:
+    """What was chosen by timing or tolerance, as the options that choose it again."""
+    layout = "channels_last" if job.memory_format == torch.channels_last else "contiguous"
+    pins = {"precision": job.precision, "memory_layout": layout}
+    if job.feature_cache:
+        pins["feature_cache"] = job.feature_cache.get("use", "off")
+    if "precision" in job.feature_cache:
+        pins["feature_precision"] = speed.pin(job.feature_cache["precision"])
+    return pins
 
 
 def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
     """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason.
 
-    A resumed run keeps the precision of features that it began with.
+    Raises InputError for the reason where the recipe says that it has to be.
     """
     if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
-    data, options, chosen = cast(OpenData, run.data), job.options, f"{share.step} features"
-    if speed.precision == "auto":
-        speed = replace(speed, precision=run.settings.get(chosen, "auto"))
-    exactly = options.keep == "best"
+    data, options = cast(OpenData, run.data), job.options
     try:
         prepared = prepare(
-            job.model, data, share, speed, views=options.views, validate_exactly=exactly, note=run.listener.note
+            job.model,
+            data,
+            share,
+            speed,
+            views=options.views,
+            use=options.feature_cache,
+            validate_exactly=options.keep == "best",
+            note=run.listener.note,
         )
     except UnsplittableError as error:
+        if options.feature_cache != "auto":
+            message = f"{job.label}: feature_cache: {options.feature_cache}: {error}"
+            raise InputError(message, suggestion="feature_cache: off trains end to end") from error
         run.listener.note(f"feature cache: none, trained end to end: {error}")
         return replace(job, feature_cache={"method": "end to end", "reason": str(error), "seconds": 0.0})
-    run.settings[chosen] = prepared.record["precision"]
     return replace(
         job,
         train=prepared.train,
@@ -298,30 +364,45 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
     )
 
 
-def _setting(run: ActiveRun, step: Train, job: Job, precision: str) -> Choice | None:
-    """Precision, where it is left open, and layout by timing; a resumed run keeps the choice it began with."""
-    kept = run.settings.get(str(step.place.index))
-    if kept is not None and precision in ("auto", kept["precision"]):
-        return Choice(Setting(**kept), {}, 0.0, cached=True)
+def _setting(step: Train, job: Job, precision: str) -> Choice | None:
+    """Precision and layout: by timing, where they are left open; None for those of the job as it is."""
+    layout = step.memory_layout
+    if layout == "auto" and precision == "float32":
+        return None
     network = job.network or job.model
+    fixed = Choice(Setting(job.precision, layout == "channels_last"), {}, 0.0)
+    found = fixed if precision != "auto" and layout != "auto" else _timed(job, network, precision, layout)
+    if found is None and layout != "auto":
+        found = fixed
+    if found is not None:
+        apply_layout(network, found.setting)
+    return found
+
+
+def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice | None:
+    """The fastest setting; None where training is too short, or too small, for timing it to pay."""
     layers = [module for module in network.modules() if any(p.ndim > 1 for p in module.parameters(recurse=False))]
-    epochs = job.options.epochs or 1
-    steps = job.options.max_steps or epochs * len(job.train)
     if len(layers) < 2 or PartialState().num_processes > 1:
         return None
+    epochs = job.options.epochs or 1
+    steps = job.options.max_steps or epochs * len(job.train)
     batch = next(job.train.epoch(0))
     loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
     network.train()
-    found = choose_setting(
-        network,
-        arranged(batch.inputs, job),
-        batch.targets,
-        lambda outputs, targets: loss(prediction(outputs), targets),
-        samples=steps * job.train.size(0),
-        precision=precision,
-    )
-    run.settings[str(step.place.index)] = asdict(found.setting if found else Setting(job.precision))
-    return found
+    try:
+        return choose_setting(
+            network,
+            arranged(batch.inputs, job),
+            batch.targets,
+            lambda outputs, targets: loss(prediction(outputs), targets),
+            samples=steps * job.train.size(0),
+            precision=precision,
+            layout=layout,
+        )
+    except ZooError:
+        raise
+    except Exception as error:
+        raise explain(error, f"{job.label}, timing a step on inputs {list(batch.inputs.shape)}") from error
 
 
 def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
@@ -348,3 +429,5 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
         freeze_proof=proof,
         seconds=preparation + progress.seconds,
     )
+    if PartialState().is_main_process:
+        run.climb(step.place.index + 1, step.place.name, progress.digests)

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from zoo.cache import cache_folder
 from zoo.model.trace import tensors_in
 from zoo.model.undisturbed import undisturbed
-from zoo.training.devices import bfloat16_is_native, hardware
+from zoo.training.devices import bfloat16_is_native, hardware, to_layout
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Setting:
 def apply_layout(module: nn.Module, setting: Setting) -> None:
     """Put the module's four-dimensional parameters into the setting's memory layout, in place."""
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
-    module.to(memory_format=layout)
+    to_layout(module, layout)
 
 
 def key(module: nn.Module, inputs: Sequence[Tensor], settings: Sequence[Setting]) -> str:
@@ -118,13 +118,15 @@ class Choice:
         return f"{self.setting} (timed in {self.seconds:.1f} s{busy}: {listed})"
 
 
-def candidates(module: nn.Module, device: torch.device, precision: str) -> list[Setting]:
-    """What is tried: all combinations that the device and the requested precision ("auto" or a fixed one) allow."""
+def candidates(module: nn.Module, device: torch.device, precision: str, layout: str = "auto") -> list[Setting]:
+    """What is tried: all combinations that the device, and precision and layout ("auto" or a fixed one), allow."""
     precisions = ["float32", "bfloat16"] if bfloat16_is_native(device) else ["float32"]
     if precision != "auto":
         precisions = [precision]
     convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())
     layouts = [False, True] if convolutions > 1 else [False]
+    if layout != "auto":
+        layouts = [layout == "channels_last"]
     return [Setting(name, layout) for name in precisions for layout in layouts]
 
 
@@ -136,6 +138,7 @@ def choose_setting(
     *,
     samples: int,
     precision: str = "auto",
+    layout: str = "auto",
     root: Path | None = None,
 ) -> Choice | None:
     """Time forward and backward of each candidate on one batch and choose the fastest that is close enough.
@@ -143,13 +146,14 @@ def choose_setting(
     Args:
         inputs: the module's positional arguments, [n, …] each.
         samples: how many will be trained on.
+        precision, layout: what is not left open ("auto"), as a recipe says it.
 
     Returns None where the first candidate trains on them in less than `WORTH_TIMING` seconds. Parameters, buffers,
     gradients and random generators are as before afterwards; the module is left in the chosen memory layout.
     """
     started = time.perf_counter()
     device = inputs[0].device
-    settings = candidates(module, device, precision)
+    settings = candidates(module, device, precision, layout)
     if len(settings) == 1:
         apply_layout(module, settings[0])
         return Choice(settings[0], {}, 0.0)

@@ -6,7 +6,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Any
 
 from zoo.recipe.step import shown
-from zoo.training.losses import is_weighted
+from zoo.training.losses import label_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -88,7 +88,7 @@ class Display(Listener):
         told = [
             f"{trainer.job.label} epoch {record['epoch']}/{trainer.epochs}",
             f"loss {record['loss']:.4f}",
-            f"validation {_loss_name(trainer)} {_about(trainer)}{shown(validation['loss'])}",
+            f"validation {label_of(trainer.job.options.loss)} {_about(trainer)}{shown(validation['loss'])}",
             _metric(validation, trainer),
             f"{record['images_per_second']:.0f} images/s",
             f"{_clock(record['seconds'])}, {_left(trainer)} left",
@@ -127,10 +127,6 @@ def _metric(measured: dict[str, float], trainer: Trainer) -> str:
 def _about(trainer: Trainer) -> str:
     """The sign in front of a number that the finished model's need not equal."""
     return "~" if trainer.job.approximate else ""
-
-
-def _loss_name(trainer: Trainer) -> str:
-    return "weighted loss" if is_weighted(trainer.job.options.loss) else "loss"
 
 
 def _left(trainer: Trainer) -> str:

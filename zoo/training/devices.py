@@ -122,6 +122,14 @@ def accelerate_kept() -> Iterator[None]:
             state.update(before)
 
 
+def to_layout(model: nn.Module, layout: torch.memory_format) -> None:
+    """Put the model's images' weights, tensors of four dimensions, into a memory layout; others have none.
+
+    `Module.to(memory_format=...)` fails at a tensor of five dimensions, such as a buffer of Swin's.
+    """
+    model._apply(lambda t: t.to(t.device, memory_format=layout) if t.ndim == 4 else t)
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python's, numpy's and torch's random generators, on every device."""
     random.seed(seed)

@@ -13,6 +13,7 @@ from accelerate import PartialState
 
 from zoo.checkpoint.load import load
 from zoo.data.open_data import OpenData, Part, open_data
+from zoo.data.stored import found_from
 from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.model.assembly import Assembly
 from zoo.recipe.options import DataOptions, Named
@@ -106,8 +107,14 @@ def evaluate(
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
     opened, parts = open_for(name, assembly, data, part)
     found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size)
-    measured = measured_of(found, metrics or asked(assembly)[0], asked(assembly)[1])
-    about = {"part": parts[0] if len(parts) == 1 else "all", "data": opened.description(), "checkpoint": name}
+    usual, loss = asked(assembly)
+    measured = measured_of(found, metrics or usual, loss)
+    about: dict[str, Any] = {
+        "part": parts[0] if len(parts) == 1 and not (part is None and isinstance(data, str)) else "all",
+        "loss": loss,
+        "data": opened.description(),
+        "checkpoint": name,
+    }
     if parts == ("test",) and PartialState().is_main_process:
         about["test_looks"] = looks.look(opened, f"zoo evaluate {os.path.abspath(name)}")
         if data is None and not isinstance(checkpoint, Assembly):
@@ -148,7 +155,7 @@ def _chosen(data: OpenData, part: str | None, usual: tuple[Part, ...]) -> tuple[
     if part not in data.parts:
         there = listed([*data.parts, "all"])
         raise InputError(f"{data.options.source} has no {part} part", suggestion=f"there is {there}")
-    return (cast(Part, part),)
+    return (part,)
 
 
 def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> OpenData:
@@ -156,7 +163,7 @@ def _own_data(checkpoint: str, assembly: Assembly, data: DataOptions | None) -> 
     if data is None and not stored:
         message = f"{checkpoint} does not say which data it was trained on"
         raise InputError(message, suggestion="name it: --data RECIPE, a folder, a CSV file or a data set")
-    options = data or DataOptions.model_validate(stored["options"])
+    options = data or found_from(stored)
     try:
         opened = open_data(options, assembly.preprocessing, seed=stored.get("seed", 0))
     except ZooError as error:

@@ -27,6 +27,7 @@ from zoo.training.tensorboard import FOLDER
 FORMAT = 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
 PREDICTIONS = "predictions.csv"
+SAMPLES = "samples.jsonl"  # in the state folder
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
     STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
     FOLDER: re.compile(r"events\.out\.tfevents\..+"),
@@ -80,7 +81,7 @@ class RunFolder:
 
     def take(self, *, keep: bool = False) -> None:
         """Mark the folder as this run's and remove what an earlier run wrote there; with `keep` only leftovers."""
-        self._sweep()
+        self.sweep()
         # before anything is removed, so that a killed run's other files are still known as zoo's
         self._write(self.owned | self.planned)
         if keep:
@@ -113,8 +114,9 @@ class RunFolder:
             write_all(file, (json.dumps(document, indent=1) + "\n").encode(), 0)
 
     def _results(self) -> list[str]:
-        """The files of an earlier run that are there; a folder counts while zoo's files are in it."""
-        return [name for name in sorted(self.owned) if any(True for _ in self._files(name))]
+        """The files of an earlier run that are there; a folder counts while zoo's files are in it, beside the list of
+        samples, which is written before there is anything to lose."""
+        return [name for name in sorted(self.owned) if any(path.name != SAMPLES for path in self._files(name))]
 
     def _files(self, name: str) -> Iterator[Path]:
         """zoo's own files under a name of the mark. A symbolic link is one, whatever it points to."""
@@ -132,7 +134,7 @@ class RunFolder:
             with suppress(OSError):  # something of the user's is in it
                 path.rmdir()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove the temporary files of a killed run; this run has the lock, so none is in use."""
         own = {name[:100] for name in (RUN_MARK, *self.owned)}
         for path in self.path.iterdir():

@@ -16,7 +16,8 @@ from typing import Any
 
 from zoo.cache import cache_folder
 from zoo.data.open_data import OpenData
-from zoo.formats.files import atomic_file, write_all
+from zoo.training.sealed import is_sealed, sealed
+from zoo.training.state import write_json
 
 FOLDER = "test-looks"
 
@@ -42,9 +43,9 @@ def tell_report(checkpoint: str | os.PathLike[str], looks: list[dict[str, str]])
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if Path(report["checkpoint"]).name != Path(checkpoint).name or "test" not in report["evaluation"]["parts"]:
             return
+        unedited = is_sealed(report)
         report["evaluation"]["test_looks"] = looks
-        with atomic_file(path) as file:
-            write_all(file, (json.dumps(report, indent=1) + "\n").encode(), 0)
+        write_json(path, sealed(report) if unedited else report)  # an edit stays one that can be seen
 
 
 def said(looks: list[dict[str, str]]) -> str:
@@ -62,7 +63,8 @@ def _key(data: OpenData) -> str:
         for key, value in options.arguments.items()
     }
     held_out = test.dataset is data.parts["train"].dataset
-    shares = [options.validation_fraction, options.test_fraction, data.seed] if held_out else []
-    limit = [options.limit, data.seed] if options.limit else []
+    seed = data.seed if options.split_seed is None else options.split_seed
+    shares = [options.validation_fraction, options.test_fraction, seed] if held_out else []
+    limit = [options.limit, seed] if options.limit else []
     identity = [options.source, arguments, shares, limit, len(test)]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -97,9 +97,27 @@ def plain(value: Named) -> Named:
     return {name: arguments} if arguments else name
 
 
-def is_weighted(value: Named) -> bool:
-    """Whether classes count differently in the loss called `value`."""
-    return any(named(value)[1].get(key) is not None for key in WEIGHTS)
+def label_of(value: Named) -> str:
+    """What a display calls numbers of the loss called `value`: weighted, where classes count differently in it."""
+    return "weighted loss" if any(named(value)[1].get(key) is not None for key in WEIGHTS) else "loss"
+
+
+def check_loss(value: Named, task: str, outputs: int, *, label_smoothing: float = 0.0) -> None:
+    """Raises InputError, as `make_loss` and where the loss does not work on that many outputs: a weight too many."""
+    loss = make_loss(value, task, label_smoothing=label_smoothing)
+    name = type(loss.module).__name__
+    for key in WEIGHTS:
+        weights = getattr(loss.module, key, None)
+        if weights is not None and weights.numel() not in (1, outputs):
+            message = f"loss {name}: {key} has {weights.numel()} values, the data has {outputs} "
+            raise InputError(message + ("values a target" if task == "regression" else "classes"))
+    targets = torch.zeros(2, dtype=torch.int64) if task == "classification" else torch.zeros(2, outputs)
+    try:
+        loss(torch.zeros(2, outputs), targets)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"loss {name} does not work on {outputs} outputs: {error}") from error
 
 
 def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: torch.device | str = "cpu") -> Loss:

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from zoo.data.batches import Batch
-from zoo.errors import InputError, WorkError, ZooError, did_you_mean
+from zoo.errors import InputError, WorkError, ZooError, did_you_mean, is_out_of_memory
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.catalogue import find
@@ -304,9 +304,12 @@ def measure(
 def explain(error: Exception, doing: str) -> ZooError:
     """An error of torch as one that says what to do about it."""
     text = str(error).strip().partition("\n")[0]
-    if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         hint = "set a smaller batch_size (accumulate makes up for it) or image_size"
         return WorkError(f"out of memory while {doing}: {text}", suggestion=hint)
     if isinstance(error, IndexError) and "Target" in text:
         return InputError(f"the network has too few outputs for the data: {text}", suggestion="swap_head: auto")
+    if "more than 1 value per channel" in text:
+        hint = "set batch_size to 2 or more for each process, or freeze the batch norms"
+        return InputError(f"batch norm cannot train on a single sample, {doing}", suggestion=hint)
     return WorkError(f"{doing} failed: {type(error).__name__}: {text}")

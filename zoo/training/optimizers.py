@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from zoo.errors import InputError, Problem
+from zoo.expressions import Expression
 from zoo.model.freezing import trainable_parameters
 from zoo.model.heads import find_head
 from zoo.model.paths import get_module
@@ -81,6 +81,19 @@ def _build(factory: Any, groups: list[dict[str, Any]], lr: float, arguments: dic
     return plain
 
 
+def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """`optimizer.load_state_dict(state)`, and every tensor of it in the memory layout of its parameter.
+
+    torch's fused steps go through parameter and moments by memory, not by index: with moments that come back from a
+    file as contiguous they would give a channels-last weight the momentum of its neighbours.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, known in optimizer.state.items():
+        for key, value in known.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                known[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
 def _can_fuse(groups: list[dict[str, Any]]) -> bool:
     parameters = [parameter for group in groups for parameter in group["params"]]
     return all(p.device.type in FUSED_ON and torch.is_floating_point(p) for p in parameters)
@@ -144,10 +157,11 @@ def _named_factors(names: list[str], lr_scale: Mapping[str, float]) -> dict[str,
     factors: dict[str, float] = {}
     for pattern, factor in lr_scale.items():
         try:
-            found = [name for name in names if re.search(pattern, name)]
-        except re.error as error:
-            problems.append(Problem(f"lr_scale: {pattern!r} is no regular expression: {error}"))
+            expression = Expression(pattern)
+        except ValueError as error:
+            problems.append(Problem(f"lr_scale: {error}"))
             continue
+        found = [name for name in names if expression.search(name)]
         if not found:
             hint = f"trainable are for instance {', '.join(names[:3])}"
             problems.append(Problem(f"lr_scale: {pattern!r} finds no trainable parameter", suggestion=hint))

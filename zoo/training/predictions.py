@@ -127,14 +127,15 @@ def _answers(
 
 def sample_names(samples: Samples) -> list[str]:
     """What each sample is called: its file's path where the data set lists files, else its index in the data set."""
-    listed = getattr(samples.dataset, "inputs", None)
-    if listed is None:  # torchvision's folders
-        pairs = getattr(samples.dataset, "samples", None)
-        sound = isinstance(pairs, list) and bool(pairs) and isinstance(pairs[0], tuple)
-        listed = [pair[0] for pair in pairs] if sound and pairs is not None else None
-    if listed is None or len(listed) != len(samples.dataset) or not isinstance(listed[0], str | os.PathLike):
-        return [str(index) for index in samples.indices.tolist()]
-    return [os.fspath(listed[index]) for index in samples.indices.tolist()]
+    indices, dataset = samples.indices.tolist(), samples.dataset
+    listed = getattr(dataset, "inputs", None)
+    if listed is None:  # torchvision's folders have pairs of path and class index
+        pairs = getattr(dataset, "samples", None)
+        listed = [pair[0] for pair in pairs if isinstance(pair, tuple)] if isinstance(pairs, list) else []
+    listed = listed if isinstance(listed, list | tuple) else []
+    if len(listed) != len(dataset) or not isinstance(listed[0], str | os.PathLike):
+        return [str(index) for index in indices]
+    return [os.fspath(listed[index]) for index in indices]
 
 
 def write_predictions(path: Path, predictions: Predictions, loss: Loss) -> None:

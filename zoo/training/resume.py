@@ -23,6 +23,7 @@ from zoo.recipe.validate import shown
 ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
     "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "metrics", "keep", "precision",
+    "memory_layout",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
 HARMLESS = ("tensorboard", "compile")  # nothing in the resume state depends on these
@@ -100,6 +101,17 @@ def _values(place: tuple[str, ...], before: Any, now: Any, label: str) -> list[C
         inner = [_values((*place, key), before.get(key), now.get(key), f"{label}.{key}") for key in keys]
         return [change for changes in inner for change in changes]
     return [Change(place, before, now, label)] if before != now else []
+
+
+def without_pins(found: list[Change], pins: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+    """The changes but for those that write out what a run had chosen for an option that was left open: `pins` are these
+    choices by the step's index, as in the recipe that a run leaves."""
+
+    def is_pin(change: Change) -> bool:
+        chosen = pins.get(str(change.step), {}).get(change.option)
+        return chosen is not None and change.before in (None, "auto") and change.now == chosen
+
+    return [change for change in found if not is_pin(change)]
 
 
 def refused(found: list[Change], step: int, progress: Mapping[str, Any], options: Mapping[str, Any]) -> list[Change]:

@@ -36,11 +36,11 @@ from zoo.errors import InputError, Problem, WorkError
 from zoo.file_name import name_mistake
 from zoo.formats.files import atomic_file, write_all
 from zoo.formats.save import save_tensors, tied_aliases
-from zoo.training.folder import INSIDE, STATE
-from zoo.training.resume import HARMLESS, Change, changes, refused
+from zoo.training.folder import INSIDE, SAMPLES, STATE
+from zoo.training.resume import HARMLESS, Change, changes, refused, without_pins
 
 FORMAT = 2
-CURRENT, BEFORE, SAMPLES = "state.json", "before.json", "samples.jsonl"
+CURRENT, BEFORE = "state.json", "before.json"
 ANEW = "begin anew, which replaces it: --overwrite; or keep it, with another --output"
 
 
@@ -81,6 +81,10 @@ class StateFolder:
         self.recipe = json.loads(json.dumps(recipe))
         self._written: dict[str, Any] = {}
         self._current: dict[str, Any] | None = None  # the document that is, or was found, sound
+
+    def exists(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.folder / CURRENT).exists()
 
     def begin(self, step: int, run: dict[str, Any], training: dict[str, Any], model: Mapping[str, Tensor]) -> str:
         """Write the state at the beginning of a train step; the digest of its tensors.
@@ -139,7 +143,10 @@ class StateFolder:
     def changes(self) -> list[Change]:
         """The differences between the recipe and the one that the state was written with; empty without a state."""
         document = next(iter(self._documents([])), None)
-        return changes(document["recipe"], self.recipe) if document else []
+        return self._changes(document) if document else []
+
+    def _changes(self, document: dict[str, Any]) -> list[Change]:
+        return without_pins(changes(document["recipe"], self.recipe), document.get("run", {}).get("pins", {}))
 
     def keep_samples(self, text: str) -> None:
         """Write down the samples that the run begins with (`zoo.data.fingerprint`); they stay when it is finished."""
@@ -163,7 +170,7 @@ class StateFolder:
         """
         damage: list[str] = []
         for document in self._documents(damage):
-            found = changes(document["recipe"], self.recipe)
+            found = self._changes(document)
             if document.get("finished"):
                 _agree(
                     found, found, "this run is finished: train on from its checkpoint in another run (model.weights)"

@@ -26,12 +26,18 @@ from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import prediction
 from zoo.training.callbacks import Listener
-from zoo.training.devices import forward_as_written, generator_states, make_accelerator, restore_generators
+from zoo.training.devices import (
+    forward_as_written,
+    generator_states,
+    make_accelerator,
+    restore_generators,
+    to_layout,
+)
 from zoo.training.ema import MovingAverage
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
-from zoo.training.optimizers import make_optimizer
+from zoo.training.optimizers import load_state, make_optimizer
 from zoo.training.schedulers import Schedule
 from zoo.training.state import Saved, StateFolder
 
@@ -56,7 +62,7 @@ class Trainer:
         self.accelerator = make_accelerator(job.device, job.precision)
         self.device = self.accelerator.device
         self.listener = listener if self.accelerator.is_main_process else Listener()
-        job.model.to(self.device, memory_format=job.memory_format)  # type: ignore[call-overload]
+        to_layout(job.model.to(self.device), job.memory_format)
         self.loss = make_loss(options.loss, job.task, label_smoothing=options.label_smoothing, device=self.device)
         self.validation_loss = make_loss(plain(options.loss), job.task, device=self.device)
         self.metrics = make_metrics(options.metrics, job.task, job.outputs, self.device)
@@ -90,6 +96,7 @@ class Trainer:
         Raises WorkError for a loss that is no longer finite, and for what fails in torch.
         """
         self.listener.step_started(self)
+        self._note_batch_norm()
         try:
             while self.progress.epoch < self.epochs and self.progress.steps < self.steps:
                 began = time.monotonic() - self.progress.seconds
@@ -100,6 +107,17 @@ class Trainer:
             self.job.train.close()
             self.listener.step_ended(self)
         return self.progress
+
+    def _note_batch_norm(self) -> None:
+        """Say that processes normalise by their own share of a batch: the losses are not those of one process."""
+        kinds = torch.nn.modules.batchnorm._BatchNorm
+        training = [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
+        if training and self.accelerator.num_processes > 1:
+            processes, size = self.accelerator.num_processes, self.job.train.size(0)
+            self.listener.note(
+                f"batch norm: each of the {processes} processes normalises by its own {size // processes} samples of "
+                "a batch, so losses differ from those of one process"
+            )
 
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
@@ -281,7 +299,7 @@ class Trainer:
         if not saved.restarts:
             self._restore_weights(saved)
             if saved.options is None:
-                self.optimizer.load_state_dict(training["optimizer"])
+                load_state(self.optimizer.optimizer, training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
             else:
                 self._continue_with_new_options(type(self.job.options).model_validate(saved.options), training)
@@ -292,7 +310,7 @@ class Trainer:
     def _continue_with_new_options(self, before: Train, training: dict[str, Any]) -> None:
         """Keep the optimizer's moments, and set the learning rate that the new options give after the steps so far."""
         former = make_optimizer(self.job.model, before)  # its groups may be others, its parameters are the same
-        former.load_state_dict(training["optimizer"])
+        load_state(former, training["optimizer"])
         self.optimizer.optimizer.state.update(former.state)
         self.schedule.replay(
             [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]

@@ -83,7 +83,9 @@ def test_twins_without_evidence_are_named(make):
     with pytest.raises(WorkError, match="more than one answer") as caught:
         result.answer()
     assert "body.left" in str(caught.value)
-    assert "--from" in str(caught.value)
+    assert r"--remap '\bleft\b=port' if it is port, --remap '\bleft\b=starboard' if it is starboard" in str(
+        caught.value
+    )
 
 
 def twins(make):
@@ -150,3 +152,17 @@ def test_the_same_question_in_many_blocks_is_asked_once(make):
 def test_an_abstention_suggests_the_remaps_that_fit(make):
     with pytest.raises(WorkError, match="an installed remap fits: --remap a/one or b/two"):
         match(*twins(make)).answer(["a/one", "b/two"])
+
+
+def test_one_table_of_relative_positions_for_all_blocks(make):
+    """BEiT's pretraining shares it: each block gets a copy (microsoft/unilm, run_class_finetuning.py)."""
+    table = "relative_position_bias_table"
+    fc = {f"blocks.{i}.fc.weight": (4, 9 + i) for i in range(3)}
+    result = match(
+        make({**fc, f"rel_pos_bias.{table}": (7, 3)}),
+        make({**fc, **{f"blocks.{i}.attn.{table}": (7, 3) for i in range(3)}}),
+    )
+    assert result.status == "unique"
+    assert {result.mapping[f"blocks.{i}.attn.{table}"] for i in range(3)} == {(f"rel_pos_bias.{table}",)}
+    assert any("untie" in rule for rule in result.rules)
+    assert "one table of all 3 blocks" in result.render()

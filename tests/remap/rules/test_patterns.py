@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import pytest
 
+from zoo.expressions import Expression
 from zoo.remap.rules.patterns import (
     MAX_PATTERN,
     InversionError,
@@ -78,7 +78,7 @@ def test_one_placeholder_cannot_be_of_two_kinds() -> None:
 
 @pytest.mark.parametrize("text", [r"^a\.(\d{3})$", r"x{2,}", r"x{,3}", "weight$", r"layer[1-4]\.0"])
 def test_braces_of_quantifiers_are_no_placeholders(text: str) -> None:
-    assert isinstance(Pattern.parse(text).form, re.Pattern)
+    assert isinstance(Pattern.parse(text).form, Expression)
 
 
 def test_regex_is_searched_template_is_whole() -> None:

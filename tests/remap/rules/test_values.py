@@ -27,7 +27,7 @@ REFUSED = [
     (values.text, "", "expected a text, not ''"),
     (values.text, 3, "expected a text, not 3"),
     (values.texts, [], "a list of at least 1"),
-    (values.pattern, "(", "no regular expression"),
+    (values.pattern, "(", "not a regular expression"),
     (values.template, "{i-}", "no placeholder"),
     (values.templates, ["a"], "a list of at least 2"),
     (values.integer, True, "expected an integer of at least 0, not True"),

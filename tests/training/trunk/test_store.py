@@ -1,13 +1,17 @@
 """Features kept in memory and on disk: what comes out is what went in, and nothing stale or broken comes out."""
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from zoo.errors import WorkError
 from zoo.training.trunk import store
 from zoo.training.trunk.store import FeatureCache
 
@@ -66,6 +70,46 @@ def test_unfinished_or_damaged_features_are_not_found(tmp_path, batches):
     shard = next((tmp_path / "features" / "k").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-10])
     assert cache.find("k", 10**9) is None
+
+
+def test_flipped_bytes_are_not_found(tmp_path, batches):
+    cache = FeatureCache(tmp_path)
+    write(cache, batches, 10**9)
+    shard = next((tmp_path / "features" / "k").glob("*.safetensors"))
+    content = bytearray(shard.read_bytes())
+    content[-7] ^= 0x20
+    shard.write_bytes(content)
+    assert cache.find("k", 10**9) is None
+    write(cache, batches, 10**9)
+    assert cache.find("k", 10**9) is not None
+
+
+@pytest.mark.parametrize("what", ["a file in its place", "no room for a shard", "no room for the manifest"])
+def test_a_cache_that_cannot_be_written_costs_nothing_that_fits_into_memory(tmp_path, monkeypatch, batches, what):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def serialize_full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(store, "SHARD_BYTES", 200)
+    if what == "a file in its place":
+        (tmp_path / "features").write_text("")
+    elif what == "no room for a shard":
+        monkeypatch.setattr(store, "save_file", serialize_full)
+    else:
+        monkeypatch.setattr(Path, "write_text", full)
+    cache = FeatureCache(tmp_path)
+    features = write(cache, batches, 10**9)
+    order = np.random.default_rng(0).permutation(25)
+    assert torch.equal(features.take(order)[0][0], torch.cat([tensors[0] for tensors, _ in batches])[order])
+    assert cache.find("k", 10**9) is None
+    assert not list((tmp_path / "features").glob(".partial-*")) if what != "a file in its place" else True
+    if what != "no room for the manifest":
+        with pytest.raises(
+            WorkError, match=r"features take more than .* cannot be written .*ZOO_CACHE, or write feature_cache: off"
+        ):
+            write(cache, batches, 0)
 
 
 def test_cache_forgets_what_was_used_longest_ago(tmp_path, batches, monkeypatch):

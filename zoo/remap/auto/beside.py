@@ -1,4 +1,4 @@
-"""Which convolution or linear layer a norm stands beside: what is known of one of the two settles the other."""
+"""Which convolution a norm stands beside: what is known of one of the two settles the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Beside = Mapping[str, str]
 
 
 def beside(units: Sequence[Unit], ordered: bool) -> Beside:
-    """The layers that norms stand beside: by their names, as the only two of their parent, or in order of registration.
+    """The convolutions that norms stand beside: by name, as the only two of a parent, or in order of registration.
 
     Only layers with as many outputs as the norm has channels count, and only those that one norm alone claims. Where a
     norm is called like a layer of another width (it stands in front of it), names say nothing on this side.
@@ -91,9 +91,9 @@ def _parent(path: str) -> str:
 
 
 def _outputs(unit: Unit) -> int:
-    """The outputs of a convolution or linear layer; 0 for another unit."""
+    """The outputs of a convolution; 0 for another unit. Linear layers mostly have their norms in front."""
     part = unit.parts.get("weight")
-    return part.shape[0] if part and len(part.shape) in (2, 4) else 0
+    return part.shape[0] if part and len(part.shape) == 4 else 0
 
 
 def _channels(unit: Unit) -> int:

@@ -110,6 +110,16 @@ def in_sequence(group: Group, source: Order, target: Order) -> Pairs:
     return [] if contradicted(group, pairs, source.before, target.before) else pairs
 
 
+def same_number(group: Group) -> Pairs:
+    """Items that end in a number, where both sides have the same numbers (`slice2.15` and `features.15`)."""
+    if not (_numbered(group.sources) and _numbered(group.targets)):
+        return []
+    mine, theirs = ({item.path.rpartition(".")[2]: item for item in items} for items in (group.sources, group.targets))
+    if not (len(mine) == len(group.sources) and mine.keys() == theirs.keys() and all(map(str.isdecimal, mine))):
+        return []
+    return [(item, theirs[number]) for number, item in mine.items()]
+
+
 def _numbered(items: Sequence[Item]) -> bool:
     return len({blank(item.path) for item in items}) == 1
 

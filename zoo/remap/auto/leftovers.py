@@ -24,12 +24,14 @@ def needless(names: Sequence[str], source: Mapping[str, Entry], links: Sequence[
     """Those of `names`, which have no place, that are dropped: derived tables, and branches apart.
 
     A branch is apart if it stands outside the one that holds all that is loaded, if its name says that it stands beside
-    the backbone, if it is a network of its own, or if it is a head and the target has none. A lone layer or parameter
-    may stand between body and head, where leaving it out would change what the network computes: it stays.
+    the backbone, or, where the target has no head, if it is one or is a network of its own. Anything else may stand
+    between body and head, where leaving it out would change what the network computes: it stays. So does a parameter of
+    the root, unless all that is loaded is a network inside.
     """
     used = [name for entry in links for name in entry.sources]
     inside = {name.partition(".")[0] for name in used}
     body = next(iter(inside)) if len(inside) == 1 and all("." in name for name in used) else None
+    network = any(not name.split(".")[1].isdecimal() for name in used if body)
     headless = not any(_is_head(entry) for entry in links)
     branches: dict[str, set[str]] = {}
     for name in names:
@@ -40,15 +42,14 @@ def needless(names: Sequence[str], source: Mapping[str, Entry], links: Sequence[
         branch = name.partition(".")[0]
         if not source[name].dtype.startswith(("F", "BF")) or _COMPUTED.search(name.rpartition(".")[2]):
             return True
-        if _TRAINING.search(name) or (body is not None and branch != body):
+        if _TRAINING.search(name) or (body is not None and branch != body and (network or "." in name)):
             return True
         meaning = set(tokens(branch))
         if branch in inside:
             return False
         if meaning & _ASIDE:
             return True
-        apart = branch in branches and len(branches[branch]) >= _TOWER
-        return apart or (branch in branches and headless and bool(meaning & _HEADS))
+        return branch in branches and headless and (len(branches[branch]) >= _TOWER or bool(meaning & _HEADS))
 
     return [name for name in names if is_needless(name)]
 

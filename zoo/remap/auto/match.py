@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,11 @@ from zoo.formats.entry import Entry
 from zoo.remap.auto.leftovers import needless
 from zoo.remap.auto.links import Link, link
 from zoo.remap.auto.orders import ordered
+from zoo.remap.auto.questions import say_which
+from zoo.remap.auto.sizes import resized
 from zoo.remap.auto.solver import Choice, Decision, Side, Solver
 from zoo.remap.auto.tree import Execution, Group, Order, Question, blank, is_registration
-from zoo.remap.auto.units import Shape, classes, find_units, fuse, squeezed
+from zoo.remap.auto.units import Shape, Unit, classes, find_units, fuse, squeezed
 from zoo.remap.auto.write_rules import RuleMapping, write_rules
 
 Status = Literal["proved", "unique", "ambiguous", "refuted", "none"]
@@ -119,10 +122,11 @@ class MatchResult:
         """
         if self.found:
             return self.rules
-        hint = "name both architectures (--from, --to), so that they can be run"
+        which = say_which((group.sources, group.targets) for group in self.groups)
+        hint = which or "write rules for what is open, in front of auto or in its place (docs/remap.md)"
         if fitting:
             hint = f"an installed remap fits: --remap {any_of(fitting)}"
-        elif self.proof:
+        elif self.proof and not which:
             hint = "write the rules yourself (docs/remap.md); the proof says where the networks diverge"
         raise WorkError([Problem(f"--remap auto: {self.notes[0]}", None, hint), *map(Problem, self.notes[1:])])
 
@@ -141,7 +145,7 @@ class MatchResult:
             lines.append(f"groups of equal shapes were settled by: {reasons}")
         if self.proof:
             lines.append(self.proof.text)
-        lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status == "unique"]
+        lines += [f"assumed: {assumption}" for assumption in self.assumptions if self.status in ("unique", "ambiguous")]
         lines += [f"not certain: {group}{more}" for group, more in self._questions()]
         for names, what in ((self.missing, "no source for"), (self.surplus, "no place for")):
             lines += [f"{what}: {{{listed(names, SHOWN)}}}"] if names else []
@@ -157,7 +161,7 @@ class MatchResult:
 
 _VERDICTS = {
     "proved": "proved: both networks give the same outputs with every parameter random",
-    "unique": "unique: one answer is left and no evidence contradicts it (name both architectures to have it proved)",
+    "unique": "unique: one answer is left and no evidence contradicts it; nothing was run",
     "ambiguous": "ambiguous: more than one answer is left, so none is given",
     "refuted": "refuted: the only answer that names, shapes and order leave does not make the networks agree",
     "none": "no answer: names and shapes on the two sides have too little in common",
@@ -165,7 +169,7 @@ _VERDICTS = {
 
 Entries = Mapping[str, Entry]
 
-LEAST_COVERAGE = 0.5  # of the target's elements; below it the two are not taken for the same network
+LEAST_COVERAGE = 0.5  # of the target's elements or tensors; below both the two are not taken for the same network
 
 
 def match(
@@ -224,24 +228,43 @@ class Matching:
         return solver
 
     def links(self, solver: Solver) -> list[Link]:
-        return ordered(link(solver.pairs, self.source, self.target), self.source, self.target)
+        pairs = [*solver.pairs, *(pair for group in solver.undecided for pair in _shared(group))]
+        return ordered(link(pairs, self.source, self.target), self.source, self.target)
+
+    def resized(self, solver: Solver, links: Sequence[Link]) -> list[Link]:
+        """What the source has in another size: renamed, but not filled."""
+        idle = self._unpaired(self.mine, {name for entry in links for name in entry.sources})
+        wanting = self._unpaired(self.its, {name for entry in links for name in _targets(entry)})
+        made = link(resized(solver.blocks, idle, wanting), self.source, self.target)
+        return [entry for entry in made if len(entry.sources) == len(entry.targets) == 1 and not entry.turned]
+
+    def _unpaired(self, side: Side, linked: set[str]) -> list[Unit]:
+        """The units none of whose tensors is linked."""
+        return [
+            unit
+            for unit in side.units
+            if linked.isdisjoint(name for part in unit.parts.values() for name in part.names if name)
+        ]
 
     def rules(self, solver: Solver, proved: bool) -> list[RuleMapping]:
         """The rules. They drop tensors that are known to be needless: after a proof, all that have no place."""
         links = self.links(solver)
         surplus = self._without(self.source, links, _sources)
         idle = surplus if proved else needless(surplus, self.source, links)
-        return write_rules(links, self.source, self.target, solver.blocks, idle)
+        others = [entry for entry in self.resized(solver, links) if entry.source not in idle]
+        return write_rules(links, self.source, self.target, solver.blocks, idle, others)
 
     def result(self, solver: Solver) -> MatchResult:
         """The answer as far as evidence goes, without running anything."""
         links = self.links(solver)
         missing, surplus = self._without(self.target, links, _targets), self._without(self.source, links, _sources)
-        groups = (*map(Ambiguity.of, solver.undecided), *self._alike(links), *_hidden(links))
+        open_groups = [group for group in solver.undecided if not _shared(group)]
+        groups = (*map(Ambiguity.of, open_groups), *self._alike(links), *_hidden(links), *_pooled(links))
         total = sum(entry.elements for entry in self.target.values())
         coverage = 1 - sum(self.target[name].elements for name in missing) / total if total else 0.0
+        filled = 1 - len(missing) / len(self.target) if self.target else 0.0
         result = MatchResult(
-            "ambiguous" if groups else "none" if coverage < LEAST_COVERAGE else "unique",
+            "ambiguous" if groups else "none" if max(coverage, filled) < LEAST_COVERAGE else "unique",
             [], tuple(links), groups, tuple(solver.decisions), _assumptions(links), missing, surplus, coverage,
         )  # fmt: skip
         return replace(result, rules=self.rules(solver, proved=False)) if result.found else result
@@ -252,8 +275,8 @@ class Matching:
 
     def _apart(self, side: Side, linked: set[str], entries: Entries) -> dict[str, Shape]:
         """The floating-point tensors of modules without a partner, and their shapes without axes of size 1."""
-        units = [[name for part in unit.parts.values() for name in part.names if name] for unit in side.units]
-        alone = (name for names in units if linked.isdisjoint(names) for name in names)
+        parts = (part for unit in self._unpaired(side, linked) for part in unit.parts.values())
+        alone = (name for part in parts for name in part.names if name)
         return {name: squeezed(tuple(entries[name].shape)) for name in alone if _floating(entries[name])}
 
     def _alike(self, links: Sequence[Link]) -> list[Ambiguity]:
@@ -279,6 +302,33 @@ def _floating(entry: Entry) -> bool:
     return entry.dtype.startswith(("F", "BF"))
 
 
+def _shared(group: Group) -> list[tuple[Unit, Unit]]:
+    """The one table of relative positions that BEiT's pretraining has for all blocks, for each of them."""
+    tables = [item for item in (*group.sources, *group.targets) if item.path.endswith(_TABLE) and item.unit]
+    if len(group.sources) != 1 or len(tables) != 1 + len(group.targets):
+        return []
+    return [(mine.unit, its.unit) for mine in group.sources for its in group.targets if mine.unit and its.unit]
+
+
+_TABLE = "relative_position_bias_table"
+
+
+def _pooled(links: Sequence[Link]) -> list[Ambiguity]:
+    """Norms of which one stands in front of the pooling of tokens, and the other behind it."""
+    found = [
+        (mine, its)
+        for entry in links
+        for mine, its in [(entry.source, entry.target)]
+        if (".fc_norm." in f".{its}" and not _BEHIND.search(mine))
+        or (".fc_norm." in f".{mine}" and not _BEHIND.search(its))
+    ]
+    what = "one norm stands in front of the pooling, the other (fc_norm) behind it: these are two networks"
+    return [Ambiguity(*zip(*found, strict=True), what=what)] if found else []
+
+
+_BEHIND = re.compile(r"fc_norm|pool|head|norm_?2|ln_?2")
+
+
 def _hidden(links: Sequence[Link]) -> list[Ambiguity]:
     """Where shapes do not show in which order the values stand: tables with swapped axes, patch merging."""
     turned = [entry for entry in links if entry.turned]
@@ -301,7 +351,13 @@ def _assumptions(links: Sequence[Link]) -> tuple[str, ...]:
     joined = [entry for entry in links if len(entry.sources) != len(entry.targets)]
     what = "contains query, key and value one after the other"
     merging = [entry for entry in links if entry.order not in ("", "?")]
+    uses = Counter(source for entry in links for source in entry.sources if len(entry.targets) == 1)
     return (
+        *(
+            f"{source} is the one table of all {count} blocks, and each gets a copy (untie)"
+            for source, count in uses.items()
+            if count > 1
+        ),
         *(f"{joined[0].target} (and {len(joined) - 1} like it) {what}" for _ in joined[:1]),
         *(f"patch merging ({merging[0].target}, …) goes from the order of {merging[0].order}" for _ in merging[:1]),
     )

@@ -21,6 +21,7 @@ from zoo.remap.auto.tree import (
     Question,
     common_items,
     grow,
+    holding,
     innermost,
 )
 from zoo.remap.auto.units import Classes, Signature, Unit
@@ -91,7 +92,8 @@ class Solver:
 
     def _enter(self, source: Node, target: Node, tentative: bool) -> None:
         """Open two nodes that correspond: what is alone of its kind is matched, the rest waits for evidence."""
-        block = Block(innermost(source), innermost(target), tentative)
+        source, target = innermost(source), innermost(target)
+        block = Block(holding(source, target.content), holding(target, source.content), tentative)
         items = common_items(block.source, block.target, self.classes)
         block.roles = (
             frozenset(block.source_role(item) for sources, _ in items for item in sources),
@@ -163,6 +165,8 @@ class Solver:
             return "order between matched neighbours", pairs
         if pairs := evidence.in_sequence(group, *orders):
             return "numbering", pairs
+        if pairs := evidence.same_number(group):
+            return "the same numbers", pairs
         if pairs := evidence.same_word(group, *orders):
             return "a word that they alone share", pairs
         if pairs := evidence.first_and_second(group):

@@ -58,6 +58,18 @@ def innermost(node: Node) -> Node:
         node = same[0]
 
 
+def holding(node: Node, content: Content) -> Node:
+    """The only prefix inside that holds exactly `content`, which is less than all: a backbone beside a decoder."""
+    if node.content == content or _size(content) < LEAST_HELD:
+        return node
+    found = [below for below in node.below() if below.content == content]
+    outermost = [one for one in found if not any(one.path.startswith(f"{other.path}.") for other in found)]
+    return innermost(outermost[0]) if len(outermost) == 1 else node
+
+
+LEAST_HELD = 4  # units that do not meet in one prefix by chance
+
+
 @dataclass(frozen=True)
 class Item:
     """What is matched inside a block: a smaller block (`node`), or one unit. `path` is absolute."""

@@ -237,11 +237,12 @@ def _lacking(first: Signature, second: Signature) -> bool:
 
 
 def _single(first: Signature, second: Signature) -> bool:
-    """Both are one tensor, whatever its role: an embedding's weight and a bare parameter."""
+    """Both are one table, whatever its role: an embedding's weight and a bare parameter."""
     if not len(first) == len(second) == 1:
         return False
     (one, shape), (other, its) = first[0], second[0]
-    return squeezed(shape) == squeezed(its) and one.endswith("(integer)") == other.endswith("(integer)")
+    table = len(squeezed(shape)) > 1
+    return table and squeezed(shape) == squeezed(its) and one.endswith("(integer)") == other.endswith("(integer)")
 
 
 _LIKENESSES = (_alike(squeezed), _single, _alike(flattened), _turned, _lacking)

@@ -406,11 +406,13 @@ def write_rules(
     target: Mapping[str, Entry],
     blocks: Sequence[Block],
     dropped: Sequence[str] = (),
+    resized: Sequence[Link] = (),
 ) -> list[RuleMapping]:
     """The shortest rules found that make exactly these links of a source with these entries.
 
     `dropped` are names that have no place; integer tensors among them (index tables) are called derived. What is
-    neither linked nor dropped stays unexpected. Raises WorkError where no program could be written.
+    neither linked nor dropped stays unexpected. `resized` links are renamed only: their shapes differ. Raises WorkError
+    where no program could be written.
     """
     tables = [name for name in dropped if split_name(name)[1] == "value" and source[name].dtype[0] in "IUB"]
     others = [name for name in dropped if name not in set(tables)]
@@ -419,9 +421,14 @@ def write_rules(
         *drop_rules(others, source.keys() - {*dropped}, derived=False),
         *join_rules(links),
     ]
-    after = [*shape_rules(links), *order_rules(links), *cut_rules(links)]
+    copies = {link.source: link.target for link in reversed(links)}
+    whole = {link.source: link.target for link in links if copies[link.source] == link.target}
+    whole |= {link.source: link.target for link in resized}
+    again = {link.target: copies[link.source] for link in links if copies[link.source] != link.target}
+    once = [link for link in links if link.target not in again]
+    after = [*shape_rules(once), *order_rules(once), *cut_rules(once), *([{"untie": again}] if again else [])]
     best: list[RuleMapping] | None = None
-    for tries, renames in enumerate(_renames({link.source: link.target for link in links}, blocks)):
+    for tries, renames in enumerate(_renames(whole, blocks)):
         rules = [*before, *renames, *after]
         if (best is None or _size(rules) < _size(best)) and _makes(rules, links, source, target):
             best = rules
@@ -482,7 +489,6 @@ def _makes(
     except InputError:
         return False
     wanted = {name: link.sources for link in links for name in link.targets if name}
-    filled = {name: value for name, value in made.items() if name in target}
-    return filled.keys() == wanted.keys() and all(
-        value.sources == wanted[name] and value.shape == tuple(target[name].shape) for name, value in filled.items()
-    )
+    shapes = {name: tuple(entry.shape) for name, entry in target.items()}
+    filled = {name: value for name, value in made.items() if shapes.get(name) == value.shape}
+    return filled.keys() == wanted.keys() and all(value.sources == wanted[name] for name, value in filled.items())

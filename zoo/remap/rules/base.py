@@ -11,9 +11,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from zoo.errors import InputError, Location, listed
+from zoo.expressions import SlowExpressionError
 from zoo.formats.entry import Entry
 from zoo.remap.expression import Expression, Operation, ShapeError, make
 from zoo.remap.rules.patterns import Pattern
+
+MAX_NAME = 10_000  # letters; rules that double a name can make it of any length
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class State:
             new = renamed.get(name, name)
             if not new:
                 raise InputError(f"{rule} leaves nothing of the name {name!r}", location=rule.location)
+            if len(new) > MAX_NAME:
+                raise InputError(
+                    f"{rule} makes a name of {len(new):,} letters out of {name[:60]!r}; {MAX_NAME:,} is the limit",
+                    location=rule.location,
+                )
             if new in origins:
                 raise InputError(
                     f"{rule} puts two tensors on one name: {origins[new]!r} and {name!r} both become {new!r}",
@@ -235,7 +243,11 @@ def run(
     idle: list[Rule] = []
     for rule in rules:
         before = list(state.values.items())
-        parts = rule.apply(state)
+        try:
+            parts = rule.apply(state)
+        except SlowExpressionError as error:
+            (problem,) = error.problems
+            raise InputError(problem.message, location=rule.location, suggestion=problem.suggestion) from error
         unused += [(rule, part) for part in parts]
         if parts and before == list(state.values.items()):
             idle.append(rule)

@@ -23,6 +23,7 @@ RULES: dict[str, type[Rule]] = {
 """Every rule by the name it has in YAML."""
 
 MAX_FILE = 1_000_000  # bytes of a rule file
+MAX_NODES = 50_000  # values in one, after aliases are followed
 
 Path_ = tuple[str | int, ...]
 Locate = Callable[[Path_], Location | None]
@@ -67,14 +68,12 @@ def _inline(text: str, location: Location | None) -> dict[str, Any]:
 
 def _yaml(text: str, location: Location | None) -> Any:
     """A bare pattern is taken as it is (`^fc\\.`, `[ab]`); only what starts with a brace or a quote is read as YAML."""
-    import yaml
-
     if text[:1] not in ("{", "'", '"'):
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{text!r} is not YAML: {error}", location=location) from error
+        return _read_yaml(text, "")[0]
+    except InputError as error:
+        raise InputError(f"{text!r} is {error.problems[0].message}", location=location) from error
 
 
 def _rule(item: Any, path: Path_, locate: Locate, problems: list[Problem]) -> Rule | None:
@@ -98,44 +97,60 @@ def _rule(item: Any, path: Path_, locate: Locate, problems: list[Problem]) -> Ru
 
 def load_rules(path: str | Path) -> list[Rule]:
     """The rules of a YAML file: a list, or a mapping with the list under `remap`. Raises InputError with places."""
-    import yaml
-
     try:
         if Path(path).stat().st_size > MAX_FILE:
             raise InputError(f"{path} is larger than {MAX_FILE:,} bytes; that is no file of rules")
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the rules {path}: {error}") from error
-    try:
-        node = yaml.compose(text, yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        location = Location(str(path), mark.line + 1, mark.column + 1) if mark else None
-        raise InputError(f"not YAML: {getattr(error, 'problem', None) or error}", location=location) from error
+    value, places = _read_yaml(text, str(path))
     within: Path_ = ("remap",) if isinstance(value, Mapping) and "remap" in value else ()
-    places = _places(node, str(path))
     rules = parse_rules(value["remap"] if within else value, lambda place: places.get((*within, *place)))
     if not rules:
         raise InputError(f"{path} contains no rules")
     return rules
 
 
+def _read_yaml(text: str, file: str) -> tuple[Any, dict[Path_, Location]]:
+    """The value of a YAML text, and the place of every node by its path. Raises InputError for what is no YAML."""
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        places = _places(node, file)
+        return (None if node is None else loader.construct_document(node)), places
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:  # TypeError: a list as a key
+        mark = getattr(error, "problem_mark", None)
+        location = Location(file, mark.line + 1, mark.column + 1) if mark and file else None
+        said = "it nests too deeply" if isinstance(error, RecursionError) else getattr(error, "problem", None) or error
+        raise InputError(f"not YAML: {said}", location=location) from error
+
+
 def _places(node: Any, file: str) -> dict[Path_, Location]:
-    """The place of every node, by its path; of a mapping's value, the place of its key."""
+    """The place of every node, by its path; of a mapping's value, the place of its key.
+
+    Aliases are followed, as they will be; a bomb made of them ends here.
+    """
     import yaml
 
     places: dict[Path_, Location] = {}
+    count = 0
 
     def walk(node: Any, path: Path_) -> None:
+        nonlocal count
+        count += 1
+        if count > MAX_NODES:
+            raise InputError(f"not YAML for rules: more than {MAX_NODES:,} values, counting what aliases repeat")
         places.setdefault(path, Location(file, node.start_mark.line + 1, node.start_mark.column + 1))
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 walk(item, (*path, index))
         elif isinstance(node, yaml.MappingNode):
             for key, item in node.value:
-                places[(*path, key.value)] = Location(file, key.start_mark.line + 1, key.start_mark.column + 1)
-                walk(item, (*path, key.value))
+                name = key.value if isinstance(key.value, str) else str(key.value)[:40]
+                places[(*path, name)] = Location(file, key.start_mark.line + 1, key.start_mark.column + 1)
+                walk(item, (*path, name))
 
     if node is not None:
         walk(node, ())

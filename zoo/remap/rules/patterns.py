@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+from zoo.expressions import Expression
 
 MAX_PATTERN = 1000  # characters; a longer pattern in a shared file is an accident or an attack
 PLACEHOLDER = re.compile(r"\{([^{}\d,][^{}]*|\d+\*[^{}]*)\}")
 _INTEGER = re.compile(r"(?:(\d+)\*)?([A-Za-z])(?:([+-])(\d+))?")
 _WORD = re.compile(r"([A-Za-z_]\w+)(\*|=[^{}]*)?")
-
-_TOKEN = re.compile(
-    r"""(?P<open> \( (?: \? (?: P<\w+> | <?[=!] | [a-zA-Z-]*: | > | P= | [a-zA-Z]+ | (?=\() ) )? )
-      | (?P<close> \) )
-      | (?P<bar> \| )
-      | (?P<repeat> (?: [*+?] | \{ (?: \d+ (?:,\d*)? | ,\d* ) \} ) [?+]? )
-      | (?P<one> \\. | \[ \^? \]? (?: \\. | [^\]\\] )* \] | . )""",
-    re.VERBOSE | re.DOTALL,
-)
-_VERBOSE = re.compile(r"\(\?[a-zA-Z]*x")
-_COMMENT = re.compile(r"\(\?#[^)]*\)")
 
 Bindings = Mapping[str, int | str]
 
@@ -50,7 +41,7 @@ class Placeholder:
     def regex(self) -> str:
         if self.kind == "choice":
             return "|".join(map(re.escape, self.choices))
-        return {"integer": r"0|[1-9]\d*", "component": r"[^./]+", "rest": r".+"}[self.kind]
+        return {"integer": r"0|[1-9]\d{0,17}", "component": r"[^./]+", "rest": r".+"}[self.kind]
 
     def read(self, text: str) -> int | str | None:
         """The value that `text` stands for; None where no value gives it."""
@@ -114,12 +105,13 @@ class Template:
         return frozenset(part.name for part in self.placeholders)
 
     @cached_property
-    def _regex(self) -> re.Pattern[str]:
-        return re.compile("".join(re.escape(p) if isinstance(p, str) else f"({p.regex()})" for p in self.parts))
+    def _expression(self) -> Expression:
+        made = "".join(re.escape(p) if isinstance(p, str) else f"({p.regex()})" for p in self.parts)
+        return Expression(made, written=self.text)
 
     def match(self, key: str) -> Bindings | None:
         """The placeholders' values that give `key`, or None."""
-        found = self._regex.fullmatch(key)
+        found = self._expression.fullmatch(key)
         if found is None:
             return None
         bindings: dict[str, int | str] = {}
@@ -160,71 +152,13 @@ def _spell(part: Placeholder) -> str:
     return part.name + {"component": "", "rest": "*", "choice": "=" + "|".join(part.choices)}[part.kind]
 
 
-def parse_regex(text: str) -> re.Pattern[str]:
+def parse_regex(text: str) -> Expression:
     """The compiled expression. Raises PatternError for a bad one, and for one made to take for ever."""
     _check_length(text)
     try:
-        compiled = re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise PatternError(f"{text!r} is no regular expression: {error}") from error
-    if _VERBOSE.search(text):
-        raise PatternError(f"{text!r} asks for verbose mode; write it without (?x)")
-    if _explodes(text):
-        raise PatternError(
-            f"{text!r} repeats a group that contains a repetition or alternatives, which can take for ever; write it "
-            "without nesting"
-        )
-    return compiled
-
-
-@dataclass
-class _Group:
-    """A group that is being read: whether it contains a repetition or alternatives; the parts of each alternative."""
-
-    nested: bool = False
-    alternatives: list[list[str]] = field(default_factory=lambda: [[]])
-
-    def closed(self) -> bool:
-        """As `nested`, when all of it is read. Alternatives of one character each are a set: `a|b`, `[ab]`."""
-        several = len(self.alternatives) > 1 and any(parts != ["one"] for parts in self.alternatives)
-        return self.nested or several
-
-
-def _explodes(text: str) -> bool:
-    """Whether a repetition has in it another one, or alternatives: what makes matching exponential in the key.
-
-    `text` is a valid expression, and not verbose.
-    """
-    groups, last_nested = [_Group()], False
-    for token in _TOKEN.finditer(_COMMENT.sub("", text)):
-        kind, group = str(token.lastgroup), groups[-1]
-        if kind == "open":
-            groups.append(_Group())
-        elif kind == "close":
-            last_nested = groups.pop().closed()
-            groups[-1].nested |= last_nested
-            groups[-1].alternatives[-1].append("group")
-        elif kind == "bar":
-            group.alternatives.append([])
-        elif kind == "repeat":
-            group.alternatives[-1].append("repeat")
-            if _most(token[0]) > 1:
-                if last_nested:
-                    return True
-                group.nested = True
-        else:
-            last_nested = False
-            group.alternatives[-1].append("one")
-    return False
-
-
-def _most(repeat: str) -> float:
-    """How often the quantifier lets its part come; a possessive one (`a++`) never tries again, and counts as once."""
-    if len(repeat) > 1 and repeat[-1] == "+":
-        return 1
-    if repeat[0] != "{":
-        return 1 if repeat[0] == "?" else float("inf")
-    return float(repeat.rstrip("?")[1:-1].rpartition(",")[2] or "inf")
+        return Expression(text)
+    except ValueError as error:
+        raise PatternError(str(error)) from error
 
 
 def _check_length(text: str) -> None:
@@ -237,7 +171,7 @@ class Pattern:
     """Chooses keys: a template where the text has a placeholder, a regular expression otherwise."""
 
     text: str
-    form: Template | re.Pattern[str]
+    form: Template | Expression
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
@@ -292,7 +226,10 @@ class Renaming:
             if lost := sorted(old.names - new.names):
                 raise InversionError(f"{new} does not say what {{{lost[0]}}} was in {old}")
             return Renaming(Pattern(new.text, new), old)
-        return _inverse_regex(self.pattern.text, str(self.replacement))
+        try:
+            return _inverse_regex(self.pattern.text, str(self.replacement))
+        except PatternError as error:
+            raise InversionError(f"the way back is no pattern: {error}") from error
 
 
 def parse_replacement(text: str, pattern: Template) -> Template:

@@ -97,14 +97,15 @@ def features_key(engine: Engine, samples: Samples, batches: ImageBatches, view: 
     """The key of cached features: a digest of everything that they depend on.
 
     That is the frozen backbone's code and tensors, how it is run (precision, fused layers, memory layout) and on what
-    (machines that share a cache need not have the same devices, whose results differ in the last digits), each sample
+    (machines that share a cache need not have the same devices, whose results differ in the last digits, as those of
+    another number of threads do), each sample
     (a file by its path, size and time of change, pixels by their bytes) and its target, the transform, the batch size,
     and which share of the samples this process has; with random augmentation also the seed and the number of the view.
-    The number of threads is not part of it.
     """
     digest, settings = hashlib.sha256(), engine.settings
-    how = (settings.precision, settings.fused, settings.channels_last, hardware(batches.device), torch.__version__)
-    for part in (engine.trunk.code, *how):
+    how = (settings.precision, settings.fused, settings.channels_last)
+    where = (hardware(batches.device), torch.get_num_threads(), torch.__version__)
+    for part in (engine.trunk.code, *how, *where):
         digest.update(f"{part}\n".encode())
     for name, tensor in engine.trunk.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

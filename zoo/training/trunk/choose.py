@@ -33,6 +33,16 @@ class Speed:
     exact: bool = False
     precision: FeaturePrecision = "auto"
 
+    @classmethod
+    def of(cls, features: FeaturePrecision, training: str) -> Speed:
+        """As the options say it: where nothing is said of features, training in float32 asks for exact ones."""
+        exact = features == "exact" or (features == "auto" and training == "float32")
+        return cls(exact, "float32" if exact else features)
+
+    def pin(self, precision: str) -> str:
+        """The option that gives an engine of a precision that was chosen again."""
+        return "exact" if self.exact and precision == "float32" else precision
+
     def engine(self, trunk: fx.GraphModule, example: Tensor, precision: str) -> Engine:
         """An engine of a precision that was chosen."""
         return exact_engine(trunk) if self.exact and precision == "float32" else fast_engine(trunk, example, precision)

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from zoo.training.autotune import relative_distance
+from zoo.training.devices import to_layout
 
 FOLDING_TOLERANCE = 1e-3  # relative Frobenius distance; folding rounds at 1e-6, and errs by more where it is wrong
 
@@ -64,7 +65,7 @@ def fast_engine(trunk: fx.GraphModule, example: Tensor, precision: str = "float3
     fast, fused = fuse(trunk)
     channels_last = any(isinstance(module, nn.Conv2d) for module in fast.modules())
     if channels_last:
-        fast.to(memory_format=torch.channels_last)
+        to_layout(fast, torch.channels_last)
     settings = EngineSettings("float32", fused, channels_last)
     if not relative_distance(exact_engine(trunk)(example), Engine(fast, settings)(example)) <= FOLDING_TOLERANCE:
         fast, settings = _copied(trunk), EngineSettings()

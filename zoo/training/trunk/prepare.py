@@ -22,6 +22,7 @@ from zoo.data.batches import Batches, ImageBatches, Order
 from zoo.data.open_data import OpenData, Part
 from zoo.data.transforms import derived_seed
 from zoo.model.undisturbed import undisturbed
+from zoo.recipe.options import FeatureCacheUse
 from zoo.training.trunk.batches import FeatureBatches, StreamedBatches, collect, features_key
 from zoo.training.trunk.choose import Speed, choose_engine
 from zoo.training.trunk.engine import Engine
@@ -66,6 +67,7 @@ def prepare(
     speed: Speed,
     *,
     views: int = 0,
+    use: FeatureCacheUse = "auto",
     validate_exactly: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
@@ -74,6 +76,7 @@ def prepare(
     Args:
         model: on `share.device`, frozen as it will train.
         views: augmented passes to cache, where the data is augmented at random; 0 runs the backbone at every step.
+        use: whether features are "kept" or computed at "every_step"; "auto" keeps them where there is room.
         validate_exactly: compute the validation samples' features in float32 whatever the others are computed in, so
             that an epoch is judged by what its weights answer in float32.
         note: called with each line to display.
@@ -90,7 +93,7 @@ def prepare(
     trains = engine if same else speed.engine(training.trunk, example, precision)
     if validate_exactly and precision != "float32":
         engine = speed.engine(evaluation.trunk, example, "float32")
-    train, how = _train_batches(trains, data, share, views, note)
+    train, how = _train_batches(trains, data, share, views, use, note)
     validation = _cached(engine, data, "validation", share, 1)
     seconds = time.perf_counter() - started
     described = f"{trains.settings}, {comparison}" if comparison else str(trains.settings)
@@ -101,6 +104,7 @@ def prepare(
         "precision": precision,
         "comparison": asdict(comparison) if comparison else None,
         "features": how,
+        "use": "every_step" if how == EVERY_STEP else "kept",
         "seconds": seconds,
     }
     return Prepared(train, validation, training.rest, evaluation.rest, record)
@@ -131,18 +135,21 @@ def example_batch(data: OpenData, device: torch.device) -> Tensor:
 
 
 def _train_batches(
-    engine: Engine, data: OpenData, share: Share, views: int, note: Callable[[str], None]
+    engine: Engine, data: OpenData, share: Share, views: int, use: FeatureCacheUse, note: Callable[[str], None]
 ) -> tuple[Batches, str]:
     """Training batches, and in words how they are made."""
     augmentation = data.options.augmentation
     if augmentation != "none" and not views:
         note(f"augmentation {augmentation} changes every epoch: no feature cache (views: K caches K augmented passes)")
         return StreamedBatches(_images(data, "train", share, None, augment=True), engine), EVERY_STEP
+    if use == "every_step":
+        augmented = augmentation != "none"
+        return StreamedBatches(_images(data, "train", share, None, augment=augmented), engine), EVERY_STEP
     passes = views if augmentation != "none" else 1
     needed = (
         _bytes_per_sample(engine, example_batch(data, share.device)) * len(data.parts["train"]) * passes // share.world
     )
-    if needed > memory_budget() and needed > _free_disk() // 2:
+    if use == "auto" and needed > memory_budget() and needed > _free_disk() // 2:
         note(f"features would take {needed / 1e9:.0f} GB, more than memory and disk have: no feature cache")
         return StreamedBatches(_images(data, "train", share, None, augment=False), engine), EVERY_STEP
     kept = _cached(engine, data, "train", share, passes)

@@ -2,7 +2,7 @@
 
 Each set of features is also written to disk, for later runs: a folder of safetensors shards, named by the features' key
 (weights, data, transform, engine), in the cache folder (zoo.cache). What was used least recently is removed when
-the folder exceeds `$ZOO_CACHE_LIMIT` gigabytes (10).
+the folder exceeds `$ZOO_CACHE_LIMIT` gigabytes (10). A file whose bytes are not those that were written is not used.
 
 A run that is killed while it writes leaves a `.partial-…` folder without a manifest, which nothing reads; the next one
 that writes removes it: a writer holds a lock beside its folder, and the system takes that away from a killed process. A
@@ -11,6 +11,7 @@ finished folder is renamed into place, so that two runs which compute the same f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -29,6 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zoo.cache import cache_folder
+from zoo.errors import WorkError
 
 SHARD_BYTES = 256 * 2**20
 BUDGET_SHARE = 0.25  # of the memory that is free when features are first stored
@@ -78,13 +80,23 @@ class Features:
 
 
 class FeatureWriter:
-    """Writes batches, in order, as shards in `folder`, which also stay in memory while they fit the budget."""
+    """Writes batches, in order, as shards in `folder`, which also stay in memory while they fit the budget.
 
-    def __init__(self, folder: Path, budget: int, lock: FileLock | None = None) -> None:
+    Without a folder, or where it takes no more, features that fit into memory stay there alone: a cache that cannot be
+    written costs a later run time, this one nothing.
+    """
+
+    def __init__(self, folder: Path | None, budget: int, lock: FileLock | None = None) -> None:
         self.folder, self.budget, self.lock = folder, budget, lock
         self.features = Features()
+        self.digests: list[str] = []  # of the shards written, the sha256 of each
         self._pending: list[dict[str, Tensor]] = []
         self._count = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is on disk, so that a later run can use them."""
+        return self.folder is not None and len(self.digests) == len(self.features.shards)
 
     def add(self, tensors: tuple[Tensor, ...], targets: Tensor) -> None:
         batch = {f"feature_{index:02d}": tensor.to("cpu") for index, tensor in enumerate(tensors)}
@@ -104,7 +116,9 @@ class FeatureWriter:
 
     def discard(self) -> None:
         """Remove what an unfinished pass has written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = None
         self.release()
 
     def release(self) -> None:
@@ -118,11 +132,32 @@ class FeatureWriter:
         left = {name: tensor[rows:] for name, tensor in joined.items()}
         self._pending = [left] if len(left["targets"]) else []
         self._count -= rows
-        path = self.folder / f"features-{len(self.features.shards):05d}.safetensors"
-        save_file(shard, path)
+        path = self._write(shard)
         if self.features.bytes + sum(tensor.nbytes for tensor in shard.values()) > self.budget:
+            if path is None:
+                raise WorkError(
+                    f"features take more than the {self.budget / 1e9:.1f} GB of memory there is for them, and "
+                    f"{cache_folder()} cannot be written",
+                    suggestion="name a folder with room in the environment, ZOO_CACHE, or write feature_cache: off",
+                )
             shard, self.features.on_disk = load_file(path), True  # mapped, not read
         self.features.shards.append(shard)
+
+    def _write(self, shard: dict[str, Tensor]) -> Path | None:
+        """The shard's file; None where it, or one before it, could not be written."""
+        if self.folder is None or len(self.digests) < len(self.features.shards):
+            return None
+        path = _shard(self.folder, len(self.digests))
+        try:
+            save_file(shard, path)
+            self.digests.append(_digest(path))
+        except (OSError, SafetensorError):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            if not self.features.on_disk:
+                self.discard()
+            return None
+        return path
 
 
 class FeatureCache:
@@ -136,7 +171,10 @@ class FeatureCache:
         folder = self.root / key
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            features = Features(_shards(folder, manifest["shards"]), manifest["rows"])
+            digests = manifest["digests"]
+            if [_digest(_shard(folder, number)) for number in range(len(digests))] != digests:
+                return None
+            features = Features(_shards(folder, len(digests)), manifest["rows"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None
         if manifest.get("key") != key or len(features) != manifest["samples"]:
@@ -148,8 +186,14 @@ class FeatureCache:
         return features
 
     def writer(self, budget: int) -> FeatureWriter:
-        """A writer into a new folder of its own. Raises OSError where the cache folder cannot be written."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        """A writer into a new folder of its own; without one where the cache folder cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return self._writer(budget)
+        except OSError:
+            return FeatureWriter(None, budget)
+
+    def _writer(self, budget: int) -> FeatureWriter:
         self._remove_leftovers()
         folder = self.root / f"{PARTIAL}{secrets.token_hex(8)}"
         lock = _lock_of(folder)
@@ -174,15 +218,21 @@ class FeatureCache:
 
     def keep(self, key: str, writer: FeatureWriter) -> None:
         """Move a finished writer's folder to its place under `key`, and remove old ones beyond the limit."""
-        features = writer.features
+        features, folder = writer.features, writer.folder
+        if folder is None or not writer.complete:
+            return
         count = len(features.shards)
-        manifest = {"key": key, "shards": count, "rows": features.rows, "samples": len(features)}
-        (writer.folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        manifest = {"key": key, "digests": writer.digests, "rows": features.rows, "samples": len(features)}
+        try:
+            (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        except OSError:
+            if not features.on_disk:
+                writer.discard()
+            return
         target = self.root / key
         with suppress(OSError):
             shutil.rmtree(target)
         features.shards = [] if features.on_disk else features.shards  # Windows moves no folder with a mapped file
-        folder = writer.folder
         with suppress(OSError):  # another run stored the same features first: they are as good
             folder = folder.rename(target)
             writer.release()
@@ -223,7 +273,16 @@ def _remove_lock(lock: FileLock) -> None:
 
 def _shards(folder: Path, count: int) -> list[dict[str, Tensor]]:
     """The files of a set of features, mapped."""
-    return [load_file(folder / f"features-{number:05d}.safetensors") for number in range(count)]
+    return [load_file(_shard(folder, number)) for number in range(count)]
+
+
+def _shard(folder: Path, number: int) -> Path:
+    return folder / f"features-{number:05d}.safetensors"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _age(folder: Path, newest: Path) -> float:

@@ -1,0 +1,1 @@
+"""`zoo verify`: what a run or a checkpoint says of itself, checked again from the files."""
