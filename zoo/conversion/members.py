@@ -23,8 +23,9 @@ from zoo.model.load_into import LoadReport, check, state_of, target_of
 from zoo.model.undisturbed import generators_kept
 from zoo.remap.expression import evaluate
 from zoo.remap.plan import MIN_COVERAGE, Target, check_equal
-from zoo.remap.remaps import AUTO, Planned, Remap, fitting_remaps, plan_source
+from zoo.remap.remaps import Planned, Remap, fitting_remaps, plan_source
 from zoo.remap.rules.adapt import plain
+from zoo.remap.rules.base import AUTO
 
 State = dict[str, torch.Tensor]
 
@@ -117,7 +118,7 @@ def _described(
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two descriptions build the same network, but for its number of classes."""
-    return _structure(one) == _structure(other)
+    return bool(_structure(one) == _structure(other))
 
 
 def _structure(described: Mapping[str, Any]) -> Any:

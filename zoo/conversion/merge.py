@@ -309,7 +309,7 @@ def _wise_ft(mixture: _Mixture, alpha: float | None) -> _Found:
     if mixture.validation is None or alpha is not None:
         chosen = 0.5 if alpha is None else alpha
         return _Found(
-            (1 - chosen, chosen), mixture.measured((1 - chosen, chosen)) if mixture.validation else {}, chosen
+            (1 - chosen, chosen), mixture.measured((1 - chosen, chosen)) if mixture.validation else None, chosen
         )
     tried = {step: mixture.measured((1 - step, step)) for step in ALPHAS}
     best = max(tried, key=lambda step: (mixture.score(tried[step]), -(tried[step].metrics["loss"] or 0)))

@@ -304,8 +304,8 @@ class _Labels:
                 return table.problem(row, f"label {row.label!r} is not a number", hint)
             return numbers[0] if self.separator is None else numbers
         if strange := [part for part in parts if part not in self.index]:
-            hint = did_you_mean(strange[0], self.index)
-            return table.problem(row, f"label {strange[0]!r} does not occur in the training table", hint)
+            near = did_you_mean(strange[0], self.index)
+            return table.problem(row, f"label {strange[0]!r} does not occur in the training table", near)
         if self.task == "multilabel":
             chosen = {self.index[part] for part in parts}
             return [float(place in chosen) for place in range(len(self.classes))]

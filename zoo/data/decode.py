@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
@@ -76,7 +76,7 @@ def _explained(image: str) -> Iterator[None]:
     except (Image.DecompressionBombError, MemoryError) as error:
         message = f"{image} is too large: at most {MOST_PIXELS:,} pixels are read"
         raise InputError(message, suggestion="make it smaller, or remove it") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         unknown = "it is damaged or of an unknown type"
         raise InputError(f"cannot decode {image}: {unknown}", suggestion="remove or replace it") from error
     except Exception as error:  # decoders raise whatever a damaged byte leads them to: struct.error, TypeError, …

@@ -12,8 +12,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.data.stored import found_from
 from zoo.finetuning.run import ActiveRun
-from zoo.recipe.options import located
 from zoo.steps.load import Load
 
 
@@ -23,7 +23,8 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
     document.update(run.asked)
     _name_file(document["model"], "remap", recipe.model.remap)
     if recipe.data is not None:
-        _name_data(document["data"], located(recipe.data).arguments)
+        options = recipe.data.model_dump(mode="json")
+        _name_data(document["data"], found_from({"options": options, "folder": os.getcwd()}).arguments)
     for step in recipe.steps:
         options = document["steps"][step.place.index][step.place.action]
         if step_pins := run.pins.get(str(step.place.index)):

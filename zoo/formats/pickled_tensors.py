@@ -261,7 +261,7 @@ def _is_count(value: Any) -> bool:
 
 _RECONSTRUCT = Global("numpy.core.multiarray", "_reconstruct")
 _FROM_BUFFER = Global("numpy.core.numeric", "_frombuffer")
-_NUMPY = {code.lstrip("<"): name for code, name in FROM_NUMPY.items()} | {"b1": "BOOL", "V2": "BF16"}
+_NUMPY = {code.lstrip("<"): name for code, name in FROM_NUMPY.items() if code} | {"b1": "BOOL", "V2": "BF16"}
 
 
 def as_tensor(value: Any) -> Any:

@@ -62,7 +62,7 @@ class ZipDirectory(AbstractContextManager["ZipDirectory"]):
         self.span = part or ByteRange(path, 0, os.path.getsize(path))
         self.file = open(path, "rb")  # noqa: SIM115 - closed in __exit__
         try:
-            self.archive = zipfile.ZipFile(_Bounded(self.file, self.span))  # type: ignore[arg-type]
+            self.archive = zipfile.ZipFile(_Bounded(self.file, self.span))
             self.entries = {info.filename: info for info in self.archive.infolist()}
             self._check_places()
             self._check_names()

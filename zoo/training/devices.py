@@ -127,7 +127,11 @@ def to_layout(model: nn.Module, layout: torch.memory_format) -> None:
 
     `Module.to(memory_format=...)` fails at a tensor of five dimensions, such as a buffer of Swin's.
     """
-    model._apply(lambda t: t.to(t.device, memory_format=layout) if t.ndim == 4 else t)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(tensor.device, memory_format=layout)
+            if tensor.grad is not None:
+                tensor.grad.data = tensor.grad.data.to(tensor.device, memory_format=layout)
 
 
 def seed_everything(seed: int) -> None:

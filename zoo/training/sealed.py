@@ -17,4 +17,4 @@ def sealed(report: dict[str, Any]) -> dict[str, Any]:
 
 def is_sealed(report: dict[str, Any]) -> bool:
     """Whether the report says what it said when it was sealed."""
-    return report.get(SEAL) == sealed(report)[SEAL]
+    return bool(report.get(SEAL) == sealed(report)[SEAL])

@@ -323,7 +323,7 @@ def _pooled(links: Sequence[Link]) -> list[Ambiguity]:
         or (".fc_norm." in f".{mine}" and not _BEHIND.search(its))
     ]
     what = "one norm stands in front of the pooling, the other (fc_norm) behind it: these are two networks"
-    return [Ambiguity(*zip(*found, strict=True), what=what)] if found else []
+    return [Ambiguity(tuple(mine for mine, _ in found), tuple(its for _, its in found), what)] if found else []
 
 
 _BEHIND = re.compile(r"fc_norm|pool|head|norm_?2|ln_?2")
@@ -334,7 +334,11 @@ def _hidden(links: Sequence[Link]) -> list[Ambiguity]:
     turned = [entry for entry in links if entry.turned]
     merging = [entry for entry in links if entry.order == "?"]
     return [
-        Ambiguity(*(tuple(n for e in hidden for n in names(e)) for names in (_sources, _targets)), what)
+        Ambiguity(
+            tuple(name for entry in hidden for name in _sources(entry)),
+            tuple(name for entry in hidden for name in _targets(entry)),
+            what,
+        )
         for hidden, what in ((turned, _TURNED), (merging, _MERGING))
         if hidden
     ]
