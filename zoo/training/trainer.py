@@ -209,7 +209,7 @@ class Trainer:
         network = job.validation_network or job.network or job.model
         with forward_as_written(network):
             measured = lambda inputs: network(*arranged(inputs, job))  # noqa: E731
-            return measure(job.model, measured, job.validation.epoch(0), self.loss, self.metrics)
+            return measure(job.model, measured, job.validation.epoch(0), self.validation_loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
         if math.isnan(value):  # no epoch is better for being undefined
