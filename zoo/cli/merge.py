@@ -8,8 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from zoo.cli.errors import say
-from zoo.cli.inspect import printable
-from zoo.errors import InputError
+from zoo.errors import InputError, printable
 
 Files = typer.Argument(metavar="A B [C …] DST", help="Two checkpoints or more, and the .safetensors file to write.")
 MethodOption = typer.Option(metavar="average|wise-ft|greedy", help="How they are averaged.")

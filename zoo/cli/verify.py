@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.inspect import printable
+from zoo.errors import printable
 
 SHOWN = {"confirmed": "confirmed", "failed": "FAILED", "not checked": "not checked"}
 WIDEST = 120  # characters of a value
