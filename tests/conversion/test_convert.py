@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import zoo
 from zoo.api import Preprocessing
@@ -177,6 +177,11 @@ def test_nothing_is_replaced_unasked(write: Write, tmp_path: Path) -> None:
     assert out.read_text() == rules.read_text() == "what stood here before"
     zoo.convert(source, out, "b=c", write_rules=rules, overwrite=True)
     assert (set(load_file(out)), rules.read_text()) == ({"c"}, "- rename:\n    b: c\n")
+    zoo.convert(source, out, "b=d")  # what a conversion made may be made anew
+    assert set(load_file(out)) == {"d"}
+    save_file({"mine": torch.ones(2)}, out, {"format": "pt"})
+    with pytest.raises(InputError, match=r"out.safetensors is there already"):
+        zoo.convert(source, out, "b=c")
 
 
 def test_tied_tensors_stay_one(write: Write, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.conversion.destination import check_format, check_free
+from zoo.conversion.destination import CONVERT, MADE_BY, check_format, check_free, is_conversion
 from zoo.conversion.stream import write
 from zoo.errors import InputError, Problem, WorkError, ZooError, nearest
 from zoo.formats import Source, open_source
@@ -147,7 +147,8 @@ def convert(
         key: the state dict, or the prefix of the network (`encoder_q`), of several in the source; see `open_source`.
         trust_pickle: run the code in a pickled model.
         verify_bytes: read the file back and compare every byte.
-        overwrite: replace `destination`, and the file of `write_rules`, where they are there already.
+        overwrite: replace `destination`, where it is there and not an earlier conversion's, and the file of
+            `write_rules`.
 
     Raises InputError for what cannot be read, planned or written; NotConvertedError, a WorkError with the plan, where
     that falls short or the networks differ; WorkError where `auto` abstains or writing fails. Nothing is left then.
@@ -174,6 +175,7 @@ def convert(
             metadata = (
                 _carried_over(opened, plan, folder) if described is None else _encoded(opened, plan, described, folder)
             )
+            metadata |= {MADE_BY: CONVERT}
             made.written = write(plan, opened, destination, metadata=metadata, verify_bytes=verify_bytes)
     return made
 
@@ -233,8 +235,10 @@ def _check_free(
     *,
     overwrite: bool,
 ) -> None:
-    """Raises InputError for files that would be replaced unasked; the source itself is refused when it is written."""
+    """Raises InputError for files that would be replaced unasked, other than an earlier conversion's; the source itself
+    is refused when it is written."""
     places = [Path(place) for place in (destination, write_rules) if place is not None]
+    places = [place for place in places if not (place.is_file() and is_conversion(place))]
     own = any(place.is_file() and place.samefile(file) for place in places for file in source.files)
     check_free(places, overwrite=overwrite or own)
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from zoo.errors import InputError, Problem
+from zoo.errors import InputError, Problem, ZooError
+from zoo.formats.safetensors_file import read_header
 
 OTHER_FORMATS = (".pth", ".pt", ".bin", ".ckpt", ".npz")
 
@@ -29,6 +30,17 @@ def check_format(destination: str | os.PathLike[str]) -> None:
             f"{destination}: zoo writes safetensors only, which every framework reads without running code",
             suggestion=str(Path(destination).with_suffix(".safetensors")),
         )
+
+
+MADE_BY, CONVERT = "made_by", "zoo convert"  # in the header of what a conversion wrote
+
+
+def is_conversion(place: Path) -> bool:
+    """Whether a conversion made the file: doing it again, with other rules, replaces nothing that was only there."""
+    try:
+        return read_header(place).metadata.get(MADE_BY) == CONVERT
+    except ZooError:
+        return False
 
 
 def check_free(places: Iterable[Path], *, overwrite: bool) -> None:
