@@ -55,6 +55,14 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def loader_ended(error: BaseException) -> WorkError | None:
+    """What torch raises, wherever the main thread is just then, once a process that loads images has ended."""
+    if "DataLoader worker" not in str(error):
+        return None
+    message = "a process that loads images was ended by the system, most often because memory ran out"
+    return WorkError(message, suggestion="take fewer: --set data.workers=1")
+
+
 class Order:
     """Which samples are in which batch. `batch_size` counts the samples of all `world` processes together."""
 
@@ -176,11 +184,10 @@ class ImageBatches:
                     raise self.fetcher.samples.unreadable(first) if isinstance(first, InputError) else first
                 yield batch
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if (ended := loader_ended(error)) is None:
                 raise
             self._loader = None
-            message = "a process that loads images was ended by the system, most often because memory ran out"
-            raise WorkError(message, suggestion="take fewer: --set data.workers=1") from error
+            raise ended from error
 
     def _make_loader(self) -> DataLoader[Any]:
         samples = self.fetcher.samples

@@ -25,7 +25,7 @@ from zoo.model.preprocessing import for_arguments
 _WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
-MODULES, MODULES_PER_TENSOR = 8_000, 10
+MODULES, MODULES_PER_TENSOR = 4_000, 10
 """How many modules a checkpoint may describe: a thin one has few tensors, any has some modules without one."""
 
 Device = torch.device | str

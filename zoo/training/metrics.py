@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from zoo.data.batches import Batch
+from zoo.data.batches import Batch, loader_ended
 from zoo.errors import InputError, WorkError, ZooError, did_you_mean, is_out_of_memory
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
@@ -304,6 +304,8 @@ def measure(
 def explain(error: Exception, doing: str) -> ZooError:
     """An error of torch as one that says what to do about it."""
     text = str(error).strip().partition("\n")[0]
+    if (ended := loader_ended(error)) is not None:
+        return ended
     if is_out_of_memory(error):
         hint = "set a smaller batch_size (accumulate makes up for it) or image_size"
         return WorkError(f"out of memory while {doing}: {text}", suggestion=hint)
