@@ -152,7 +152,7 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
     """
     with open_source(os.fspath(path)) as source:
         metadata, edited = _described(source, path)
-        assembly, given = _rebuilt(metadata, path, len(source.entries))
+        assembly, given = _rebuilt(metadata, path, _sizes(source))
         plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
         _check(plan, given, metadata, str(path))  # names the tensors, where some are missing or others
         check_unedited(edited, path)
@@ -171,7 +171,7 @@ def outline(path: str | os.PathLike[str]) -> Assembly:
     with open_source(os.fspath(path)) as source:
         metadata, edited = _described(source, path)
         with _told_of(path), generators_kept():
-            assembly = rebuild(metadata.model_dump(), device="meta", tensors=len(source.entries))
+            assembly = rebuild(metadata.model_dump(), device="meta", **_sizes(source))
         target = target_of(assembly.model)
         plan = make_plan(source.entries, (), target, aliases=source.aliases)
         thin = metadata.only == "trainable"
@@ -188,15 +188,21 @@ def _described(source: Source, path: str | os.PathLike[str]) -> tuple[Checkpoint
     return metadata, edited
 
 
+def _sizes(source: Source) -> dict[str, int]:
+    """What a network can be filled with."""
+    entries = source.entries.values()
+    return {"tensors": len(entries), "elements": sum(entry.elements for entry in entries)}
+
+
 def _rebuilt(
-    metadata: CheckpointMetadata, path: str | os.PathLike[str], tensors: int
+    metadata: CheckpointMetadata, path: str | os.PathLike[str], sizes: Mapping[str, int]
 ) -> tuple[Assembly, frozenset[str]]:
     """The assembly without the file's tensors, and the names of those that base weights fill."""
     described = metadata.model_dump()
     with _told_of(path), generators_kept():
         if metadata.only == "trainable":
             return with_base(described, Path(path).parent)
-        return rebuild(described, device="cpu", tensors=tensors), frozenset()
+        return rebuild(described, device="cpu", **sizes), frozenset()
 
 
 @contextlib.contextmanager

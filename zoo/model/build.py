@@ -28,6 +28,9 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 MODULES, MODULES_PER_TENSOR = 4_000, 10
 """How many modules a checkpoint may describe: a thin one has few tensors, any has some modules without one."""
 
+LARGEST = 250_000
+"""The largest whole number that any checkpoint's architecture may be built with; a large file's may be larger."""
+
 Device = torch.device | str
 
 
@@ -63,18 +66,22 @@ def build(
     return Assembly(model, component.name, given, prepared, notes=notes)
 
 
-def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None, tensors: int = 0) -> Assembly:
+def rebuild(
+    metadata: Mapping[str, Any], *, device: Device | None = None, tensors: int = 0, elements: int = 0
+) -> Assembly:
     """The assembly a checkpoint's metadata describes: the architecture built and its operations replayed.
 
     `metadata` has an Assembly's `architecture`, `arguments`, `operations`, `preprocessing`, `classes`, `task`,
     `data`, `evaluation` and `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the
     time it takes to build a transformer): the caller fills every one. Buffers and constants are computed; on `meta`
     those that are no part of the state dict stay without values, so build on the device itself to use the model.
-    `tensors` is how many the checkpoint has: a network of far more modules is not its.
+    `tensors` is how many the checkpoint has, and `elements` how many numbers are in them: a network of far more modules,
+    or with a side longer than that, is not its.
     Raises InputError where metadata names what is not installed or does not fit.
     """
     from zoo.model.operations import replay
 
+    _check_numbers(metadata.get("arguments") or {}, max(LARGEST, elements))
     with _Unfilled(), _at_most(MODULES + MODULES_PER_TENSOR * tensors):
         assembly = build(metadata["architecture"], metadata.get("arguments"), device=device)
         if described := metadata.get("preprocessing"):
@@ -85,6 +92,15 @@ def rebuild(metadata: Mapping[str, Any], *, device: Device | None = None, tensor
         assembly.data = metadata.get("data")
         assembly.evaluation = metadata.get("evaluation")
         return replay(assembly, metadata.get("operations") or [])
+
+
+def _check_numbers(arguments: Any, most: int) -> None:
+    """Raises InputError for a number that no network is built with: constructors count to it before they make layers."""
+    if isinstance(arguments, Mapping | list | tuple):
+        for value in arguments.values() if isinstance(arguments, Mapping) else arguments:
+            _check_numbers(value, most)
+    elif isinstance(arguments, int) and abs(arguments) > most:
+        raise InputError(f"it describes a network with {arguments:,} of something, which its tensors cannot fill")
 
 
 @contextlib.contextmanager
