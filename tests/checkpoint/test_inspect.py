@@ -90,9 +90,9 @@ def test_a_whole_model_is_described_not_opened(network, tmp_path):
 
 
 def test_groups_that_nothing_chooses_between_are_all_shown(network, tmp_path):
-    torch.save({"encoder": network.state_dict(), "decoder": {"w": torch.ones(2)}}, tmp_path / "a.pth")
+    torch.save({"encoder": network.state_dict(), "decoder": nn.Linear(2, 1).state_dict()}, tmp_path / "a.pth")
     found = inspect(tmp_path / "a.pth")
-    assert [row["name"] for row in found["tensors"]][-1] == "decoder.w"
+    assert [row["name"] for row in found["tensors"]][-1] == "decoder.bias"
     assert "several groups" in found["notes"][0]
     assert [row["name"] for row in inspect(tmp_path / "a.pth", key="decoder")["tensors"]] == ["w"]
 

@@ -75,7 +75,7 @@ def rebuild(
     `data`, `evaluation` and `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the
     time it takes to build a transformer): the caller fills every one. Buffers and constants are computed; on `meta`
     those that are no part of the state dict stay without values, so build on the device itself to use the model.
-    `tensors` is how many the checkpoint has, and `elements` how many numbers are in them: a network of far more modules,
+    `tensors` is how many the checkpoint has, and `elements` how many numbers these have: a network of far more modules,
     or with a side longer than that, is not its.
     Raises InputError where metadata names what is not installed or does not fit.
     """
@@ -95,7 +95,7 @@ def rebuild(
 
 
 def _check_numbers(arguments: Any, most: int) -> None:
-    """Raises InputError for a number that no network is built with: constructors count to it before they make layers."""
+    """Raises InputError for a number that no network is built with: constructors count up to it first."""
     if isinstance(arguments, Mapping | list | tuple):
         for value in arguments.values() if isinstance(arguments, Mapping) else arguments:
             _check_numbers(value, most)
