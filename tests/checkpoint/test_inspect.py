@@ -94,7 +94,7 @@ def test_groups_that_nothing_chooses_between_are_all_shown(network, tmp_path):
     found = inspect(tmp_path / "a.pth")
     assert [row["name"] for row in found["tensors"]][-1] == "decoder.bias"
     assert "several groups" in found["notes"][0]
-    assert [row["name"] for row in inspect(tmp_path / "a.pth", key="decoder")["tensors"]] == ["w"]
+    assert [row["name"] for row in inspect(tmp_path / "a.pth", key="decoder")["tensors"]] == ["weight", "bias"]
 
 
 def test_ties_wrappers_and_records(network, tmp_path):
