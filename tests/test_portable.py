@@ -120,7 +120,9 @@ def main(folder):
     found["dtypes"] = sorted({tensor["dtype"] for tensor in tensors[1]})
     found["measured"] = sorted(json.loads(zoo_command("evaluate", model, "--json"))["metrics"])
     found["predicted"] = len(json.loads(zoo_command("predict", model, folder / "digit.png", "--json")))
-    found["refused"] = sorted({os.path.basename(path) for path in refused} - {".zoo.lock"})  # filelock's own affair
+    found["refused"] = sorted(
+        name for name in map(os.path.basename, refused) if not name.endswith(".lock")  # filelock's own affair
+    )
     found["left"] = sorted(path.name for path in folder.rglob("*") if path.name.endswith((".tmp", ".part")))
     print(json.dumps(found))
 

@@ -127,6 +127,12 @@ VERBS = {
     "merge": lambda folder: zoo.merge(
         [folder / "run" / "model.safetensors"] * 2, folder / "mean.safetensors", overwrite=True
     ),
+    "compare": lambda folder: zoo.compare(folder / "run", folder / "run"),
+    "verify": lambda folder: zoo.verify(folder / "run"),
+    "reproduce": lambda folder: zoo.reproduce(folder / "run"),
+    "finetune_seeds": lambda folder: zoo.finetune_seeds(
+        str(folder / "recipe.yaml"), 2, output=folder / "seeds", overwrite=True, progress=Listener()
+    ),
     "inspect": lambda folder: zoo.inspect(folder / "run" / "model.safetensors"),
     "diff": lambda folder: zoo.diff(folder / "run" / "model.safetensors", folder / "half.safetensors"),
     "names": lambda folder: (registry.refresh(), zoo.names()),

@@ -78,4 +78,5 @@ def test_nobody_else_looks_for_logits():
     for path in (Path(__file__).parents[2] / "zoo").rglob("*.py"):
         names = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         names += [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
-        assert "logits" not in names or path.name == "prediction.py", path
+        in_tensor_names = path.parent.name == "auto"  # words that the matcher knows
+        assert "logits" not in names or path.name == "prediction.py" or in_tensor_names, path

@@ -41,17 +41,19 @@ def test_the_weights_preprocessing_is_what_the_input_is(checked: Check) -> None:
 
 @pytest.fixture
 def other_weights(tmp_path: Path) -> None:
-    """`prefixed.safetensors` is net_a's under another prefix, `half.safetensors` holds its convolutions alone."""
+    """`prefixed.safetensors` is net_a's under another prefix, `numbered.safetensors` without names, `half.safetensors`
+    holds its convolutions alone."""
     torch.manual_seed(0)
     state = build("tutorial/net_a").model.state_dict()
     save_file({f"inner.net.{name}": value for name, value in state.items()}, tmp_path / "prefixed.safetensors")
+    save_file({f"p{place}": value for place, value in enumerate(state.values())}, tmp_path / "numbered.safetensors")
     save_file({name: value for name, value in state.items() if "conv" in name}, tmp_path / "half.safetensors")
 
 
 @pytest.mark.usefixtures("other_weights")
 class TestCoverage:
     def test_loading_nothing_is_a_mistake(self, checked: Check) -> None:
-        verdict = checked("model: {architecture: tutorial/net_a, weights: prefixed.safetensors}\nsteps: [save]")
+        verdict = checked("model: {architecture: tutorial/net_a, weights: numbered.safetensors}\nsteps: [save]")
         assert not verdict.ok
         assert any("only 0% of the target's parameters would be filled" in said for said in errors(verdict))
         assert all(said.startswith("recipe.yaml:1:48: ") for said in errors(verdict))

@@ -8,9 +8,10 @@ import os
 import pytest
 
 from zoo.errors import InputError
+from zoo.file_name import RUN_MARK
 from zoo.recipe import load_recipe
 from zoo.training import folder as folder_module
-from zoo.training.folder import MARK, RunFolder, planned
+from zoo.training.folder import RunFolder, planned
 
 RECIPE = """\
 name: small
@@ -59,7 +60,7 @@ def test_what_a_run_writes(recipe):
 
 
 def test_the_mark_names_the_recipe_and_the_files(taken, recipe, tmp_path):
-    assert json.loads((taken / MARK).read_text()) == {
+    assert json.loads((taken / RUN_MARK).read_text()) == {
         "format": 1,
         "recipe": str(tmp_path / "recipe.yaml"),
         "files": sorted(planned(recipe)),
@@ -73,7 +74,7 @@ def test_overwriting_removes_what_zoo_wrote_and_nothing_else(taken, recipe):
     place.check(resume=False, overwrite=True)
     place.take()
     left = ["notes.txt", "state", "state/mine.safetensors", "state/notes.txt", "tensorboard", "tensorboard/picture.png"]
-    assert names(taken) == [MARK, *left]
+    assert names(taken) == [RUN_MARK, *left]
 
 
 def test_a_kill_while_it_overwrites_leaves_every_file_named(taken, recipe, tmp_path, monkeypatch):
@@ -91,17 +92,17 @@ def test_a_kill_while_it_overwrites_leaves_every_file_named(taken, recipe, tmp_p
     again = RunFolder(taken, recipe)
     again.check(resume=False, overwrite=True)
     again.take()
-    assert names(taken) == [MARK]
+    assert names(taken) == [RUN_MARK]
 
 
 def test_a_kill_before_or_in_the_mark_leaves_a_folder_to_run_in(tmp_path, recipe, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
-    (run / f".{MARK}.{TEMPORARY}").touch()
+    (run / f".{RUN_MARK}.{TEMPORARY}").touch()
     place = RunFolder(run, recipe)
     place.check(resume=False, overwrite=False)
     place.take()
-    assert names(run) == [MARK]
+    assert names(run) == [RUN_MARK]
     RunFolder(run, recipe).check(resume=False, overwrite=False)  # killed after the mark: nothing is lost by a new run
 
 
@@ -140,7 +141,7 @@ def test_a_resumed_run_follows_no_link_out_of_its_folder(taken, recipe, tmp_path
     "text", ["{", "[]", '{"format": 99, "recipe": "x", "files": []}', '{"format": 1, "files": []}']
 )
 def test_a_mark_that_is_none(taken, recipe, text):
-    (taken / MARK).write_text(text)
+    (taken / RUN_MARK).write_text(text)
     with pytest.raises(InputError, match="should say what a run wrote into this folder, and cannot be read") as caught:
         RunFolder(taken, recipe)
     assert caught.value.problems[0].suggestion == f"name another folder: --output {taken}-2"
@@ -150,21 +151,21 @@ def test_a_mark_that_is_a_link_is_not_written_through(tmp_path, recipe):
     run = tmp_path / "run"
     run.mkdir()
     (tmp_path / "mine.json").write_text('{"format": 1, "recipe": "x", "files": []}')
-    (run / MARK).symlink_to(tmp_path / "mine.json")
+    (run / RUN_MARK).symlink_to(tmp_path / "mine.json")
     with pytest.raises(InputError, match="it is no regular file"):
         RunFolder(run, recipe)
 
 
 def test_names_in_a_mark_lead_nowhere_else(taken, recipe, tmp_path):
     (tmp_path / "victim").write_text("mine")
-    mark = json.loads((taken / MARK).read_text())
+    mark = json.loads((taken / RUN_MARK).read_text())
     mark["files"] += ["../victim", "..", "", "/etc", "state/../../victim"]
-    (taken / MARK).write_text(json.dumps(mark))
+    (taken / RUN_MARK).write_text(json.dumps(mark))
     place = RunFolder(taken, recipe)
     place.check(resume=False, overwrite=True)
     place.take()
     assert (tmp_path / "victim").read_text() == "mine"
-    assert names(taken) == [MARK]
+    assert names(taken) == [RUN_MARK]
 
 
 def test_a_free_folder_is_named(taken, recipe, monkeypatch):

@@ -45,6 +45,8 @@ class RunFolder:
         mark = self._read()
         self.marked = mark is not None
         self.owner: str = mark["recipe"] if mark else self.source
+        if self.source == os.path.realpath(self.path / RECIPE):  # the copy that the run left is its own recipe
+            self.source = self.owner
         self.owned: frozenset[str] = frozenset(mark["files"] if mark else ())
 
     def check(self, *, resume: bool, overwrite: bool) -> None:

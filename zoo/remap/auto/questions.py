@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from zoo.formats.names import LEAVES
+
 
 def say_which(groups: Iterable[tuple[Sequence[str], Sequence[str]]]) -> str | None:
     """The renames that would settle the first group of paths (the source's, the target's) that a word settles.
@@ -21,10 +23,11 @@ def say_which(groups: Iterable[tuple[Sequence[str], Sequence[str]]]) -> str | No
 
 
 def _words(paths: Sequence[str]) -> list[str]:
-    """The component that tells the paths apart, where it is one and no number."""
+    """The component in which the paths differ, where it is one, a module's, and no number."""
     rows = [path.split(".") for path in paths]
     if len(rows) < 2 or len({len(row) for row in rows}) > 1:
         return []
     differing = [column for column in zip(*rows, strict=True) if len({*column}) > 1]
     words = list(differing[0]) if len(differing) == 1 else []
-    return words if len({*words}) == len(words) and not any(word.isdecimal() for word in words) else []
+    named = not any(word.isdecimal() or word in LEAVES for word in words)
+    return words if named and len({*words}) == len(words) else []
