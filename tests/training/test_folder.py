@@ -55,7 +55,9 @@ def names(folder):
 
 
 def test_what_a_run_writes(recipe):
-    expected = {"model.safetensors", "report.json", "recipe.yaml", "state", "tensorboard", "early.safetensors"}
+    expected = {"model.safetensors", "report.json", "recipe.yaml", "state", "tensorboard", "early.safetensors"} | {
+        "predictions.csv"
+    }
     assert planned(recipe) == expected
 
 

@@ -127,9 +127,10 @@ def test_every_warm_start_loads_what_fits_and_tells_the_rest(workshop, net_a):
 @pytest.mark.parametrize(
     ("name", "override", "says"),
     [
-        ("warm_start_renamed", "model.remap=null", "not one tensor would be moved"),
+        ("warm_start_renamed", "model.remap=[{keep: .}]", "not one tensor would be moved"),
         ("warm_start_missing", "model.min_coverage=1.0", "only 99.82% of the target's parameters"),
-        ("warm_start_extra", "model.remap=null", "98.63% of the file would be used"),
+        ("warm_start_extra", "model.remap=[{keep: .}]", "98.63% of the file would be used"),
+        ("warm_start", "model.remap=null", r"these weights are for tutorial/net_a.*remap: \[\{keep: \.\}\]"),
         ("warm_start_reshaped", "load.strict_shapes=true", r"fc3.weight is \[10, 84\] in the file and \[20, 84\]"),
     ],
 )

@@ -102,7 +102,8 @@ def finetune(
         listener.note(f"warning: {warning}")
     with _claimed(folder, recipe, resume, overwrite) if main else contextlib.nullcontext() as place:
         state = StateFolder(folder / STATE, recipe.resolved)
-        saved = _resumed(state, place, listener) if resume else None
+        done = state.finished() and _is_own_copy(recipe, folder)  # what was chosen by itself stands in that copy
+        saved = _resumed(state, place, listener) if resume and not done else None
         if resume and saved is None and (report := _nothing_to_resume(state, place, folder, listener)) is not None:
             return Run(report, folder, where)
         seed_everything(recipe.seed)
@@ -117,6 +118,11 @@ def finetune(
                 state.keep_samples(run.fingerprint.as_lines())
         with freed_memory_kept(where), _way_back(run):
             return Run(_carry_out(run, main), folder, where, run.assembly)
+
+
+def _is_own_copy(recipe: Recipe, folder: Path) -> bool:
+    """Whether the recipe is the one that a run left in its folder."""
+    return os.path.realpath(recipe.path) == os.path.realpath(folder / RECIPE)
 
 
 def _begin(recipe: Recipe) -> Assembly:
@@ -286,7 +292,7 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     finished = not interrupted and failed is None
     save_checkpoint(run.assembly, run.checkpoint)
     copy = run.folder / RECIPE
-    if os.path.realpath(run.recipe.path) != os.path.realpath(copy):  # a resumed run may be that of its own copy
+    if not _is_own_copy(run.recipe, run.folder):  # a resumed run may be that of its own copy
         with atomic_file(copy) as file:
             write_all(file, yaml.safe_dump(pinned(run), sort_keys=False, allow_unicode=True).encode(), 0)
     loaded: Assembly | None = None

@@ -50,7 +50,7 @@ def check_architecture(weights: Weights, architecture: str, remap: Remap = None)
     meant = found.name if found else weights.architecture
     if meant != architecture:
         message = f"these weights are for {meant}; in {architecture} they give wrong answers even where they fit"
-        hint = f"write architecture: {meant}, or a remap with the rules that lead to {architecture}"
+        hint = f"write architecture: {meant}, or a remap with rules; where it is meant as it is, remap: [{{keep: .}}]"
         raise InputError(message, suggestion=hint)
 
 
