@@ -156,7 +156,7 @@ def test_everything_works_without_posix(folder):
     assert all(name.startswith(("base-", "step-")) for name in used), used
     assert found == {
         "listed": True,
-        "interrupted": [".json", ".safetensors", ".safetensors"],
+        "interrupted": [".json", ".json", ".jsonl", ".safetensors", ".safetensors", ".safetensors"],
         "trained": ["train"],
         "cached": True,
         "partial": 0,
