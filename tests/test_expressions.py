@@ -17,7 +17,7 @@ SLOW = r"(a*)(a*)(a*)(a*)\1\2\3\4b"
     [
         (r"^blocks\.(\d+)\.", "blocks.12.attn"), ("norm", "a.norm.b"), (r"(?P<x>a)(?P=x)", "baa"), ("", "x"),
         (r"(?<=a)b", "ab"), (r"a{2,3}?", "aaa"), (r"[^.]+$", "a.b"), (r"\bfc\b", "x.fc.y"), (r"(a)?(?(1)b|c)", "c"),
-        (r"(?i)CONV", "a.conv"),
+        (r"(?i)CONV", "a.conv"), (r"a{e<2}", "a{e<2}"), (r"x{i", "x{i"), (r"[{]y}", "{y}"),
     ],
 )  # fmt: skip
 def test_it_finds_what_python_finds(expression, text):

@@ -87,7 +87,10 @@ class Expression:
     def _compiled(self) -> regex.Pattern[str]:
         import regex  # not needed to list or to read
 
-        return regex.compile(self.text)
+        try:
+            return regex.compile(_without_fuzziness(self.text))
+        except regex.error as error:
+            raise InputError(f"{self.written or self.text!r} is no expression that can be matched: {error}") from error
 
     def search(self, text: str) -> regex.Match[str] | None:
         """The first match in `text`, or None. Raises SlowExpressionError where that takes too long."""
@@ -119,6 +122,12 @@ class Expression:
             "ways",
             suggestion="write it with fewer repetitions, or with letters between them that only match one way",
         )
+
+
+def _without_fuzziness(text: str) -> str:
+    """The expression with every brace escaped that is no quantifier: `regex` takes `a{e<2}` for an approximate match."""
+    tokens = _TOKEN.finditer(_COMMENT.sub("", text))
+    return "".join(rf"\{token[0]}" if token["one"] in ("{", "}") else token[0] for token in tokens)
 
 
 def _check(text: str) -> None:
