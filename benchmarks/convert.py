@@ -136,7 +136,7 @@ def same(one: Path, two: Path) -> bool:
 
 
 def check(table: list[Way], out: Path, folder: Path) -> None:
-    """Every way's output equals that of the way it should be like: the same tensors in the header and the same bytes behind it."""
+    """Every way's output equals that of the way it should be like: the same tensors and bytes."""
     for way in table:
         run(way, out)
         kept = folder / f"kept-{table.index(way)}"

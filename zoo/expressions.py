@@ -125,7 +125,7 @@ class Expression:
 
 
 def _without_fuzziness(text: str) -> str:
-    """The expression with every brace escaped that is no quantifier: `regex` takes `a{e<2}` for an approximate match."""
+    """The expression, braces escaped that are no quantifier: `regex` takes `a{e<2}` for an approximate match."""
     tokens = _TOKEN.finditer(_COMMENT.sub("", text))
     return "".join(rf"\{token[0]}" if token["one"] in ("{", "}") else token[0] for token in tokens)
 
