@@ -28,8 +28,8 @@ def test_weights_of_another_architecture(checked: Check) -> None:
     verdict = checked("model: {architecture: timm/efficientnet_lite0, weights: lite0}\nsteps: [save]")
     assert errors(verdict) == [
         "recipe.yaml:1:57: these weights are for timm/tf_efficientnet_lite0; in timm/efficientnet_lite0 they give "
-        "wrong answers even where they fit (write architecture: timm/tf_efficientnet_lite0, or a remap with the rules "
-        "that lead to timm/efficientnet_lite0)"
+        "wrong answers even where they fit (write architecture: timm/tf_efficientnet_lite0, or a remap with rules; "
+        "where it is meant as it is, remap: [{keep: .}])"
     ]
 
 
