@@ -171,11 +171,7 @@ def convert(
             raise NotConvertedError(made)
         if destination is not None and not dry_run:
             check_equal(plan, opened.array)
-            folder = os.fspath(destination)
-            metadata = (
-                _carried_over(opened, plan, folder) if described is None else _encoded(opened, plan, described, folder)
-            )
-            metadata |= {MADE_BY: CONVERT}
+            metadata = _metadata(opened, plan, described, os.fspath(destination))
             made.written = write(plan, opened, destination, metadata=metadata, verify_bytes=verify_bytes)
     return made
 
@@ -226,6 +222,15 @@ def _check_request(
         raise InputError("there is no destination", suggestion="name one, or plan only: --dry-run")
     if destination is not None:
         check_format(destination)
+
+
+def _metadata(source: Source, plan: Plan, described: Assembly | None, destination: str) -> dict[str, str]:
+    """What the header of the file says: of the architecture that it fills, or what the source's said."""
+    if described is None:
+        kept = _carried_over(source, plan, destination)
+    else:
+        kept = _encoded(source, plan, described, destination)
+    return kept | {MADE_BY: CONVERT}
 
 
 def _check_free(

@@ -42,7 +42,8 @@ def _targets(samples: Samples) -> np.ndarray[Any, Any] | None:
 def _counts(task: str, targets: np.ndarray[Any, Any], classes: int) -> list[int]:
     if task == "multilabel" and targets.ndim == 2:
         return [int(count) for count in targets.sum(0)]
-    return [int((targets == index).sum()) for index in range(classes)]
+    known = targets[(targets >= 0) & (targets < classes)].astype(np.int64)
+    return [int(count) for count in np.bincount(known, minlength=classes)]
 
 
 def _listed(classes: Sequence[str], counted: Sequence[Sequence[int]]) -> str:
