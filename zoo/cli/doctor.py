@@ -33,7 +33,8 @@ def plugins() -> list[Report]:
 
 
 def _plugin(key: tuple[str, str, str], rows: list[Component]) -> Report:
-    broken = [row for row in map(registry.examine, _one_a_target(rows)) if row.status != "ok"]
+    examined = registry.examine(_one_a_target(rows))
+    broken = [each.row for each in examined if each.row.status != "ok"]
     return {
         **dict(zip(("plugin", "distribution", "version"), key, strict=True)),
         "components": counts(row for row in rows if row.status == "ok"),

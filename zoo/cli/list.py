@@ -159,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
         "lie; remembered while versions stay (seconds to minutes)",
     )
     made.add_argument("--json", action="store_true", help="one JSON document")
+    made.add_argument("--traceback", action="store_true", help="the entire traceback of whatever fails, a plugin's too")
     return made
 
 

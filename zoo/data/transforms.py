@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from zoo.contracts import Preprocessing
 from zoo.errors import InputError, WorkError
 from zoo.given import find_given, is_given
+from zoo.isolation import failure_of
 from zoo.recipe.options import DataOptions
 
 MODES = {
@@ -125,7 +126,7 @@ class GivenTransform:
         try:
             made = self.transform(image)
         except Exception as error:
-            raise WorkError(f"{self.name} failed on an image: {type(error).__name__}: {error}") from error
+            raise WorkError(f"{self.name} failed on an image: {failure_of(error)}") from error
         if isinstance(made, Tensor) and made.dtype == torch.uint8 and made.ndim == 3:
             return fit(made, self.to)
         shape = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__

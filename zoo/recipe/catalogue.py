@@ -11,6 +11,7 @@ from typing import Any
 
 from zoo import registry
 from zoo.errors import InputError, any_of, did_you_mean
+from zoo.isolation import failure_of
 
 Factory = Callable[..., Any]
 Catalogue = dict[str, Callable[[], Factory | None]]  # name -> what loads it; None: the training engine's own word
@@ -94,7 +95,7 @@ def _loaded(name: str, load: Callable[[], Factory | None]) -> Factory | None:
     except InputError:
         raise
     except Exception as error:  # timm lists optimizers whose libraries need not be installed
-        raise InputError(f"{name} cannot be used here: {type(error).__name__}: {error}") from None
+        raise InputError(f"{name} cannot be used here: {failure_of(error)}") from error
 
 
 def names(kind: str) -> list[str]:

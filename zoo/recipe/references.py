@@ -8,17 +8,18 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Union, cast
+from typing import Annotated, Any, Union
 
 from pydantic import BaseModel
 
 from zoo import registry
 from zoo.contracts import Weights
-from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean, listed
+from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.formats import open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.remote import check_address, is_address
 from zoo.given import absent, is_given
+from zoo.plugin_calls import call, expect, texts
 from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
@@ -124,14 +125,15 @@ class WeightsReference:
         """
         if self.component is None:
             return described(Weights(self.name, architecture))
-        loaded: Any = registry.load_source(self.component)
-        try:
-            found = loaded() if self.component.kind == "weights" else loaded.weights(self.component.member, self.name)
-        except ZooError:
-            raise
-        except Exception as error:  # a plugin's code may fail in any way
-            raise WorkError(f"{self.component.name} fails to say where its weights are: {error!r}") from error
-        return cast(Weights, found)
+        component, loaded = self.component, registry.load_source(self.component)
+        is_alone = component.kind == "weights"
+        found = call(
+            component,
+            lambda: loaded() if is_alone else loaded.weights(component.member, self.name),
+            failing="fails to say where its weights are",
+        )
+        what = "returned" if is_alone else f"returned for the weights {self.name!r}"
+        return expect(component, found, Weights, "zoo.api.Weights", what=what)
 
 
 def described(weights: Weights) -> Weights:
@@ -211,10 +213,11 @@ def tags_of(architecture: registry.Component | None) -> list[str]:
     if architecture is None or architecture.member is None:
         return []
     source: Any = registry.load_source(architecture)
-    try:
-        return list(source.tags(architecture.member)) if hasattr(source, "tags") else []
-    except Exception as error:  # a plugin's code may fail in any way
-        raise InputError(f"{architecture.name}: its source fails to list weights: {error}") from error
+    if not hasattr(source, "tags"):
+        return []
+    failing = "fails to list its weights"
+    found = call(architecture, lambda: source.tags(architecture.member), failing=failing, error=InputError)
+    return texts(architecture, found, "a list of names", what="returned for its tags")
 
 
 def check_weights(document: Document, path: Path, architecture: registry.Component | None) -> WeightsReference | None:
