@@ -74,7 +74,7 @@ def guarded(work: Callable[[], Result], *, package: str = "", passing: tuple[typ
 
 
 def failure_of(error: BaseException, package: str = "") -> PluginError:
-    """The failure as a sentence; the whole traceback is kept for the end of the command where it was asked for."""
+    """The failure as a sentence; the entire traceback is kept for the end of the command where it was asked for."""
     note(error)
     return PluginError(cause_of(error, package))
 
@@ -110,17 +110,17 @@ def place_of(error: BaseException, package: str = "") -> str:
     return own or others
 
 
-TRACEBACKS = "ZOO_TRACEBACK"  # the variable that asks for the whole tracebacks of failures
+TRACEBACKS = "ZOO_TRACEBACK"  # the variable that asks for the entire tracebacks of failures
 _NOTED: list[BaseException | str] = []
 
 
 def wants_tracebacks() -> bool:
-    """Whether the whole tracebacks of failures are wanted: `--traceback`, or the variable ZOO_TRACEBACK."""
+    """Whether the entire tracebacks of failures are wanted: `--traceback`, or the variable ZOO_TRACEBACK."""
     return bool(os.environ.get(TRACEBACKS))
 
 
 def note(failure: BaseException | str) -> None:
-    """Keep a failure that becomes a sentence, so that its whole traceback can be shown where that is wanted."""
+    """Keep a failure that becomes a sentence, so that its entire traceback can be shown where that is wanted."""
     if wants_tracebacks() and failure not in _NOTED:
         _NOTED.append(failure)
 

@@ -78,7 +78,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _remember(answers: dict[Asked, Answer]) -> None:
-    """Write the answers beside those that the files hold; a cache that cannot be written costs time, nothing else."""
+    """Write the answers beside those that are in the files; a cache that cannot be written costs time, nothing else."""
     for file in {_file(asked.question.distribution) for asked in answers}:
         rows = dict(_table(file))
         for asked, answer in answers.items():

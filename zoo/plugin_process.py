@@ -35,11 +35,11 @@ NAMES = "names"  # of an architecture source; None for a plain architecture
 IMPORT = "import"  # whether what the entry point names is there, and what its import changes
 WEIGHTS = "weights"  # of a weights component: architecture, location and sha256
 SECONDS = {NAMES: 15.0, IMPORT: 120.0, WEIGHTS: 15.0}  # before the process is killed; torch may take its time to import
-PATIENCE = 3.0  # seconds before a person is told what is waited for
+PATIENCE = 3.0  # seconds before a person hears what is waited for
 NAMES_LIMIT = 50_000  # more names than this from one source is taken for an endless generator
 _INSIDE = "ZOO_PLUGIN_PROCESS"  # set in the process: a plugin that asks zoo there does not start another one
-_START = "import json, sys; told = json.load(sys.stdin); sys.path[:] = told['path']; \
-from zoo.plugin_process import answer_all; answer_all(told['questions'])"
+_START = "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path']; \
+from zoo.plugin_process import answer_all; answer_all(given['questions'])"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ _ENDED = object()
 def _start(questions: Sequence[Question]) -> subprocess.Popen[bytes]:
     import subprocess
 
-    told = {"path": sys.path, "questions": [asdict(question) for question in questions]}
+    given = {"path": sys.path, "questions": [asdict(question) for question in questions]}
     process = subprocess.Popen(
         [sys.executable, "-c", _START],
         stdin=subprocess.PIPE,
@@ -148,7 +148,7 @@ def _start(questions: Sequence[Question]) -> subprocess.Popen[bytes]:
     )
     assert process.stdin is not None
     with contextlib.suppress(OSError):
-        process.stdin.write(json.dumps(told).encode())
+        process.stdin.write(json.dumps(given).encode())
         process.stdin.close()
     return process
 

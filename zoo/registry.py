@@ -61,6 +61,7 @@ __all__ = [
     "refresh",
     "resolve",
     "short_names",
+    "switched_off",
     "unknown",
 ]
 
@@ -70,6 +71,11 @@ def refresh() -> None:
     installed.forget()
     _own_members.cache_clear()
     plugin_memory.forget()
+
+
+def switched_off() -> dict[str, str]:
+    """The plugins that are switched off, and why."""
+    return {row.plugin: row.cause or "" for row in all_entries() if row.status == "off"}
 
 
 def components(kind: str | None = None) -> list[Component]:
@@ -123,8 +129,8 @@ def _members(row: Component, answer: Answer) -> list[Component]:
         return [_plain(row.broken(answer.cause))]
     if answer.value is None:
         return [_plain(row)]
-    if (holder := owner(row.name)) not in (None, normal(row.distribution)):
-        cause = f"the namespace {row.name!r} is {holder}'s: a source of {row.distribution} needs a name of its own"
+    if (keeper := owner(row.name)) not in (None, normal(row.distribution)):
+        cause = f"the namespace {row.name!r} is {keeper}'s: a source of {row.distribution} needs a name of its own"
         return [replace(row.broken(cause), name=f"{row.plugin}/{row.name}")]
     return [replace(row, name=f"{row.name}/{member}", member=member) for member in answer.value]
 

@@ -40,6 +40,8 @@ COMMANDS = {
     "diff": "What changed between two weight files, tensor by tensor",
     "convert": "Move weights to other names, shapes, types or files",
     "merge": "Average checkpoints of one base into one",
+    "recipes": "The recipes that come with zoo; copy one to start from",
+    "plugins": "Which plugins there are; switch one off or on",
     "schema": "The JSON Schema of recipes, for editors",
     "doctor": "Plugins, devices and versions: what is broken and how to mend it",
 }

@@ -1,7 +1,7 @@
 """What every command ends with: an exit code, and for a failure the words for it on standard error.
 
 0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted. With `--traceback`, or the variable
-ZOO_TRACEBACK=1, the whole traceback of every failure stands in front of those words, plugins' failures too.
+ZOO_TRACEBACK=1, the entire traceback of every failure stands in front of those words, plugins' failures too.
 """
 
 from __future__ import annotations
