@@ -132,6 +132,17 @@ def noted() -> list[BaseException | str]:
     return found
 
 
+def warn(text: str) -> None:
+    """Say something that is worth knowing and stops nothing: a line on standard error in a command, a warning of
+    Python's in a library call."""
+    if owns_process():
+        sys.stderr.write(f"warning: {printable(text)}\n")
+        return
+    import warnings
+
+    warnings.warn(text, stacklevel=3)
+
+
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 

@@ -37,7 +37,7 @@ from zoo.installed import (
     owner,
     plugin_name,
 )
-from zoo.isolation import PluginError, guarded, note, owns_process
+from zoo.isolation import PluginError, guarded, note, owns_process, warn
 from zoo.plugin_memory import Asked, answers_to
 from zoo.plugin_process import IMPORT, NAMES, Answer, import_target, names_of
 from zoo.surroundings import Surroundings
@@ -298,7 +298,7 @@ def _import(component: Component) -> Any:
         for change in before.put_back(component.package):
             if not change.startswith("environment") or not change.endswith("added"):
                 who = f"{component.distribution} {component.version}"
-                sys.stderr.write(f"warning: {who} changes the process when it is imported: {change}\n")
+                warn(f"{who} changes the process when it is imported: {change}")
 
 
 def _ambiguous(name: str, matches: list[Component]) -> InputError:

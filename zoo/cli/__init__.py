@@ -72,11 +72,26 @@ def main() -> NoReturn:
     if not _is_watched():
         atexit.register(lambda: _leave(code))  # registered first, so it runs last
     gc.set_threshold(100_000, 20, 100)  # imports make a million objects that stay; looking them over took 0.6 s
+    _keep_standard_output()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console may lack × and –: that ends no command
     code = run(sys.argv[1:])
     sys.exit(code)
+
+
+def _keep_standard_output() -> None:
+    """Standard output is zoo's alone: what a plugin or a library writes to descriptor 1 itself, from C or by a program
+    that it starts, goes to standard error."""
+    if os.name != "posix" or not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    with contextlib.suppress(OSError, ValueError):
+        own = os.dup(sys.stdout.fileno())
+        os.dup2(sys.stderr.fileno(), 1)
+        encoding, buffered = sys.stdout.encoding, sys.stdout.line_buffering
+        sys.stdout = sys.__stdout__ = open(  # type: ignore[misc]  # noqa: SIM115
+            own, "w", encoding=encoding, errors="replace", line_buffering=buffered
+        )
 
 
 def _is_watched() -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 from contextlib import suppress
 from pathlib import Path
 
-import zoo
 from zoo.errors import InputError, WorkError, did_you_mean
 
 _IN_WHEEL = "share/zoo/recipes/"
@@ -14,11 +14,10 @@ _IN_WHEEL = "share/zoo/recipes/"
 
 def shipped() -> dict[str, Path]:
     """The recipes by name: `quickstart`, `tutorials/mlp`."""
-    checkout = Path(zoo.__file__).parent.parent / "recipes"
+    checkout = Path(__file__).parents[2] / "recipes"
     if (checkout / "quickstart.yaml").is_file():
-        return {
-            file.relative_to(checkout).with_suffix("").as_posix(): file for file in sorted(checkout.rglob("*.yaml"))
-        }
+        files = sorted(checkout.rglob("*.yaml"))
+        return {file.relative_to(checkout).with_suffix("").as_posix(): file for file in files}
     found: dict[str, Path] = {}
     with suppress(importlib.metadata.PackageNotFoundError):
         distribution = importlib.metadata.distribution("zoo-kit")
@@ -30,11 +29,11 @@ def shipped() -> dict[str, Path]:
 
 
 def title(file: Path) -> str:
-    """What a recipe says of itself: its first line of comment."""
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") and "yaml-language-server" not in line:
-            return line.lstrip("# ").strip()
-    return ""
+    """What a recipe says of itself: its first line of comment that is no command, else how long that takes."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
+    said = [line.lstrip("# ") for line in lines if "yaml-language-server" not in line]
+    words = [line for line in said if not line.startswith("zoo ")]
+    return (words[0] if words else said[0].rpartition("    ")[2] if said else "").strip()
 
 
 def copy(name: str, destination: str | None = None) -> Path:
