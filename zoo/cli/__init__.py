@@ -88,9 +88,9 @@ def _keep_standard_output() -> None:
     with contextlib.suppress(OSError, ValueError):
         own = os.dup(sys.stdout.fileno())
         os.dup2(sys.stderr.fileno(), 1)
-        encoding, buffered = sys.stdout.encoding, sys.stdout.line_buffering
-        sys.stdout = sys.__stdout__ = open(  # type: ignore[misc]  # noqa: SIM115
-            own, "w", encoding=encoding, errors="replace", line_buffering=buffered
+        replaced = sys.stdout
+        sys.stdout = sys.__stdout__ = io.TextIOWrapper(  # type: ignore[misc]
+            os.fdopen(own, "wb"), encoding=replaced.encoding, line_buffering=replaced.line_buffering
         )
 
 

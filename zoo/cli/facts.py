@@ -96,7 +96,7 @@ def _place(row: Component) -> tuple[str, Location] | None:
 
 
 def _placed(said: dict[str, str | None]) -> tuple[str, Location] | None:
-    """What a third party's weights component says, with the architecture's full name; None where it is not installed."""
+    """What a third party's weights say, with the full name of their architecture; None where that is not installed."""
     try:
         architecture = registry.resolve(said["architecture"] or "", "architectures").name
     except ZooError:

@@ -75,7 +75,7 @@ def ask(component: Component) -> Facts:
         facts |= {"remap": weights.remap, "classes": list(weights.classes or ())}
         return facts | {"preprocessing": weights.preprocessing.as_dict() if weights.preprocessing else None}
     if component.kind == "remaps":
-        rules = expect(component, call(component, registry.load(component)), (list, tuple), "a list of rules")
+        rules: Any = expect(component, call(component, registry.load(component)), (list, tuple), "a list of rules")
         return {"rules": list(rules)}
     if component.member and hasattr(source := registry.load_source(component), "preprocessing"):
         stated = call(component, lambda: source.preprocessing(component.member, None))
