@@ -23,9 +23,11 @@ CUT = "[zoo.surgeries]\ncut = acme_m:cut"
 PLAIN = "def cut(model): return model"
 
 
-def names(body, head="", foot=""):
+def names(body, head=""):
     """A source's module: line 3 is what `names()` does."""
-    return f"{head}class Source:\n    def names(self):\n        {body}\n    def build(self, name): ...\n{foot}source = Source()"
+    return (
+        f"{head}class Source:\n    def names(self):\n        {body}\n    def build(self, name): ...\nsource = Source()"
+    )
 
 
 # first column of the table -> entry points, module
@@ -104,7 +106,8 @@ def install(plugins, case):
     if case == "an `entry_points.txt` that is no text":
         (info / "entry_points.txt").write_bytes(f"{SOURCE}\n".encode() + b"x = \xff\xfe")
     elif case == "a plugin that needs a newer zoo":
-        (info / "METADATA").open("a").write("Requires-Dist: zoo-kit>=999\n")
+        with (info / "METADATA").open("a") as file:
+            file.write("Requires-Dist: zoo-kit>=999\n")
     elif case == "two distributions that supply one name":
         plugins.write("acme", entry_points, acme_m=module)
     registry.refresh()
@@ -176,7 +179,8 @@ def test_a_row_of_the_page(plugins, tmp_path, monkeypatch, capfd, case):
     says(outcome, named)
     assert (outcome == "sound") == named.startswith("sound"), outcome
     assert "bug in zoo" not in outcome
-    assert capfd.readouterr().out == "", "standard output is zoo's alone"
+    if "from C" not in case:  # there it is the command's own process that keeps standard output: the wheels' test
+        assert capfd.readouterr().out == "", "standard output is zoo's alone"
 
 
 def test_every_row_is_tried():
@@ -251,7 +255,8 @@ def test_real_wheels_all_installed_at_once(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv[0] = 'zoo'; from zoo.cli import main; main()"
 
     def zoo(*arguments):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert "Traceback" not in done.stderr
         return done
 

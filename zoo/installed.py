@@ -236,6 +236,8 @@ def mend(row: Component) -> str:
     without = f"zoo plugins disable {row.plugin}, or pip uninstall {row.distribution}"
     if needed := re.match(rf"it needs ({CORE}\S*),", cause):
         return f"pip install --upgrade '{needed[1]}', or without it: {without}"
+    if cause.startswith("the namespace"):
+        return without
     missing = re.search(r"No module named '([\w.]+)'", cause)
     if missing and missing[1].partition(".")[0] != row.package:
         return f"pip install {missing[1].partition('.')[0]}, or without it: {without}"

@@ -63,6 +63,7 @@ __all__ = [
     "short_names",
     "switched_off",
     "unknown",
+    "why_absent",
 ]
 
 
@@ -316,19 +317,24 @@ def unknown(name: str, kind: str | None) -> InputError:
     """What to say of a name that no component has: the nearest ones, or the broken plugin that it may belong to."""
     if is_given(name):
         return absent(kind or "", name)
+    if because := why_absent(name, kind):
+        return because
+    rows = components(kind)
+    hint = did_you_mean(name, [row.name for row in rows]) or f"see: zoo list{f' --kind {kind}' if kind else ''}"
+    if broken := sorted({row.plugin for row in rows if row.status != "ok"}):
+        hint += f"; broken plugins: {', '.join(broken)}, see: zoo doctor"
+    return InputError(f"no {f'{kind} ' if kind else ''}component is called {name!r}", suggestion=hint)
+
+
+def why_absent(name: str, kind: str | None) -> InputError | None:
+    """Why nothing is called so, where that is because the plugin of this namespace is switched off, or broken."""
     namespace = name.partition("/")[0]
     for row in all_entries():
         if row.status == "off" and namespace in (row.plugin, row.name) and kind in (None, row.kind):
             return InputError(f"{name}: the plugin {row.plugin} is {row.cause}", suggestion="see: zoo plugins")
-    rows = components(kind)
-    broken = [row for row in rows if row.status != "ok"]
-    for row in broken:
-        if namespace in (row.plugin, row.name):
-            return _broken(row)
-    hint = did_you_mean(name, [row.name for row in rows]) or f"see: zoo list{f' --kind {kind}' if kind else ''}"
-    if broken:
-        hint += f"; broken plugins: {', '.join(sorted({row.plugin for row in broken}))}, see: zoo doctor"
-    return InputError(f"no {f'{kind} ' if kind else ''}component is called {name!r}", suggestion=hint)
+    mine = _opened(row for row in entries() if namespace in (row.plugin, row.name))
+    broken = [row for row in mine if row.status != "ok" and (kind in (None, row.kind) or row.kind not in KINDS)]
+    return _broken(broken[0]) if broken else None
 
 
 def _broken(component: Component) -> InputError:

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from zoo import cli
-from zoo.cli import COMMANDS
+from zoo.cli import COMMANDS, long_options
 from zoo.errors import InputError, Location, Problem, WorkError
 
 

@@ -82,7 +82,7 @@ def _by_short(rows: Iterable[Component]) -> list[tuple[str, list[Component]]]:
 def twice() -> list[tuple[str, str]]:
     """Each full name that several distributions supply, which makes it unusable, and how to mend that."""
     found: dict[tuple[str, str], list[Component]] = {}
-    for row in registry.entries():
+    for row in sorted(registry.entries(), key=lambda row: row.distribution):
         if row.status == "ok":
             found.setdefault((row.kind, row.name), []).append(row)
     return [

@@ -74,6 +74,8 @@ def find(kind: str, name: str) -> Factory | None:
     for catalogue in _SOURCES[kind]:
         if name in catalogue():
             return _loaded(name, catalogue()[name])
+    if because := registry.why_absent(name, kind) if "/" in name else None:
+        raise because
     by_case = {known.lower(): known for known in reversed(names(kind))}  # torch's spelling before timm's
     hint = dotted(name, by_case.values()) or did_you_mean(name, by_case.values())
     hint = hint or f"for instance {', '.join(names(kind)[:4])}"

@@ -46,6 +46,8 @@ def find_component(
         found = registry.find(name, kind)
         if found is None and is_given(name):
             raise absent(kind, name)
+        if found is None and (because := registry.why_absent(name, kind)):
+            raise because
     except InputError as error:
         _note(document, path, error, at_key=at_key)
         return None
@@ -89,6 +91,9 @@ def accepts_anything(loaded: Callable[..., Any]) -> bool:
 def unknown_step(document: Document, path: Path, name: str, built_in: list[str]) -> None:
     """Note that no step is called `name`, with what was meant: a built-in one, a surgery, or a policy that wants
     `freeze:` before it."""
+    if because := registry.why_absent(name, "surgeries"):
+        _note(document, path, because, at_key=True)
+        return
     if registry.named(name, "freezing"):
         hint: str | None = f"write freeze: {name}"
     else:
@@ -227,6 +232,8 @@ def check_weights(document: Document, path: Path, architecture: registry.Compone
         return None
     try:
         found = refer_to_weights(name, architecture, _folders(document))
+        if found is None and (because := registry.why_absent(name, "weights")):
+            raise because
         if found is None:
             document.add(path, *_no_weights(document, path, name, architecture))
     except InputError as error:
