@@ -37,6 +37,7 @@ WEIGHTS = "weights"  # of a weights component: architecture, location and sha256
 SECONDS = {NAMES: 15.0, IMPORT: 120.0, WEIGHTS: 15.0}  # before the process is killed; torch may take its time to import
 PATIENCE = 3.0  # seconds before a person hears what is waited for
 NAMES_LIMIT = 50_000  # more names than this from one source is taken for an endless generator
+_dumps = json.dumps  # before any plugin could replace it
 _INSIDE = "ZOO_PLUGIN_PROCESS"  # set in the process: a plugin that asks zoo there does not start another one
 _START = "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path']; \
 from zoo.plugin_process import answer_all; answer_all(given['questions'])"
@@ -234,7 +235,7 @@ def answer_all(questions: Sequence[dict[str, str]]) -> None:
             if left and question.distribution != left:
                 break
             answer = _answer(question)
-            answers.write(json.dumps(asdict(answer)) + "\n")
+            answers.write(_dumps(asdict(answer)) + "\n")
             answers.flush()
             if answer.cause or answer.changes:
                 left = question.distribution

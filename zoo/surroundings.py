@@ -131,7 +131,8 @@ def torch_names() -> Named | None:
             if callable(value) and not name.startswith("__"):
                 found[f"{prefix}.{name}"] = value
             if isinstance(value, type) and (prefix != "torch" or name == "Tensor"):
-                inner = list(vars(value).items())
+                kinds = value.__mro__[-2::-1] if name == "Tensor" else (value,)  # most of Tensor's are its base's
+                inner = [pair for kind in kinds for pair in vars(kind).items()]
                 found |= {f"{prefix}.{name}.{key}": each for key, each in inner if callable(each)}
     torch = sys.modules["torch"]
     return found | {f"torch.{name}()": getattr(torch, name)() for name in _SETTINGS}
