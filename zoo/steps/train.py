@@ -384,12 +384,13 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
     epochs = job.options.epochs or 1
     steps = job.options.max_steps or epochs * len(job.train)
     batch = next(job.train.epoch(0))
+    inputs = arranged(batch.inputs, job)
     loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
     network.train()
     try:
         return choose_setting(
             network,
-            arranged(batch.inputs, job),
+            inputs,
             batch.targets,
             lambda outputs, targets: loss(prediction(outputs), targets),
             samples=steps * job.train.size(0),
@@ -399,7 +400,8 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
     except ZooError:
         raise
     except Exception as error:
-        raise explain(error, f"{job.label}, timing a step on inputs {list(batch.inputs.shape)}") from error
+        shapes = ", ".join(str(list(value.shape)) for value in inputs)
+        raise explain(error, f"{job.label}, timing a step on inputs {shapes}") from error
 
 
 def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
