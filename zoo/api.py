@@ -10,7 +10,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import CONTRACTS, ArchitectureSource, Context, Data, Preprocessing, Weights
+from zoo.contracts import (
+    CONTRACTS,
+    ArchitectureSource,
+    Callback,
+    Context,
+    Data,
+    Preprocessing,
+    TrackedRun,
+    Tracker,
+    Training,
+    Weights,
+)
 from zoo.errors import InputError, WorkError, ZooError
 
 if TYPE_CHECKING:
@@ -23,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTRACTS",
     "ArchitectureSource",
+    "Callback",
     "Context",
     "Data",
     "InputError",
@@ -30,6 +42,9 @@ __all__ = [
     "Preprocessing",
     "Run",
     "Step",
+    "TrackedRun",
+    "Tracker",
+    "Training",
     "Weights",
     "WorkError",
     "ZooError",

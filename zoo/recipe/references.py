@@ -19,7 +19,7 @@ from zoo.formats import open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.remote import check_address, is_address
 from zoo.given import absent, is_given
-from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
+from zoo.recipe.catalogue import FILLED, FILLED_FOR_PLUGINS, Factory, component_of, dotted, find, supplied
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
 from zoo.recipe.signature import Parameter, is_open, model_of, parameters
@@ -379,11 +379,18 @@ def _check_chain(document: Document, path: Path, parts: Any) -> None:
         check_named(document, (*path, key), "modules")
 
 
+def _filled(kind: str, name: str, known: Iterable[str]) -> Iterable[str]:
+    """The parameters that need not be given, since the model, the data or the length of the training says them."""
+    if kind == "modules" or (kind == "metrics" and component_of(kind, name) is None):
+        return known
+    return FILLED[name] if name in FILLED else FILLED_FOR_PLUGINS.get(kind, ())
+
+
 def _check_arguments(document: Document, path: Path, kind: str, name: str, factory: Factory, given: Any) -> None:
     if kind != "modules" and not isinstance(given, dict):
         return None  # the form of the value is the caller's to judge
-    first, supplied = SUPPLIED[kind]
-    known = parameters(factory, first=first, skip=supplied, auto=kind == "modules")
+    first, by_name = supplied(kind, factory)
+    known = parameters(factory, first=first, skip=by_name, auto=kind == "modules")
     arguments = given
     if kind == "modules" and given is not None and not isinstance(given, dict):  # `{Dropout: 0.5}`: the first parameter
         if not known:
@@ -392,11 +399,7 @@ def _check_arguments(document: Document, path: Path, kind: str, name: str, facto
     if kind == "optimizers" and "lr" in arguments:  # two learning rates would contradict each other
         document.add((*path, "lr"), f"{label(path)}: lr is an option of the step", "write lr beside it", at_key=True)
         known["lr"] = Parameter(Any, required=False)
-    if kind in ("modules", "metrics"):  # the rest comes from the model and the data
-        filled: Iterable[str] = known
-    else:
-        filled = FILLED.get(name, ())
-    known |= {key: replace(known[key], required=False) for key in filled}
+    known |= {key: replace(known[key], required=False) for key in _filled(kind, name, known) if key in known}
     lacking = [key for key, parameter in known.items() if parameter.required]
     if lacking and not arguments and path[-1] != name:  # a bare name where arguments are due
         hint = f"write {{{name}: {{{', '.join(f'{key}: …' for key in lacking)}}}}}"
