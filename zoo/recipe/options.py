@@ -113,6 +113,9 @@ class DataOptions(Options):
         | Annotated[str, Field(pattern=f"^{PREFIX}"), SkipJsonSchema()]
     ) = "none"
     """Random changes to training images."""
+    transforms: list[TransformName] = []
+    """Changes to training images in this order, in place of `augmentation`: classes of torchvision.transforms.v2 with
+    their arguments, and plugins' transforms."""
     mean: list[float] | None = None
     """Per channel, of values scaled to 0..1; the weights' own without it."""
     std: list[float] | None = None

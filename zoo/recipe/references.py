@@ -342,6 +342,36 @@ def named_places(annotation: Any, path: Path, written: Any) -> Iterator[tuple[Pa
             yield from named_places(member, path, written)
 
 
+def in_full(annotation: Any, value: Any, found: list[registry.Component]) -> Any:
+    """A written value with plugins' components named in full, by the `NameOf` marks in its type: so another plugin that
+    is installed later does not make a name mean something else. Each component is added to `found`."""
+    marks = [mark.kind for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, NameOf)]
+    if value is None or "modules" in marks:
+        return value
+    if marks:
+        return _named_in_full(marks[0], value, found)
+    inner, origin = typing.get_args(annotation), typing.get_origin(annotation)
+    if origin is list and isinstance(value, list):
+        return [in_full(inner[0], item, found) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {key: in_full(inner[1], item, found) for key, item in value.items()}
+    if origin in (Annotated, Union, types.UnionType):
+        for member in inner if origin is not Annotated else inner[:1]:
+            value = in_full(member, value, found)
+    return value
+
+
+def _named_in_full(kind: str, value: Any, found: list[registry.Component]) -> Any:
+    name = next(iter(value)) if isinstance(value, dict) else value
+    component = component_of(kind, name)
+    if component is None:
+        return value
+    found.append(component)
+    own = component.distribution == registry.CORE  # whose bare names are zoo's for good
+    written = component.short if own else component.name
+    return {written: value[name]} if isinstance(value, dict) else written
+
+
 def check_named(document: Document, path: Path, kind: str) -> None:
     """Check one name, or one name with its arguments. Values of another form are the caller's to judge."""
     value = document.get(path)
