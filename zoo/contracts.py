@@ -255,8 +255,8 @@ class Tracker:
     `finish` once a train step. A tracker that raises is named once and left alone from then on; training goes on.
     """
 
-    folder: ClassVar[str] = ""
-    """The name of what it writes into the run's folder; empty where that is nothing."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """Names of the files and folders that it writes into the run's folder."""
 
     def start(self, run: TrackedRun) -> None:
         """A train step begins."""

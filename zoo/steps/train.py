@@ -39,14 +39,15 @@ from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.callbacks import Listener, Listeners
+from zoo.training.components import files_of
 from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
-from zoo.training.hooks import check_callbacks, files_of
+from zoo.training.hooks import check_callbacks
 from zoo.training.job import Job, arranged, fill
 from zoo.training.losses import check_loss, make_loss, plain
 from zoo.training.metrics import explain, make_metrics
 from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule
-from zoo.training.trackers import Tracking, folders_of, make_trackers, run_id
+from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import NotFiniteError, Trainer
 from zoo.training.trunk.choose import Speed
 from zoo.training.trunk.prepare import Share, prepare
@@ -128,7 +129,7 @@ class Train(Step):
 
     @property
     def files(self) -> frozenset[str]:
-        return files_of(self.callbacks) | folders_of(self.trackers)
+        return files_of("callbacks", self.callbacks) | files_of("trackers", self.trackers)
 
     @property
     def chooses(self) -> str:
@@ -426,6 +427,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
         epochs=progress.history,
         best=progress.best,
         kept_epoch=chosen,
+        stopped=progress.stopped,
         trainable=trainable,
         frozen=total - trainable,
         samples=samples,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from zoo import registry
 from zoo.errors import InputError, WorkError, ZooError, is_out_of_memory
+from zoo.file_name import name_mistake
 from zoo.isolation import PluginError, guarded
 from zoo.recipe.catalogue import component_of, find
 from zoo.recipe.options import Named
@@ -37,7 +38,8 @@ def blamed(component: registry.Component | None) -> Iterator[None]:
 def make(kind: str, value: Named, base: type[Made]) -> tuple[registry.Component, Made]:
     """The object that a recipe's `value` stands for, with its component.
 
-    Raises InputError for a name that nothing has, arguments it does not take, and an object that is no `base`.
+    Raises InputError for a name that nothing has, arguments it does not take, an object that is no `base`, and one that
+    would write elsewhere than into the run's folder.
     """
     name, arguments = named(value)
     factory, component = find(kind, name), component_of(kind, name)
@@ -53,7 +55,19 @@ def make(kind: str, value: Named, base: type[Made]) -> tuple[registry.Component,
         word = base.__name__
         message = f"{source_of(component)} is no {word.lower()}: it does not derive from zoo.api.{word}"
         raise InputError(message, suggestion=f"report it to the authors of {component.distribution}")
+    for file in getattr(made, "files", ()):
+        if mistake := name_mistake(str(file)):
+            raise InputError(f"{source_of(component)} would write {file!r} into the run's folder: {mistake}")
     return component, made
+
+
+def files_of(kind: str, values: Sequence[Named]) -> frozenset[str]:
+    """What callbacks or trackers say they write into the run's folder; nothing of those that cannot be used here."""
+    found: set[str] = set()
+    for value in values:
+        with suppress(InputError):
+            found.update(getattr(find(kind, named(value)[0]), "files", ()))
+    return frozenset(found)
 
 
 def state_of(thing: Any) -> Any:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import gather_object
 
 from zoo.contracts import Callback, Training
 from zoo.errors import InputError, WorkError, ZooError
-from zoo.file_name import name_mistake
 from zoo.isolation import PluginError, guarded
 from zoo.model.undisturbed import generators_kept
-from zoo.recipe.catalogue import find
 from zoo.recipe.options import Named
 from zoo.registry import Component
 from zoo.training.components import make, source_of
-from zoo.training.optimizers import named
 from zoo.training.state import pack
 
 if TYPE_CHECKING:
@@ -114,21 +110,8 @@ class Callbacks:
 
 
 def check_callbacks(values: Sequence[Named]) -> None:
-    """Raises InputError for callbacks that cannot be made, files that are none, and a state that cannot be saved."""
+    """Raises InputError for callbacks that cannot be made, and for a state that cannot be saved."""
     callbacks = Callbacks(values)
-    for component, callback in callbacks.made:
-        for name in callback.files:
-            if mistake := name_mistake(name):
-                raise InputError(f"{source_of(component)} would write {name!r}, which is no file's name: {mistake}")
     callbacks.state_dict()
     if callbacks.failure is not None:
         raise InputError(callbacks.failure.problems[0].message)
-
-
-def files_of(values: Sequence[Named]) -> frozenset[str]:
-    """The names of what callbacks write into the run's folder; none of those that cannot be used here."""
-    found: set[str] = set()
-    for value in values:
-        with suppress(InputError):
-            found.update(getattr(find("callbacks", named(value)[0]), "files", ()))
-    return frozenset(found)

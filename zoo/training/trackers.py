@@ -21,15 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.contracts import TrackedRun, Tracker
 from zoo.errors import InputError
-from zoo.file_name import name_mistake
 from zoo.isolation import PluginError, guarded
-from zoo.recipe.catalogue import find
 from zoo.recipe.document import walk
 from zoo.recipe.options import Named
 from zoo.registry import Component
 from zoo.training.callbacks import Listener
 from zoo.training.components import make, source_of
-from zoo.training.optimizers import named
 
 if TYPE_CHECKING:
     from zoo.training.trainer import Trainer
@@ -71,22 +68,8 @@ class Tracking(Listener):
 
 
 def make_trackers(values: Sequence[Named]) -> list[tuple[Component, Tracker]]:
-    """The trackers called `values`. Raises InputError where one cannot be used here, or names no folder."""
-    made = [make("trackers", value, Tracker) for value in values]
-    for component, tracker in made:
-        if tracker.folder and (mistake := name_mistake(tracker.folder)):
-            said = f"{source_of(component)} would write into {tracker.folder!r}, which is no folder's name: {mistake}"
-            raise InputError(said)
-    return made
-
-
-def folders_of(values: Sequence[Named]) -> frozenset[str]:
-    """The names of what trackers write into the run's folder; none of those that cannot be used here."""
-    found: set[str] = set()
-    for value in values:
-        with suppress(InputError):
-            found.add(getattr(find("trackers", named(value)[0]), "folder", ""))
-    return frozenset(found - {""})
+    """The trackers called `values`. Raises InputError where one cannot be used here."""
+    return [make("trackers", value, Tracker) for value in values]
 
 
 def run_id(folder: Path) -> str:
@@ -136,7 +119,7 @@ class WeightsAndBiases(_Accelerated):
     `mode: offline` keeps them in `wandb/` in the run's folder, for `wandb sync`; WANDB_MODE goes before it.
     """
 
-    folder = "wandb"
+    files = ("wandb",)
 
     def __init__(self, *, project: str = "zoo", mode: Literal["online", "offline"] = "online") -> None:
         require("wandb", "wandb")
@@ -153,7 +136,7 @@ class MLflow(_Accelerated):
     """MLflow: the run's curves and its recipe, in the store that MLFLOW_TRACKING_URI names, else in files in `mlflow/`
     in the run's folder (`mlflow ui --backend-store-uri` shows them)."""
 
-    folder = "mlflow"
+    files = ("mlflow",)
 
     def __init__(self, *, experiment: str = "zoo") -> None:
         require("mlflow", "mlflow")
@@ -164,7 +147,7 @@ class MLflow(_Accelerated):
 
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # asked for whenever the store is opened
-            mlflow.set_tracking_uri((run.folder / self.folder).resolve().as_uri())
+            mlflow.set_tracking_uri((run.folder / "mlflow").resolve().as_uri())
         super().start(run)
 
     def _begin(self, run: TrackedRun) -> Any:
@@ -189,7 +172,7 @@ class MLflow(_Accelerated):
 class Aim(_Accelerated):
     """Aim: the run's curves and its recipe, in `aim/` in the run's folder (`aim up --repo` shows it)."""
 
-    folder = "aim"
+    files = ("aim",)
 
     def __init__(self, *, experiment: str = "zoo") -> None:
         require("aim", "aim")
@@ -198,5 +181,5 @@ class Aim(_Accelerated):
     def _begin(self, run: TrackedRun) -> Any:
         from accelerate.tracking import AimTracker
 
-        (run.folder / self.folder).mkdir(exist_ok=True)
-        return AimTracker(run.name, logging_dir=str(run.folder / self.folder), experiment=self.experiment)
+        (run.folder / "aim").mkdir(exist_ok=True)
+        return AimTracker(run.name, logging_dir=str(run.folder / "aim"), experiment=self.experiment)

@@ -30,7 +30,7 @@ def open_writer(folder: Path, *, purge_step: int | None = None) -> Any:
 class TensorBoard(Tracker):
     """Losses, metrics, learning rate and images a second, for `tensorboard --logdir RUN/tensorboard`."""
 
-    folder = FOLDER
+    files = (FOLDER,)
 
     def __init__(self) -> None:
         require_tensorboard()
