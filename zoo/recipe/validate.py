@@ -23,6 +23,9 @@ _BY_NAME = {
     "metrics": "a metric",
     "initializers": "an initializer",
     "modules": "a module",
+    "transforms": "a transform",
+    "callbacks": "a callback",
+    "trackers": "a tracker",
 }
 _LONGEST = 48  # characters of a value in an error message
 ANYTHING = "anything"

@@ -13,6 +13,7 @@ from accelerate import PartialState
 from pydantic import Field
 from torch import nn
 
+from zoo.contracts import TrackedRun
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.lint import fails_on_one_sample
@@ -22,6 +23,7 @@ from zoo.recipe import Step
 from zoo.recipe.catalogue import SCHEDULERS
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
+    CallbackName,
     FeatureCacheUse,
     FeaturePrecision,
     LossName,
@@ -31,18 +33,21 @@ from zoo.recipe.options import (
     Positive,
     Precision,
     SchedulerName,
+    TrackerName,
 )
 from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.callbacks import Listener, Listeners
+from zoo.training.components import files_of
 from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
+from zoo.training.hooks import check_callbacks
 from zoo.training.job import Job, arranged, fill
 from zoo.training.losses import check_loss, make_loss, plain
 from zoo.training.metrics import explain, make_metrics
 from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule
-from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
+from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import NotFiniteError, Trainer
 from zoo.training.trunk.choose import Speed
 from zoo.training.trunk.prepare import Share, prepare
@@ -60,7 +65,7 @@ class Train(Step):
     """`train:` minimises a loss over the trainable parameters. `lr` is per optimizer step; `warmup` is a number of
     steps (1 or more) or a share of all steps (below 1)."""
 
-    renamed: ClassVar = {"trunk": "feature_cache"}
+    renamed: ClassVar = {"trunk": "feature_cache", "tensorboard": "trackers"}
     needs_data = True
     fails_safely = True
 
@@ -116,12 +121,15 @@ class Train(Step):
     """Augmented passes over the images whose features are kept; 0 keeps those of one plain pass."""
     keep: Literal["last", "best"] = "last"
     """Which epoch's weights remain."""
-    tensorboard: bool = False
-    """Keep curves of losses, metrics, learning rate and images a second, in `tensorboard/` in the run's folder."""
+    callbacks: list[CallbackName] = Field([])
+    """What plugins do while it trains, in this order."""
+    trackers: list[TrackerName] = Field([])
+    """Where curves of losses, metrics, learning rate and images a second are kept beside the report: `tensorboard`,
+    `wandb`, `mlflow`, `aim`, or a plugin's."""
 
     @property
     def files(self) -> frozenset[str]:
-        return frozenset({FOLDER} if self.tensorboard else ())
+        return files_of("callbacks", self.callbacks) | files_of("trackers", self.trackers)
 
     @property
     def chooses(self) -> str:
@@ -138,9 +146,10 @@ class Train(Step):
             document.add((*path, "warmup"), message)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
-        augmented = document.get(("data", "augmentation"), "none") != "none"
-        if self.feature_cache == "kept" and augmented and not self.views:
-            message = f"train.feature_cache: augmentation {document.get(('data', 'augmentation'))} changes every epoch"
+        word, listed_ = document.get(("data", "augmentation"), "none"), document.get(("data", "transforms"))
+        if self.feature_cache == "kept" and (word != "none" or listed_) and not self.views:
+            what = "data.transforms change" if listed_ else f"augmentation {word} changes"
+            message = f"train.feature_cache: {what} every epoch"
             document.add((*path, "feature_cache"), message, "write views: K for K augmented passes, or every_step")
         loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
         if self.label_smoothing and loss not in CLASS_LOSSES:
@@ -158,10 +167,10 @@ class Train(Step):
             "optimizer": lambda: self._schedule(rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
+            "callbacks": lambda: check_callbacks(self.callbacks),
+            "trackers": lambda: make_trackers(self.trackers),
         }
         self._check_batch(rehearsal)
-        if self.tensorboard:
-            attempts["tensorboard"] = require_tensorboard
         rehearsal.attempt(path, attempts)
 
     def _check_batch(self, rehearsal: Rehearsal) -> None:
@@ -262,10 +271,12 @@ def _rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, e
 
 
 def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
-    if not step.tensorboard:
+    if not step.trackers or not PartialState().is_main_process:
         return run.listener
-    curves = Curves(run.folder / FOLDER, first=steps_done(run.stages), resumed=resumed)
-    return Listeners(curves, run.listener)  # a log that cannot be written fails before anything is displayed
+    told = TrackedRun(
+        run.recipe.name, run_id(run.folder), run.folder, run.recipe.resolved, run.optimizer_steps, resumed
+    )
+    return Listeners(Tracking(make_trackers(step.trackers), told, run.listener), run.listener)
 
 
 def _as_pinned(run: ActiveRun, step: Train) -> Train:
@@ -418,6 +429,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
         epochs=progress.history,
         best=progress.best,
         kept_epoch=chosen,
+        stopped=progress.stopped,
         trainable=trainable,
         frozen=total - trainable,
         samples=samples,

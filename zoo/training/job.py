@@ -66,7 +66,8 @@ def approximation(engine: str) -> str:
 class Progress:
     """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
 
-    `digests` are those of the state as the train step began and after each epoch.
+    `digests` are those of the state as the train step began and after each epoch; `stopped` is why a callback ended the
+    training early.
     """
 
     epoch: int = 0
@@ -76,6 +77,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     digests: list[str] = field(default_factory=list)
+    stopped: str = ""
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:

@@ -26,6 +26,7 @@ from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import prediction
 from zoo.training.callbacks import Listener
+from zoo.training.components import restore_state, state_of
 from zoo.training.devices import (
     forward_as_written,
     generator_states,
@@ -34,6 +35,7 @@ from zoo.training.devices import (
     to_layout,
 )
 from zoo.training.ema import MovingAverage
+from zoo.training.hooks import Callbacks
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
@@ -82,6 +84,7 @@ class Trainer:
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
+        self.callbacks = Callbacks(options.callbacks)
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
@@ -98,11 +101,14 @@ class Trainer:
         self.listener.step_started(self)
         self._note_batch_norm()
         try:
-            while self.progress.epoch < self.epochs and self.progress.steps < self.steps:
+            self.callbacks.begin(self)
+            while self.progress.epoch < self.epochs and self.progress.steps < self.steps and not self.progress.stopped:
                 began = time.monotonic() - self.progress.seconds
                 self._train_epoch(began)
                 self._end_epoch(began)
             self.conclude()
+            self.callbacks.call(self, "train_ended")
+            self.callbacks.check()
         finally:
             self.job.train.close()
             self.listener.step_ended(self)
@@ -122,6 +128,8 @@ class Trainer:
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
         progress, accumulate = self.progress, self.job.options.accumulate
+        if not progress.batch:
+            self.callbacks.call(self, "epoch_started")
         self._started, self._first = time.monotonic(), progress.batch
         for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
             last = index + 1 == len(self.job.train) or (index + 1) % accumulate == 0
@@ -166,6 +174,8 @@ class Trainer:
         if self.average:
             self.average.update()
         self.progress.steps += 1
+        self.callbacks.call(self, "step_ended")
+        self.callbacks.check()
 
     def _end_epoch(self, began: float) -> None:
         progress = self.progress
@@ -180,13 +190,19 @@ class Trainer:
             record["validation"] = self._measure()
             self._keep_best(record["validation"][self.metrics.main])
         self.schedule.end_epoch(record["validation"][self.metrics.main])
+        self.callbacks.call(self, "validation_ended", record["validation"])
         progress.seconds = time.monotonic() - began
         record |= {"images_per_second": self.rate, "seconds": progress.seconds}
         progress.history.append(record)
         progress.epoch, progress.batch = progress.epoch + 1, 0
         self.loss_sum.zero_()
+        self.callbacks.call(self, "epoch_ended")
+        progress.stopped = self.callbacks.stopped(self.accelerator.num_processes)
         self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
+        self.callbacks.check()
+        if progress.stopped:
+            self.listener.note(f"{self.job.label}: stopped behind epoch {progress.epoch}: {progress.stopped}")
 
     def _measure(self) -> dict[str, float]:
         if self.job.options.keep == "best":
@@ -286,6 +302,9 @@ class Trainer:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "average": [self.average.updates, self.average.average] if self.average else None,
             "best": self.best,
+            "callbacks": self.callbacks.state_dict(),
+            "metrics": self.metrics.state_dict(),
+            "loss": state_of(self.loss.own),
             "processes": own if self.accelerator.num_processes == 1 else gather_object(own),
         }
 
@@ -298,6 +317,9 @@ class Trainer:
         training = saved.training
         if not saved.restarts:
             self._restore_weights(saved)
+            self.callbacks.load_state_dict(training.get("callbacks", {}))
+            self.metrics.load_state_dict(training.get("metrics", {}))
+            restore_state(self.loss.own, training.get("loss"))
             if saved.options is None:
                 load_state(self.optimizer.optimizer, training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
@@ -317,6 +339,7 @@ class Trainer:
         )
         if self.best is None or (self.progress.best or {}).get("metric") != self.metrics.main:
             self.best = self.progress.best = None  # of the epochs from here on
+        self.progress.stopped = ""
 
     def _restore_weights(self, saved: Saved) -> None:
         training = saved.training
