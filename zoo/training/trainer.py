@@ -26,6 +26,7 @@ from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import prediction
 from zoo.training.callbacks import Listener
+from zoo.training.choosing import Criterion, Patience
 from zoo.training.devices import (
     forward_as_written,
     generator_states,
@@ -65,7 +66,10 @@ class Trainer:
         to_layout(job.model.to(self.device), job.memory_format)
         self.loss = make_loss(options.loss, job.task, label_smoothing=options.label_smoothing, device=self.device)
         self.validation_loss = make_loss(plain(options.loss), job.task, device=self.device)
-        self.metrics = make_metrics(options.metrics, job.task, job.outputs, self.device)
+        self.metrics = make_metrics(options.measured(job.task), job.task, job.outputs, self.device)
+        best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
+        self.criterion, rule = best, options.patience
+        self.patience = Patience(stop, rule.patience, rule.min_delta) if rule else None
         optimizer = make_optimizer(job.model, options)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
         self.epochs = options.epochs or math.ceil((options.max_steps or 1) / per_epoch)
@@ -82,6 +86,7 @@ class Trainer:
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
+        self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
@@ -98,7 +103,7 @@ class Trainer:
         self.listener.step_started(self)
         self._note_batch_norm()
         try:
-            while self.progress.epoch < self.epochs and self.progress.steps < self.steps:
+            while self.progress.epoch < self.epochs and self.progress.steps < self.steps and not self._stalled():
                 began = time.monotonic() - self.progress.seconds
                 self._train_epoch(began)
                 self._end_epoch(began)
@@ -107,6 +112,19 @@ class Trainer:
             self.job.train.close()
             self.listener.step_ended(self)
         return self.progress
+
+    def _stalled(self) -> bool:
+        """Whether early stopping ends the training here, which is said."""
+        if self.patience is None or not self.patience.is_over(self.progress.history):
+            return False
+        waited, best = self.patience.waited(self.progress.history)
+        name, done = self.patience.criterion.metric, self.progress.epoch
+        better = f"than in epoch {best}" if best else "or defined"
+        self.listener.note(
+            f"{self.job.label}: early stopping after epoch {done} of {self.epochs}: validation {name} was not better "
+            f"{better} for {waited} epochs"
+        )
+        return True
 
     def _note_batch_norm(self) -> None:
         """Say that processes normalise by their own share of a batch: the losses are not those of one process."""
@@ -178,7 +196,7 @@ class Trainer:
         self._check_weights()
         with self.average.applied() if self.average else nullcontext():
             record["validation"] = self._measure()
-            self._keep_best(record["validation"][self.metrics.main])
+            self._keep_best(self.criterion.value(record))
         self.schedule.end_epoch(record["validation"][self.metrics.main])
         progress.seconds = time.monotonic() - began
         record |= {"images_per_second": self.rate, "seconds": progress.seconds}
@@ -189,7 +207,7 @@ class Trainer:
         self.listener.epoch_ended(self, record)
 
     def _measure(self) -> dict[str, float]:
-        if self.job.options.keep == "best":
+        if self.job.options.keeps_best:
             return self._measure_exactly()
         forward = self.forward
         if self.job.validation_network is not None:
@@ -212,12 +230,10 @@ class Trainer:
             return measure(job.model, measured, job.validation.epoch(0), self.validation_loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
-        if math.isnan(value):  # no epoch is better for being undefined
-            return
-        sign = 1 if self.metrics.higher_is_better else -1
-        if self.progress.best is None or sign * value > sign * self.progress.best["value"]:
-            self.progress.best = {"epoch": self.progress.epoch + 1, "metric": self.metrics.main, "value": value}
-            if self.job.options.keep == "best":
+        best = self.progress.best
+        if self.criterion.better(value, best["value"] if best else None):  # not where it is undefined
+            self.progress.best = {"epoch": self.progress.epoch + 1, "metric": self.criterion.metric, "value": value}
+            if self.job.options.keeps_best:
                 self.best = {name: tensor.clone() for name, tensor in self.unfrozen.items()}
 
     def _look(self, *, everywhere: bool = False) -> float:
@@ -257,6 +273,9 @@ class Trainer:
     def conclude(self) -> None:
         """Copy into the model what the step ends with: the best epoch, the averages, or the last values."""
         if self.best is not None:
+            if self.progress.best and self.progress.best["epoch"] < self.progress.epoch:
+                last = self.average.average if self.average else self.unfrozen
+                self.last = {name: last.get(name, tensor).clone() for name, tensor in self.unfrozen.items()}
             fill(self.unfrozen, self.best)
         elif self.average is not None:
             fill(self.unfrozen, self.average.average)
@@ -315,7 +334,7 @@ class Trainer:
         self.schedule.replay(
             [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
         )
-        if self.best is None or (self.progress.best or {}).get("metric") != self.metrics.main:
+        if self.best is None or (self.progress.best or {}).get("metric") != self.criterion.metric:
             self.best = self.progress.best = None  # of the epochs from here on
 
     def _restore_weights(self, saved: Saved) -> None:
@@ -329,7 +348,7 @@ class Trainer:
         if self.average:
             self.average.updates, values = training["average"]
             fill(self.average.average, values)
-        best = training["best"] if self.job.options.keep == "best" else None
+        best = training["best"] if self.job.options.keeps_best else None
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()} if best else None
 
     def rewind(self) -> bool:
