@@ -25,12 +25,12 @@ from zoo.plugin_process import Question
 
 CORE = "zoo-kit"  # the distribution that this package is in
 OWN = frozenset(
-    {CORE, "zoo-efficientnet-lite", "zoo-sklearn", "zoo-timm", "zoo-torchvision", "zoo-tutorial"}
+    {CORE, "zoo-efficientnet-lite", "zoo-sklearn", "zoo-tensorboard", "zoo-timm", "zoo-torchvision", "zoo-tutorial"}
 )  # what comes from zoo's own repository is imported in this process, without a look at it in another one first
 RESERVED = {"zoo": CORE, "kit": CORE, "python": CORE}  # namespaces that are nobody else's: checkpoints name them
 KINDS = (
     *("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers"),
-    "steps",
+    *("steps", "transforms", "losses", "metrics", "optimizers", "schedulers", "callbacks", "trackers"),
 )
 
 
