@@ -240,7 +240,7 @@ class TestOwnership:
 
     def test_zoos_own_are_those_of_its_repository(self):
         projects = [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]
-        assert {tomllib.loads(path.read_text())["project"]["name"] for path in projects} == OWN
+        assert {tomllib.loads(path.read_text())["project"]["name"] for path in projects} <= OWN
 
     def test_a_plugin_that_is_switched_off_supplies_nothing(self, plugins, monkeypatch):
         plugins.write("zoo-acme", "[zoo.surgeries]\ncut = acme_s:f", acme_s="def f(): ...")

@@ -25,7 +25,9 @@ from zoo.plugin_process import Question
 
 CORE = "zoo-kit"  # the distribution that this package is in
 OWN = frozenset(
-    {CORE, "zoo-efficientnet-lite", "zoo-sklearn", "zoo-tensorboard", "zoo-timm", "zoo-torchvision", "zoo-tutorial"}
+    {CORE}
+    | {f"zoo-{name}" for name in ("efficientnet-lite", "sklearn", "tensorboard", "timm", "torchvision", "tutorial")}
+    | {f"zoo-{name}" for name in ("huggingface", "openclip", "peft")}
 )  # what comes from zoo's own repository is imported in this process, without a look at it in another one first
 RESERVED = {"zoo": CORE, "kit": CORE, "python": CORE}  # namespaces that are nobody else's: checkpoints name them
 KINDS = (
