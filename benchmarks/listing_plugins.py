@@ -1,4 +1,4 @@
-"""What fifty third-party plugins of twenty entry points each cost `zoo list`: paired runs of entire processes, CPU time.
+"""What fifty third-party plugins of twenty entry points each cost `zoo list`: paired runs of entire processes.
 
 .venv/bin/python benchmarks/listing_plugins.py [ROUNDS]
 
