@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import functools
 import json
 import math
@@ -130,12 +131,19 @@ def test_the_document_and_the_files_of_a_run(whole):
     assert sorted(path.name for path in folder.iterdir()) == [
         ".zoo-run.json",
         ".zoo.lock",
+        "README.md",
+        "confusion.csv",
+        "first_batch.jpg",
+        "metrics.csv",
         "model.safetensors",
         "predictions.csv",
         "recipe.yaml",
         "report.json",
         "state",
+        "status.json",
     ]
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    assert os.readlink(folder.parent / "latest") == folder.name
     assert sorted(path.name for path in (folder / "state").iterdir()) == ["samples.jsonl", "state.json"]
     first, second = document["stages"]
     assert (first["trainable"], second["trainable"] > first["trainable"]) == (970, True)
@@ -163,6 +171,14 @@ def test_the_same_recipe_gives_the_same_bits(whole, tmp_path):
     assert not same(tmp_path / "run", whole[0])
 
 
+def untimed(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, without what is measured in seconds and bytes."""
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    varying = ("seconds", "images_per_second", "peak_memory")
+    return [{name: text for name, text in row.items() if name not in varying} for row in rows]
+
+
 class Killed(BaseException):
     """What nothing in zoo catches."""
 
@@ -180,6 +196,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch, stage, s
     document = finetune(recipe, output=run, resume=True, progress=Quiet()).report
     assert same(run, whole[0])
     assert document["metrics"] == whole[1]["metrics"]
+    assert untimed(run) == untimed(whole[0])
     assert [len(entry["epochs"]) for entry in document["stages"]] == [2, 2]
     assert [entry["freeze_proof"] for entry in document["stages"]] == [
         entry["freeze_proof"] for entry in whole[1]["stages"]

@@ -1,6 +1,7 @@
 """What every command ends with: an exit code, and for a failure the words for it on standard error.
 
-0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted. Set ZOO_TRACEBACK=1 to see tracebacks.
+0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted, 143 a run ended by SIGTERM.
+Set ZOO_TRACEBACK=1 to see tracebacks.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ def exit_code(work: Callable[[], object]) -> int:
     except BrokenPipeError:  # the reader (`zoo list | head -1`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("interrupted")
-        return INTERRUPTED
+        return getattr(stop, "exit_code", INTERRUPTED)
     except SystemExit as stop:
         return _code_of(stop)
     except Exception as error:

@@ -40,7 +40,7 @@ from zoo.training.devices import choose_precision, release_freed_memory, seed_ev
 from zoo.training.job import Job, arranged, fill
 from zoo.training.losses import check_loss, make_loss, plain
 from zoo.training.metrics import explain, make_metrics
-from zoo.training.optimizers import make_optimizer, named
+from zoo.training.optimizers import described_groups, make_optimizer, named
 from zoo.training.schedulers import Schedule
 from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
 from zoo.training.trainer import NotFiniteError, Trainer
@@ -423,6 +423,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
         setting=job.setting,
         feature_cache=job.feature_cache,
         feature_precision=job.feature_cache.get("precision"),
+        groups=described_groups(model, trainer.optimizer.param_groups),
         freeze_proof=proof,
         seconds=preparation + progress.seconds,
     )

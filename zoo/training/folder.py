@@ -26,7 +26,9 @@ from zoo.training.tensorboard import FOLDER
 
 FORMAT = 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, METRICS, CONFUSION = "predictions.csv", "metrics.csv", "confusion.csv"
+STATUS, FIRST_BATCH, CARD, PAGE = "status.json", "first_batch.jpg", "README.md", "report.html"
+FILES = frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS, METRICS, CONFUSION, STATUS, FIRST_BATCH, CARD, PAGE})
 SAMPLES = "samples.jsonl"  # in the state folder
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
     STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
@@ -190,7 +192,7 @@ class RunFolder:
 
 def planned(recipe: Recipe) -> frozenset[str]:
     """The names of all files and folders that a run of the recipe writes into its folder."""
-    return frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS}).union(*(step.files for step in recipe.steps))
+    return FILES.union(*(step.files for step in recipe.steps))
 
 
 def _texts(recipe: Recipe) -> Iterator[str]:

@@ -27,9 +27,11 @@ from zoo.lint import check_optimizer
 from zoo.model.prediction import prediction
 from zoo.training.callbacks import Listener
 from zoo.training.devices import (
+    forget_peak_memory,
     forward_as_written,
     generator_states,
     make_accelerator,
+    peak_memory,
     restore_generators,
     to_layout,
 )
@@ -86,7 +88,7 @@ class Trainer:
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
         self.rate = 0.0  # samples a second in the present epoch
-        self.lr = 0.0  # the largest of the last optimizer step
+        self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
         self._first = 0
 
@@ -121,6 +123,7 @@ class Trainer:
 
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
+        forget_peak_memory(self.device)
         progress, accumulate = self.progress, self.job.options.accumulate
         self._started, self._first = time.monotonic(), progress.batch
         for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
@@ -159,7 +162,7 @@ class Trainer:
         if self.job.options.clip_grad_norm:
             trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             self.accelerator.clip_grad_norm_(trained, self.job.options.clip_grad_norm)
-        self.lr = max(group["lr"] for group in self.optimizer.param_groups)
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -172,7 +175,8 @@ class Trainer:
         record: dict[str, Any] = {
             "epoch": progress.epoch + 1,
             "steps": progress.steps,
-            "lr": self.lr,
+            "lr": max(self.rates),
+            "lr_by_group": self.rates,
             "loss": self._look(everywhere=True),
         }
         self._check_weights()
@@ -181,7 +185,11 @@ class Trainer:
             self._keep_best(record["validation"][self.metrics.main])
         self.schedule.end_epoch(record["validation"][self.metrics.main])
         progress.seconds = time.monotonic() - began
-        record |= {"images_per_second": self.rate, "seconds": progress.seconds}
+        record |= {
+            "images_per_second": self.rate,
+            "seconds": progress.seconds,
+            "peak_memory": peak_memory(self.device),
+        }
         progress.history.append(record)
         progress.epoch, progress.batch = progress.epoch + 1, 0
         self.loss_sum.zero_()
