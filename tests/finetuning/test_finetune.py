@@ -138,6 +138,7 @@ def test_the_document_and_the_files_of_a_run(whole):
         "model.safetensors",
         "predictions.csv",
         "recipe.yaml",
+        "report.html",
         "report.json",
         "state",
         "status.json",
@@ -615,7 +616,8 @@ def test_there_is_no_pickle_on_disk(tmp_path):
     with pytest.raises(Killed):
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(Killed(), stage=2, step=2))
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept if path.name != RUN_LOCK} == {".json", ".jsonl", ".safetensors"}
+    suffixes = {".csv", ".html", ".jpg", ".json", ".jsonl", ".safetensors"}
+    assert {path.suffix for path in kept if path.name != RUN_LOCK} == suffixes
     assert (tmp_path / "run" / RUN_LOCK).read_bytes() == b""
 
 

@@ -30,7 +30,8 @@ def predicted(path: Path, task: str, classes: Sequence[str], part: str) -> dict[
     """The sums of the predictions for one part of the data; None where the file has none for it.
 
     `{"task", "part", "samples"}` and, by task: `classes` (of each precision, recall, F1, support and their 95 %
-    intervals), `pairs` (what was taken for what), `matrix`, `calibration` and `extremes`; `labels`; or `targets`.
+    intervals), `pairs` (what was taken for what), `matrix` (triples of true class, predicted class and count),
+    `order` (see `together`), `calibration` and `extremes`; `labels`; or `targets`.
     Raises OSError, ValueError and KeyError for a file that is not what a run wrote.
     """
     with open(path, encoding="utf-8", newline="") as file:
@@ -58,7 +59,7 @@ def _classification(columns: dict[str, Sequence[str]], classes: Sequence[str]) -
     return {
         "names": names,
         "classes": by_class(matrix, names),
-        "matrix": matrix.tolist() if len(names) <= 100 else None,
+        "matrix": [[int(i), int(j), int(matrix[i, j])] for i, j in zip(*np.nonzero(matrix), strict=True)],
         "order": together(matrix),
         "pairs": _pairs(matrix, names),
         "calibration": calibration(probability, true == guess),

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError, listed
+from zoo.errors import InputError, ZooError, listed
 from zoo.file_name import RUN_MARK, name_mistake
 from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
@@ -188,6 +188,16 @@ class RunFolder:
     def _free(self) -> Path:
         path = self.path.resolve() if self.path.name in ("", "..") else self.path
         return next(free for n in range(2, 10_000) if not os.path.lexists(free := path.with_name(f"{path.name}-{n}")))
+
+
+def own_name(folder: Path, name: str) -> None:
+    """Let the mark in a run's folder name a file that was written there after the run; nothing where there is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError, ZooError):
+        mark = json.loads((folder / RUN_MARK).read_text(encoding="utf-8"))
+        if name not in mark["files"]:
+            with atomic_file(folder / RUN_MARK) as file:
+                text = json.dumps(mark | {"files": sorted([*mark["files"], name])}, indent=1)
+                write_all(file, f"{text}\n".encode(), 0)
 
 
 def planned(recipe: Recipe) -> frozenset[str]:
