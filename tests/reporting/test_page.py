@@ -9,7 +9,7 @@ import pytest
 
 from tests.reporting.conftest import BAD
 from zoo.reporting.facts import gather
-from zoo.reporting.page import page
+from zoo.reporting.page import curves, page
 from zoo.reporting.pictures import Pictures
 
 
@@ -95,8 +95,15 @@ def test_it_has_the_numbers(facts):
     row = facts["predicted"]["classes"][0]
     for said in (f"{accuracy:.4f}", f"{row['recall']:.3f}", f"{facts['predicted']['calibration']['error']:.4f}"):
         assert said in text
-    assert "372,688 138 none abababab" in text  # the proof of freezing
+    assert "372,688138noneabababab" in text  # the proof of freezing
     assert "also chose (step 3: keep: best), so new images do worse" in text
+
+
+def test_learning_rates_that_are_the_same_are_one_line(facts):
+    for row in facts["epochs"]:
+        row["lr_3"] = row["lr_1"]
+    (chart,) = (chart for chart in curves(facts["epochs"]) if chart["title"] == "Learning rate")
+    assert [line["label"] for line in chart["lines"]] == ["group 1, 3", "group 2"]
 
 
 def test_only_what_is_there_has_a_section(run):

@@ -32,11 +32,9 @@ def render(template: str, **values: Any) -> str:
     """A template of this package as text."""
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    from markupsafe import Markup
-
-    own = {  # files of ours, the only text that is not escaped
-        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
+    own = {
+        "style": (TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        "script": script,
         "script_digest": digest,
         "generator": GENERATOR,
         "version": importlib.metadata.version("zoo-kit"),
@@ -156,7 +154,8 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     losses = {"loss": "training", "validation_loss": "validation"}
     metrics.pop("validation_loss", None)
     rates = {name: name.replace("lr_", "group ") for name in names if name.startswith("lr_")}
-    rates = rates if 1 < len(rates) <= 8 else {"lr": "largest"}
+    rates = _different(rows, rates)
+    rates = rates if 1 < len(rates) <= 8 else {"lr": ""}
     drawn = [
         charts.line_chart("Loss", series(losses), x_label="epoch", bands=bands),
         charts.line_chart("Metrics on the validation data", series(metrics), x_label="epoch", bands=bands),
@@ -165,6 +164,16 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         charts.line_chart("Peak memory, GB", series({"peak_memory": ""}, 1e-9), x_label="epoch", bands=bands, floor=0),
     ]
     return [chart for chart in drawn if chart]
+
+
+def _different(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, str]:
+    """The columns by name and label; of those with the same values the first, with all their numbers in its label."""
+    kept: dict[tuple[Any, ...], str] = {}
+    labels: dict[str, str] = {}
+    for name, label in columns.items():
+        first = kept.setdefault(tuple(row.get(name) for row in rows), name)
+        labels[first] = label if first == name else f"{labels[first]}, {label.rpartition(' ')[2]}"
+    return labels
 
 
 def _groups(trains: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
