@@ -21,7 +21,7 @@ LABEL_COLUMNS = ("label", "true positive", "false positive", "false negative", "
 
 
 def history(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One flat row an epoch, over all train steps of a report's `stages`.
+    """One flat row an epoch, over all train steps of a report.
 
     `step` is the number of the step in the recipe and `epoch` counts within it, both from 1; `loss` is the training
     loss, what was measured on the validation data begins with `validation_`, and `lr_1`, `lr_2`, … are the learning

@@ -55,7 +55,7 @@ def _without_parameters(model: nn.Module) -> Iterator[None]:
 
 
 def _find(model: nn.Module, inputs: Tensor, outputs: Tensor) -> str | None:
-    """The last module whose output tells places apart."""
+    """The last module whose output differs from place to place in a way that counts."""
     called: deque[tuple[str, int]] = deque(maxlen=LATE)
     times: dict[str, int] = {}
 

@@ -34,7 +34,7 @@ def comparison(runs: Sequence[Facts]) -> str:
 
 
 def _labels(runs: Sequence[Facts]) -> list[str]:
-    """The folders' names, with as much of the path in front as tells them apart."""
+    """The folders' names, with as much of the path in front as distinguishes them."""
     paths = [Path(facts["folder"]).absolute().parts for facts in runs]
     for length in range(1, max(map(len, paths)) + 1):
         labels = ["/".join(path[-length:]) for path in paths]
