@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
+import torch
 from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
 
+from zoo.contracts import Preprocessing
 from zoo.data.open_data import OpenData
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.undisturbed import generators_kept
-from zoo.training.drawing import photographs
 from zoo.training.folder import FIRST_BATCH
 
 MOST = 25  # images in the picture
@@ -37,3 +41,14 @@ def write_first_batch(folder: Path, data: OpenData, *, batch_size: int | None, s
     with atomic_file(folder / FIRST_BATCH) as file:
         write_all(file, encoded.getvalue(), 0)
     return True
+
+
+def photographs(inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Normalised images [n, c, h, w] as they were before normalisation, in a nearly square grid: uint8 [3, …].
+
+    c is 1 or 3.
+    """
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    tiles = ((inputs.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    picture: Tensor = make_grid(tiles, nrow=math.ceil(math.sqrt(len(tiles))), padding=1, pad_value=255)
+    return picture
