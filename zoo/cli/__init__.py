@@ -32,6 +32,7 @@ COMMANDS = {
     "check": "Validate a recipe and dry-run it; nothing is trained",
     "finetune": "Run a recipe; leaves one checkpoint that rebuilds the model anywhere",
     "reproduce": "Run a finished run's recipe again: bit-equal, or where and why not",
+    "report": "A run as one HTML page, or several side by side",
     "evaluate": "Measure a checkpoint on data",
     "predict": "Class names and probabilities for images",
     "compare": "Two models on the same images: their difference, and whether it is more than chance",

@@ -1,7 +1,8 @@
 """What every command ends with: an exit code, and for a failure the words for it on standard error.
 
-0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted. With `--traceback`, or the variable
-ZOO_TRACEBACK=1, the entire traceback of every failure stands in front of those words, plugins' failures too.
+0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted, 143 a run ended by SIGTERM. With `--traceback`,
+or the variable ZOO_TRACEBACK=1, the entire traceback of every failure stands in front of those words, plugins' failures
+too.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def exit_code(work: Callable[[], object]) -> int:
     except BrokenPipeError:  # the reader (`zoo list | head -1`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("interrupted")
-        return INTERRUPTED
+        return getattr(stop, "exit_code", INTERRUPTED)
     except SystemExit as stop:
         return _code_of(stop)
     except Exception as error:
