@@ -144,7 +144,7 @@ def test_the_document_and_the_files_of_a_run(whole):
         "status.json",
     ]
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
-    assert os.readlink(folder.parent / "latest") == folder.name
+    assert not os.path.lexists(folder.parent / "latest")  # that is for `checkpoints/` alone
     assert sorted(path.name for path in (folder / "state").iterdir()) == ["samples.jsonl", "state.json"]
     first, second = document["stages"]
     assert (first["trainable"], second["trainable"] > first["trainable"]) == (970, True)
