@@ -15,6 +15,7 @@ from zoo.errors import InputError, WorkError, ZooError
 
 if TYPE_CHECKING:
     from zoo.finetuning.result import Run
+    from zoo.formats.remote import file_beside
     from zoo.model.heads import find_head, replace_head
     from zoo.model.info import ModelInfo
     from zoo.model.paths import get_module, set_module
@@ -33,6 +34,7 @@ __all__ = [
     "Weights",
     "WorkError",
     "ZooError",
+    "file_beside",
     "find_head",
     "get_module",
     "replace_head",
@@ -41,6 +43,7 @@ __all__ = [
 
 _LAZY = {
     "ModelInfo": "zoo.model.info",
+    "file_beside": "zoo.formats.remote",
     "Run": "zoo.finetuning.result",
     "replace_head": "zoo.model.heads",
     "find_head": "zoo.model.heads",

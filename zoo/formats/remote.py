@@ -80,6 +80,38 @@ def fetched(location: str, sha256: str | None = None) -> Path | None:
     return next(filter(None, found), None)
 
 
+def file_beside(location: str, name: str) -> Path | None:
+    """The file called `name` beside weights: in a folder, beside a file, or in the repository of an `hf://` address
+    (in the folder of the file that it names), from which it is fetched where it is not here yet.
+
+    None where there is none. Raises InputError for a repository that does not exist or is closed to the user, and
+    WorkError where the hub cannot be reached and its cache does not help.
+    """
+    if mistake := name_mistake(name):
+        raise InputError(f"{name!r} cannot be a file beside weights: {mistake}")
+    if not location.startswith(PREFIX):
+        path = Path(urllib.parse.urlsplit(location).path if location.startswith("file://") else location).expanduser()
+        found = (path if path.is_dir() else path.parent) / name
+        return found if not is_elsewhere(location) and found.is_file() else None
+    repo, named, revision = _hub_parts(location)
+    folder = (named or "").rpartition("/")[0]
+    file = f"{folder}/{name}" if folder else name
+    offline = _unreachable()
+    path_found, error = _download(repo, file, revision, local_only=offline is not None)
+    if path_found is None and (reason := offline or error) is not None and not _known_absent(repo, file, revision):
+        message = f"the Hugging Face hub cannot be reached, and its cache contains no {file} of {repo}"
+        hint = "check the network (and HF_HUB_OFFLINE), or download the repository elsewhere and name its folder"
+        raise WorkError(message, suggestion=hint) from reason
+    return path_found
+
+
+def _known_absent(repo: str, file: str, revision: str | None) -> bool:
+    """Whether the hub has said before that a revision lacks the file."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    return try_to_load_from_cache(repo, file, revision=revision) is _CACHED_NO_EXIST
+
+
 def download(address: str, sha256: str | None = None) -> Path:
     """The local path of the file at `address`; it is fetched only once.
 

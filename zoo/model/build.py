@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from zoo import registry
 from zoo.contracts import Preprocessing
-from zoo.errors import InputError, Problem, WorkError, did_you_mean
+from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean
 from zoo.given import is_given
 from zoo.model.assembly import Assembly
 from zoo.model.info import assembly_of, info_of
@@ -50,7 +51,12 @@ def build(
     WorkError when the constructor fails by itself.
     """
     component = registry.resolve(architecture, "architectures")
-    given = dict(arguments or {})
+    given = _resolved(component, dict(arguments or {}))
+    return _build(component, given, device)
+
+
+def _build(component: registry.Component, given: dict[str, Any], device: Device | None) -> Assembly:
+    """The architecture with these arguments as they are: with them a checkpoint is loaded, which may open no file."""
     _refuse_weights(component.name, given)
     make: Callable[..., nn.Module] = registry.load(component)
     notes: list[str] = []
@@ -62,7 +68,7 @@ def build(
         raise WorkError(f"{component.name} gave {type(model).__name__} where an nn.Module is due")
     if is_given(component.name) and (info := info_of(model)):  # one that zoo built: it knows how
         return assembly_of(model, info)
-    prepared = for_arguments(preprocessing(component), given)
+    prepared = for_arguments(preprocessing(component, given), given)
     return Assembly(model, component.name, given, prepared, notes=notes)
 
 
@@ -83,7 +89,8 @@ def rebuild(
 
     _check_numbers(metadata.get("arguments") or {}, max(LARGEST, elements))
     with _Unfilled(), _at_most(MODULES + MODULES_PER_TENSOR * tensors):
-        assembly = build(metadata["architecture"], metadata.get("arguments"), device=device)
+        component = registry.resolve(metadata["architecture"], "architectures")
+        assembly = _build(component, dict(metadata.get("arguments") or {}), device)
         if described := metadata.get("preprocessing"):
             assembly.preprocessing = Preprocessing.from_dict(described)
         assembly.classes = tuple(metadata.get("classes") or ())
@@ -140,13 +147,37 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **options)
 
 
-def preprocessing(component: registry.Component) -> Preprocessing:
-    """How an architecture's input images are prepared, as its source says; ImageNet's way where it says nothing."""
+def preprocessing(component: registry.Component, arguments: Mapping[str, Any] | None = None) -> Preprocessing:
+    """How an architecture's input images are prepared, as its source says; ImageNet's way where it says nothing.
+
+    A source whose method has a parameter `arguments` sees those that the network is built with.
+    """
     source = registry.load_source(component)
     if component.member is None or not hasattr(source, "preprocessing"):
         return Preprocessing()
-    stated: Preprocessing | None = source.preprocessing(component.member, None)
+    seen: dict[str, Any] = {}
+    if "arguments" in inspect.signature(source.preprocessing).parameters:
+        seen["arguments"] = dict(arguments or {})
+    stated: Preprocessing | None = source.preprocessing(component.member, None, **seen)
     return stated or Preprocessing()
+
+
+def _resolved(component: registry.Component, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments to build with and to record, as the architecture's source writes them out, where it does."""
+    source = registry.load_source(component)
+    if component.member is None or not hasattr(source, "resolve"):
+        return arguments
+    try:
+        found = dict(source.resolve(component.member, arguments))
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code may fail in any way
+        raise WorkError(f"{component.name} fails to write its arguments out: {error!r}") from error
+    try:
+        json.dumps(found, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise WorkError(f"{component.name} writes its arguments out as what a checkpoint cannot keep: {error}") from error
+    return found
 
 
 def _make(

@@ -30,8 +30,8 @@ class _Found:
 class Load(Step):
     """`load:` a warm start from another checkpoint in the middle of a chain."""
 
-    weights: str
-    """A weights component, `hf://ORG/REPO[/FILE]`, or a file."""
+    weights: str | dict[str, dict[str, Any] | None]
+    """A weights component (`{NAME: {…}}` gives it arguments), `hf://ORG/REPO[/FILE]`, or a file."""
     remap: str | dict[str, Any] | list[Any] | None = None
     """As in `model`."""
     min_coverage: Fraction = 1.0
