@@ -38,6 +38,7 @@ COMMANDS = {
     "diff": "What changed between two weight files, tensor by tensor",
     "convert": "Move weights to other names, shapes, types or files",
     "merge": "Average checkpoints of one base into one",
+    "push": "Put a checkpoint and its model card on the Hugging Face hub",
     "schema": "The JSON Schema of recipes, for editors",
     "doctor": "Plugins, devices and versions: what is broken and how to mend it",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -96,7 +97,7 @@ def file_beside(location: str, name: str) -> Path | None:
     repo, named, revision = _hub_parts(location)
     folder = (named or "").rpartition("/")[0]
     file = f"{folder}/{name}" if folder else name
-    offline = _unreachable()
+    offline = unreachable()
     path_found, error = _download(repo, file, revision, local_only=offline is not None)
     if path_found is None and (reason := offline or error) is not None and not _known_absent(repo, file, revision):
         message = f"the Hugging Face hub cannot be reached, and its cache contains no {file} of {repo}"
@@ -189,7 +190,7 @@ def fetch_from_hub(address: str) -> Path:
     """
     repo, named, revision = _hub_parts(address)
     wanted = (named,) if named else WEIGHT_FILES
-    offline = _unreachable()
+    offline = unreachable()
     for file in wanted:
         path, error = _download(repo, file, revision, local_only=offline is not None)
         offline = offline or error
@@ -204,7 +205,7 @@ def fetch_from_hub(address: str) -> Path:
     raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")
 
 
-def _unreachable() -> Exception | None:
+def unreachable() -> Exception | None:
     """Why the hub, or the proxy on the way, answers no connection; None where it does, or where it is not to be asked.
 
     The hub's own client tries again for half a minute, and looking a name up cannot be stopped: hence the thread.
@@ -268,6 +269,23 @@ def _download(repo: str, file: str, revision: str | None, *, local_only: bool) -
         return None, None
     except (OSError, errors.HfHubHTTPError) as error:
         raise WorkError(f"downloading {file} of {repo} failed: {error}") from error
+
+
+def hub_refusal(repo: str, error: Exception, left: str = "") -> InputError | WorkError:
+    """What an error of the hub's client means to whoever writes into a repository; `left` is said beside it."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    said = getattr(error, "server_message", None) or str(error).strip().partition("\n")[0] or type(error).__name__
+    if status == 401:
+        hint = "log in anew with `hf auth login`, or set HF_TOKEN to a token that may write"
+        return InputError(f"the hub does not take the token for {repo}{left}", suggestion=hint)
+    if status == 403:
+        hint = "the token needs the right to write there: see the tokens in the settings of your account"
+        return InputError(f"the token may not write into {repo}: {said}{left}", suggestion=hint)
+    if status is not None and 400 <= status < 500:
+        return InputError(f"the hub refuses {repo}: {status} {said}{left}")
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):  # of the card's front matter
+        return InputError(f"the hub refuses {repo}: {' '.join(str(error).split())}{left}")
+    return WorkError(f"the hub failed on the way to {repo}: {said}{left}", suggestion="try again; nothing was deleted")
 
 
 def _fetch_shards(index: Path, repo: str, file: str, revision: str | None) -> None:
