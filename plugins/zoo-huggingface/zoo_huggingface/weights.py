@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo.api import file_beside
+from zoo.api import WorkError, file_beside
 
 StateDict = dict[str, Any]
 _FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -23,12 +23,18 @@ def safetensors_at(location: str) -> str:
         address, _, revision = location.removeprefix("hf://").partition("@")
         if address.count("/") != 1:
             return location
-        file = _INDEX if file_beside(location, _INDEX) else _FILE
-        return f"hf://{address}/{file}{f'@{revision}' if revision else ''}"
+        return f"hf://{address}/{_file_of(location)}{f'@{revision}' if revision else ''}"
     folder = Path(location).expanduser()
     if not folder.is_dir():
         return location
     return str(folder / (_INDEX if (folder / _INDEX).is_file() else _FILE))
+
+
+def _file_of(location: str) -> str:
+    try:
+        return _INDEX if file_beside(location, _INDEX) else _FILE
+    except WorkError:  # without a network a cache may have the one file, and never have been asked for the other
+        return _FILE
 
 
 def adapt(state_dict: StateDict, model: Any, *, bare: bool = False) -> StateDict:
