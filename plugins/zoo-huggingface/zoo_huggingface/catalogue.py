@@ -19,6 +19,7 @@ _CLASSIFIERS, _IMAGE, _BACKBONES, _ALL = (
 
 OTHERWISE = {
     "cohere2_vision": "takes text beside the image",
+    "edgetam_vision_model": "is a part of a video segmenter",
     "imagegpt": "takes colour clusters, not pixels",
     "lw_detr_vit": "is built for a detector's windows",
     "perceiver": "has three classifiers, none of which takes an image alone",
