@@ -18,7 +18,8 @@ TOKENS = {"hf_writer": "me", "hf_reader": None}  # who may write, where the toke
 class Hub(http.server.ThreadingHTTPServer):
     """`repositories` are files by name, by repository; `visible` is what each was made as; `asked` is every request.
 
-    `faults` are what it finds wrong with a card. `large` decides which files go as the hub's large ones; a path in `failing` is answered with that status.
+    `faults` are what it finds wrong with a card. `large` decides which files go as the hub's large ones; a path in
+    `failing` is answered with that status.
     """
 
     def __init__(self):

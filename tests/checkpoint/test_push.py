@@ -86,7 +86,7 @@ def test_another_large_file_is_known_by_its_digest(checkpoint, hub):
 class TestRefusals:
     def test_no_token(self, checkpoint, hub, monkeypatch):
         monkeypatch.delenv("HF_TOKEN")
-        with pytest.raises(InputError, match="there is no token .*hf auth login"):
+        with pytest.raises(InputError, match=r"there is no token .*hf auth login"):
             zoo.push(checkpoint, "me/digits")
         assert hub.asked == []
 

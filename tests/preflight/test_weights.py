@@ -214,7 +214,8 @@ class Source:
     def names(self):
         return ["net"]
     def build(self, name, *, width: int = 2):
-        return nn.Sequential(nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, width), nn.Linear(width, 3))
+        pool = [nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten()]
+        return nn.Sequential(*pool, nn.Linear(3, width), nn.Linear(width, 3))
     def weights_at(self, name, location):
         found = file_beside(location, "width.txt")
         if found is None:

@@ -176,7 +176,8 @@ def _resolved(component: registry.Component, arguments: dict[str, Any]) -> dict[
     try:
         json.dumps(found, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise WorkError(f"{component.name} writes its arguments out as what a checkpoint cannot keep: {error}") from error
+        message = f"{component.name} writes its arguments out as what a checkpoint cannot keep: {error}"
+        raise WorkError(message) from error
     return found
 
 

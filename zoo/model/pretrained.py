@@ -28,9 +28,7 @@ from zoo.remap.rules.adapt import AdaptClassesRule
 from zoo.remap.rules.base import AUTO
 
 
-def find_weights(
-    name: str, architecture: str, arguments: Mapping[str, Any] = types.MappingProxyType({})
-) -> Weights:
+def find_weights(name: str, architecture: str, arguments: Mapping[str, Any] = types.MappingProxyType({})) -> Weights:
     """What `name` stands for: an installed weights component (which takes `arguments`), a tag of `architecture`, an
     address, or a file.
 

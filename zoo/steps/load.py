@@ -76,7 +76,7 @@ class Load(Step):
             convert=weights.convert,
             planned=found.planned if found else None,
         )
-        run.record(self, **coverage(self.weights, report))
+        run.record(self, **coverage(self.found.name, report))
 
     @classmethod
     def row(cls, record: dict[str, Any]) -> dict[str, str]:

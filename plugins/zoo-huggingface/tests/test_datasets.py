@@ -124,7 +124,7 @@ class TestMistakes:
 
     def test_two_columns_of_images(self, tmp_path):
         table([0, 1], classes(), mask=PICTURES[:2]).save_to_disk(tmp_path / "one")
-        with pytest.raises(InputError, match="2 columns that may be the image: image, mask .*write image: COLUMN"):
+        with pytest.raises(InputError, match=r"2 columns that may be the image: image, mask .*write image: COLUMN"):
             dataset(str(tmp_path / "one"))
         assert len(dataset(str(tmp_path / "one"), image="mask").train) == 2
 
@@ -142,7 +142,7 @@ class TestMistakes:
             raise AssertionError("it went to the network")
 
         monkeypatch.setattr("socket.create_connection", never)
-        with pytest.raises(InputError, match="me/cats is not on this machine .*download: true"):
+        with pytest.raises(InputError, match=r"me/cats is not on this machine .*download: true"):
             dataset("me/cats")
 
     def test_what_is_no_data_set(self, tmp_path):

@@ -11,6 +11,8 @@ from zoo_huggingface.preprocessing import read_preprocessing
 
 from zoo.errors import InputError
 
+EDGE, LEVIT = {"shortest_edge": 256}, {"image_processor_type": "LevitImageProcessor"}
+
 
 @pytest.fixture
 def said(tmp_path, processor):
@@ -30,14 +32,14 @@ def said(tmp_path, processor):
         ({}, (32, 32), 1.0),
         ({"size": 48}, (48, 48), 1.0),
         ({"size": {"height": 24, "width": 48}}, (24, 48), 1.0),
-        ({"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}}, (224, 224), 0.875),
+        ({"size": EDGE, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}}, (224, 224), 0.875),
         ({"size": 256, "do_center_crop": True, "crop_size": 224}, (224, 224), 0.875),
-        ({"size": {"shortest_edge": 256}, "do_center_crop": False, "crop_size": 224}, (256, 256), 1.0),
+        ({"size": EDGE, "do_center_crop": False, "crop_size": 224}, (256, 256), 1.0),
         ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, (224, 224), 0.875),
         ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), 1.0),
-        ({"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "image_processor_type": "LevitImageProcessor"}, (224, 224), 0.875),
+        ({**LEVIT, "size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224}, (224, 224), 0.875),
     ],
-)  # fmt: skip
+)
 def test_sizes(said, values, size, fraction):
     found = said(**values)
     assert (found.size, found.crop_fraction) == (size, pytest.approx(fraction))

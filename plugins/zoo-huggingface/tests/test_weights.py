@@ -15,9 +15,7 @@ FAST = ("vit", "resnet")
 SLOW = ("deit", "dinov2", "beit", "convnext", "swin", "segformer", "dinov3_vit")
 
 
-@pytest.mark.parametrize(
-    "kind", [*FAST, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)]
-)
+@pytest.mark.parametrize("kind", [*FAST, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])
 def test_a_published_folder_loads_complete(kind, publish, images):
     folder, theirs = publish(kind)
     ours = zoo.build(f"huggingface/{kind}", weights=str(folder)).eval()
@@ -88,8 +86,8 @@ def test_of_the_hub(publish, cached, images):
         zoo.build("huggingface/vit", weights="hf://me/none")
 
 
-def test_layouts_of_today_go_through_as_they_are(publish, images):
-    folder, theirs = publish("vit")
+def test_layouts_of_today_go_through_as_they_are(publish):
+    folder, _ = publish("vit")
     ours = zoo.build("huggingface/vit", weights=str(folder))
     state = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
     again = source.weights_at("vit", str(folder)).convert(dict(state), ours)

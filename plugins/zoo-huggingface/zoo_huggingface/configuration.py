@@ -17,7 +17,7 @@ from zoo.errors import did_you_mean
 from zoo_huggingface import catalogue
 
 LARGEST = 2**22  # bytes of a JSON file that is read; 21,841 class names take one
-_RECORDS = {  # what a configuration says of the program that wrote it, of its training, and of outputs nobody reads here
+_RECORDS = {  # what one says of the program that wrote it, of its training, and of outputs that nobody reads here
     "transformers_version", "architectures", "output_hidden_states", "output_attentions", "return_dict", "dtype",
     "torch_dtype", "is_encoder_decoder", "id2label", "label2id", "problem_type", "model_type", "auto_map",
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """Data sets of the library `datasets`: of the Hugging Face hub, or folders and files in its formats.
 
-Nothing is streamed, and no code of a data set's is run: `datasets` has had no loading scripts since version 4. Importing
-this imports neither datasets nor torch.
+Nothing is streamed, and no code of a data set's is run: `datasets` has had no loading scripts since version 4.
+Importing this imports neither datasets nor torch.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def dataset(
     target = _column(tables["train"], label, _is_label, "label", path)
     labels = Labels(tables["train"], target)
     parts: dict[str, Rows] = {}
-    notes = [f"{path}: the split {found} is the {part} part" for part, found in named.items() if found not in (None, part)]
+    renamed = {part: found for part, found in named.items() if found not in (None, part)}
+    notes = [f"{path}: the split {found} is the {part} part" for part, found in renamed.items()]
     for part, table in tables.items():
         if part != "train" and labels.hidden(table):
             notes.append(f"{path}: the labels of the split {named[part]} are hidden, so it is left out")
@@ -87,7 +88,8 @@ def _open(datasets: Any, path: str, name: str | None, revision: str | None) -> A
         return datasets.load_from_disk(str(place))
     if place.is_file():
         if place.suffix not in _FILES:
-            raise InputError(f"{path} is neither a parquet nor an arrow file", suggestion="name a folder, or such a file")
+            hint = "name a folder, or such a file"
+            raise InputError(f"{path} is neither a parquet nor an arrow file", suggestion=hint)
         return datasets.load_dataset(_FILES[place.suffix], data_files=str(place))
     return datasets.load_dataset(str(place), name)
 
@@ -128,7 +130,8 @@ def _column(table: Any, given: str | None, fits: Any, what: str, path: str) -> s
         return given
     found = [name for name, kind in kinds.items() if fits(name, kind)]
     if len(found) != 1:
-        said = f"{len(found)} columns that may be the {what}: {listed(found)}" if found else f"no {what} column by its type"
+        said = f"{len(found)} columns that may be the {what}: {listed(found)}"
+        said = said if found else f"no {what} column by its type"
         raise InputError(f"{path} has {said}", suggestion=f"write {what}: COLUMN, of {listed(list(kinds))}")
     return found[0]
 
@@ -149,7 +152,9 @@ def _offline(datasets: Any) -> Iterator[None]:
 
     from huggingface_hub import constants
 
-    with mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True), mock.patch.object(constants, "HF_HUB_OFFLINE", True):
+    with contextlib.ExitStack() as stack:
+        for settings in (datasets.config, constants):
+            stack.enter_context(mock.patch.object(settings, "HF_HUB_OFFLINE", True))
         yield
 
 

@@ -83,7 +83,8 @@ def _derived(own: type[Any], forward: Any, heads: tuple[str, ...], **more: Any) 
     def default_cfg(self: Any) -> dict[str, Any]:
         return {"classifier": tuple(head for head in heads if hasattr(self, head))}
 
-    return type(own.__name__, (own,), {"forward": forward, "default_cfg": property(default_cfg), "__module__": own.__module__, **more})
+    members = {"forward": forward, "default_cfg": property(default_cfg), "__module__": own.__module__, **more}
+    return type(own.__name__, (own,), members)
 
 
 def _pooled(output: Any) -> Tensor:
