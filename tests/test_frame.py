@@ -49,7 +49,8 @@ def recipe(target):
 
 def test_seven_distributions():
     assert [metadata(project)["name"] for project in PROJECTS] == [
-        "zoo-kit", "zoo-efficientnet-lite", "zoo-huggingface", "zoo-sklearn", "zoo-timm", "zoo-torchvision", "zoo-tutorial",
+        "zoo-kit", "zoo-efficientnet-lite", "zoo-huggingface", "zoo-sklearn", "zoo-timm", "zoo-torchvision",
+        "zoo-tutorial",
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo.checkpoint.model_card import NAME as CARD
 from zoo.checkpoint.model_card import card_beside, minimal_card
@@ -97,12 +97,12 @@ def push(
 
 
 def _repository(name: str) -> str:
+    from huggingface_hub import utils
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
 
-    bare = name.removeprefix(PREFIX)
+    bare, client = name.removeprefix(PREFIX), cast(Any, utils)
     try:
-        validate_repo_id(bare)
+        client.validate_repo_id(bare)
         if bare.count("/") != 1:
             raise HFValidationError("it has no organisation or user in front")
     except HFValidationError as error:
@@ -229,7 +229,7 @@ def _without_bars() -> Iterator[None]:
 
     from huggingface_hub import utils
 
-    bars: Any = utils
+    bars = cast(Any, utils)
     if sys.stderr.isatty() or bars.are_progress_bars_disabled():
         yield
         return

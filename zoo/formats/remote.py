@@ -108,9 +108,11 @@ def file_beside(location: str, name: str) -> Path | None:
 
 def _known_absent(repo: str, file: str, revision: str | None) -> bool:
     """Whether the hub has said before that a revision lacks the file."""
-    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
-    return try_to_load_from_cache(repo, file, revision=revision) is _CACHED_NO_EXIST
+    # a path, None where it was never asked for, or the mark of a file that the revision lacks
+    found = try_to_load_from_cache(repo, file, revision=revision)
+    return found is not None and not isinstance(found, str)
 
 
 def download(address: str, sha256: str | None = None) -> Path:
