@@ -92,6 +92,11 @@ def test_arguments_that_are_none(arguments, said):
         build("huggingface/vit", arguments, device="meta")
 
 
+def test_arguments_inside_others_are_checked_as_well():
+    with pytest.raises(InputError, match="huggingface/clip, vision_config takes no argument '_attn_implementation'"):
+        build("huggingface/clip", {"vision_config": {"_attn_implementation": "org/kernel"}}, device="meta")
+
+
 class TestConfiguration:
     """`config: FOLDER` is read once, and written out in what the model records."""
 

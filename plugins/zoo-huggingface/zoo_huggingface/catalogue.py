@@ -23,6 +23,8 @@ OTHERWISE = {
     "imagegpt": "takes colour clusters, not pixels",
     "lw_detr_vit": "is built for a detector's windows",
     "perceiver": "has three classifiers, none of which takes an image alone",
+    "sam2_vision_model": "is a part of a segmenter, around another network",
+    "sam3_vision_model": "is a part of a segmenter, around another network",
     "shieldgemma2": "takes text beside the image",
     "siglip2": "takes patches of several sizes, not an image",
     "siglip2_vision_model": "takes patches of several sizes, not an image",

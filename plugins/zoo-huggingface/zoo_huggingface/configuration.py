@@ -45,8 +45,7 @@ def read_configuration(location: str) -> Configuration | None:
     kind = said.get("model_type")
     if kind not in (known := catalogue.classifiers() | catalogue.backbones()):
         raise _no_image_network(location, kind, known)
-    labels, taken = said.get("id2label"), fields(kind)
-    arguments = {key: value for key, value in said.items() if key in taken}
+    labels, arguments = said.get("id2label"), _known(class_of(kind), said)
     if kind in catalogue.classifiers():
         arguments["num_labels"] = len(labels) if isinstance(labels, dict) else said.get("num_labels", 2)
     written = said.get("architectures") or [""]
@@ -67,23 +66,53 @@ def read_json(path: Path) -> dict[str, Any]:
     return said
 
 
-def fields(kind: str) -> set[str]:
-    """The names that a model type's configuration takes, `num_labels` among them."""
+def class_of(kind: str) -> type[Any]:
+    """The configuration's class of a model type."""
     from transformers import CONFIG_MAPPING
 
-    configuration = CONFIG_MAPPING[kind]
-    named = inspect.signature(configuration).parameters.values()
-    own = {parameter.name for parameter in named if parameter.kind is not parameter.VAR_KEYWORD}
-    return (own | set(getattr(configuration, "attribute_map", ())) | {"num_labels"}) - _RECORDS
+    found: type[Any] = CONFIG_MAPPING[kind]
+    return found
 
 
 def check_names(kind: str, arguments: Mapping[str, Any]) -> None:
-    """Raises InputError for arguments that a model type's configuration would keep and never use."""
-    known = fields(kind)
-    for key in arguments:
+    """Raises InputError for arguments that a model type's configuration does not name.
+
+    It would take them all the same: most it would never use, and some choose code of the hub's that is run.
+    """
+    _check(f"huggingface/{kind}", class_of(kind), arguments)
+
+
+def _check(owner: str, configuration: type[Any], arguments: Mapping[str, Any]) -> None:
+    known, inner = _fields(configuration), _inner(configuration)
+    for key, value in arguments.items():
         if key not in known:
             hint = did_you_mean(key, known) or {"num_classes": "write num_labels"}.get(key)
-            raise InputError(f"huggingface/{kind} takes no argument {key!r}", suggestion=hint)
+            raise InputError(f"{owner} takes no argument {key!r}", suggestion=hint)
+        if key in inner and isinstance(value, Mapping):
+            _check(f"{owner}, {key}", inner[key], value)
+
+
+def _known(configuration: type[Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of the fields of a configuration, and of those inside it."""
+    known, inner = _fields(configuration), _inner(configuration)
+    return {
+        key: _known(inner[key], value) if key in inner and isinstance(value, Mapping) else value
+        for key, value in said.items()
+        if key in known
+    }
+
+
+def _fields(configuration: type[Any]) -> set[str]:
+    """The names that a configuration takes, `num_labels` among them."""
+    named = inspect.signature(configuration).parameters.values()
+    own = {parameter.name for parameter in named if parameter.kind is not parameter.VAR_KEYWORD}
+    own |= {*getattr(configuration, "attribute_map", ()), "num_labels"}
+    return {name for name in own if not name.startswith("_")} - _RECORDS
+
+
+def _inner(configuration: type[Any]) -> dict[str, type[Any]]:
+    """The classes of the configurations inside a configuration, by their names there."""
+    return dict(getattr(configuration, "sub_configs", {}))
 
 
 def _class_names(labels: Any) -> tuple[str, ...] | None:
