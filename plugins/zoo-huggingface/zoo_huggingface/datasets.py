@@ -128,7 +128,7 @@ def _column(table: Any, given: str | None, fits: Any, what: str, path: str) -> s
             hint = "cast_column(…, datasets.Image()) makes images of file names and bytes"
             raise InputError(f"the column {given!r} of {path} contains no images", suggestion=hint)
         return given
-    found = [name for name, kind in kinds.items() if fits(name, kind)]
+    found: list[str] = [name for name, kind in kinds.items() if fits(name, kind)]
     if len(found) != 1:
         said = f"{len(found)} columns that may be the {what}: {listed(found)}"
         said = said if found else f"no {what} column by its type"

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import transformers
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from zoo.api import InputError
 from zoo.errors import did_you_mean
 from zoo_huggingface import catalogue
-from zoo_huggingface.configuration import check_names
+from zoo_huggingface.configuration import check_names, class_of
 
 _HEADS = ("classifier", "cls_classifier", "distillation_classifier", "head", "dist_head", "classifier_dist")
 
@@ -40,7 +40,8 @@ def configuration_of(name: str, arguments: Mapping[str, Any]) -> PreTrainedConfi
     if name not in known:
         raise InputError(f"transformers has no image network {name!r}", suggestion=did_you_mean(name, known))
     check_names(name, arguments)
-    return cast(PreTrainedConfig, CONFIG_MAPPING[name](**arguments))
+    configuration: PreTrainedConfig = class_of(name)(**arguments)
+    return configuration
 
 
 def published(model: nn.Module) -> type[Any]:

@@ -68,8 +68,9 @@ def adapt(state_dict: StateDict, model: Any, *, bare: bool = False) -> StateDict
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' own report and progress bars: zoo says what was loaded."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
