@@ -37,6 +37,8 @@ def test_every_import_is_of_a_declared_requirement(project):
     table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
     core = project.parent == ROOT
     known = declared(table["dependencies"])
+    extras = table.get("optional-dependencies", {})
+    known |= {name for extra in extras.keys() - {"test", "bench"} for name in declared(extras[extra])}
     for_tests = known | declared(table["optional-dependencies"]["test"] if core else [])
     (package,) = [ROOT / "zoo"] if core else [file.parent for file in project.parent.glob("zoo_*/__init__.py")]
     found = list(imported(package))

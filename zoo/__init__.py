@@ -8,6 +8,7 @@ zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistake
 zoo.compare("runs/one", "runs/two")                           two models on the same images, with a paired test
 zoo.verify("runs/one")                                        what a run says of itself, checked again from the files
 zoo.convert, zoo.merge, zoo.inspect, zoo.diff                 weight files
+zoo.push("runs/one", "me/digits")                             a checkpoint to the Hugging Face hub
 zoo.names("surgeries")                                        what is installed
 """
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from zoo.checkpoint.diff import diff
     from zoo.checkpoint.inspect import inspect
     from zoo.checkpoint.load import load_model as load
+    from zoo.checkpoint.push import push
     from zoo.contracts import Context, Data, Preprocessing, Weights
     from zoo.conversion.convert import convert
     from zoo.errors import InputError, WorkError, ZooError
@@ -47,6 +49,7 @@ _PLACES = {
     "merge": "zoo.verbs:merge",
     "names": "zoo.registry:names",
     "predict": "zoo.verbs:predict",
+    "push": "zoo.checkpoint.push:push",
     "reproduce": "zoo.verbs:reproduce",
     "save": "zoo.verbs:save",
     "verify": "zoo.verification.verify:verify",
@@ -85,6 +88,7 @@ __all__ = [
     "merge",
     "names",
     "predict",
+    "push",
     "reproduce",
     "save",
     "verify",

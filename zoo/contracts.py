@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 CONTRACTS = {
     "architectures": "a source: names() without torch, build(name, **arguments) -> nn.Module, and optionally "
-    "tags(name), weights(name, tag) -> Weights, preprocessing(name, tag) -> Preprocessing; "
+    "tags(name), weights(name, tag) -> Weights, weights_at(name, location) -> Weights, "
+    "preprocessing(name, tag[, arguments]) -> Preprocessing, resolve(name, arguments) -> arguments; "
     "or one callable (**arguments) -> nn.Module",
     "surgeries": "(model, *, …) -> nn.Module; operates in place and returns the model",
     "freezing": "(model, *, …) -> iterable of dotted names of parameters and modules to freeze",
     "modules": "an nn.Module class or a factory (…) -> nn.Module",
     "datasets": "(*, …) -> Data",
-    "weights": "() -> Weights",
+    "weights": "(*, …) -> Weights",
     "remaps": "() -> a list of rules, as they would stand under `remap:` in a recipe",
     "initializers": "(tensor, *, …) -> None; fills the tensor in place, under torch.no_grad",
     "steps": "a class derived from zoo.api.Step: its fields are the options, run(run) does it, check(rehearsal) takes "
@@ -81,7 +82,8 @@ class Weights:
     `location` is a file path, `hf://org/repo[/file]` or an https address. `architecture` is the network they fit
     after `remap` (a registered remap's name, or rules) was applied. `sha256` is the whole digest or a prefix of at
     least 8 characters. `convert`, where given, turns the state dict read from `location` into the model's layout
-    the way the upstream library does, after `remap`.
+    the way the upstream library does, after `remap`. `arguments` are those that the architecture has to be built with
+    for them (a depth, a width); what a recipe writes under `model.arguments` goes before each.
     """
 
     location: str
@@ -93,14 +95,23 @@ class Weights:
     license: str | None = None
     source: str | None = None
     convert: Callable[[dict[str, Any], nn.Module], dict[str, Any]] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
 class ArchitectureSource(Protocol):
     """Many architectures behind one entry point, whose name is their namespace (`timm` in `timm/resnet50`).
 
-    `tags(name) -> list[str]`, `weights(name, tag) -> Weights` and `preprocessing(name, tag) -> Preprocessing` are
-    optional beside these two.
+    Optional beside these two:
+
+    - `tags(name) -> list[str]` and `weights(name, tag) -> Weights`: the pretrained weights known by name.
+    - `weights_at(name, location) -> Weights | None`: what the library's own files beside weights say of them
+      (`zoo.api.file_beside` finds these), of a file, a folder or an `hf://` address that a recipe names; None for
+      nothing. A zoo checkpoint says it by itself, and is not asked about.
+    - `preprocessing(name, tag) -> Preprocessing`; with a third parameter `arguments` it sees what is built.
+    - `resolve(name, arguments) -> arguments`: those to build with and to record, with everything written out that is
+      read elsewhere (a configuration file), so that a checkpoint builds its model where that is not. It is not asked
+      when a checkpoint is loaded.
     """
 
     def names(self) -> Iterable[str]:

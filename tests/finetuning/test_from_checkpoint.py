@@ -115,7 +115,7 @@ def test_a_resumed_run_knows_the_classes_too(place: Path, tmp_path: Path) -> Non
     [
         ({"checkpoint": "old.safetensors", "weights": "x"}, "three", "weights stands beside checkpoint"),
         ({"checkpoint": "none.safetensors"}, "three", "there is no checkpoint none.safetensors"),
-        ({"checkpoint": "hf://org/repo"}, "three", "is an address"),
+        ({"checkpoint": "https://example.org/x.safetensors"}, "three", "is an address"),
         ({"checkpoint": "three/ant/0.png"}, "three", "0.png"),
         ({"checkpoint": "old.safetensors"}, "four", r"does not know zebra.*swap_head: \{reuse: by_label\}"),
         (

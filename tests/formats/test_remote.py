@@ -14,7 +14,7 @@ from safetensors.torch import save
 from zoo.cache import weights_folder
 from zoo.errors import InputError, WorkError
 from zoo.formats import open_source
-from zoo.formats.remote import check_address, is_address
+from zoo.formats.remote import check_address, file_beside, is_address
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TENSORS = {"a": torch.arange(3.0)}
@@ -237,3 +237,39 @@ def test_a_download_is_kept_under_a_name_that_is_one_everywhere(server, same):
     source = open_source(f"{server.address}{put_at}")
     same(source, TENSORS)
     assert source.files[0].name == "weights_1.safetensors"
+
+
+class TestBeside:
+    def test_a_file_or_in_a_folder(self, tmp_path):
+        (tmp_path / "config.json").write_text("{}")
+        (tmp_path / "model.safetensors").write_bytes(b"")
+        for location in (tmp_path, tmp_path / "model.safetensors", f"file://{tmp_path}/model.safetensors"):
+            assert file_beside(str(location), "config.json") == tmp_path / "config.json"
+            assert file_beside(str(location), "other.json") is None
+        assert file_beside("https://example.org/model.safetensors", "config.json") is None
+
+    def test_in_a_repository_and_its_folders(self, server):
+        put(server, "config.json", b"1")
+        put(server, "sub/config.json", b"2", revision="v1")
+        found = file_beside("hf://org/repo", "config.json")
+        assert found is not None
+        assert found.read_bytes() == b"1"
+        found = file_beside("hf://org/repo/sub/model.safetensors@v1", "config.json")
+        assert found is not None
+        assert found.read_bytes() == b"2"
+        assert file_beside("hf://org/repo", "none.json") is None
+
+    def test_without_a_network_what_is_not_known_is_said(self, server, monkeypatch):
+        put(server, "config.json", b"1")
+        assert file_beside("hf://org/repo", "config.json") is not None
+        assert file_beside("hf://org/repo", "none.json") is None
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert file_beside("hf://org/repo", "config.json") is not None
+        assert file_beside("hf://org/repo", "none.json") is None
+        with pytest.raises(WorkError, match=r"its cache contains no other\.json of org/repo"):
+            file_beside("hf://org/repo", "other.json")
+
+    @pytest.mark.parametrize("name", ["../config.json", "/etc/passwd", "", "a/b"])
+    def test_names_that_lead_elsewhere(self, tmp_path, name):
+        with pytest.raises(InputError, match="cannot be a file beside weights"):
+            file_beside(str(tmp_path), name)

@@ -147,3 +147,57 @@ def test_rebuild_draws_no_random_numbers():
 def test_rebuild_takes_the_preprocessing_that_is_described():
     described = {"architecture": "timm/resnet18", "preprocessing": Preprocessing(size=(64, 48)).as_dict()}
     assert rebuild(described, device="meta").preprocessing.size == (64, 48)
+
+
+FILES = """
+    from zoo.api import Preprocessing, file_beside
+    from acme_nets import Net
+    import json
+
+    class Files:
+        def names(self):
+            return ["net", "wrong"]
+        def build(self, name, **arguments):
+            return Net(**arguments)
+        def preprocessing(self, name, tag, arguments):
+            return Preprocessing(size=(arguments.get("width", 1),) * 2)
+        def resolve(self, name, arguments):
+            if name == "wrong":
+                return {"width": object()}
+            read = arguments.get("file") and json.loads(file_beside(arguments["file"], "net.json").read_text())
+            return {**(read or {}), **{key: value for key, value in arguments.items() if key != "file"}}
+
+    source = Files()
+"""
+
+
+class TestResolvedArguments:
+    """A source may read arguments elsewhere: what it read is recorded, and a checkpoint reads nothing."""
+
+    @pytest.fixture(autouse=True)
+    def files(self, acme, plugins, tmp_path):
+        plugins.write("zoo-files", "[zoo.architectures]\nfiles = acme_files:source", acme_files=FILES)
+        (tmp_path / "net.json").write_text('{"width": 5, "depth": 2}')
+
+    def test_are_built_with_and_recorded(self, tmp_path):
+        made = build("files/net", {"file": str(tmp_path), "depth": 1})
+        assert made.arguments == {"width": 5, "depth": 1}
+        assert [layer.in_features for layer in made.model.layers] == [5]
+
+    def test_are_what_preprocessing_sees(self, tmp_path):
+        assert build("files/net", {"file": str(tmp_path)}).preprocessing.size == (5, 5)
+        assert build("files/net").preprocessing.size == (1, 1)
+
+    def test_are_not_resolved_for_a_checkpoint(self, tmp_path):
+        with pytest.raises(InputError, match="takes no argument 'file'"):
+            rebuild({"architecture": "files/net", "arguments": {"file": str(tmp_path)}})
+        assert rebuild({"architecture": "files/net", "arguments": {"width": 5}}).arguments == {"width": 5}
+
+    def test_that_a_file_cannot_keep(self):
+        with pytest.raises(WorkError, match="files/wrong writes its arguments out as what a checkpoint cannot keep"):
+            build("files/wrong")
+
+    def test_that_fail(self, tmp_path):
+        (tmp_path / "net.json").write_text("{")
+        with pytest.raises(WorkError, match="files/net fails to write its arguments out: JSONDecodeError"):
+            build("files/net", {"file": str(tmp_path)})

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from zoo.preflight import Verdict
@@ -94,3 +95,35 @@ def test_data_that_is_drawn_when_it_is_opened_goes_by_the_seed(checked: Check, p
     np.random.seed(5)
     torch.manual_seed(5)
     assert after == [random.random(), np.random.rand(), float(torch.rand(()))], "a check draws nothing from the caller"
+
+
+ROWS = """
+from PIL import Image
+from zoo.api import Data
+
+class Rows:
+    targets = [0, 1, 0, 1, 0, 1]
+    def __init__(self, row):
+        self.row = row
+    def __len__(self):
+        return 6
+    def __getitem__(self, index):
+        return self.row
+
+def dicts():
+    return Data(Rows({"image": Image.new("RGB", (8, 8)), "label": 0}))
+
+def triples():
+    return Data(Rows((Image.new("RGB", (8, 8)), 0, "a.png")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("dicts", "a dict with the keys image, label"), ("triples", "a tuple of 3")]
+)
+def test_rows_that_are_no_pair_are_said_before_a_run(checked: Check, plugins, name: str, said: str) -> None:
+    entry_points = "[zoo.datasets]\ndicts = acme_rows:dicts\ntriples = acme_rows:triples"
+    plugins.write("zoo-acme", entry_points, acme_rows=ROWS)
+    (problem,) = checked(f"model: tutorial/net_a\ndata: acme/{name}\nsteps: [swap_head: auto, train: 1]").errors
+    assert problem.message == f"sample 0 is {said}; a sample is (image, target)"
+    assert "row['image'], row['label']" in str(problem)

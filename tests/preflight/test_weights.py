@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+import zoo
 from zoo.errors import InputError
 from zoo.model.build import build
 from zoo.preflight import Verdict
@@ -196,3 +197,114 @@ def test_the_size_that_is_an_argument_is_that_of_the_images(checked: Check) -> N
     verdict = checked("model: {architecture: timm/test_vit, arguments: {img_size: 96}}\nsteps: [swap_head: 3]")
     assert verdict.ok, errors(verdict)
     assert verdict.input_shape == (2, 3, 96, 96)
+
+
+ACME = """
+[zoo.architectures]
+acme = acme_nets:source
+[zoo.weights]
+sized = acme_nets:sized
+"""
+ACME_NETS = """
+from pathlib import Path
+from torch import nn
+from zoo.api import Preprocessing, Weights, file_beside
+
+class Source:
+    def names(self):
+        return ["net"]
+    def build(self, name, *, width: int = 2):
+        pool = [nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten()]
+        return nn.Sequential(*pool, nn.Linear(3, width), nn.Linear(width, 3))
+    def weights_at(self, name, location):
+        found = file_beside(location, "width.txt")
+        if found is None:
+            return None
+        width = int(found.read_text())
+        size = Preprocessing(size=(width, width))
+        return Weights(location, "acme/net", arguments={"width": width}, preprocessing=size, classes=("a", "b", "c"))
+
+source = Source()
+
+def sized(folder: str, *, width: int = 5) -> Weights:
+    return Weights(f"{folder}/{width}.safetensors", "acme/net", arguments={"width": width})
+"""
+
+
+@pytest.fixture
+def acme(plugins, tmp_path: Path) -> Path:
+    """A source whose weights say what it has to be built with, and a folder of such."""
+    plugins.write("zoo-acme", ACME, acme_nets=ACME_NETS)
+    for width in (5, 7):
+        assembly = build("acme/net", {"width": width})
+        save_file(assembly.model.state_dict(), tmp_path / f"{width}.safetensors")
+    (tmp_path / "width.txt").write_text("7")
+    return tmp_path
+
+
+def test_an_architecture_is_built_as_the_weights_ask(checked: Check, acme: Path) -> None:
+    verdict = checked("model: {architecture: acme/net, weights: 7.safetensors}\nsteps: [save]")
+    assert verdict.ok, errors(verdict)
+    assert verdict.arguments == {"width": 7}
+    assert verdict.assembly is not None
+    assert verdict.assembly.arguments == {"width": 7}
+    assert verdict.known.preprocessing.size == (7, 7)
+    assert verdict.known.classes == ("a", "b", "c")
+
+
+def test_arguments_of_the_recipe_go_before(checked: Check, acme: Path) -> None:
+    verdict = checked("model: {architecture: acme/net, weights: 7.safetensors, arguments: {width: 5}}\nsteps: [save]")
+    assert any("3.weight is [7, 3] in the file and [5, 3] in the model" in said for said in errors(verdict))
+
+
+def test_weights_that_the_source_knows_nothing_of_are_plain(checked: Check, acme: Path) -> None:
+    (acme / "width.txt").unlink()
+    verdict = checked("model: {architecture: acme/net, weights: 5.safetensors, arguments: {width: 5}}\nsteps: [save]")
+    assert verdict.ok, errors(verdict)
+
+
+def test_a_source_that_fails_at_weights(checked: Check, acme: Path) -> None:
+    (acme / "width.txt").write_text("wide")
+    (said, *_) = errors(checked("model: {architecture: acme/net, weights: 7.safetensors}\nsteps: [save]"))
+    assert said.startswith("recipe.yaml:1:42: acme/net fails to say what 7.safetensors is: ValueError")
+
+
+@pytest.mark.parametrize(
+    ("weights", "width"), [("{acme/sized: {folder: ., width: 7}}", 7), ("{sized: {folder: .}}", 5)]
+)
+def test_a_weights_component_takes_arguments(checked: Check, acme: Path, weights: str, width: int) -> None:
+    verdict = checked(f"model: {{architecture: acme/net, weights: {weights}}}\nsteps: [save]")
+    assert verdict.ok, errors(verdict)
+    assert verdict.arguments == {"width": width}
+    assert verdict.weights is not None
+    assert verdict.weights.arguments["folder"] == "."
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("sized", "model.weights: sized needs folder (write weights: {sized: {folder: …}})"),
+        ("{sized: {folder: ., widht: 3}}", "did you mean width?"),
+        ("{sized: {folder: ., width: wide}}", "expected an integer"),
+        ("{sizd: {folder: .}}", "no weights component is called 'sizd' (did you mean acme/sized?)"),
+        ("{a: {}, b: {}}", "expected one name, got 2"),
+    ],
+)
+def test_mistakes_in_a_component_s_arguments(checked: Check, acme: Path, weights: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        checked(f"model: {{architecture: acme/net, weights: {weights}}}\nsteps: [save]")
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("recipe.yaml:1:")
+
+
+def test_a_thin_checkpoint_finds_its_base_by_the_component_s_arguments(acme: Path, monkeypatch) -> None:
+    monkeypatch.chdir(acme)
+    Path("recipe.yaml").write_text(
+        "model: {architecture: acme/net, weights: {sized: {folder: ., width: 7}}}\n"
+        "steps: [{freeze: all}, {save: {only: trainable, name: thin}}]\n"
+    )
+    run = zoo.finetune("recipe.yaml", output=acme / "out", device="cpu")
+    assert run.model.zoo.base_weights["arguments"] == {"folder": ".", "width": 7}
+    thin = zoo.load(acme / "out" / "thin.safetensors")
+    base = load_file(acme / "7.safetensors")
+    assert all(torch.equal(tensor, base[name]) for name, tensor in thin.state_dict().items())

@@ -113,7 +113,7 @@ def base_candidates(base: Mapping[str, Any], architecture: str, folder: Path | N
     candidates = [Weights(place, architecture) for place in (named[location],) if place is not None]
     with contextlib.suppress(InputError):
         if named[name] is not None:
-            candidates.insert(0, find_weights(str(named[name]), architecture))
+            candidates.insert(0, find_weights(str(named[name]), architecture, base.get("arguments") or {}))
     if folder is not None:
         candidates.append(Weights(str(folder / PurePath(location).name), architecture))
     return candidates

@@ -43,6 +43,7 @@ COMMANDS = {
     "merge": "Average checkpoints of one base into one",
     "recipes": "The recipes that come with zoo; copy one to start from",
     "plugins": "Which plugins there are; switch one off or on",
+    "push": "Put a checkpoint and its model card on the Hugging Face hub",
     "schema": "The JSON Schema of recipes, for editors",
     "doctor": "Plugins, devices and versions: what is broken and how to mend it",
 }

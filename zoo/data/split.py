@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
+from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems, listed
 from zoo.isolation import failure_of
 from zoo.recipe.validate import shown
 
@@ -86,11 +86,25 @@ def hold_out(order: Indices, *fractions: float) -> list[Indices]:
 
 
 def read(dataset: Any, index: int) -> tuple[Any, Any]:
-    """Input and target as the data set gives them. Raises WorkError naming the sample where the data set raises."""
+    """Input and target as the data set gives them. Raises WorkError naming the sample where the data set raises, and
+    InputError where what it gives is no pair (a dict, as the rows of many libraries are)."""
     try:
-        value, target = dataset[index]
+        sample = dataset[index]
     except ZooError:
         raise
     except Exception as error:
         raise WorkError(f"the data set fails at sample {index}: {failure_of(error)}") from error
+    if not isinstance(sample, tuple | list) or len(sample) != 2:
+        raise _no_pair(index, sample)
+    value, target = sample
     return value, target
+
+
+def _no_pair(index: int, sample: Any) -> InputError:
+    kind = f"a {type(sample).__name__}"
+    if isinstance(sample, Mapping):
+        kind += f" with the keys {listed([str(key) for key in sample])}"
+    elif isinstance(sample, tuple | list):
+        kind += f" of {len(sample)}"
+    hint = "let the data set's __getitem__ return two values, row['image'], row['label'] for instance"
+    return InputError(f"sample {index} is {kind}; a sample is (image, target)", suggestion=hint)

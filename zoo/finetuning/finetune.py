@@ -122,7 +122,7 @@ def finetune(
         if resume and saved is None and (report := _nothing_to_resume(state, place, folder, listener)) is not None:
             return Run(report, folder, where)
         seed_everything(recipe.seed)
-        assembly = _begin(recipe)
+        assembly = _begin(recipe, verdict)
         assembly.used = tuple(component.distribution for component in recipe.components)
         run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         run.asked = {key: value for key, value in (("device", device), ("precision", precision)) if value is not None}
@@ -146,10 +146,10 @@ def _is_own_copy(recipe: Recipe, folder: Path) -> bool:
     return os.path.realpath(recipe.path) == os.path.realpath(folder / RECIPE)
 
 
-def _begin(recipe: Recipe) -> Assembly:
+def _begin(recipe: Recipe, verdict: Verdict) -> Assembly:
     """The model as it is before its weights: fresh, or as a checkpoint left it, with nothing frozen."""
     if recipe.checkpoint is None:
-        return build(recipe.architecture, recipe.model.arguments)
+        return build(recipe.architecture, verdict.arguments)
     assembly = load(recipe.checkpoint.path)
     assembly.model.train()
     assembly.frozen = None
@@ -236,6 +236,7 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
             min_coverage=recipe.model.min_coverage,
             ignore=found.ignored,
             name=found.name,
+            arguments=found.arguments,
             classes=_classes(recipe, verdict, found),
             planned=found.planned,
         )

@@ -25,8 +25,8 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
     _name_file(document["model"], "weights", recipe.weights.name if recipe.weights and recipe.weights.is_file else None)
     _name_file(document["model"], "checkpoint", recipe.checkpoint.path if recipe.checkpoint else None)
     _name_file(document["model"], "remap", recipe.model.remap)
-    _name_file(document["model"], "checkpoint", recipe.checkpoint and recipe.checkpoint.path)
-    _name_file(document["model"], "weights", recipe.weights.name if recipe.weights and recipe.weights.is_file else None)
+    if recipe.checkpoint is None and run.assembly.arguments != recipe.model.arguments:  # a configuration said so
+        document["model"]["arguments"] = copy.deepcopy(run.assembly.arguments)
     if recipe.data is not None:
         _name_data(document["data"], recipe.data.arguments)
     for step in recipe.steps:

@@ -15,7 +15,16 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from zoo import contracts
 from zoo.errors import InputError, Problem, listed
@@ -64,17 +73,26 @@ class Preprocessing(_Part):
 class BaseWeights(_Part):
     """The weights that were loaded first.
 
-    `name` is what the user wrote, `location` what it stood for, `remap` the rules they were renamed by, and `ignore`
-    the module paths that were not loaded into.
+    `name` is what the user wrote, `arguments` those of a weights component, `location` what it stood for, `remap` the
+    rules they were renamed by, and `ignore` the module paths that were not loaded into.
     """
 
     name: str
+    arguments: dict[str, Any] = {}
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     location: str | None = None
     remap: list[dict[str, Any]] | None = None
     ignore: list[str] = []
     license: str | None = None
     source: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _plain(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without arguments where there are none: digests of files written before there were any stay what they are."""
+        found: dict[str, Any] = fields(self)
+        if not self.arguments:
+            found.pop("arguments", None)
+        return found
 
 
 class CheckpointMetadata(_Part):

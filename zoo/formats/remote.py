@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -78,6 +79,40 @@ def fetched(location: str, sha256: str | None = None) -> Path | None:
     repo, named, revision = _hub_parts(location)
     found = (_download(repo, file, revision, local_only=True)[0] for file in ((named,) if named else WEIGHT_FILES))
     return next(filter(None, found), None)
+
+
+def file_beside(location: str, name: str) -> Path | None:
+    """The file called `name` beside weights: in a folder, beside a file, or in the repository of an `hf://` address
+    (in the folder of the file that it names), from which it is fetched where it is not here yet.
+
+    None where there is none. Raises InputError for a repository that does not exist or is closed to the user, and
+    WorkError where the hub cannot be reached and its cache does not help.
+    """
+    if mistake := name_mistake(name):
+        raise InputError(f"{name!r} cannot be a file beside weights: {mistake}")
+    if not location.startswith(PREFIX):
+        path = Path(urllib.parse.urlsplit(location).path if location.startswith("file://") else location).expanduser()
+        found = (path if path.is_dir() else path.parent) / name
+        return found if not is_elsewhere(location) and found.is_file() else None
+    repo, named, revision = _hub_parts(location)
+    folder = (named or "").rpartition("/")[0]
+    file = f"{folder}/{name}" if folder else name
+    offline = unreachable()
+    path_found, error = _download(repo, file, revision, local_only=offline is not None)
+    if path_found is None and (reason := offline or error) is not None and not _known_absent(repo, file, revision):
+        message = f"the Hugging Face hub cannot be reached, and its cache contains no {file} of {repo}"
+        hint = "check the network (and HF_HUB_OFFLINE), or download the repository elsewhere and name its folder"
+        raise WorkError(message, suggestion=hint) from reason
+    return path_found
+
+
+def _known_absent(repo: str, file: str, revision: str | None) -> bool:
+    """Whether the hub has said before that a revision lacks the file."""
+    from huggingface_hub import try_to_load_from_cache
+
+    # a path, None where it was never asked for, or the mark of a file that the revision lacks
+    found = try_to_load_from_cache(repo, file, revision=revision)
+    return found is not None and not isinstance(found, str)
 
 
 def download(address: str, sha256: str | None = None) -> Path:
@@ -157,7 +192,7 @@ def fetch_from_hub(address: str) -> Path:
     """
     repo, named, revision = _hub_parts(address)
     wanted = (named,) if named else WEIGHT_FILES
-    offline = _unreachable()
+    offline = unreachable()
     for file in wanted:
         path, error = _download(repo, file, revision, local_only=offline is not None)
         offline = offline or error
@@ -172,7 +207,7 @@ def fetch_from_hub(address: str) -> Path:
     raise InputError(f"the repository {repo} has no {any_of(wanted)}", suggestion=f"name a file: {PREFIX}{repo}/FILE")
 
 
-def _unreachable() -> Exception | None:
+def unreachable() -> Exception | None:
     """Why the hub, or the proxy on the way, answers no connection; None where it does, or where it is not to be asked.
 
     The hub's own client tries again for half a minute, and looking a name up cannot be stopped: hence the thread.
@@ -236,6 +271,23 @@ def _download(repo: str, file: str, revision: str | None, *, local_only: bool) -
         return None, None
     except (OSError, errors.HfHubHTTPError) as error:
         raise WorkError(f"downloading {file} of {repo} failed: {error}") from error
+
+
+def hub_refusal(repo: str, error: Exception, left: str = "") -> InputError | WorkError:
+    """What an error of the hub's client means to whoever writes into a repository; `left` is said beside it."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    said = getattr(error, "server_message", None) or str(error).strip().partition("\n")[0] or type(error).__name__
+    if status == 401:
+        hint = "log in anew with `hf auth login`, or set HF_TOKEN to a token that may write"
+        return InputError(f"the hub does not take the token for {repo}{left}", suggestion=hint)
+    if status == 403:
+        hint = "the token needs the right to write there: see the tokens in the settings of your account"
+        return InputError(f"the token may not write into {repo}: {said}{left}", suggestion=hint)
+    if status is not None and 400 <= status < 500:
+        return InputError(f"the hub refuses {repo}: {status} {said}{left}")
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):  # of the card's front matter
+        return InputError(f"the hub refuses {repo}: {' '.join(str(error).split())}{left}")
+    return WorkError(f"the hub failed on the way to {repo}: {said}{left}", suggestion="try again; nothing was deleted")
 
 
 def _fetch_shards(index: Path, repo: str, file: str, revision: str | None) -> None:

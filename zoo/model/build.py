@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -52,7 +53,12 @@ def build(
     WorkError when the constructor fails by itself.
     """
     component = registry.resolve(architecture, "architectures")
-    given = dict(arguments or {})
+    given = _resolved(component, dict(arguments or {}))
+    return _build(component, given, device)
+
+
+def _build(component: registry.Component, given: dict[str, Any], device: Device | None) -> Assembly:
+    """The architecture with these arguments as they are: with them a checkpoint is loaded, which may open no file."""
     _refuse_weights(component.name, given)
     make: Callable[..., nn.Module] = registry.load(component)
     notes: list[str] = []
@@ -65,7 +71,7 @@ def build(
     expect(component, model, nn.Module, "an nn.Module")
     if is_given(component.name) and (info := info_of(model)):  # one that zoo built: it knows how
         return assembly_of(model, info)
-    prepared = for_arguments(preprocessing(component), given)
+    prepared = for_arguments(preprocessing(component, given), given)
     return Assembly(model, component.name, given, prepared, notes=notes)
 
 
@@ -86,7 +92,8 @@ def rebuild(
 
     _check_numbers(metadata.get("arguments") or {}, max(LARGEST, elements))
     with _Unfilled(), _at_most(MODULES + MODULES_PER_TENSOR * tensors):
-        assembly = build(metadata["architecture"], metadata.get("arguments"), device=device)
+        component = registry.resolve(metadata["architecture"], "architectures")
+        assembly = _build(component, dict(metadata.get("arguments") or {}), device)
         if described := metadata.get("preprocessing"):
             assembly.preprocessing = Preprocessing.from_dict(described)
         assembly.classes = tuple(metadata.get("classes") or ())
@@ -143,17 +150,40 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **options)
 
 
-def preprocessing(component: registry.Component) -> Preprocessing:
-    """How an architecture's input images are prepared, as its source says; ImageNet's way where it says nothing."""
+def preprocessing(component: registry.Component, arguments: Mapping[str, Any] | None = None) -> Preprocessing:
+    """How an architecture's input images are prepared, as its source says; ImageNet's way where it says nothing.
+
+    A source whose method has a parameter `arguments` sees those that the network is built with.
+    """
     source = registry.load_source(component)
     if component.member is None or not hasattr(source, "preprocessing"):
         return Preprocessing()
+    seen: dict[str, Any] = {}
+    if "arguments" in inspect.signature(source.preprocessing).parameters:
+        seen["arguments"] = dict(arguments or {})
     stated = call(
-        component, lambda: source.preprocessing(component.member, None), failing="fails to say how images are prepared"
+        component,
+        lambda: source.preprocessing(component.member, None, **seen),
+        failing="fails to say how images are prepared",
     )
     if stated is None:
         return Preprocessing()
     return expect(component, stated, Preprocessing, "zoo.api.Preprocessing", what="returned for its preprocessing")
+
+
+def _resolved(component: registry.Component, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments to build with and to record, as the architecture's source writes them out, where it does."""
+    source = registry.load_source(component)
+    if component.member is None or not hasattr(source, "resolve"):
+        return arguments
+    failing = "fails to write its arguments out"
+    found = dict(call(component, lambda: source.resolve(component.member, arguments), failing=failing))
+    try:
+        json.dumps(found, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        message = f"{component.name} writes its arguments out as what a checkpoint cannot keep: {error}"
+        raise WorkError(message) from error
+    return found
 
 
 def _make(

@@ -187,13 +187,13 @@ def load_into(
     """
     target = target_of(model, ignored=ignore, classes=classes)
     with open_source(location, trust_pickle=trust_pickle, key=key, sha256=sha256) as source:
-        if convert is None:
+        record = record_of(source)
+        if convert is None or record is not None:  # a zoo checkpoint is in the model's own layout
             if planned is None or not planned.fits(source, target):
                 planned = plan_source(source, remap, target)
             read: Callable[[str], Any] = source.array
         else:
             planned, read = _converted(source, remap, convert, model, target)
-        record = record_of(source)
         _check_architecture(model, record, remap)
         report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes, record)
         check(report, min_coverage, strict_shapes=strict_shapes)

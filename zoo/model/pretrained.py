@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from zoo import registry
-from zoo.contracts import Weights
+from zoo.contracts import Preprocessing, Weights
 from zoo.errors import InputError, did_you_mean
 from zoo.formats import open_source
 from zoo.given import is_given
@@ -26,14 +28,15 @@ from zoo.remap.rules.adapt import AdaptClassesRule
 from zoo.remap.rules.base import AUTO
 
 
-def find_weights(name: str, architecture: str) -> Weights:
-    """What `name` stands for: an installed weights component, a tag of `architecture`, an address, or a file.
+def find_weights(name: str, architecture: str, arguments: Mapping[str, Any] = types.MappingProxyType({})) -> Weights:
+    """What `name` stands for: an installed weights component (which takes `arguments`), a tag of `architecture`, an
+    address, or a file.
 
     Raises InputError for a name that is none of these, with the nearest ones that are.
     """
     component = registry.resolve(architecture, "architectures")
     if reference := refer_to_weights(name, component):
-        return reference.look_up(component.name)
+        return replace(reference, arguments=arguments).look_up(component.name)
     raise InputError(
         f"no weights are called {name!r}: neither an installed component, nor a tag of {architecture}, nor a file",
         suggestion=did_you_mean(name, [*registry.names("weights"), *tags_of(component)])
@@ -52,6 +55,18 @@ def check_architecture(weights: Weights, architecture: str, remap: Remap = None)
         message = f"these weights are for {meant}; in {architecture} they give wrong answers even where they fit"
         hint = f"write architecture: {meant}, or a remap with rules; where it is meant as it is, remap: [{{keep: .}}]"
         raise InputError(message, suggestion=hint)
+
+
+def build_arguments(weights: Weights | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What an architecture is built with: the arguments given, and those that the weights need beside them."""
+    return {**(weights.arguments if weights is not None else {}), **arguments}
+
+
+def prepared_for(weights: Weights, own: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
+    """How images are prepared for a network built with `arguments`: as the weights say, else its `own` way. Of the
+    arguments those count that are not the weights' own: these know their size."""
+    changed = {key: value for key, value in arguments.items() if weights.arguments.get(key) != value}
+    return for_arguments(weights.preprocessing or own, changed if weights.preprocessing else arguments)
 
 
 def classes_after(weights: Weights, rules: Iterable[Rule], wanted: Sequence[str] = ()) -> tuple[str, ...]:
@@ -73,6 +88,7 @@ def load_weights(
     ignore_head: bool = False,
     trust_pickle: bool = False,
     name: str | None = None,
+    arguments: Mapping[str, Any] = types.MappingProxyType({}),
     classes: Sequence[str] = (),
     planned: Planned | None = None,
 ) -> LoadReport:
@@ -85,6 +101,7 @@ def load_weights(
         ignore: module paths that need not be filled.
         ignore_head: ignore the classifier too, as it is about to be swapped.
         name: what the checkpoint calls them; without it the name that was given, or their location.
+        arguments: those of the weights component of that name.
         classes: the class names wanted, by row, for `adapt_classes`.
         planned: see `load_into`.
 
@@ -109,10 +126,11 @@ def load_weights(
     if report.record is not None:  # of an address, which is known once it is here
         found = stated(found, report.record)
         check_architecture(found, assembly.architecture, remap)
-    assembly.preprocessing = for_arguments(found.preprocessing or assembly.preprocessing, assembly.arguments)
+    assembly.preprocessing = prepared_for(found, assembly.preprocessing, assembly.arguments)
     assembly.classes = classes_after(found, report.rules, classes) or assembly.classes
     assembly.base_weights = {
         "name": name or (weights if isinstance(weights, str) else found.location),
+        "arguments": dict(arguments),
         "location": found.location,
         "sha256": digest(found),
         "remap": [rule.as_mapping() for rule in report.rules],
@@ -151,7 +169,11 @@ def build(
 
     Raises InputError for what is not installed or does not fit, WorkError when too little was loaded.
     """
-    assembly = building.build(architecture, arguments, device=device)
+    found = None
     if weights is not None:
-        load_weights(assembly, weights, remap, min_coverage=min_coverage)
+        found = find_weights(weights, architecture)
+        check_architecture(found, registry.resolve(architecture, "architectures").name, remap)
+    assembly = building.build(architecture, build_arguments(found, arguments), device=device)
+    if found is not None:
+        load_weights(assembly, found, remap, min_coverage=min_coverage, name=weights)
     return attach(assembly)

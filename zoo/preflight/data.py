@@ -44,6 +44,9 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
         preprocessing = transforms.resolve(preprocessing, recipe.data)
         known = replace(known, preprocessing=preprocessing)
         opened = open_recipe_data(recipe, known, download=False if later else None)
+        with generators_kept():
+            for part in opened.parts.values():
+                part.raw(0)  # a data set that lists its targets was not asked for a sample yet
         sample = Sample(opened.context, _shape(opened), opened.outputs)
         _check_transforms(recipe, verdict, preprocessing)
     except ZooError as error:

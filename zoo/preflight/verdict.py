@@ -116,13 +116,14 @@ class FoundWeights:
     """The weights of `model:`, or of a `load` step, as a run loads them.
 
     `name` is what reports and checkpoints keep, `ignored` are the heads that need not be filled, `planned` is the plan
-    of the load where the file is on this machine.
+    of the load where the file is on this machine. `arguments` are those of a weights component.
     """
 
     name: str
     weights: Weights
     ignored: tuple[str, ...] = ()
     planned: Planned | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class Known:
 class Verdict:
     """The outcome of a dry run. `assembly` is the model on `meta` as the last step leaves it, where it could be built.
 
+    `arguments` are those that the architecture is built with: the recipe's, and what its weights need beside them.
     `known` is what the model's weights say of the data. `weights`, `loads` (of the `load` steps, by their index) and
     `data` are what a run goes on with: found, planned and opened, where they are on this machine.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
@@ -149,6 +151,7 @@ class Verdict:
     warnings: list[Problem] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     assembly: Assembly | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
     known: Known = field(default_factory=lambda: Known(Preprocessing()))
     weights: FoundWeights | None = None
     loads: dict[int, FoundWeights] = field(default_factory=dict)

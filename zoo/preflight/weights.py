@@ -19,8 +19,7 @@ from zoo.model.fitting import fitting_arguments
 from zoo.model.heads import heads_if_any
 from zoo.model.load_into import LoadReport, target_of
 from zoo.model.load_into import check as check_report
-from zoo.model.preprocessing import for_arguments
-from zoo.model.pretrained import check_architecture, classes_after
+from zoo.model.pretrained import check_architecture, classes_after, prepared_for
 from zoo.preflight.verdict import FoundWeights, Known, Verdict, placed
 from zoo.recipe import Recipe
 from zoo.recipe.document import Path
@@ -41,32 +40,40 @@ if TYPE_CHECKING:
     from zoo.preflight.data import Sample
 
 
-def look_up_weights(recipe: Recipe, verdict: Verdict) -> Known:
-    """Look up the weights of `model:`, for the verdict; what they, or the architecture without any, say of the data.
-
-    What is wrong with them goes into the verdict.
-    """
-    verdict.known = _known(recipe, verdict)
-    return verdict.known
-
-
-def _known(recipe: Recipe, verdict: Verdict) -> Known:
-    assembly = verdict.assembly
-    own = assembly.preprocessing if assembly is not None else Preprocessing()
-    kept = not replacing(recipe) and not isinstance(next((s for s in recipe.steps if s.needs_data), None), Probe)
+def look_up_weights(recipe: Recipe, verdict: Verdict) -> Weights | None:
+    """Where the weights of `model:` lie and what they take; None without any, and for a mistake, which goes into the
+    verdict."""
     if recipe.weights is None:
-        return Known(own, assembly.classes if assembly is not None else (), kept)
+        return None
     try:
         weights = recipe.weights.look_up(recipe.architecture.name)
         check_architecture(weights, recipe.architecture.name, recipe.model.remap)
     except ZooError as error:
         verdict.errors += placed(recipe, ("model", "weights"), error)
+        return None
+    return weights
+
+
+def know_weights(recipe: Recipe, verdict: Verdict, weights: Weights | None) -> Known:
+    """What the weights, or the architecture without any, say of the data; into the verdict, too."""
+    verdict.known = _known(recipe, verdict, weights)
+    return verdict.known
+
+
+def _known(recipe: Recipe, verdict: Verdict, weights: Weights | None) -> Known:
+    assembly = verdict.assembly
+    own = assembly.preprocessing if assembly is not None else Preprocessing()
+    kept = not replacing(recipe) and not isinstance(next((s for s in recipe.steps if s.needs_data), None), Probe)
+    if recipe.weights is None:
+        return Known(own, assembly.classes if assembly is not None else (), kept)
+    if weights is None:
         return Known(own)
     classes = classes_after(weights, rules_written(weights, recipe.model.remap))
     if assembly is not None:
-        verdict.weights = FoundWeights(recipe.weights.name, weights, tuple(replaced_heads(recipe, assembly.model)))
+        ignored = tuple(replaced_heads(recipe, assembly.model))
+        verdict.weights = FoundWeights(recipe.weights.name, weights, ignored, arguments=recipe.weights.arguments)
         assembly.classes = classes
-    return Known(for_arguments(weights.preprocessing or own, recipe.model.arguments), classes, kept)
+    return Known(prepared_for(weights, own, verdict.arguments), classes, kept)
 
 
 def plan_weights(recipe: Recipe, verdict: Verdict, sample: Sample) -> None:
@@ -130,7 +137,7 @@ def _plan(
             try:
                 check_report(report, options.min_coverage, strict_shapes=strict_shapes)
             except ZooError:
-                hints = _go_on(recipe, path, found) or _build_with(recipe, path, source, remap, planned.plan)
+                hints = _go_on(recipe, path, found) or _build_with(recipe, verdict, path, source, remap, planned.plan)
                 raise
     except ZooError as error:
         verdict.errors += [*placed(recipe, (*path, "weights"), error), *hints]
@@ -151,16 +158,17 @@ def _go_on(recipe: Recipe, path: Path, found: Weights) -> list[Problem]:
     return [Problem(said, place, f"write model: {{checkpoint: {recipe.weights.name}}}")]
 
 
-def _build_with(recipe: Recipe, path: Path, source: Source, remap: Remap, plan: Plan) -> list[Problem]:
+def _build_with(
+    recipe: Recipe, verdict: Verdict, path: Path, source: Source, remap: Remap, plan: Plan
+) -> list[Problem]:
     """With which arguments the architecture fits the file, where trying some finds it."""
     if path != ("model",) or is_given(recipe.architecture.name):
         return []
-    arguments = recipe.model.arguments
-    found = fitting_arguments(recipe.architecture.name, arguments, source, remap, plan)
+    found = fitting_arguments(recipe.architecture.name, verdict.arguments, source, remap, plan)
     if found is None:
         return []
     said = f"hint: built otherwise, {recipe.architecture.name} is the network of this file"
-    written = ", ".join(f"{key}: {shown(value)}" for key, value in {**arguments, **found}.items())
+    written = ", ".join(f"{key}: {shown(value)}" for key, value in {**recipe.model.arguments, **found}.items())
     return [Problem(said, recipe.document.value((*path, "weights")), f"write arguments: {{{written}}}")]
 
 

@@ -72,9 +72,9 @@ class ModelOptions(Options):
     """The network: `timm/resnet50`, or the bare name while it is unique."""
     arguments: dict[str, Any] = {}
     """What the architecture is built with."""
-    weights: str | None = None
-    """A weights component, a tag of the architecture, `hf://ORG/REPO[/FILE]`, or a file (looked for beside the
-    recipe, then in the current directory). Without it parameters are fresh."""
+    weights: str | dict[str, dict[str, Any] | None] | None = None
+    """A weights component (`{NAME: {…}}` gives it arguments), a tag of the architecture, `hf://ORG/REPO[/FILE]`, or a
+    file (looked for beside the recipe, then in the current directory). Without it parameters are fresh."""
     remap: str | dict[str, Any] | list[Any] | None = None
     """How the names in the file become the model's: one of these, or a list of them: a rule, an installed remap,
     a file of rules, `OLD=NEW`, `auto`."""
@@ -87,8 +87,9 @@ class CheckpointOptions(Options):
     """`model: {checkpoint: …}` a model that zoo wrote goes on."""
 
     checkpoint: str
-    """A file that zoo wrote, or the folder of a run (looked for beside the recipe, then in the current directory): the
-    architecture, the steps that changed it, the weights, the preprocessing and the classes are those of the file."""
+    """A file that zoo wrote, or the folder of a run (looked for beside the recipe, then in the current directory), or
+    one that was pushed, `hf://ORG/REPO[/FILE][@REVISION]`: the architecture, the steps that changed it, the weights,
+    the preprocessing and the classes are those of the file."""
 
 
 class BestBy(Options):

@@ -6,7 +6,7 @@ import contextlib
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Union
 
@@ -17,7 +17,7 @@ from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.formats import open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
-from zoo.formats.remote import check_address, is_address
+from zoo.formats.remote import PREFIX, check_address, fetch, fetched, is_address
 from zoo.given import absent, is_given
 from zoo.plugin_calls import call, expect, texts
 from zoo.recipe.catalogue import FILLED, FILLED_FOR_PLUGINS, Factory, component_of, dotted, find, supplied
@@ -110,11 +110,13 @@ class WeightsReference:
     """What a weights name stands for: an installed component, a tag of an architecture, an address, or a file.
 
     `name` is what reports and checkpoints keep: the name as written, or the path at which its file was found.
-    `component` is the weights component or, of a tag, the architecture; None of an address or a file.
+    `component` is the weights component or, of a tag, the architecture; None of an address or a file. `arguments` are
+    those that a recipe gives to a weights component.
     """
 
     name: str
     component: registry.Component | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_file(self) -> bool:
@@ -123,34 +125,49 @@ class WeightsReference:
 
     def look_up(self, architecture: str) -> Weights:
         """Where the weights lie and what they take; of an address or a file that says nothing, that they are for
-        `architecture`, of a zoo checkpoint what it says of itself.
+        `architecture`, of a zoo checkpoint what it says of itself, and else what the architecture's source knows of it.
 
-        Nothing is fetched. A tag's library is imported. Raises InputError when the plugin is broken, or a checkpoint
-        was edited, WorkError when the plugin's code fails.
+        No weights are fetched; a source may fetch a configuration that lies beside them. A tag's library is imported.
+        Raises InputError when the plugin is broken, or a checkpoint was edited, WorkError when the plugin's code fails.
         """
         if self.component is None:
-            return described(Weights(self.name, architecture))
+            weights = Weights(self.name, architecture)
+            return described(weights) or known_to_source(weights) or weights
         component, loaded = self.component, registry.load_source(self.component)
         is_alone = component.kind == "weights"
         found = call(
             component,
-            lambda: loaded() if is_alone else loaded.weights(component.member, self.name),
+            lambda: loaded(**self.arguments) if is_alone else loaded.weights(component.member, self.name),
             failing="fails to say where its weights are",
         )
         what = "returned" if is_alone else f"returned for the weights {self.name!r}"
         return expect(component, found, Weights, "zoo.api.Weights", what=what)
 
 
-def described(weights: Weights) -> Weights:
+def described(weights: Weights) -> Weights | None:
     """Weights with what a zoo checkpoint at their location says of itself: architecture, preprocessing and classes.
 
-    What is not on this machine, or no zoo checkpoint, stays as it is. Raises InputError where the file was edited.
+    None of what is not on this machine, or no zoo checkpoint. Raises InputError where the file was edited.
     """
-    if not weights.location.endswith(".safetensors") or not FilePath(weights.location).is_file():
-        return weights
-    with open_source(weights.location) as source:
+    found = fetched(weights.location)
+    if found is not None and found.is_dir():  # a run's, or a library's
+        found = found / "model.safetensors"
+    if found is None or found.suffix != ".safetensors" or not found.is_file():
+        return None
+    with open_source(found) as source:
         record = record_of(source)
-    return weights if record is None else stated(weights, record)
+    return None if record is None else stated(weights, record)
+
+
+def known_to_source(weights: Weights) -> Weights | None:
+    """What the source of the weights' architecture knows of a file, a folder or an address by what lies beside it."""
+    component = None if is_given(weights.architecture) else registry.find(weights.architecture, "architectures")
+    source: Any = registry.load_source(component) if component is not None and component.member is not None else None
+    if component is None or not hasattr(source, "weights_at"):
+        return None
+    failing = f"fails to say what {weights.location} is"
+    found = call(component, lambda: source.weights_at(component.member, weights.location), failing=failing)
+    return None if found is None else expect(component, found, Weights, "zoo.api.Weights", what="returned")
 
 
 def stated(weights: Weights, record: CheckpointMetadata) -> Weights:
@@ -169,19 +186,17 @@ class CheckpointReference:
 
 
 def check_checkpoint(document: Document, path: Path) -> CheckpointReference | None:
-    """The checkpoint named at `path`, a file or a run's folder; None for a mistake, which is noted."""
+    """The checkpoint named at `path`, a file, a run's folder, or one on the hub, which is fetched; None for a mistake,
+    which is noted."""
     name = document.get(path)
     if not isinstance(name, str):
         return None
-    if is_address(name):
-        hint = "download it and write its path, or write architecture and weights"
-        document.add(path, f"{label(path)}: {name} is an address; this is a file on this machine", hint)
-        return None
-    found = find_file(document, name)
+    found = _pushed(document, path, name) if is_address(name) else find_file(document, name)
     if found is not None and FilePath(found).is_dir():
         found = is_file("model.safetensors", FilePath(found))
     if found is None:
-        document.add(path, f"{label(path)}: there is no checkpoint {name}", _beside(document, path, name))
+        if not is_address(name):
+            document.add(path, f"{label(path)}: there is no checkpoint {name}", _beside(document, path, name))
         return None
     try:
         with open_source(found) as source:
@@ -192,6 +207,22 @@ def check_checkpoint(document: Document, path: Path) -> CheckpointReference | No
         _note(document, path, error)
         return None
     return CheckpointReference(found, record)
+
+
+def _pushed(document: Document, path: Path, address: str) -> str | None:
+    """The local copy of a checkpoint on the hub; None for another address, and where it cannot be had, as noted.
+
+    What a recipe with one means stands in the file, so it is fetched when the recipe is read.
+    """
+    if not address.startswith(PREFIX):
+        hint = "download it and write its path, or write architecture and weights"
+        document.add(path, f"{label(path)}: {address} is an address; this is a file on this machine or hf://", hint)
+        return None
+    try:
+        return str(fetch(address))
+    except ZooError as error:
+        _note(document, path, error)
+        return None
 
 
 def refer_to_weights(
@@ -228,7 +259,11 @@ def tags_of(architecture: registry.Component | None) -> list[str]:
 def check_weights(document: Document, path: Path, architecture: registry.Component | None) -> WeightsReference | None:
     """What the weights' name at `path` stands for; None where there is no name, and for a mistake, which is noted."""
     name = document.get(path)
+    if isinstance(name, dict) and len(name) == 1:
+        return _check_weights_arguments(document, path, *next(iter(name.items())))
     if not isinstance(name, str):
+        if isinstance(name, dict):
+            document.add(path, f"{label(path)}: expected one name, got {len(name)}", "write weights: {NAME: {…}}")
         return None
     try:
         found = refer_to_weights(name, architecture, _folders(document))
@@ -239,7 +274,35 @@ def check_weights(document: Document, path: Path, architecture: registry.Compone
     except InputError as error:
         _note(document, path, error, prefix=f"{label(path)}: ")
         return None
+    if found is not None and found.component is not None and found.component.kind == "weights":
+        return _check_weights_arguments(document, path, name, None)
     return found
+
+
+def _check_weights_arguments(document: Document, path: Path, name: str, arguments: Any) -> WeightsReference | None:
+    """The weights component called `name`, with arguments that its signature takes; mistakes are noted."""
+    inner: Path = (*path, name) if isinstance(document.get(path), dict) else path
+    try:
+        component = registry.find(name, "weights")
+    except InputError as error:
+        _note(document, inner, error, at_key=inner != path, prefix=f"{label(path)}: ")
+        return None
+    if component is None:
+        hint = did_you_mean(name, registry.names("weights")) or "see: zoo list --kind weights"
+        document.add(inner, f"{label(path)}: no weights component is called {name!r}", hint, at_key=True)
+        return None
+    loaded = load(document, inner, component, at_key=inner != path)
+    if loaded is None or not isinstance(arguments, dict | None):
+        return None
+    known = parameters_of(loaded, "weights")
+    if lacking := [key for key, parameter in known.items() if parameter.required and key not in (arguments or {})]:
+        hint = f"write weights: {{{name}: {{{', '.join(f'{key}: …' for key in lacking)}}}}}"
+        document.add(inner, f"{label(path)}: {name} needs {', '.join(lacking)}", hint)
+        return None
+    model = model_of(known, extra="allow" if is_open(loaded) else "forbid")
+    if arguments and validate(document, inner, model, arguments) is None:
+        return None
+    return WeightsReference(name, component, arguments or {})
 
 
 def _no_weights(

@@ -30,8 +30,8 @@ class _Found:
 class Load(Step):
     """`load:` a warm start from another checkpoint in the middle of a chain."""
 
-    weights: str
-    """A weights component, `hf://ORG/REPO[/FILE]`, or a file."""
+    weights: str | dict[str, dict[str, Any] | None]
+    """A weights component (`{NAME: {…}}` gives it arguments), `hf://ORG/REPO[/FILE]`, or a file."""
     remap: str | dict[str, Any] | list[Any] | None = None
     """As in `model`."""
     min_coverage: Fraction = 1.0
@@ -76,7 +76,7 @@ class Load(Step):
             convert=weights.convert,
             planned=found.planned if found else None,
         )
-        run.record(self, **coverage(self.weights, report))
+        run.record(self, **coverage(self.found.name, report))
 
     @classmethod
     def row(cls, record: dict[str, Any]) -> dict[str, str]:
