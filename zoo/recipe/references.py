@@ -19,7 +19,16 @@ from zoo.formats import open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.remote import check_address, is_address
 from zoo.given import absent, is_given
-from zoo.recipe.catalogue import FILLED, FILLED_FOR_PLUGINS, Factory, component_of, dotted, find, supplied
+from zoo.recipe.catalogue import (
+    FILLED,
+    FILLED_FOR_PLUGINS,
+    Factory,
+    component_of,
+    dotted,
+    find,
+    missing_plugin,
+    supplied,
+)
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
 from zoo.recipe.signature import Parameter, is_open, model_of, parameters
@@ -92,7 +101,7 @@ def unknown_step(document: Document, path: Path, name: str, built_in: list[str])
         hint: str | None = f"write freeze: {name}"
     else:
         known = [*built_in, *registry.short_names("surgeries", full="/" in name)]
-        hint = did_you_mean(name, known) or f"steps: {', '.join(known)}"
+        hint = missing_plugin("steps", name) or did_you_mean(name, known) or f"steps: {', '.join(known)}"
     document.add(path, f"no {_WORDS['surgeries']} is called {name!r}", hint, at_key=True)
 
 

@@ -76,20 +76,20 @@ class Train(Step):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     """Learning rate at its highest."""
     optimizer: OptimizerName = "AdamW"
-    """A class of torch.optim, or a name that timm gives."""
+    """A class of torch.optim, a name that timm gives, or a plugin's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """The optimizer's own without it."""
     scheduler: SchedulerName | None = "cosine"
     """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
-    torch.optim.lr_scheduler with its own arguments; null keeps it."""
+    torch.optim.lr_scheduler, or a plugin's, with its own arguments; null keeps it."""
     warmup: Annotated[float, Field(ge=0)] = 0
     """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
     loss: LossName = "auto"
-    """A loss of torch.nn; `auto` goes by the data's task."""
+    """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
     metrics: list[MetricName] | None = None
-    """Classes of torchmetrics beside the loss; those of the data's task without it."""
+    """Classes of torchmetrics, or plugins' metrics, beside the loss; those of the data's task without it."""
     batch_size: Positive | None = None
     """Goes over `data.batch_size`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
