@@ -91,6 +91,24 @@ class CheckpointOptions(Options):
     architecture, the steps that changed it, the weights, the preprocessing and the classes are those of the file."""
 
 
+class BestBy(Options):
+    """`keep: {best: METRIC}` keeps the epoch that is best by it."""
+
+    best: str
+    """A metric by its name, measured too where `metrics` lacks it, or `loss`, that of validation."""
+
+
+class EarlyStopping(Options):
+    """`early_stopping:` ends training once validation gets no better."""
+
+    patience: Positive
+    """End after so many epochs in a row without a better one."""
+    metric: str | None = None
+    """What has to get better, by its name, or `loss`, that of validation; what `keep` goes by without it."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """An epoch is better that is better by more than this."""
+
+
 class DataOptions(Options):
     """`data:` where samples come from and how they become batches. `arguments` are the dataset component's own."""
 

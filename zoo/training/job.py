@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -104,3 +105,14 @@ def fill(live: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         if name not in live or live[name].shape != value.shape:
             raise WorkError(f"the resume state does not fit the model at {name}", suggestion="run without --resume")
         live[name].copy_(value)
+
+
+@contextmanager
+def put_in(live: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """The live tensors have other values inside the block, and their own again afterwards."""
+    own = {name: tensor.detach().clone() for name, tensor in live.items()}
+    fill(live, values)
+    try:
+        yield
+    finally:
+        fill(live, own)

@@ -257,17 +257,25 @@ def make_metrics(
     are part of it: `f1(average=micro)`. Raises InputError for names that do not fit the task, for arguments a metric
     does not take, and for a metric that comes twice with the same ones.
     """
-    asked = [named(value) for value in values or DEFAULTS[task]]
-    names = [name for name, _ in asked]
+    wanted = values or DEFAULTS[task]
     made: dict[str, Metric] = {}
-    for name, arguments in asked:
-        called = name
-        if names.count(name) > 1 and arguments:
-            called = f"{name}({', '.join(f'{key}={given}' for key, given in arguments.items())})"
+    for called, value in zip(names_of(wanted), wanted, strict=True):
         if called in made:
             raise InputError(f"the metric {called!r} is asked for twice", suggestion="remove one of them")
-        made[called] = _make(name, arguments, task, outputs, device, local)
+        made[called] = _make(*named(value), task, outputs, device, local)
     return Metrics(made)
+
+
+def names_of(values: Sequence[Named]) -> list[str]:
+    """What metrics are called in reports: their names, with the arguments where a name comes twice."""
+    asked = [named(value) for value in values]
+    names = [name for name, _ in asked]
+    return [
+        f"{name}({', '.join(f'{key}={given}' for key, given in arguments.items())})"
+        if names.count(name) > 1 and arguments
+        else name
+        for name, arguments in asked
+    ]
 
 
 def _make(
