@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Tracking(Listener):
-    """The trackers of a train step as one listener. `note` is told, once for each, which of them failed."""
+    """The trackers of a train step as one listener; `listener` notes, once for each, which of them failed."""
 
     def __init__(self, trackers: Sequence[tuple[Component, Tracker]], run: TrackedRun, listener: Listener) -> None:
         self.trackers, self.run, self.listener = list(trackers), run, listener
