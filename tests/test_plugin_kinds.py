@@ -99,12 +99,22 @@ def test_from_the_recipe_to_the_report(recipe, tmp_path):
 
 
 def test_bare_names_mean_the_same_and_are_pinned_in_full(recipe, tmp_path):
-    path = recipe(loss="squared_margin", metrics=["within"], callbacks=["Patience"], trackers=["Lines"], epochs=1)
+    path = recipe(
+        loss="squared_margin",
+        metrics=["acme/within"],
+        callbacks=["Patience"],
+        trackers=["Lines"],
+        keep={"best": "acme/within"},
+        early_stopping={"patience": 2, "metric": "acme/within"},
+        epochs=1,
+    )
     (tmp_path / "bare.yaml").write_text(path.read_text().replace("acme/", ""))
     found, written = load_recipe(tmp_path / "bare.yaml"), load_recipe(path)
     assert found.resolved["steps"] == written.resolved["steps"]
     assert found.resolved["data"]["transforms"] == [{"RandomRotation": {"degrees": 10}}, "acme/cutout"]
     assert found.resolved["steps"][0]["train"]["trackers"] == ["acme/Lines"]
+    assert found.resolved["steps"][0]["train"]["keep"] == {"best": "acme/within"}
+    assert found.steps[0].chosen_by == ("acme/within", "acme/within")
 
 
 @pytest.mark.slow
