@@ -1,7 +1,10 @@
 """docs/plugin-kinds.md: its plugin has one component of every kind of training, and works from recipe to report."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,12 +102,22 @@ def test_from_the_recipe_to_the_report(recipe, tmp_path):
 
 
 def test_bare_names_mean_the_same_and_are_pinned_in_full(recipe, tmp_path):
-    path = recipe(loss="squared_margin", metrics=["within"], callbacks=["Patience"], trackers=["Lines"], epochs=1)
+    path = recipe(
+        loss="squared_margin",
+        metrics=["acme/within"],
+        callbacks=["Patience"],
+        trackers=["Lines"],
+        keep={"best": "acme/within"},
+        early_stopping={"patience": 2, "metric": "acme/within"},
+        epochs=1,
+    )
     (tmp_path / "bare.yaml").write_text(path.read_text().replace("acme/", ""))
     found, written = load_recipe(tmp_path / "bare.yaml"), load_recipe(path)
     assert found.resolved["steps"] == written.resolved["steps"]
     assert found.resolved["data"]["transforms"] == [{"RandomRotation": {"degrees": 10}}, "acme/cutout"]
     assert found.resolved["steps"][0]["train"]["trackers"] == ["acme/Lines"]
+    assert found.resolved["steps"][0]["train"]["keep"] == {"best": "acme/within"}
+    assert found.steps[0].chosen_by == ("acme/within", "acme/within")
 
 
 @pytest.mark.slow
@@ -182,3 +195,50 @@ def test_a_tracker_that_raises_is_said_once_and_stops_nothing(recipe, tmp_path, 
     zoo.finetune(recipe(trackers=["bad/Bad"], epochs=2, callbacks=[]), output=tmp_path / "run", progress=notes)
     said = [note for note in notes.notes if "bad/Bad" in note]
     assert said == ["warning: bad/Bad (zoo-bad 1.0) failed in log: OSError: no net; training goes on without it"]
+
+
+def frozen_recipe(recipe, **options):
+    """The page's recipe behind a frozen backbone."""
+    path = recipe(**options)
+    made = yaml.safe_load(path.read_text())
+    made["steps"].insert(0, {"freeze": {"policy": "below", "module": "classifier"}})
+    path.write_text(yaml.safe_dump(made))
+    return path
+
+
+@pytest.mark.slow
+def test_with_a_feature_cache(recipe, tmp_path):
+    """Transforms run the backbone at every step, which is said; `views` keeps what they make of it."""
+    notes = Notes()
+    streamed = zoo.finetune(frozen_recipe(recipe, epochs=1), output=tmp_path / "streamed", progress=notes)
+    assert streamed.report["stages"][-1]["feature_cache"]["use"] == "every_step"
+    said = "data.transforms change every epoch: no feature cache (views: K caches K augmented passes)"
+    assert said in notes.notes
+    kept = zoo.finetune(frozen_recipe(recipe, views=2), output=tmp_path / "kept", progress=Listener())
+    (stage,) = (stage for stage in kept.report["stages"] if stage["action"] == "train")
+    assert stage["feature_cache"]["use"] == "kept"
+    assert "2 views" in stage["feature_cache"]["features"]
+    assert kept.report["components"]
+    assert (tmp_path / "kept/lines.jsonl").exists()
+    (error,) = zoo.check(frozen_recipe(recipe, views=0, feature_cache="kept")).errors
+    assert error.message == "train.feature_cache: data.transforms change every epoch"
+
+
+@pytest.mark.slow
+def test_two_processes(recipe, tmp_path, acme):
+    """Metrics are those of all samples, a callback of one process stops both, and the tracker writes once."""
+    path = recipe(lr=1e-12, callbacks=[{"Patience": {"epochs": 1}}], epochs=5, metrics=["acme/within"])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29641"]
+    output = tmp_path / "both"
+    command = [*launcher, "-m", "zoo", "finetune", str(path), "--output", str(output), "--device", "cpu", "--json"]
+    paths = os.pathsep.join([str(acme.folder), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (stage,) = json.loads(done.stdout)["stages"]
+    assert stage["stopped"] == "no better loss for 1 epochs"
+    assert len(stage["epochs"]) < 5
+    lines = [json.loads(line) for line in (output / "lines.jsonl").read_text().splitlines()]
+    assert len([line for line in lines if "validation/loss" in line]) == len(stage["epochs"])
+    alone = zoo.evaluate(output / "model.safetensors", part="validation", device="cpu")
+    assert stage["epochs"][-1]["validation"]["acme/within"] == alone["metrics"]["acme/within"]

@@ -23,13 +23,14 @@ def declared(requirements):
 
 
 def imported(package):
-    """(file, line, top-level name) of every import that is neither Python's nor the package's own."""
+    """(file, line, top-level name, whether it waits in a function) of every import that is neither Python's nor the
+    package's own."""
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {package.name}:
-                yield path.relative_to(ROOT), node.lineno, name
+                yield path.relative_to(ROOT), node.lineno, name, node.col_offset > 0
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.parent.name)
@@ -44,8 +45,11 @@ def test_every_import_is_of_a_declared_requirement(project):
     found = list(imported(package))
     assert found
     missing = []
-    for path, line, name in found:
+    extras = table.get("optional-dependencies", {}).items()
+    with_extras = known.union(*(declared(lines) for extra, lines in extras if extra not in ("test", "bench")))
+    for path, line, name, waits in found:
         allowed = for_tests if "testing" in path.parts else known  # the helpers for plugins' tests run in tests
+        allowed = allowed | with_extras if waits else allowed  # what it needs is asked for first, with the extra's name
         if not allowed & {canonical(one) for one in DISTRIBUTIONS.get(name, [name])}:
             missing.append(f"{path}:{line}: {name}")
     assert missing == []

@@ -243,7 +243,7 @@ class Callback:
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run.
+    """What a tracker gets to know of a run.
 
     `folder` is the run's, `id` a text of letters and digits that a resumed run has again, `recipe` the recipe as it is
     carried out. `step` are the optimizer steps done so far, by the train steps before as well: where the train step is

@@ -7,10 +7,12 @@ import torch
 from PIL import Image
 from torchvision import transforms as v1
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode
 
 from zoo.api import Preprocessing
 from zoo.data import transforms
 from zoo.errors import InputError
+from zoo.recipe.catalogue import names
 from zoo.recipe.options import DataOptions
 
 
@@ -85,3 +87,81 @@ def test_augmentation_depends_on_its_key_alone(name):
     assert torch.equal(first, transforms.seeded(transform, image, 0, 3, 7))
     assert not torch.equal(first, transforms.seeded(transform, image, 0, 4, 7))
     assert (first.shape, first.dtype) == ((3, 24, 24), torch.uint8)
+
+
+ACME = """
+import random
+import numpy as np
+import torch
+def draws(image, *, how: str):
+    value = {"torch": torch.rand(()), "numpy": np.random.rand(), "python": random.random()}[how]
+    return image.clone().fill_(int(value * 250))
+def floats(image): return image / 255
+def fails(image): raise ValueError("no")
+"""
+TO = Preprocessing(size=(24, 24))
+
+
+@pytest.fixture
+def acme(plugins):
+    plugins.write(
+        "zoo-acme",
+        "[zoo.transforms]\ndraws = acme_t:draws\nfloats = acme_t:floats\nfails = acme_t:fails\n",
+        acme_t=ACME,
+    )
+
+
+def test_torchvisions_transforms_in_their_order():
+    first, then = {"RandomRotation": {"degrees": 90, "interpolation": "bilinear"}}, {"CenterCrop": {"size": [12, 12]}}
+    image = noise(40, 30)
+    made = transforms.seeded(transforms.augmentation((first, then), TO), image, 5)
+    turned = transforms.seeded(v2.RandomRotation(90, InterpolationMode.BILINEAR), image, 5)
+    assert torch.equal(made, transforms.fit(v2.CenterCrop([12, 12])(turned), TO))
+    assert not torch.equal(made, transforms.seeded(transforms.augmentation((then, first), TO), image, 5))
+
+
+def test_a_crop_without_a_size_is_the_networks():
+    made = transforms.make_transform("RandomResizedCrop", TO).changed(noise(40, 30))
+    assert made.shape == (3, 24, 24)
+
+
+@pytest.mark.parametrize("how", ["torch", "numpy", "python"])
+def test_a_plugins_draws_depend_on_the_key_alone(acme, how):
+    transform = transforms.augmentation(({"acme/draws": {"how": how}},), TO)
+    one, again, other = (transforms.seeded(transform, noise(24, 24), *key) for key in ((0, 1), (0, 1), (0, 2)))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("acme/floats", r"acme/floats \(zoo-acme 1.0\) gives torch.float32 \[3, 24, 24\]"),
+        ("acme/fails", r"acme/fails \(zoo-acme 1.0\) failed on an image: ValueError: no"),
+        ({"RandomCrop": {"size": [64, 64]}}, "RandomCrop failed on an image"),
+        (
+            {"GaussianBlur": {"kernel_size": 2}},
+            "transform GaussianBlur: ValueError: Kernel size value should be an odd",
+        ),
+    ],
+)
+def test_what_does_not_work_is_found_on_one_image(acme, value, said):
+    with pytest.raises(InputError, match=said):
+        transforms.check_transform(value, TO)
+
+
+@pytest.mark.parametrize("name", names("transforms"))
+def test_every_transform_that_is_offered_works_on_an_image(name):
+    needed = {
+        "JPEG": {"quality": 50}, "RandomAdjustSharpness": {"sharpness_factor": 2.0}, "RandomPosterize": {"bits": 3},
+        "RandomSolarize": {"threshold": 100}, "Pad": {"padding": 2}, "RandomAffine": {"degrees": 10},
+        "RandomRotation": {"degrees": 10}, "RandomResize": {"min_size": 20, "max_size": 30},
+        "RandomShortestSize": {"min_size": [20]}, "ScaleJitter": {"target_size": [30, 30]},
+        "GaussianBlur": {"kernel_size": 3},
+    }  # fmt: skip
+    transforms.check_transform({name: needed[name]} if name in needed else name, TO)
+
+
+def test_cached_features_belong_to_the_plugins_version(acme):
+    assert transforms.identity_of(("acme/draws",)) == "('acme/draws',) [('zoo-acme', '1.0')]"
+    assert transforms.identity_of("flip") == "flip"

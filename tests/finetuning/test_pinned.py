@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from zoo.finetuning.finetune import finetune
 from zoo.recipe import load_recipe
-from zoo.steps import train as train_module
+from zoo.steps import train_job as train_module
 from zoo.training import autotune
 from zoo.training.callbacks import Listener
 

@@ -13,7 +13,15 @@ import pytest
 from zoo import registry
 from zoo.recipe import Recipe, load_recipe
 
-FIRST_PARTY = ("zoo-kit", "zoo-timm", "zoo-torchvision", "zoo-sklearn", "zoo-tutorial", "zoo-efficientnet-lite")
+FIRST_PARTY = (
+    "zoo-kit",
+    "zoo-timm",
+    "zoo-torchvision",
+    "zoo-sklearn",
+    "zoo-tensorboard",
+    "zoo-tutorial",
+    "zoo-efficientnet-lite",
+)
 
 
 @pytest.fixture(autouse=True)

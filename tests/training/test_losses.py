@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.errors import InputError
+from zoo.errors import InputError, WorkError
 from zoo.recipe.catalogue import names
-from zoo.training.losses import check_loss, make_loss
+from zoo.training.losses import ComponentLoss, asymmetric, check_loss, focal, make_loss
 
 
 def test_the_tutorials_numbers():
@@ -115,3 +115,93 @@ def test_losses_that_fit_the_data(task):
     check_loss("auto", task, 3)
     if task == "classification":
         check_loss({"cross_entropy": {"weight": [1, 2, 3]}}, task, 3, label_smoothing=0.1)
+
+
+CLASSES, SEVERAL = torch.tensor([0, 3, 1, 2, 2]), (torch.arange(20).view(5, 4) % 3 == 0).float()
+
+
+def test_focal_is_cross_entropy_at_gamma_0_and_torchvisions_for_several_labels():
+    from torchvision.ops import sigmoid_focal_loss
+
+    outputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(focal(outputs, CLASSES, gamma=0), F.cross_entropy(outputs, CLASSES, reduction="none"))
+    sure = outputs.softmax(1)[range(5), CLASSES]
+    assert torch.allclose(focal(outputs, CLASSES, gamma=2, alpha=0.3), -0.3 * (1 - sure) ** 2 * sure.log(), atol=1e-6)
+    expected = sigmoid_focal_loss(outputs, SEVERAL, 0.25, 1.5, "none").mean(1)
+    assert torch.equal(focal(outputs, SEVERAL, gamma=1.5, alpha=0.25), expected)
+    assert (
+        make_loss({"focal": {"gamma": 1.5}}, "multilabel")(outputs, SEVERAL)
+        == focal(outputs, SEVERAL, gamma=1.5).mean()
+    )
+
+
+def test_asymmetric_is_timms():
+    from timm.loss import AsymmetricLossMultiLabel
+
+    outputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    timms, rows = AsymmetricLossMultiLabel(), range(5)  # one by one: timm took the sum over a batch, then the mean
+    mine = asymmetric(outputs, SEVERAL).sum()
+    its = torch.stack([timms(outputs[[row]], SEVERAL[[row]]) for row in rows]).sum()
+    assert mine.item() == pytest.approx(its.item(), rel=1e-6)
+    (one,), (other,) = torch.autograd.grad(mine, outputs), torch.autograd.grad(its, outputs)
+    assert torch.allclose(one, other, atol=1e-6)
+    assert torch.equal(asymmetric(outputs, CLASSES), asymmetric(outputs, F.one_hot(CLASSES, 4).float()))
+
+
+ACME = """
+import torch
+from torch import nn
+def halves(outputs, targets, *, by: float = 2.0):
+    assert targets.dtype == torch.int64
+    return nn.functional.cross_entropy(outputs, targets, reduction="none") / by
+def mean(outputs, targets): return outputs.mean()
+def fails(outputs, targets): raise KeyError("oh")
+def constant(outputs, targets): return torch.zeros(len(outputs))
+class Reducing(nn.Module):
+    def __init__(self, *, scale: float = 3.0, reduction: str = "mean"):
+        super().__init__(); self.scale, self.reduction = scale, reduction
+    def forward(self, outputs, targets):
+        return self.scale * nn.functional.cross_entropy(outputs, targets, reduction=self.reduction)
+class Weighs:
+    def __init__(self, *, weight: list[float]): self.weight = weight
+    def __call__(self, outputs, targets): return outputs.square() * self.weight
+"""
+
+
+@pytest.fixture
+def acme(plugins):
+    names = ("halves", "mean", "fails", "constant", "Reducing", "Weighs")
+    plugins.write("zoo-acme", "[zoo.losses]\n" + "\n".join(f"{n} = acme_losses:{n}" for n in names), acme_losses=ACME)
+
+
+def test_a_plugins_loss_is_a_value_a_sample(acme):
+    outputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    expected = F.cross_entropy(outputs, CLASSES, reduction="none")
+    loss = make_loss({"acme/halves": {"by": 4.0}}, "classification")
+    assert torch.equal(loss(outputs, CLASSES), (expected / 4).mean())
+    assert torch.equal(loss.each(outputs, CLASSES)[0], expected / 4)
+    check_loss("halves", "classification", 4)
+    reducing = make_loss("Reducing", "classification")
+    assert isinstance(reducing, ComponentLoss)
+    assert reducing(outputs, CLASSES) == 3 * F.cross_entropy(outputs, CLASSES)
+    assert torch.equal(reducing.each(outputs, CLASSES)[0], 3 * expected)
+    weighs = make_loss({"Weighs": {"weight": [1.0, 0.0, 0.0, 0.0]}}, "classification")
+    assert torch.equal(weighs.each(outputs, CLASSES)[0], outputs[:, 0].square() / 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mean", r"acme/mean \(zoo-acme 1.0\) gives \[\] for outputs \[2, 4\], not a value a sample"),
+        ("fails", r"loss acme/fails does not work on 4 outputs: acme/fails \(zoo-acme 1.0\) failed: KeyError"),
+        ("constant", "loss acme/constant gives no gradient"),
+    ],
+)
+def test_a_plugins_loss_that_is_none_is_found_before_training(acme, name, said):
+    with pytest.raises(InputError, match=said):
+        check_loss(name, "classification", 4)
+
+
+def test_a_plugins_loss_that_fails_is_named(acme):
+    with pytest.raises(WorkError, match=r"acme/fails \(zoo-acme 1.0\) failed: KeyError: 'oh'"):
+        make_loss("fails", "classification")(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))

@@ -120,3 +120,60 @@ def test_a_metric_asked_for_twice_is_a_mistake(twice):
 
 def test_no_metric_takes_the_place_of_the_loss():
     assert "loss" not in names("metrics")
+
+
+ACME = """
+import torchmetrics
+def worst(outputs, targets, *, share: float = 1.0): return share * (outputs - targets).abs().max()
+worst.higher_is_better = False
+def two(outputs, targets): return outputs[:2]
+def fails(outputs, targets): return {}["x"]
+class Best:
+    def __init__(self): self.best = 0.0
+    def __call__(self, outputs, targets):
+        self.best = max(self.best, (outputs.argmax(1) == targets).double().mean().item())
+        return self.best
+    def state_dict(self): return {"best": self.best}
+    def load_state_dict(self, state): self.best = state["best"]
+class Theirs(torchmetrics.classification.MulticlassAccuracy): pass
+"""
+
+
+@pytest.fixture
+def acme(plugins):
+    names = ("worst", "two", "fails", "Best", "Theirs")
+    plugins.write(
+        "zoo-acme", "[zoo.metrics]\n" + "\n".join(f"{n} = acme_metrics:{n}" for n in names), acme_metrics=ACME
+    )
+
+
+def test_a_plugins_metric_is_one_number_of_all_samples(acme):
+    found = computed([{"acme/worst": {"share": 0.5}}], "regression", VALUES)
+    assert found == {"acme/worst": 0.5 * (OUTPUTS - VALUES).abs().max().item()}
+    assert not make_metrics(["worst"], "regression", 4).higher_is_better
+    one_a_sample = make_metrics(["worst"], "regression", 1)
+    one_a_sample.update(torch.tensor([[1.0], [2.0]]), torch.tensor([1.5, 2.25]))
+    assert one_a_sample.compute() == {"worst": 0.5}, "no broadcast of [b] against [b, 1]"
+
+
+def test_a_plugins_torchmetrics_class_gets_what_torchmetrics_own_gets(acme):
+    metrics = make_metrics([{"Theirs": {"average": "micro"}}], "classification", 4, local=True)
+    metrics.update(OUTPUTS, CLASSES)
+    assert metrics.compute()["Theirs"] == pytest.approx((OUTPUTS.argmax(1) == CLASSES).float().mean().item())
+
+
+def test_a_metrics_state_is_saved_and_trying_it_leaves_none(acme):
+    metrics = make_metrics(["Best"], "classification", 4)
+    assert metrics.state_dict() == {"Best": {"best": 0.0}}
+    metrics.load_state_dict({"Best": {"best": 0.9}})
+    metrics.update(OUTPUTS, CLASSES)
+    assert metrics.compute() == {"Best": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("two", r"acme/two \(zoo-acme 1.0\) gives Tensor, not one number"), ("fails", "failed: KeyError")],
+)
+def test_a_plugins_metric_that_is_none_is_found_before_training(acme, name, said):
+    with pytest.raises(InputError, match=said):
+        make_metrics([name], "classification", 4)

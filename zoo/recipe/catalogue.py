@@ -56,7 +56,8 @@ SUPPLIED: dict[str, tuple[int, tuple[str, ...]]] = {
     "callbacks": (0, ()),
     "trackers": (0, ()),
 }
-EXTRAS = {("trackers", "tensorboard"): "tensorboard"}  # zoo's own plugins that are installed only when asked for
+# components of zoo's own plugins that are installed only when asked for -> the extra that has them
+EXTRAS = {("trackers", "tensorboard"): "tensorboard", ("steps", "look"): "tensorboard"}
 CALLED = ("losses", "metrics", "transforms")  # of these a class is made first, and its objects get what is supplied
 # what the engine works out from the length of the training, when a recipe leaves it out
 FILLED = {

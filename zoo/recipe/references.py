@@ -20,7 +20,16 @@ from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.remote import PREFIX, check_address, fetch, fetched, is_address
 from zoo.given import absent, is_given
 from zoo.plugin_calls import call, expect, texts
-from zoo.recipe.catalogue import FILLED, FILLED_FOR_PLUGINS, Factory, component_of, dotted, find, supplied
+from zoo.recipe.catalogue import (
+    FILLED,
+    FILLED_FOR_PLUGINS,
+    Factory,
+    component_of,
+    dotted,
+    find,
+    missing_plugin,
+    supplied,
+)
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
 from zoo.recipe.signature import Parameter, is_open, model_of, parameters
@@ -98,7 +107,7 @@ def unknown_step(document: Document, path: Path, name: str, built_in: list[str])
         hint: str | None = f"write freeze: {name}"
     else:
         known = [*built_in, *registry.short_names("surgeries", full="/" in name)]
-        hint = did_you_mean(name, known) or f"steps: {', '.join(known)}"
+        hint = missing_plugin("steps", name) or did_you_mean(name, known) or f"steps: {', '.join(known)}"
     document.add(path, f"no {_WORDS['surgeries']} is called {name!r}", hint, at_key=True)
 
 

@@ -1,4 +1,4 @@
-"""The step `train`: from a run as it stands to a job for the loop, and from the loop to a row of the report."""
+"""The step `train`: its options and what is wrong with them, the loop run on its job, and a row of the report."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-import torch
 from accelerate import PartialState
 from pydantic import Field
-from torch import nn
 
+from zoo import registry
 from zoo.checkpoint.save import save_checkpoint
 from zoo.contracts import TrackedRun
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.lint import fails_on_one_sample
 from zoo.model.freezing import FrozenPart, hashes, prove
-from zoo.model.prediction import prediction
 from zoo.recipe import Step
-from zoo.recipe.catalogue import SCHEDULERS
+from zoo.recipe.catalogue import SCHEDULERS, component_of
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
     BestBy,
@@ -35,6 +32,7 @@ from zoo.recipe.options import (
     MetricName,
     Named,
     OptimizerName,
+    Options,
     Positive,
     Precision,
     SchedulerName,
@@ -42,22 +40,19 @@ from zoo.recipe.options import (
 )
 from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
-from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
+from zoo.steps.train_job import make_job
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import LOSS, with_chosen
 from zoo.training.components import files_of
-from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
+from zoo.training.devices import release_freed_memory, seed_everything
 from zoo.training.hooks import check_callbacks
-from zoo.training.job import Job, arranged, fill, put_in
-from zoo.training.losses import check_loss, make_loss, plain
-from zoo.training.metrics import explain, make_metrics, names_of
+from zoo.training.job import fill, put_in
+from zoo.training.losses import check_loss, plain
+from zoo.training.metrics import make_metrics, names_of
 from zoo.training.optimizers import described_groups, make_optimizer, named
 from zoo.training.schedulers import Schedule
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import NotFiniteError, Trainer
-from zoo.training.trunk.choose import Speed
-from zoo.training.trunk.prepare import Share, prepare
-from zoo.training.trunk.split import UnsplittableError
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import ActiveRun
@@ -85,20 +80,20 @@ class Train(Step):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     """Learning rate at its highest."""
     optimizer: OptimizerName = "AdamW"
-    """A class of torch.optim, or a name that timm gives."""
+    """A class of torch.optim, a name that timm gives, or a plugin's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """The optimizer's own without it."""
     scheduler: SchedulerName | None = "cosine"
     """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
-    torch.optim.lr_scheduler with its own arguments; null keeps it."""
+    torch.optim.lr_scheduler, or a plugin's, with its own arguments; null keeps it."""
     warmup: Annotated[float, Field(ge=0)] = 0
     """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
     loss: LossName = "auto"
-    """A loss of torch.nn; `auto` goes by the data's task."""
+    """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
     metrics: list[MetricName] | None = None
-    """Classes of torchmetrics beside the loss; those of the data's task without it."""
+    """Classes of torchmetrics, or plugins' metrics, beside the loss; those of the data's task without it."""
     batch_size: Positive | None = None
     """Goes over `data.batch_size`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
@@ -143,6 +138,19 @@ class Train(Step):
     def files(self) -> frozenset[str]:
         own = frozenset({LAST} if self.keeps_best else ())
         return own | files_of("callbacks", self.callbacks) | files_of("trackers", self.trackers)
+
+    def in_full(self, found: list[registry.Component]) -> Self:
+        """As of any step; what is chosen by is called as among the metrics."""
+        step = super().in_full(found)
+        named: dict[str, Options] = {}
+        if isinstance(self.keep, BestBy):
+            named["keep"] = self.keep.model_copy(update={"best": _metric_in_full(self.keep.best)})
+        if isinstance(self.early_stopping, EarlyStopping) and self.early_stopping.metric:
+            metric = _metric_in_full(self.early_stopping.metric)
+            named["early_stopping"] = self.early_stopping.model_copy(update={"metric": metric})
+        changed = {key: value for key, value in named.items() if value != getattr(self, key)}
+        step._named |= {key: value.model_dump(exclude_unset=True) for key, value in changed.items()}
+        return step.model_copy(update=changed)
 
     @property
     def keeps_best(self) -> bool:
@@ -267,7 +275,7 @@ class Train(Step):
         began = time.monotonic()
         if self.seed is not None:
             seed_everything(self.seed)
-        job = _job(run, self, frozen)
+        job = make_job(run, self, frozen)
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
@@ -305,6 +313,14 @@ class Train(Step):
         }
 
 
+def _metric_in_full(name: str) -> str:
+    """A plugin's metric by its full name; any other word, such as `loss` or `f1(average=micro)`, as it is."""
+    with suppress(InputError):  # of several by the bare name: it is among the metrics, or a mistake there
+        component = component_of("metrics", name)
+        return name if component is None or component.distribution == registry.CORE else component.name
+    return name
+
+
 def _rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, error: BaseException) -> None:
     """Leaves the last good epoch in the model, and its record, behind an interrupted or failed train step."""
     if isinstance(error, NotFiniteError) and PartialState().is_main_process:
@@ -328,142 +344,6 @@ def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
         run.recipe.name, run_id(run.folder), run.folder, run.recipe.resolved, run.optimizer_steps, resumed
     )
     return Listeners(Tracking(make_trackers(step.trackers), told, run.listener), run.listener)
-
-
-def _as_pinned(run: ActiveRun, step: Train) -> Train:
-    """The step with what a resumed run had chosen when it began, for the options that are left open still."""
-    pins = run.pins.get(str(step.place.index), {})
-    requested = step.precision or run.precision
-    if requested not in ("auto", pins.get("precision")):
-        return step
-    return step.model_copy(update={key: value for key, value in pins.items() if getattr(step, key) in (None, "auto")})
-
-
-def _job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
-    step = _as_pinned(run, step)
-    data, processes = cast(OpenData, run.data), PartialState()
-    trains = [other.place.index for other in run.recipe.steps if isinstance(other, Train)]
-    number = trains.index(step.place.index)
-    share = Share(
-        run.device,
-        step.batch_size,
-        step=number,  # among train steps: a step of another kind in front changes no order
-        seed=step.seed,
-        rank=processes.process_index,
-        world=processes.num_processes,
-    )
-    requested = step.precision or run.precision
-    job = Job(
-        model=run.assembly.model,
-        train=data.batches("train", **asdict(share)),
-        validation=data.batches("validation", **asdict(share)),
-        options=step,
-        task=data.task,
-        outputs=data.outputs,
-        device=run.device,
-        precision=choose_precision(requested, run.device),
-        frozen=frozen,
-        label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
-    )
-    job.model.to(run.device)
-    speed = Speed.of(step.feature_precision, requested)
-    job = _on_features(run, job, share, speed)
-    setting = _setting(step, job, requested)
-    if setting is not None:
-        layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
-        run.listener.note(f"precision: {setting}")
-        job = replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
-    run.pins[str(step.place.index)] = _pins(job, speed)
-    return job
-
-
-def _pins(job: Job, speed: Speed) -> dict[str, str]:
-    """What was chosen by timing or tolerance, as the options that choose it again."""
-    layout = "channels_last" if job.memory_format == torch.channels_last else "contiguous"
-    pins = {"precision": job.precision, "memory_layout": layout}
-    if job.feature_cache:
-        pins["feature_cache"] = job.feature_cache.get("use", "off")
-    if "precision" in job.feature_cache:
-        pins["feature_precision"] = speed.pin(job.feature_cache["precision"])
-    return pins
-
-
-def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
-    """The job on a frozen backbone's cached features where it can be split off; else as it is, with the reason.
-
-    Raises InputError for the reason where the recipe says that it has to be.
-    """
-    if job.options.feature_cache == "off" or not job.frozen.parameters:
-        return job
-    data, options = cast(OpenData, run.data), job.options
-    try:
-        prepared = prepare(
-            job.model,
-            data,
-            share,
-            speed,
-            views=options.views,
-            use=options.feature_cache,
-            validate_exactly=options.keep == "best",
-            note=run.listener.note,
-        )
-    except UnsplittableError as error:
-        if options.feature_cache != "auto":
-            message = f"{job.label}: feature_cache: {options.feature_cache}: {error}"
-            raise InputError(message, suggestion="feature_cache: off trains end to end") from error
-        run.listener.note(f"feature cache: none, trained end to end: {error}")
-        return replace(job, feature_cache={"method": "end to end", "reason": str(error), "seconds": 0.0})
-    return replace(
-        job,
-        train=prepared.train,
-        validation=prepared.validation,
-        network=prepared.network,
-        validation_network=prepared.validation_network,
-        feature_cache=prepared.record,
-    )
-
-
-def _setting(step: Train, job: Job, precision: str) -> Choice | None:
-    """Precision and layout: by timing, where they are left open; None for those of the job as it is."""
-    layout = step.memory_layout
-    if layout == "auto" and precision == "float32":
-        return None
-    network = job.network or job.model
-    fixed = Choice(Setting(job.precision, layout == "channels_last"), {}, 0.0)
-    found = fixed if precision != "auto" and layout != "auto" else _timed(job, network, precision, layout)
-    if found is None and layout != "auto":
-        found = fixed
-    if found is not None:
-        apply_layout(network, found.setting)
-    return found
-
-
-def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice | None:
-    """The fastest setting; None where training is too short, or too small, for timing it to pay."""
-    layers = [module for module in network.modules() if any(p.ndim > 1 for p in module.parameters(recurse=False))]
-    if len(layers) < 2 or PartialState().num_processes > 1:
-        return None
-    epochs = job.options.epochs or 1
-    steps = job.options.max_steps or epochs * len(job.train)
-    batch = next(job.train.epoch(0))
-    inputs = arranged(batch.inputs, job)
-    loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
-    network.train()
-    try:
-        return choose_setting(
-            network,
-            inputs,
-            batch.targets,
-            lambda outputs, targets: loss(prediction(outputs), targets),
-            samples=steps * job.train.size(0),
-            precision=precision,
-            layout=layout,
-        )
-    except ZooError:
-        raise
-    except Exception as error:
-        shapes = ", ".join(str(list(value.shape)) for value in inputs)
-        raise explain(error, f"{job.label}, timing a step on inputs {shapes}") from error
 
 
 def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:

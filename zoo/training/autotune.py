@@ -260,7 +260,7 @@ def _step(
 
 
 def _arranged(value: Tensor, setting: Setting) -> Tensor:
-    """In the setting's layout, and in float32 where the network is: a feature cache may hold bfloat16."""
+    """In the setting's layout, and in float32 where the network is: a feature cache may contain bfloat16."""
     if setting.precision == "float32" and value.is_floating_point():
         value = value.float()
     layout = torch.channels_last if setting.channels_last and value.ndim == 4 else torch.contiguous_format

@@ -52,9 +52,8 @@ def asymmetric(
     present = outputs.sigmoid()
     absent = (1 - present + clip).clamp(max=1)
     logarithms = targets * present.clamp(min=1e-8).log() + (1 - targets) * absent.clamp(min=1e-8).log()
-    with torch.no_grad():
-        right = present * targets + absent * (1 - targets)
-        focus = (1 - right) ** (gamma_positive * targets + gamma_negative * (1 - targets))
+    right = present * targets + absent * (1 - targets)
+    focus = (1 - right) ** (gamma_positive * targets + gamma_negative * (1 - targets))
     return -(logarithms * focus).sum(-1)
 
 

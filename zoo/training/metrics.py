@@ -196,7 +196,7 @@ class OfAllSamples:
     def _value(self, outputs: Tensor, targets: Tensor) -> float:
         with blamed(self.component):
             value = self.called(outputs, targets)
-        if np.size(value) != 1:
+        if (value.numel() if isinstance(value, Tensor) else np.size(value)) != 1:
             raise InputError(f"{source_of(self.component)} gives {type(value).__name__}, not one number")
         return float(value)
 

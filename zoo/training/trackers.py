@@ -14,7 +14,7 @@ import functools
 import hashlib
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Tracking(Listener):
-    """The trackers of a train step as one listener. `note` is told, once for each, which of them failed."""
+    """The trackers of a train step as one listener; `listener` notes, once for each, which of them failed."""
 
     def __init__(self, trackers: Sequence[tuple[Component, Tracker]], run: TrackedRun, listener: Listener) -> None:
         self.trackers, self.run, self.listener = list(trackers), run, listener
@@ -133,8 +133,8 @@ class WeightsAndBiases(_Accelerated):
 
 
 class MLflow(_Accelerated):
-    """MLflow: the run's curves and its recipe, in the store that MLFLOW_TRACKING_URI names, else in files in `mlflow/`
-    in the run's folder (`mlflow ui --backend-store-uri` shows them)."""
+    """MLflow: the run's curves and its recipe, in the store that MLFLOW_TRACKING_URI names, or that Python code has
+    set, else in files in `mlflow/` in the run's folder (`mlflow ui --backend-store-uri` shows them)."""
 
     files = ("mlflow",)
 
@@ -145,10 +145,19 @@ class MLflow(_Accelerated):
     def start(self, run: TrackedRun) -> None:
         import mlflow
 
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
+        is_set: Callable[[], bool] = mlflow.is_tracking_uri_set  # which comes without types
+        self.own = not is_set()
+        if self.own:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # asked for whenever the store is opened
             mlflow.set_tracking_uri((run.folder / "mlflow").resolve().as_uri())
         super().start(run)
+
+    def finish(self) -> None:
+        import mlflow
+
+        super().finish()
+        if self.own:
+            mlflow.set_tracking_uri("")
 
     def _begin(self, run: TrackedRun) -> Any:
         from accelerate.tracking import MLflowTracker

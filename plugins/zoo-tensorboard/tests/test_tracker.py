@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from zoo_tensorboard.tracker import TensorBoard
 
 from zoo.api import TrackedRun
 from zoo.errors import InputError
@@ -16,7 +17,6 @@ from zoo.finetuning.finetune import finetune
 from zoo.preflight import check
 from zoo.recipe import load_recipe
 from zoo.training.callbacks import Listener
-from zoo_tensorboard.tracker import TensorBoard
 
 TRAIN = {"epochs": 2, "lr": 0.01, "trackers": ["tensorboard"]}
 
