@@ -26,7 +26,7 @@ from zoo.api import ZooError
 from zoo.training.callbacks import Listener
 
 WAYS = {"all but the head": [{"freeze": "all_but_head"}], "nothing": []}
-STEPS, SAMPLES, BATCH = 6, 20, 4
+STEPS, SAMPLES, BATCH = 6, 12, 4
 
 
 def names() -> list[str]:

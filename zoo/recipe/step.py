@@ -75,6 +75,11 @@ class Step(Options):
         return ""
 
     @property
+    def standardises(self) -> bool:
+        """Whether it can work in standard deviations of a regression's targets, as new heads then do."""
+        return True
+
+    @property
     def place(self) -> Place:
         return self._place
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.lint import fails_on_one_sample
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.model.prediction import prediction
+from zoo.model.unstandardise import unstandardising
 from zoo.recipe import Step
 from zoo.recipe.catalogue import SCHEDULERS
 from zoo.recipe.document import Document
@@ -38,10 +40,10 @@ from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
 from zoo.training.job import Job, arranged, fill
-from zoo.training.losses import check_loss, make_loss, plain
+from zoo.training.losses import check_loss, make_loss, plain, standardises
 from zoo.training.metrics import explain, make_metrics
 from zoo.training.optimizers import make_optimizer, named
-from zoo.training.schedulers import Schedule
+from zoo.training.schedulers import Schedule, schedule_traps, training_length
 from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
 from zoo.training.trainer import NotFiniteError, Trainer
 from zoo.training.trunk.choose import Speed
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
 
 
+FAR = 30.0  # from 0, or in scale: such regression targets are learned slowly
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
@@ -83,6 +86,8 @@ class Train(Step):
     """A loss of torch.nn; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    auxiliary_loss: Annotated[float, Field(ge=0)] = 0.3
+    """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
     """Classes of torchmetrics beside the loss; those of the data's task without it."""
     batch_size: Positive | None = None
@@ -129,6 +134,10 @@ class Train(Step):
         plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) == "ReduceLROnPlateau" else ""
         return ", ".join(filter(None, ("keep: best" if self.keep == "best" else "", plateau)))
 
+    @property
+    def standardises(self) -> bool:
+        return standardises(self.loss)
+
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
         if self.epochs is None and self.max_steps is None:
@@ -153,13 +162,15 @@ class Train(Step):
         if not rehearsal.count(self).trainable:
             self._nothing_trains(rehearsal)
             return
-        rehearsal.lint(self, self.loss)
+        rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: self._schedule(rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
         }
         self._check_batch(rehearsal)
+        self._check_schedule(rehearsal)
+        self._check_unit(rehearsal)
         if self.tensorboard:
             attempts["tensorboard"] = require_tensorboard
         rehearsal.attempt(path, attempts)
@@ -187,6 +198,35 @@ class Train(Step):
             Schedule(optimizer, self, steps=100, epochs=10, higher_is_better=True)
         except ZooError as error:
             rehearsal.note(self.place.path, error, about="scheduler")
+
+    def _check_schedule(self, rehearsal: Rehearsal) -> None:
+        """Note what the schedule would do in a training as long as the data makes it."""
+        data = rehearsal.verdict.data
+        if data is None:
+            return
+        per_epoch = math.ceil(len(data.order("train", batch_size=self.batch_size)) / self.accumulate)
+        epochs, steps = training_length(self, per_epoch)
+        watched, better = "", None
+        with suppress(ZooError):  # a metric that cannot be made is noted by itself
+            metrics = make_metrics(self.metrics, data.task, data.outputs)
+            watched, better = metrics.main, metrics.higher_is_better
+        for trap in schedule_traps(self, steps=steps, epochs=epochs, watched=watched, higher_is_better=better):
+            place = rehearsal.recipe.document.value((*self.place.path, trap.where[0]))
+            noted = rehearsal.verdict.errors if trap.fatal else rehearsal.verdict.warnings
+            noted.append(trap.problem(place))
+
+    def _check_unit(self, rehearsal: Rehearsal) -> None:
+        """Warn of a regression's targets that are far from what the head gives as training begins, which is near 0."""
+        data = rehearsal.verdict.data
+        if data is None or not data.target_std or unstandardising(rehearsal.assembly.model) is not None:
+            return
+        fresh = rehearsal.recipe.checkpoint is None
+        for mean, std in zip(data.target_mean, data.target_std, strict=True):
+            if fresh and (abs(mean) > FAR or not 1 / FAR <= std <= FAR):
+                message = f"train: targets have a mean of {mean:g} and a spread of {std:g}, and the head gives values near 0"
+                hint = "put swap_head: auto in front: its head learns them standardised, and gives them in their unit"
+                rehearsal.warn(self.place.path, InputError(message, suggestion=hint))
+                return
 
     def _nothing_trains(self, rehearsal: Rehearsal) -> None:
         steps = rehearsal.recipe.steps[: self.place.index]

@@ -24,7 +24,8 @@ from torch import Tensor
 from zoo.data.batches import Batch, Inputs
 from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
-from zoo.model.prediction import prediction
+from zoo.model.prediction import auxiliary, prediction
+from zoo.model.unstandardise import unstandardising
 from zoo.training.callbacks import Listener
 from zoo.training.devices import (
     forward_as_written,
@@ -38,7 +39,7 @@ from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.optimizers import load_state, make_optimizer
-from zoo.training.schedulers import Schedule
+from zoo.training.schedulers import Schedule, training_length
 from zoo.training.state import Saved, StateFolder
 
 if TYPE_CHECKING:
@@ -63,13 +64,15 @@ class Trainer:
         self.device = self.accelerator.device
         self.listener = listener if self.accelerator.is_main_process else Listener()
         to_layout(job.model.to(self.device), job.memory_format)
-        self.loss = make_loss(options.loss, job.task, label_smoothing=options.label_smoothing, device=self.device)
+        given: dict[str, Any] = {"label_smoothing": options.label_smoothing, "device": self.device}
+        self.loss = make_loss(options.loss, job.task, **given, unit=unstandardising(job.model))
+        # what is shown is in the unit of the data, as the validation loss is
+        self.shown_loss = self.loss if self.loss.unit is None else make_loss(options.loss, job.task, **given)
         self.validation_loss = make_loss(plain(options.loss), job.task, device=self.device)
         self.metrics = make_metrics(options.metrics, job.task, job.outputs, self.device)
         optimizer = make_optimizer(job.model, options)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
-        self.epochs = options.epochs or math.ceil((options.max_steps or 1) / per_epoch)
-        self.steps = min(options.max_steps or self.epochs * per_epoch, self.epochs * per_epoch)
+        self.epochs, self.steps = training_length(options, per_epoch)
         self.schedule = Schedule(
             optimizer, options, steps=self.steps, epochs=self.epochs, higher_is_better=self.metrics.higher_is_better
         )
@@ -147,13 +150,23 @@ class Trainer:
         total = self._samples(first, min(first + accumulate, len(self.job.train)))
         with nullcontext() if last else self.accelerator.no_sync(self.network):
             outputs = self.forward(*arranged(batch.inputs, self.job))
-            loss = self.loss(prediction(outputs), batch.targets)
+            answers = prediction(outputs)
+            loss = self.loss(answers, batch.targets)
+            aided = loss + self._auxiliary_loss(outputs, batch)
             share = self.loss.share(len(batch.targets), total, self.accelerator.num_processes)
-            self.accelerator.backward(loss * share, create_graph=self.second_order)
-        loss = loss.detach()
+            self.accelerator.backward(aided * share, create_graph=self.second_order)
+        loss = loss.detach() if self.loss.unit is None else self.shown_loss(answers.detach(), batch.targets)
         self.loss_sum += self.loss.total(loss, len(batch.targets))
         broken = (self.broken_at < 0) & ~loss.isfinite()
         self.broken_at = torch.where(broken, self.progress.steps, self.broken_at)
+
+    def _auxiliary_loss(self, outputs: Any, batch: Batch) -> Tensor | float:
+        """What auxiliary classifiers add to the loss that is minimised; what is shown is the main loss alone."""
+        weight = self.job.options.auxiliary_loss
+        others = auxiliary(outputs) if weight else []
+        if others and not self.progress.steps and not self.progress.batch:
+            self.listener.note(f"{self.job.label}: {len(others)} auxiliary outputs are in the loss, each times {weight:g}")
+        return weight * sum(self.loss(one, batch.targets) for one in others) if others else 0.0
 
     def _step(self) -> None:
         if self.job.options.clip_grad_norm:
