@@ -59,6 +59,7 @@ from zoo.training.devices import (
     seed_everything,
 )
 from zoo.training.folder import MODEL, PREDICTIONS, RECIPE, REPORT, STATE, RunFolder
+from zoo.training.processes import watched
 from zoo.training.sealed import sealed
 from zoo.training.state import Saved, StateFolder, write_json
 from zoo.training.trainer import NotFiniteError
@@ -100,7 +101,8 @@ def finetune(
     listener = (progress or Display()) if main else Listener()
     for warning in verdict.warnings:
         listener.note(f"warning: {warning}")
-    with _claimed(folder, recipe, resume, overwrite) if main else contextlib.nullcontext() as place:
+    own = _claimed(folder, recipe, resume, overwrite) if main else contextlib.nullcontext()
+    with watched(f"{recipe.path} --output {folder}"), own as place:
         state = StateFolder(folder / STATE, recipe.resolved)
         done = state.finished() and _is_own_copy(recipe, folder)  # what was chosen by itself stands in that copy
         saved = _resumed(state, place, listener) if resume and not done else None

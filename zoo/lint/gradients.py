@@ -44,6 +44,6 @@ def _auxiliary(names: list[str], aided: Mapping[str, bool]) -> Trap:
     )
     patterns = ", ".join(f"'^{name}\\.'" for name in modules)
     mend = f"build the model without them, or freeze: {{policy: pattern, patterns: [{patterns}]}}"
-    if any(aided[name] for name in names):
+    if any(aided.get(name) for name in names):
         mend = "write auxiliary_loss: 0.3, the weight of each beside the main loss"
     return Trap("no_gradient", tuple(names), message, mend)

@@ -22,7 +22,7 @@ from zoo.recipe.validate import shown
 
 ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
-    "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "metrics", "keep", "precision",
+    "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "auxiliary_loss", "metrics", "keep", "precision",
     "memory_layout",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")

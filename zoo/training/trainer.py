@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.optimizers import load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.state import Saved, StateFolder
+from zoo.training.sync_batch_norm import SyncBatchNorm
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
@@ -82,6 +83,8 @@ class Trainer:
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.network = self.accelerator.prepare_model(job.network or job.model)
         self.forward = torch.compile(self.network) if options.compile else self.network
+        # a compiled forward does not meet what answers torch's batch norm in its place
+        self._synchronises = self.accelerator.num_processes > 1 and not options.compile
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
@@ -111,16 +114,20 @@ class Trainer:
             self.listener.step_ended(self)
         return self.progress
 
+    def _synchronised(self) -> AbstractContextManager[Any]:
+        """Around a forward pass that trains: batch norms of several processes normalise by the batch of all of them."""
+        return SyncBatchNorm() if self._synchronises else nullcontext()
+
     def _note_batch_norm(self) -> None:
-        """Say that processes normalise by their own share of a batch: the losses are not those of one process."""
-        kinds = torch.nn.modules.batchnorm._BatchNorm
-        training = [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
-        if training and self.accelerator.num_processes > 1:
-            processes, size = self.accelerator.num_processes, self.job.train.size(0)
-            self.listener.note(
-                f"batch norm: each of the {processes} processes normalises by its own {size // processes} samples of "
-                "a batch, so losses differ from those of one process"
-            )
+        """Say what trained batch norms normalise by where there are several processes."""
+        kinds, processes = torch.nn.modules.batchnorm._BatchNorm, self.accelerator.num_processes
+        trained = [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
+        if processes > 1 and trained:
+            size = self.job.train.size(0)
+            each = f"the {size} samples of all {processes} processes, as one process would"
+            if not self._synchronises:
+                each = f"each process's own {size // processes} samples (compile: true), so losses differ from one process's"
+            self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
@@ -149,7 +156,8 @@ class Trainer:
         first = index - index % accumulate
         total = self._samples(first, min(first + accumulate, len(self.job.train)))
         with nullcontext() if last else self.accelerator.no_sync(self.network):
-            outputs = self.forward(*arranged(batch.inputs, self.job))
+            with self._synchronised():
+                outputs = self.forward(*arranged(batch.inputs, self.job))
             answers = prediction(outputs)
             loss = self.loss(answers, batch.targets)
             aided = loss + self._auxiliary_loss(outputs, batch)
