@@ -24,12 +24,13 @@ from typing import Any
 
 from accelerate.state import PartialState
 
-from zoo.errors import InputError
+from zoo.errors import InputError, WorkError
 
 VARIABLE = "ZOO_PROCESS_TIMEOUT"
 SECONDS = 60.0
 INTERVAL = 0.5
 STORE_SECONDS = 10.0  # for an answer of the store, which is the launcher's, or the first process's
+LAUNCHER_SECONDS = 5.0  # for its signal once a process is dead
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -58,8 +59,13 @@ def watched(run: str) -> Iterator[None]:
     watch = _Watch(processes.process_index, processes.num_processes, silence_allowed(), back)
     try:
         yield
-    except BaseException:
-        watch.end("failed")  # it says itself why
+    except BaseException as error:
+        lost = watch.lost()  # a connection that broke is no news beside the process that broke it
+        if lost is not None:
+            watch.ended.wait(LAUNCHER_SECONDS)  # where the launcher's signal comes, the thread says it, and ends
+        watch.end("failed")
+        if lost is not None:
+            raise WorkError(f"{lost}; the others end", suggestion=back) from error
         raise
     watch.end("done")
 
@@ -95,7 +101,7 @@ class _Watch:
         seen = {rank: (0, time.monotonic()) for rank in range(self.world) if rank != self.rank}
         while not self.ended.is_set():
             if self.handles and self._terminated():
-                self._leave(self._lost(), TERMINATED)
+                self._leave(self.lost(), TERMINATED)
             try:
                 self.store.add(f"zoo/alive/{self.rank}", 1)
                 for rank, (count, since) in seen.items():
@@ -116,7 +122,7 @@ class _Watch:
         ready, _, _ = select.select([self.heard], [], [], INTERVAL)
         return bool(ready) and signal.SIGTERM in os.read(self.heard, 64)
 
-    def _lost(self) -> str | None:
+    def lost(self) -> str | None:
         """What to say of a process that was killed; None where all that ended did so by themselves, or where another
         process says it."""
         time.sleep(INTERVAL / 2)
