@@ -20,7 +20,7 @@ from zoo.expressions import Expression
 from zoo.recipe import references
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import Options
-from zoo.recipe.references import check_argument_names, check_option_names
+from zoo.recipe.references import check_argument_names, check_option_names, expand_lone_values
 from zoo.recipe.signature import Parameter, json_schema, model_of, with_shorthand
 from zoo.recipe.validate import shown as shown_value
 from zoo.recipe.validate import validate
@@ -97,6 +97,8 @@ class Step(Options):
     @classmethod
     def read(cls, document: Document, path: Path) -> Self | None:
         """The step that is written at `path`, or None; mistakes in its options are added to the document."""
+        if isinstance(document.get(path), dict):
+            expand_lone_values(document, path, cls)
         step = validate(document, path, cls)
         if isinstance(document.get(path), dict):
             check_option_names(document, path, cls)
