@@ -58,7 +58,9 @@ def test_a_warm_up_longer_than_training_is_told_before_it(read):
     verdict = check(read(MODEL + "  - train: {epochs: 2, warmup: 500}\n"))
     (said,) = map(str, verdict.warnings)
     assert verdict.ok
-    assert said.startswith("recipe.yaml:4:32: train: a warm-up of 500 steps, and training has 2: the learning rate never")
+    assert said.startswith(
+        "recipe.yaml:4:32: train: a warm-up of 500 steps, and training has 2: the learning rate never"
+    )
 
 
 def test_two_samples_are_enough_for_batch_norm(read):

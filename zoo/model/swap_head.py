@@ -83,8 +83,14 @@ def _unit(num_classes: int, context: Context | None) -> ModuleSpec | None:
     if context is None or context.task != "regression" or len(context.target_std) != num_classes:
         return None
     unit = {"mean": list(context.target_mean), "std": list(context.target_std)}
-    said = f"mean {context.target_mean[0]:g}, spread {context.target_std[0]:g}" if num_classes == 1 else f"{num_classes} outputs"
-    context.notes.append(f"swap_head: the new head learns standardised targets ({said}) and gives them in their own unit")
+    said = (
+        f"mean {context.target_mean[0]:g}, spread {context.target_std[0]:g}"
+        if num_classes == 1
+        else f"{num_classes} outputs"
+    )
+    context.notes.append(
+        f"swap_head: the new head learns standardised targets ({said}) and gives them in their own unit"
+    )
     return ModuleSpec("zoo/Unstandardise", unit)
 
 
@@ -130,7 +136,13 @@ def _keep_rows(head: nn.Module, old: Any, rows: list[int | None], path: str) -> 
 
 
 def _head_spec(
-    model: nn.Module, path: str, num_classes: int, module: Any, dropout: float | None, bias: bool, unit: ModuleSpec | None
+    model: nn.Module,
+    path: str,
+    num_classes: int,
+    module: Any,
+    dropout: float | None,
+    bias: bool,
+    unit: ModuleSpec | None,
 ) -> ModuleSpec:
     """The spec of the head at `path`, `unit` behind it; the width of its input is still open."""
     old = get_module(model, path)

@@ -223,7 +223,9 @@ class Train(Step):
         fresh = rehearsal.recipe.checkpoint is None
         for mean, std in zip(data.target_mean, data.target_std, strict=True):
             if fresh and (abs(mean) > FAR or not 1 / FAR <= std <= FAR):
-                message = f"train: targets have a mean of {mean:g} and a spread of {std:g}, and the head gives values near 0"
+                message = (
+                    f"train: targets have a mean of {mean:g} and a spread of {std:g}, and the head gives values near 0"
+                )
                 hint = "put swap_head: auto in front: its head learns them standardised, and gives them in their unit"
                 rehearsal.warn(self.place.path, InputError(message, suggestion=hint))
                 return

@@ -127,7 +127,9 @@ def schedule_traps(
     warmup = warmup_steps(options.warmup, steps)
     if options.warmup and warmup >= steps:
         long = f"{options.warmup:g} steps" if options.warmup >= 1 else f"{options.warmup:g} of all steps"
-        message = f"train: a warm-up of {long}, and training has {steps}: the learning rate never gets to {options.lr:g}"
+        message = (
+            f"train: a warm-up of {long}, and training has {steps}: the learning rate never gets to {options.lr:g}"
+        )
         yield Trap("scheduler", ("warmup",), message, "write a share of all steps, for instance warmup: 0.1")
     if options.scheduler is None:
         return
@@ -146,7 +148,9 @@ def _wrong_mode(name: str, arguments: dict[str, Any], watched: str, higher_is_be
     right = "max" if higher_is_better else "min"
     if arguments.get("mode", right) != right:
         better = "higher" if higher_is_better else "lower"
-        message = f"scheduler {name}: mode is {arguments['mode']}, but {watched}, which it watches, is better when {better}"
+        message = (
+            f"scheduler {name}: mode is {arguments['mode']}, but {watched}, which it watches, is better when {better}"
+        )
         yield Trap("scheduler", ("scheduler",), message, f"write mode: {right}, or leave it out", fatal=True)
 
 
@@ -178,7 +182,9 @@ def _never_lowers(name: str, kind: str, arguments: dict[str, Any], length: int, 
     if isinstance(first, int) and first >= length - (kind == "ReduceLROnPlateau"):
         said = given if key in arguments else f"{given} by default"
         message = f"scheduler {name}: {key} is {said}, and training has {length} {unit}: the rate never falls"
-        yield Trap("scheduler", ("scheduler",), message, f"give a smaller {key}, or scheduler: null for a constant rate")
+        yield Trap(
+            "scheduler", ("scheduler",), message, f"give a smaller {key}, or scheduler: null for a constant rate"
+        )
 
 
 def _make(

@@ -173,7 +173,9 @@ class Trainer:
         weight = self.job.options.auxiliary_loss
         others = auxiliary(outputs) if weight else []
         if others and not self.progress.steps and not self.progress.batch:
-            self.listener.note(f"{self.job.label}: {len(others)} auxiliary outputs are in the loss, each times {weight:g}")
+            self.listener.note(
+                f"{self.job.label}: {len(others)} auxiliary outputs are in the loss, each times {weight:g}"
+            )
         return weight * sum(self.loss(one, batch.targets) for one in others) if others else 0.0
 
     def _step(self) -> None:
