@@ -81,8 +81,9 @@ def finetune(
 
     Args:
         recipe: a checked recipe, or the path of one; `overrides` (`KEY=VALUE`) go with a path.
-        output: the run's folder, `checkpoints/NAME` by default, or `NAME-2`, `NAME-3`, … where a finished run is. It gets `model.safetensors`, `report.json`,
-            `recipe.yaml` (as it was carried out) and, until the run is done, `state/`.
+        output: the run's folder, `checkpoints/NAME` by default, or `NAME-2`, `NAME-3`, … where a finished run is. It
+            gets `model.safetensors`, `report.json`, `recipe.yaml` (as it was carried out) and, until the run is done,
+            `state/`.
         resume: go on from `state/` where there is one. The recipe may have changed where that alters nothing that is
             done (see `zoo.training.resume`).
 

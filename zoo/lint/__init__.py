@@ -24,8 +24,8 @@ def find_traps(
     `input_shape` is [b, …], b at least 2. One forward and backward pass on `meta` (on real numbers where forward looks
     at values) shows the trainable parameters without a gradient and an activation in front of the loss; the modules'
     attributes show modules and random tensors that are in no state dict. Modules that never run, and inputs that do
-    not fit the network, are reported by `dry_run`. The model is not altered. `auxiliary_loss` says whether the outputs of
-    auxiliary classifiers are in the loss.
+    not fit the network, are reported by `dry_run`. The model is not altered. `auxiliary_loss` says whether the
+    outputs of auxiliary classifiers are in the loss.
     """
     shape = tuple(input_shape)
     traps = unregistered(assembly.model)

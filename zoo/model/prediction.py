@@ -45,8 +45,8 @@ def prediction(output: Any) -> Tensor:
 def auxiliary(output: Any) -> list[Tensor]:
     """The outputs of auxiliary classifiers among what a model's forward returns in training: [b, k] as the prediction.
 
-    In a mapping or a named tuple they are called `aux…` (GoogLeNet's `aux_logits1`, Inception's `aux_logits`); of another
-    tuple or list they are what follows the prediction. Raises InputError where there is no prediction.
+    In a mapping or a named tuple they are called `aux…` (GoogLeNet's `aux_logits1`, Inception's `aux_logits`); of
+    another tuple or list they are what follows the prediction. Raises InputError where there is no prediction.
     """
     main = prediction(output)
     names = getattr(output, "_fields", None)

@@ -163,7 +163,8 @@ class _Watch:
         if message is not None:
             with suppress(Exception):
                 self.store.set(f"zoo/ended/{self.rank}", "failed")
-            print(f"error: {message}; the others end ({self.back})", file=sys.stderr, flush=True)
+            sys.stderr.write(f"error: {message}; the others end ({self.back})\n")
+            sys.stderr.flush()
         os._exit(code)
 
 

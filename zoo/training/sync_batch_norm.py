@@ -1,9 +1,9 @@
 """Batch norm over the batch of all processes, on any device: what one process with that batch computes.
 
-torch's SyncBatchNorm replaces modules, and works on GPUs alone. Here the call that every batch norm ends in, torch's own
-as well as timm's and torchvision's, `torch.nn.functional.batch_norm` in training mode, is answered by one that adds up
-over the processes. Sums are weighted by each process's number of values, since the last batch may be shared out unevenly;
-the variance is that of the differences from the common mean, which rounds as torch's own does.
+torch's SyncBatchNorm replaces modules, and works on GPUs alone. Here the call that every batch norm ends in, torch's
+own as well as timm's and torchvision's, `torch.nn.functional.batch_norm` in training mode, is answered by one that adds
+up over the processes. Sums are weighted by each process's number of values, since the last batch may be shared out
+unevenly; the variance is that of the differences from the common mean, which rounds as torch's own does.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class Trainer:
             size = self.job.train.size(0)
             each = f"the {size} samples of all {processes} processes, as one process would"
             if not self._synchronises:
-                each = f"each process's own {size // processes} samples (compile: true), so losses differ from one process's"
+                each = f"each process's own {size // processes} samples (compile: true), unlike one process"
             self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
     def _train_epoch(self, began: float) -> None:
