@@ -18,11 +18,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.errors import InputError
 from zoo.lint import Trap
-from zoo.recipe.catalogue import EVERY_STEP, SCHEDULERS, find
+from zoo.recipe.catalogue import EVERY_STEP, SCHEDULERS, component_of, find
 from zoo.training.optimizers import named
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
+
+
+METHODS = ("step", "state_dict", "load_state_dict")
 
 
 class Schedule:
@@ -42,7 +45,7 @@ class Schedule:
         self.every_step = True
         if options.scheduler is not None:
             name, arguments = named(options.scheduler)
-            self.every_step = name in EVERY_STEP
+            self.every_step = _moves_every_step(name)
             span = max(steps - self.warmup, 1)
             self.inner = _make(optimizer, name, arguments, options.lr, span, epochs, higher_is_better)
         self.start = [group["lr"] for group in optimizer.param_groups]  # where the scheduler wants to begin
@@ -107,6 +110,14 @@ def warmup_steps(warmup: float, steps: int) -> int:
     return min(round(warmup * steps) if warmup < 1 else int(warmup), steps)
 
 
+def _moves_every_step(name: str) -> bool:
+    if component_of("schedulers", name) is None:
+        return name in EVERY_STEP
+    factory = find("schedulers", name)
+    assert factory is not None
+    return bool(getattr(factory, "every_step", "total_steps" in inspect.signature(factory).parameters))
+
+
 # the argument that says how long a schedule is, beside torch's default, and what comes of one that ends before training
 ENDS = {
     "CosineAnnealingLR": ("T_max", None, "rises again"),
@@ -135,7 +146,7 @@ def schedule_traps(
         return
     name, arguments = named(options.scheduler)
     kind = SCHEDULERS.get(name, name)
-    length, unit = (max(steps - warmup, 1), "optimizer steps") if name in EVERY_STEP else (epochs, "epochs")
+    length, unit = (max(steps - warmup, 1), "optimizer steps") if _moves_every_step(name) else (epochs, "epochs")
     if kind == "ReduceLROnPlateau" and higher_is_better is not None:
         yield from _wrong_mode(name, arguments, watched, higher_is_better)
     elif kind == "OneCycleLR":
@@ -202,7 +213,10 @@ def _make(
         "CosineAnnealingLR": {"T_max": epochs},
     }
     values = supplied.get(name, {})
-    if "total_steps" in known:  # a length in epochs, given beside steps_per_epoch, is as good
+    own = component_of("schedulers", name) is not None
+    if own:
+        values = {key: value for key, value in (("total_steps", steps), ("total_epochs", epochs)) if key in known}
+    elif "total_steps" in known:  # a length in epochs, given beside steps_per_epoch, is as good
         values = {"max_lr": lr} | ({} if "epochs" in arguments else {"total_steps": steps})
     if factory is ReduceLROnPlateau:
         values = {"mode": "max" if higher else "min"}
@@ -211,7 +225,12 @@ def _make(
         if isinstance(merged.get(key), int | float):
             merged[key] = [merged[key] * group["lr"] / lr for group in optimizer.param_groups]
     try:
-        return factory(optimizer, **merged)
-    except (TypeError, ValueError) as error:
+        made = factory(optimizer, **merged)
+        if lacking := [word for word in METHODS if not callable(getattr(made, word, None))]:
+            raise TypeError(f"it gives {type(made).__name__}, which has no {', '.join(lacking)}")
+        return made
+    except Exception as error:
+        if not own and not isinstance(error, TypeError | ValueError):
+            raise
         hint = f"it takes {', '.join(key for key in known if key not in ('optimizer', 'last_epoch'))}"
         raise InputError(f"scheduler {name}: {error}", suggestion=hint) from error
