@@ -74,4 +74,5 @@ def _batch_norm(
         normal = normal * weight.float().reshape(shape)
     if bias is not None:
         normal = normal + bias.float().reshape(shape)
-    return normal.to(inputs.dtype)
+    answer: Tensor = normal.to(inputs.dtype)
+    return answer
