@@ -153,8 +153,9 @@ class Context:
     A surgery that names a keyword-only parameter `context` is handed this object; it is not part of its schema.
     What it works out by itself it may put into `resolved`, under the names of its parameters: a checkpoint keeps those
     values in place of the ones given, so that replaying the surgery works nothing out anew. `classes` are those of the
-    data, `model_classes` those that the model gives scores for as it is, where that is known; `notes` takes remarks for
-    the person.
+    data, `model_classes` those that the model gives scores for as it is, where that is known; `target_mean` and
+    `target_std` are those of a regression's training targets, a number an output, where a new head shall give its
+    values by way of them; `notes` takes remarks for the person.
     """
 
     num_classes: int | None = None
@@ -164,6 +165,8 @@ class Context:
     resolved: dict[str, Any] = field(default_factory=dict, compare=False)
     model_classes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list, compare=False)
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
 
 
 @dataclass

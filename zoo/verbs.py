@@ -66,8 +66,8 @@ def finetune(
             `data.augmentation`. Its draws come from torch's generator, which zoo seeds for each sample.
         preprocessing: what `model` expects its images to look like; ImageNet's usual one without it.
         overrides: `KEY=VALUE` texts as `--set` takes them, or a mapping (`{"train.lr": 1e-3}`).
-        output: the run's folder, `checkpoints/NAME` by default. A file there that is not this run's is an error, one
-            of an earlier run included.
+        output: the run's folder, `checkpoints/NAME` by default, or the first of `NAME-2`, `NAME-3`, … where finished
+            runs are. A file there that is not this run's is an error, one of an earlier run included.
         resume: go on where an interrupted run in the folder stopped; the result is that of a run never interrupted.
         overwrite: replace what an earlier run left in the folder; what zoo did not write there stays.
         device, precision: go before what the recipe says.

@@ -15,7 +15,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from zoo.data.decode import to_image
 from zoo.errors import ZooError
 from zoo.formats import open_source
 from zoo.formats.entry import Entry
@@ -209,3 +211,56 @@ def test_checkpoint_metadata(fuzz, tmp_path):
         load(path)
 
     fuzz(make, attempt)
+
+
+PICTURES = ("png", "jpg", "webp", "gif", "bmp", "tiff", "avif", "jp2", "ppm", "tga")
+MODES = {"png": ("RGB", "RGBA", "P", "L", "1", "I;16"), "gif": ("P",), "tiff": ("RGB", "L", "F", "I;16", "1")}
+OPTIONS = {
+    "tiff": ({}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}),
+    "jpg": ({}, {"progressive": True}),
+}
+
+
+def pictures(suffix):
+    """Small pictures of every kind that the format stores."""
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 20, 3), dtype=np.uint8)
+    found = []
+    for mode in MODES.get(suffix, ("RGB", "L")):
+        deep = {"I;16": np.uint16, "F": np.float32}.get(mode)
+        grey = pixels[..., 0]
+        image = Image.fromarray(grey.astype(deep) / (255 if mode == "F" else 1)).convert("F") if mode == "F" else None
+        image = image or (Image.fromarray(grey.astype(deep)) if deep else Image.fromarray(pixels).convert(mode))
+        for options in OPTIONS.get(suffix, ({},)):
+            buffer = io.BytesIO()
+            image.save(buffer, Image.registered_extensions()[f".{suffix}"], **options)
+            found.append(buffer.getvalue())
+    return found
+
+
+def flipped(content, chance):
+    """The content with one to a dozen bits turned over; now and then cut short."""
+    content = bytearray(content)
+    for _ in range(chance.choice((1, 1, 1, 2, 12))):
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    return bytes(content[: chance.randrange(1, len(content))] if chance.random() < 0.05 else content)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what is odd in a file
+@pytest.mark.parametrize("suffix", PICTURES)
+def test_images(suffix, fuzz, tmp_path):
+    """Whatever a decoder makes of a damaged picture, it is a picture or one unreadable image."""
+    if Image.registered_extensions().get(f".{suffix}") not in Image.SAVE:
+        pytest.skip(f"Pillow here cannot write .{suffix}")
+    seeds, path = pictures(suffix), tmp_path / f"picture.{suffix}"
+    for content in seeds:
+        path.write_bytes(content)
+        assert to_image(path, 3).shape == (3, 24, 20)
+
+    def attempt(content):
+        path.write_bytes(content)  # what ends the process is left there
+        image = to_image(path, 3)
+        assert image.dtype == torch.uint8
+        assert image.shape[0] == 3
+
+    fuzz(lambda chance: flipped(chance.choice(seeds), chance), attempt)

@@ -580,7 +580,7 @@ def test_two_recipes_of_one_name_do_not_meet(tmp_path, monkeypatch):
     finetune("a/recipe.yaml", progress=Quiet())
     before = held(tmp_path / "checkpoints")
     with pytest.raises(InputError, match=rf"checkpoints/small contains a finished run of {tmp_path}/a/recipe.yaml"):
-        finetune("b/recipe.yaml", progress=Quiet())
+        finetune("b/recipe.yaml", output="checkpoints/small", progress=Quiet())
     with pytest.raises(
         InputError, match=r"contains a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"
     ):
@@ -589,6 +589,9 @@ def test_two_recipes_of_one_name_do_not_meet(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="give one of them"):
         finetune("b/recipe.yaml", resume=True, overwrite=True, progress=Quiet())
     finetune("b/recipe.yaml", output="checkpoints/small-2", progress=Quiet())
+    again = finetune("b/recipe.yaml", progress=Quiet())  # a folder that nobody named is one without a finished run
+    assert again.folder == Path("checkpoints/small-3")
+    assert finetune("a/recipe.yaml", overwrite=True, progress=Quiet()).folder == Path("checkpoints/small")
 
 
 def test_a_damaged_state_falls_back_with_a_warning_or_is_said(whole, tmp_path):

@@ -49,6 +49,19 @@ def test_parameters_that_feed_other_outputs_alone_are_auxiliary():
     assert not trap.fatal
 
 
+def test_auxiliary_classifiers_train_where_the_loss_takes_them():
+    seen = Rehearsal(
+        reached={"fc.weight": True, "aux1.fc.weight": False},
+        aided={"fc.weight": False, "aux1.fc.weight": True},
+        beside={"fc.weight": False, "aux1.fc.weight": True},
+        called={"fc", "aux1.fc"},
+    )
+    assert without_gradient(seen) == []
+    (trap,) = without_gradient(seen, auxiliary_loss=False)
+    assert trap.where == ("aux1.fc.weight",)
+    assert trap.suggestion == "write auxiliary_loss: 0.3, the weight of each beside the main loss"
+
+
 def test_modules_that_do_not_run_are_left_to_the_dry_run_unless_nothing_else_trains():
     seen = Rehearsal(
         reached={"used.weight": True, "dead.weight": False}, beside={"dead.weight": False}, called={"used"}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from zoo.errors import InputError
-from zoo.model.prediction import prediction
+from zoo.model.prediction import auxiliary, prediction
 
 TENSOR, OTHER = torch.zeros(2, 3), torch.ones(2, 3)
 GoogLeNetOutputs = namedtuple("GoogLeNetOutputs", "logits aux_logits2 aux_logits1")
@@ -80,3 +80,24 @@ def test_nobody_else_looks_for_logits():
         names += [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
         in_tensor_names = path.parent.name == "auto"  # words that the matcher knows
         assert "logits" not in names or path.name == "prediction.py" or in_tensor_names, path
+
+
+@pytest.mark.parametrize(
+    ("output", "count"),
+    [
+        (TENSOR, 0),
+        ((TENSOR, OTHER), 1),
+        ((TENSOR, None), 0),
+        ((TENSOR, torch.ones(2, 7)), 0),  # features, not scores
+        (GoogLeNetOutputs(TENSOR, OTHER, OTHER), 2),
+        (GoogLeNetOutputs(TENSOR, None, OTHER), 1),
+        (Fields(TENSOR, OTHER), 0),
+        (OrderedDict(out=TENSOR, aux=OTHER), 1),
+        ({"logits": TENSOR, "features": OTHER, "aux_logits": OTHER}, 1),
+        (ModelOutput(OTHER, TENSOR), 0),
+    ],
+    ids=str,
+)
+def test_the_outputs_of_auxiliary_classifiers(output, count):
+    found = auxiliary(output)
+    assert [one is OTHER for one in found] == [True] * count

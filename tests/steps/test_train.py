@@ -23,6 +23,8 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
         ("{epochs: 1, optimizer: {SGD: {nesterov: true}}}", "optimizer SGD: Nesterov momentum requires"),
         ("{epochs: 1, scheduler: {step: {gamma: x}}}", "expected"),
         ("{epochs: 1, loss: {cross_entropy: {weight: [1, 2]}}}", "4:24: loss CrossEntropyLoss: weight has 2 values"),
+        ("{epochs: 1, scheduler: {plateau: {mode: min}}}", "4:35: scheduler plateau: mode is min, but accuracy"),
+        ("{epochs: 9, scheduler: {one_cycle: {total_steps: 5}}}", "4:35: scheduler one_cycle: total_steps is 5, and"),
         ("{epochs: 1, trunk: off}", "train: trunk is called feature_cache (write feature_cache)"),
     ],
 )
@@ -50,6 +52,15 @@ steps:
 def test_a_batch_of_one_sample_is_told_before_training(mistakes, values, said):
     found = mistakes(POOLED.format(**{"limit": 20, "size": 8, "options": "{epochs: 1}", **values}).lstrip())
     assert [said in message for message in found] == [True], found
+
+
+def test_a_warm_up_longer_than_training_is_told_before_it(read):
+    verdict = check(read(MODEL + "  - train: {epochs: 2, warmup: 500}\n"))
+    (said,) = map(str, verdict.warnings)
+    assert verdict.ok
+    assert said.startswith(
+        "recipe.yaml:4:32: train: a warm-up of 500 steps, and training has 2: the learning rate never"
+    )
 
 
 def test_two_samples_are_enough_for_batch_norm(read):

@@ -11,7 +11,7 @@ from zoo.errors import InputError
 from zoo.file_name import RUN_MARK
 from zoo.recipe import load_recipe
 from zoo.training import folder as folder_module
-from zoo.training.folder import RunFolder, planned
+from zoo.training.folder import RunFolder, default_folder, planned
 
 RECIPE = """\
 name: small
@@ -203,3 +203,22 @@ def test_the_mark_is_written_before_anything_is_removed(taken, recipe, monkeypat
     monkeypatch.setattr(folder_module.RunFolder, "_remove", lambda self, name: done.append("remove"))
     RunFolder(taken, recipe).take()
     assert (done[0], done[-1], "remove" in done) == ("mark", "mark", True)
+
+
+def test_a_run_whose_folder_nobody_named_replaces_no_finished_one(taken, recipe, tmp_path):
+    path = tmp_path / "run"
+    assert default_folder(path, recipe) == path  # what is unfinished is refused there, with --resume as the way on
+    (taken / "state" / "state.json").write_text('{"finished": true}')
+    assert default_folder(path, recipe) == tmp_path / "run-2"
+    assert default_folder(path, recipe, overwrite=True) == path
+    assert default_folder(path, recipe, resume=True) == path  # it says that there is nothing to resume
+    (tmp_path / "run-2").mkdir()
+    (tmp_path / "run-2" / "mine.txt").write_text("")
+    assert default_folder(path, recipe) == tmp_path / "run-2"
+    RunFolder(tmp_path / "run-2", recipe).take()
+    (tmp_path / "run-2" / "model.safetensors").write_text("")
+    assert default_folder(path, recipe) == tmp_path / "run-3"
+    (tmp_path / "run-2" / "state").mkdir()
+    (tmp_path / "run-2" / "state" / "state.json").write_text("{}")
+    assert default_folder(path, recipe) == tmp_path / "run-2"
+    assert default_folder(path, recipe, resume=True) == tmp_path / "run-2"

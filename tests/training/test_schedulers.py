@@ -12,7 +12,7 @@ from torch import nn
 from zoo.errors import InputError
 from zoo.steps.train import Train
 from zoo.training.optimizers import make_optimizer
-from zoo.training.schedulers import Schedule, warmup_steps
+from zoo.training.schedulers import Schedule, schedule_traps, training_length, warmup_steps
 from zoo.training.state import pack, unpack
 
 STEPS, EPOCHS, PER_EPOCH = 24, 6, 4
@@ -142,3 +142,65 @@ def test_runs_of_a_step_or_two(scheduler, steps):
 def test_mistakes_are_explained(scheduler, message):
     with pytest.raises(InputError, match=message):
         trained(scheduler)
+
+
+ONE_CYCLE = {"max_lr": 0.1, "total_steps": 20}
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "fatal"),
+    [
+        ({"warmup": 24}, "a warm-up of 24 steps, and training has 24", False),
+        ({"warmup": 0.99}, "a warm-up of 0.99 of all steps, and training has 24", False),
+        ({"scheduler": {"plateau": {"mode": "min"}}}, "plateau: mode is min, but accuracy, which it watches, is", True),
+        ({"scheduler": {"OneCycleLR": ONE_CYCLE}}, "total_steps is 20, and training takes 24", True),
+        ({"scheduler": {"one_cycle": {"epochs": 5, "steps_per_epoch": 4}}}, "it fails at step 21", True),
+        ({"scheduler": {"OneCycleLR": ONE_CYCLE | {"total_steps": 25}}}, "it ends in the middle of the cycle", False),
+        ({"scheduler": {"cosine": {"T_max": 6}}}, "T_max is 6, and training has 24 optimizer steps", False),
+        ({"scheduler": {"CosineAnnealingLR": {"T_max": 5}}}, "the rate rises again after that", False),
+        ({"scheduler": {"PolynomialLR": {"power": 2}}, "epochs": 6}, None, None),
+        ({"scheduler": {"PolynomialLR": {"total_iters": 4}}}, "total_iters is 4, and training has 6 epochs", False),
+        ({"scheduler": {"linear": {"total_iters": 4}}}, "total_iters is 4, and training has 24 optimizer", False),
+        ({"scheduler": {"StepLR": {"step_size": 6}}}, "step_size is 6, and training has 6 epochs: the rate", False),
+        ({"scheduler": {"MultiStepLR": {"milestones": [9, 6]}}}, "milestones is [9, 6], and", False),
+        ({"scheduler": "plateau"}, "patience is 10 by default, and training has 6 epochs: the rate never", False),
+    ],
+    ids=str,
+)
+def test_a_schedule_that_does_not_fit_the_training_is_told(options, said, fatal):
+    traps = list(schedule_traps(Train(**options), steps=24, epochs=6, watched="accuracy", higher_is_better=True))
+    traps = [trap for trap in traps if fatal is None or trap.fatal == fatal]
+    if said is None:  # torch's own five epochs are as good as given
+        assert "total_iters is 5" in traps[0].message
+    else:
+        assert [said in trap.message for trap in traps] == [True], traps
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        *(None, "cosine", "step", "one_cycle", "constant", "linear", "polynomial", "CosineAnnealingLR", "OneCycleLR"),
+        {"plateau": {"mode": "max", "patience": 2}},
+        {"LinearLR": {"total_iters": 3}},
+        {"CosineAnnealingWarmRestarts": {"T_0": 2}},
+        {"one_cycle": {"total_steps": 20}},
+    ],
+    ids=str,
+)
+def test_one_that_fits_is_not(scheduler):
+    options = Train(scheduler=scheduler, warmup=4)
+    assert not list(schedule_traps(options, steps=24, epochs=6, watched="accuracy", higher_is_better=True))
+
+
+def test_what_is_called_an_error_is_one():
+    """A cycle that is too short does fail in torch, at the step that the message names."""
+    with pytest.raises(ValueError, match="Tried to step 21 times"):
+        trained({"OneCycleLR": ONE_CYCLE})
+
+
+@pytest.mark.parametrize(
+    ("options", "length"),
+    [({"epochs": 3}, (3, 12)), ({"max_steps": 5}, (2, 5)), ({"epochs": 1, "max_steps": 9}, (1, 4))],
+)
+def test_the_length_of_a_training(options, length):
+    assert training_length(Train(**options), PER_EPOCH) == length

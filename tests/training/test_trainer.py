@@ -79,6 +79,37 @@ def test_accumulated_batches_are_one_large_batch(make_trainer):
         assert torch.allclose(mine, theirs, atol=1e-6)
 
 
+class WithAuxiliary(nn.Module):
+    """A classifier, and one beside it that only training sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.body, self.head, self.aside = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        features = self.body(inputs).tanh()
+        return (self.head(features), self.aside(features)) if self.training else self.head(features)
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.0])
+def test_auxiliary_classifiers_are_in_the_loss_by_their_weight(make_trainer, weight):
+    trainer = make_trainer(WithAuxiliary(), optimizer="SGD", weight_decay=0.0, epochs=1, auxiliary_loss=weight)
+    plain = WithAuxiliary()
+    run(trainer)
+    optimizer, total = torch.optim.SGD(plain.parameters(), lr=0.05, fused=True), 0.0
+    for batch in trainer.job.train.epoch(0):
+        main, aside = plain(batch.inputs)
+        loss = F.cross_entropy(main, batch.targets)
+        optimizer.zero_grad()
+        (loss + weight * F.cross_entropy(aside, batch.targets)).backward()
+        optimizer.step()
+        total += loss.item() * len(batch.targets)
+    assert equal(weights(trainer.job.model), weights(plain))
+    assert torch.equal(trainer.job.model.aside.weight, WithAuxiliary().aside.weight) is not bool(weight)
+    assert trainer.progress.history[0]["loss"] == pytest.approx(total / 60, rel=1e-6)  # the main loss alone is shown
+
+
 def test_gradients_are_clipped(make_trainer):
     trainer = make_trainer(clip_grad_norm=1e-3, max_steps=1, epochs=None, lr=1.0)
     before = weights(trainer.job.model)

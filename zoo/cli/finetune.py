@@ -15,7 +15,7 @@ def command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the recipe; repeatable.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The run's folder; checkpoints/NAME without it.")
+        str | None, typer.Option(metavar="DIR", help="The run's folder; checkpoints/NAME (or NAME-2, …) without it.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted or failed.")] = False,
     overwrite: Annotated[
@@ -36,7 +36,8 @@ def command(
     All of the recipe is checked before anything heavy starts. The run's folder gets model.safetensors, which rebuilds
     the model anywhere by itself, report.json and recipe.yaml. After Ctrl-C or a failure it is the last complete epoch.
 
-    Nothing is replaced unasked: where an earlier run is in the folder, say --resume, --overwrite or another --output.
+    Nothing is replaced unasked: without --output, a run goes to NAME-2, NAME-3, … where a finished one is in NAME;
+    otherwise, where an earlier run is in the folder, say --resume, --overwrite or another --output.
     --overwrite removes what zoo wrote there (.zoo-run.json lists it), never another file. --resume takes a recipe that
     has changed where that leaves what is done as it is: later steps, more epochs, lr of the step it is at.
 

@@ -7,6 +7,8 @@ import io
 import itertools
 import math
 import os
+import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -110,10 +112,11 @@ def read_table(
         table.notes.append(f"{path}: its columns are separated by {DELIMITERS[delimiter]}")
     problems: list[Problem] = []
     first: dict[str, Row] = {}
-    repeated = 0
+    repeated, parent = 0, str(path.parent)
     for line, cells in _cells(path, text, delimiter):
         image, label, split = ((cells[at].strip() if at is not None and at < len(cells) else "") for at in places)
-        row = Row(os.path.normpath(os.path.join(path.parent, image)), label, split, line)
+        # of a million rows, most have one of a few labels: each is kept once
+        row = Row(os.path.normpath(os.path.join(parent, image)), sys.intern(label), sys.intern(split), line)
         before = first.setdefault(row.image, row)
         faults = _faults(table, row, image, labelled, len(cells) - len(header))
         if before is not row and not faults and before.label != label:
@@ -197,14 +200,14 @@ def _faults(table: Table, row: Row, image: str, labelled: bool, more: int) -> li
         faults.append(table.problem(row, "no image in this row"))
     else:
         try:
-            size = os.stat(row.image).st_size
+            found = os.stat(row.image)
         except (OSError, ValueError):  # ValueError: a name that no file can have
             hint = "relative paths count from the table's folder"
             faults.append(table.problem(row, f"image {image} does not exist", hint))
         else:
-            if os.path.isdir(row.image):
+            if stat.S_ISDIR(found.st_mode):
                 faults.append(table.problem(row, f"image {image} is a folder"))
-            elif not size:
+            elif not found.st_size:
                 faults.append(table.problem(row, f"image {image} is empty", "remove the row"))
     if labelled and not row.label:
         faults.append(table.problem(row, "no label in this row"))
@@ -215,7 +218,8 @@ def _by_split(table: Table, column: str) -> dict[str, Table]:
     """The rows of each part as the split column says, and what to say about it; all of them train where no value of
     the column is a part's name, or only one part is there. Raises InputError naming the rows that say something else.
     """
-    parts = [part_called(row.split) for row in table.rows]
+    known = {split: part_called(split) for split in {row.split for row in table.rows}}
+    parts = [known[row.split] for row in table.rows]
     if not any(parts) or len(set(parts)) == 1:
         return {"train": table}
     if None in parts:

@@ -25,7 +25,6 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 TASKS = ("classification", "multilabel", "regression")
 INPUTS = ("image", "features")
 MOST_WORKERS = 8
-FAR = 30.0  # from 0, or in scale: such regression targets are learned slowly
 CACHE_SHARE = 0.25  # of the memory that is free when the data is opened
 
 
@@ -34,7 +33,8 @@ class OpenData:
     """A data set ready to be batched; `outputs` is the width a network needs.
 
     `parts` are the training part, the validation part, which chooses, and, where there is one, the test part, which
-    reports. `notes` are the data set's remarks for the person.
+    reports. `notes` are the data set's remarks for the person. `target_mean` and `target_std` are those of a
+    regression's training targets, a number an output; () where the data set keeps no list of them.
     """
 
     options: DataOptions
@@ -45,12 +45,15 @@ class OpenData:
     parts: dict[Part, Samples]
     seed: int
     notes: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
     _fetchers: dict[Part, Fetcher] = field(default_factory=dict)
 
     @property
     def context(self) -> Context:
         """What `auto` in a surgery is filled in from."""
-        return Context(self.outputs, self.classes, self.preprocessing, self.task)
+        context = Context(self.outputs, self.classes, self.preprocessing, self.task)
+        return replace(context, target_mean=self.target_mean, target_std=self.target_std)
 
     @property
     def augmentation(self) -> transforms.Augmentation:
@@ -93,11 +96,9 @@ class OpenData:
         kept for a next epoch.
         """
         training = part == "train"
-        size = batch_size or self.options.batch_size
         shuffled = training if shuffle is None else shuffle
         key = (self.seed, step) if seed is None else (seed,)
-        drawn = transforms.derived_seed(*key)
-        order = Order(len(self.parts[part]), size, seed=drawn, shuffle=shuffled, rank=rank, world=world)
+        order = self.order(part, batch_size=batch_size, shuffle=shuffled, key=key, rank=rank, world=world)
         augmentation = self.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
         return ImageBatches(
@@ -108,6 +109,21 @@ class OpenData:
             workers=workers,
             once=once,
         )
+
+    def order(
+        self,
+        part: Part,
+        *,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        key: tuple[int, ...] = (),
+        rank: int = 0,
+        world: int = 1,
+    ) -> Order:
+        """Which samples of a part are in which batch; `key` is what the order is drawn from. `len` is an epoch's
+        number of batches."""
+        size, drawn = batch_size or self.options.batch_size, transforms.derived_seed(*key)
+        return Order(len(self.parts[part]), size, seed=drawn, shuffle=shuffle, rank=rank, world=world)
 
     def _fetcher(self, part: Part) -> Fetcher:
         if part not in self._fetchers:
@@ -176,23 +192,22 @@ def open_data(
         outputs,
         parts,
         seed,
-        (f"data: {about}", *_far(data, chosen["train"]), *data.notes),
+        (f"data: {about}", *data.notes),
+        *_mean_and_std(data, chosen["train"]),
     )
 
 
-def _far(data: Data, train: Chosen) -> list[str]:
-    """A warning where a regression's targets are far from what a fresh head gives, which is near 0."""
-    listed = split.listed_targets(train[0]) if data.task == "regression" else None
-    values = np.asarray([] if listed is None else listed, dtype=np.float64)
-    if not values.size:
-        return []
-    mean, spread = float(values.mean()), float(values.std())
-    if abs(mean) <= FAR and not (spread and (spread > FAR or spread < 1 / FAR)):
-        return []
-    return [
-        f"warning: targets have a mean of {mean:g} and a spread of {spread:g}; a fresh head gives values near 0, and "
-        f"takes long to get there: scale them in the table, (value - {mean:.4g}) / {spread or 1:.4g}"
-    ]
+def _mean_and_std(data: Data, train: Chosen) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of a regression's training targets, a number an output; a spread of 0 is given as 1."""
+    dataset, indices = train
+    listed = split.listed_targets(dataset) if data.task == "regression" else None
+    if listed is None:
+        return (), ()
+    values = np.asarray(listed, dtype=np.float64).reshape(len(listed), -1)[indices]
+    mean, std = values.mean(0), values.std(0)
+    if not (np.isfinite(mean).all() and np.isfinite(std).all()):  # reading the samples names those
+        return (), ()
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
 def _held_out(data: Data, options: DataOptions) -> str:

@@ -29,6 +29,7 @@ MODES = {
     "lanczos": InterpolationMode.LANCZOS,
 }
 SMALLEST_CROP = 0.35  # of the image's area: torchvision's 0.08 is for training from scratch on large data
+MOST = {"mean": 1.0, "std": 2.0}  # of values scaled to 0..1; a std of 1 leaves them as they are
 ELONGATED = 16  # how many times the crop the resized image may be long; more of it is not resized
 RANDOM_PER_IMAGE = ("crop_flip", "randaugment", "trivial")
 
@@ -69,6 +70,12 @@ def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing
         values = getattr(resolved, name)
         if len(values) not in (1, resolved.channels):
             raise InputError(f"data.{name} has {len(values)} values; the network takes {resolved.channels} channels")
+    for name, most in MOST.items():
+        given = getattr(options, name)
+        if given and max(map(abs, given)) > most:
+            scaled = ", ".join(f"{value / 255:.4g}" for value in given)
+            message = f"data.{name} is {list(given)}: it is of values scaled to 0..1, and these look like 0..255"
+            raise InputError(message, suggestion=f"write [{scaled}]")
     if not all(value > 0 for value in resolved.std):
         raise InputError(f"data.std {list(resolved.std)}: every value must be above 0")
     if resolved.interpolation not in MODES:

@@ -73,7 +73,9 @@ from zoo.training.folder import (
     REPORT,
     STATE,
     RunFolder,
+    default_folder,
 )
+from zoo.training.processes import processes_watched
 from zoo.training.sealed import sealed
 from zoo.training.state import Saved, StateFolder, write_json
 from zoo.training.trainer import NotFiniteError
@@ -95,8 +97,9 @@ def finetune(
 
     Args:
         recipe: a checked recipe, or the path of one; `overrides` (`KEY=VALUE`) go with a path.
-        output: the run's folder, `checkpoints/NAME` by default. It gets `model.safetensors`, `report.json`,
-            `recipe.yaml` (as it was carried out), what docs/run-folder.md lists and, until the run is done, `state/`.
+        output: the run's folder, `checkpoints/NAME` by default, or `NAME-2`, `NAME-3`, … where a finished run is. It
+            gets `model.safetensors`, `report.json`, `recipe.yaml` (as it was carried out), what docs/run-folder.md
+            lists and, until the run is done, `state/`.
         resume: go on from `state/` where there is one. The recipe may have changed where that alters nothing that is
             done (see `zoo.training.resume`).
 
@@ -109,13 +112,14 @@ def finetune(
     choose_precision(wanted, where)
     verdict = check(recipe)
     verdict.require()
-    folder = Path(output) if output is not None else Path("checkpoints") / recipe.name
     where = make_accelerator(where).device  # joins the process group where there is one
     main = PartialState().is_main_process
     listener = (progress or Display()) if main else Listener()
+    folder = Path(output) if output is not None else _folder(recipe, resume, overwrite, listener)
     for warning in verdict.warnings:
         listener.note(f"warning: {warning}")
-    with _claimed(folder, recipe, resume, overwrite) if main else contextlib.nullcontext() as place:
+    own = _claimed(folder, recipe, resume, overwrite) if main else contextlib.nullcontext()
+    with processes_watched(f"{recipe.path} --output {folder}"), own as place:
         state = StateFolder(folder / STATE, recipe.resolved)
         done = state.finished() and _is_own_copy(recipe, folder)  # what was chosen by itself stands in that copy
         saved = _resumed(state, place, listener) if resume and not done else None
@@ -139,6 +143,19 @@ def finetune(
             run.listener = Listeners(run.listener, status)
         with terminable(), freed_memory_kept(where), _way_back(run), pages_written(run, main), watched(status):
             return Run(_carry_out(run, main), folder, where, run.assembly)
+
+
+def _folder(recipe: Recipe, resume: bool, overwrite: bool, listener: Listener) -> Path:
+    """The folder of a run for which none was named, the same in all processes; said where it is not the usual one."""
+    usual = Path("checkpoints") / recipe.name
+    chosen = [usual]
+    if PartialState().is_main_process:
+        chosen = [default_folder(usual, recipe, resume=resume, overwrite=overwrite)]
+    if PartialState().num_processes > 1:
+        broadcast_object_list(chosen)
+    if chosen[0] != usual and not resume:
+        listener.note(f"{usual} has a finished run: this one goes to {chosen[0]} (--overwrite replaces it)")
+    return chosen[0]
 
 
 def _is_own_copy(recipe: Recipe, folder: Path) -> bool:

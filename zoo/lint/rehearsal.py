@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError
-from zoo.model.prediction import prediction
+from zoo.model.prediction import auxiliary, prediction
 from zoo.model.trace import call_with, tensors_in
 from zoo.model.undisturbed import undisturbed
 
@@ -21,11 +21,13 @@ class Rehearsal:
     """What the pass showed.
 
     `reached` says of each trainable parameter, by state-dict name, whether it got a gradient from the prediction,
-    `beside` whether it got one from the other outputs, which no loss sees. `called` are the paths of the modules whose
+    `aided` whether it got one from the outputs of auxiliary classifiers, `beside` whether it got one from any other
+    than the prediction. `called` are the paths of the modules whose
     forward ran, `outputs` the path and output of each, in the order they finished. `output` is the model's.
     """
 
     reached: dict[str, bool] = field(default_factory=dict)
+    aided: dict[str, bool] = field(default_factory=dict)
     beside: dict[str, bool] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
     outputs: list[tuple[str, Tensor]] = field(default_factory=list)
@@ -65,6 +67,7 @@ def one_pass(model: nn.Module, shape: tuple[int, ...], way: str) -> Rehearsal:
             main = prediction(done.output)
             others = [t for t in tensors_in(done.output) if t is not main]
             done.reached = dict(zip(trainable, _reached([main], leaves), strict=True))
+            done.aided = dict(zip(trainable, _reached(auxiliary(done.output), leaves), strict=True))
             done.beside = dict(zip(trainable, _reached(others, leaves), strict=True))
     return done
 

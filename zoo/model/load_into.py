@@ -149,6 +149,14 @@ class LoadReport:
         plan = self.plan.as_dict()
         return {"location": self.location, "kind": self.kind, "notes": list(self.notes), **plan}
 
+    def __str__(self) -> str:
+        """In a line what came of it; `render()` names the tensors."""
+        counts = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
+        told = "".join(f", {len(names)} {what}" for what, names in counts.items() if names)
+        return f"{self.location}: {len(self.plan.filled)} tensors loaded, {self.coverage:.1%} of the parameters{told}"
+
+    __repr__ = __str__
+
     def render(self, *, verbose: bool = False) -> str:
         head = [f"{self.location}: {self.kind}", *(f"note: {note}" for note in self.notes)]
         return "\n".join([*head, render(self.plan, verbose=verbose)])

@@ -40,3 +40,20 @@ def prediction(output: Any) -> Tensor:
         return prediction(output[0])
     kind = type(output).__name__
     raise InputError(f"the model returns {kind}, in which there is no prediction", suggestion=HINT)
+
+
+def auxiliary(output: Any) -> list[Tensor]:
+    """The outputs of auxiliary classifiers among what a model's forward returns in training: [b, k] as the prediction.
+
+    In a mapping or a named tuple they are called `aux…` (GoogLeNet's `aux_logits1`, Inception's `aux_logits`); of
+    another tuple or list they are what follows the prediction. Raises InputError where there is no prediction.
+    """
+    main = prediction(output)
+    names = getattr(output, "_fields", None)
+    if isinstance(output, Mapping):
+        others = [value for name, value in output.items() if str(name).startswith("aux")]
+    elif names is not None:
+        others = [getattr(output, name) for name in names if name.startswith("aux")]
+    else:
+        others = list(output[1:]) if isinstance(output, tuple | list) else []
+    return [one for one in others if isinstance(one, Tensor) and one.shape == main.shape]

@@ -29,6 +29,7 @@ def swap_head(
     path: str | None = None,
     heads: dict[str, ModuleSpec] | None = None,
     reuse: Literal["by_label"] | None = None,
+    standardise: bool = True,
     context: Context | None = None,
 ) -> nn.Module:
     """Replace the classifier, whatever it is called, by one with `num_classes` outputs, one a class of the data without
@@ -38,7 +39,9 @@ def swap_head(
     around it stays, dropout too; `dropout` sets the probability of the one right in front of the head, or puts one
     there. A model with several heads (distilled transformers, auxiliary classifiers) gets a new one for each.
     `path` says where the head is when zoo should not look for it; `heads` gives the complete module at each path. With
-    `reuse: by_label` classes that the model knows by name keep their scores, and only the others start afresh.
+    `reuse: by_label` classes that the model knows by name keep their scores, and only the others start afresh. Of a
+    regression the new head gives standard deviations from the mean of the training targets, and a constant layer
+    behind it puts them back into the targets' unit; `standardise: false` leaves that out.
 
     Raises InputError when there is no head, when the output does not have `num_classes` columns afterwards, or when
     there is nothing to reuse.
@@ -53,7 +56,8 @@ def swap_head(
         chosen = {canonical(model, place): ModuleSpec.parse(spec) for place, spec in heads.items()}
     else:
         found = [canonical(model, path)] if path is not None else find_heads(model, shapes=shapes)
-        chosen = {place: _head_spec(model, place, num_classes, module, dropout, bias) for place in found}
+        unit = _unit(num_classes, context) if standardise else None
+        chosen = {place: _head_spec(model, place, num_classes, module, dropout, bias, unit) for place in found}
     runs = heads is None and shapes.prediction() is not None
     old = {place: get_module(model, place) for place in chosen}
     places = {place: replace(shapes.place_of(place), out=num_classes) for place in chosen}
@@ -72,6 +76,22 @@ def swap_head(
     if context is not None:
         context.resolved.update(num_classes=num_classes, heads=chosen, path=None, module=None, reuse=None)
     return model
+
+
+def _unit(num_classes: int, context: Context | None) -> ModuleSpec | None:
+    """The layer from standardised values to the targets' unit, for a regression whose targets are known."""
+    if context is None or context.task != "regression" or len(context.target_std) != num_classes:
+        return None
+    unit = {"mean": list(context.target_mean), "std": list(context.target_std)}
+    said = (
+        f"mean {context.target_mean[0]:g}, spread {context.target_std[0]:g}"
+        if num_classes == 1
+        else f"{num_classes} outputs"
+    )
+    context.notes.append(
+        f"swap_head: the new head learns standardised targets ({said}) and gives them in their own unit"
+    )
+    return ModuleSpec("zoo/Unstandardise", unit)
 
 
 def _rows_by_label(num_classes: int | None, context: Context | None) -> list[int | None]:
@@ -116,9 +136,15 @@ def _keep_rows(head: nn.Module, old: Any, rows: list[int | None], path: str) -> 
 
 
 def _head_spec(
-    model: nn.Module, path: str, num_classes: int, module: Any, dropout: float | None, bias: bool
+    model: nn.Module,
+    path: str,
+    num_classes: int,
+    module: Any,
+    dropout: float | None,
+    bias: bool,
+    unit: ModuleSpec | None,
 ) -> ModuleSpec:
-    """The spec of the head at `path`; the width of its input is still open."""
+    """The spec of the head at `path`, `unit` behind it; the width of its input is still open."""
     old = get_module(model, path)
     if module is not None:
         spec = ModuleSpec.parse(module).copy()
@@ -127,9 +153,9 @@ def _head_spec(
         spec = ModuleSpec(f"Conv{len(old.kernel_size)}d", arguments)
     else:
         spec = ModuleSpec("Linear", {"out_features": num_classes, "bias": bias})
-    if dropout is None or _dropout_in_front(model, path):
-        return spec
-    return ModuleSpec("Sequential", parts={"0": ModuleSpec("Dropout", {"p": dropout}), "1": spec})
+    row = [] if dropout is None or _dropout_in_front(model, path) else [ModuleSpec("Dropout", {"p": dropout})]
+    row += [spec] if unit is None else [spec, unit]
+    return spec if len(row) == 1 else ModuleSpec("Sequential", parts={str(at): part for at, part in enumerate(row)})
 
 
 def _dropout_in_front(model: nn.Module, path: str) -> nn.Dropout | None:

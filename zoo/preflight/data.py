@@ -42,6 +42,10 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
     later = _downloads(recipe)
     try:
         preprocessing = transforms.resolve(preprocessing, recipe.data)
+    except ZooError as error:
+        verdict.errors += placed(recipe, ("data",), error)
+        return _without(preprocessing, STAND_IN_CLASSES)
+    try:
         known = replace(known, preprocessing=preprocessing)
         opened = open_recipe_data(recipe, known, download=False if later else None)
         with generators_kept():
@@ -88,6 +92,8 @@ def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = No
     with generators_kept():
         seed_everything(recipe.seed if options.split_seed is None else options.split_seed)
         opened = open_data(asked, known.preprocessing, seed=recipe.seed, dataset=recipe.dataset)
+    if not all(step.standardises for step in recipe.steps):
+        opened = replace(opened, target_mean=(), target_std=())
     return replace(in_order_of(known, opened), options=options)
 
 

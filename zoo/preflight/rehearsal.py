@@ -111,7 +111,7 @@ class Rehearsal:
             hint = f"{run.uncalled[0]} is never called: wire it"
         self.verdict.errors.append(Problem(message, self.recipe.document.key(path), hint))
 
-    def lint(self, step: Step, loss: Named) -> None:
+    def lint(self, step: Step, loss: Named, *, auxiliary_loss: bool = True) -> None:
         """Note what would train for nothing with this loss: modules that nothing calls, parameters that get no
         gradient, and so on."""
         path = step.place.path
@@ -120,7 +120,7 @@ class Rehearsal:
             said = f"{module} is never called by the model's forward: it is dead weight"
             hint = "remove it, or let add_module wire it (wire: true)"
             self._once(Problem(said, self.recipe.document.key(self._made.get(module, path)), hint))
-        for trap in find_traps(self.assembly, self.sample.input_shape, loss):
+        for trap in find_traps(self.assembly, self.sample.input_shape, loss, auxiliary_loss=auxiliary_loss):
             made = next((step for module, step in self._made.items() if _speaks_of(trap.where, module)), path)
             place = (*path, "loss") if trap.kind == "activation" and made == path else made
             problem = trap.problem(self.recipe.document.key(place))

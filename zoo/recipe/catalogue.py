@@ -195,9 +195,9 @@ def _losses() -> Catalogue:
 
 
 def _usual_metrics() -> Catalogue:
-    """The engine's short names, and losses by the names of their classes."""
-    losses = {name: load for name, load in _losses().items() if name.endswith("Loss")}
-    return {**{name: lambda: None for name in METRICS}, **losses}
+    """The engine's short names, and losses by the names of their classes or their own short ones."""
+    losses = {name: load for name, load in _losses().items() if name.endswith("Loss") or name in LOSSES}
+    return {**losses, **{name: lambda: None for name in METRICS}}
 
 
 @functools.cache

@@ -392,6 +392,24 @@ def check_option_names(document: Document, path: Path, options: type[BaseModel])
     _check_each(document, path, typing.get_type_hints(options, include_extras=True))
 
 
+def expand_lone_values(document: Document, path: Path, options: type[BaseModel]) -> None:
+    """Write `{constant: -4.6}` out as `{constant: {val: -4.6}}`: a lone value is a name's first argument."""
+    for key, annotation in typing.get_type_hints(options, include_extras=True).items():
+        for place, kind in named_places(annotation, (*path, key), document.get((*path, key))):
+            written = document.get(place)
+            if kind == "modules" or not isinstance(written, dict) or len(written) != 1:
+                continue  # modules take one themselves
+            ((name, given),) = written.items()
+            if not isinstance(given, int | float | str | list):
+                continue
+            with contextlib.suppress(InputError):  # an unknown name is noted where names are checked
+                if (factory := find(kind, name)) is None:
+                    continue
+                first, by_name = supplied(kind, factory)
+                if known := parameters(factory, first=first, skip=by_name):
+                    document.replace((*place, name), {next(iter(known)): given})
+
+
 def check_argument_names(document: Document, path: Path, known: Mapping[str, Parameter]) -> None:
     """Check every named value among the arguments at `path`."""
     _check_each(document, path, {name: parameter.kind for name, parameter in known.items()})

@@ -105,7 +105,11 @@ def _named(kind: str) -> Schema:
         known = parameters(factory, first=first, skip=by_name, auto=kind == "modules")
         options = json_schema(model_of(known, optional=True, extra="allow" if is_open(factory) else "forbid"))
         given[name] = (
-            {"anyOf": [options, {"type": "null"}, SCALAR, {"type": "array"}]} if kind == "modules" else options
+            {"anyOf": [options, {"type": "null"}, SCALAR, {"type": "array"}]}
+            if kind == "modules"
+            else {"anyOf": [options, SCALAR, {"type": "array"}]}
+            if known
+            else options
         )
     if kind == "modules":
         given["Sequential"] = _sequential()

@@ -21,7 +21,7 @@ from zoo.isolation import failure_of
 from zoo.recipe import references
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import Options
-from zoo.recipe.references import check_argument_names, check_option_names
+from zoo.recipe.references import check_argument_names, check_option_names, expand_lone_values
 from zoo.recipe.signature import Parameter, json_schema, model_of, with_shorthand
 from zoo.recipe.validate import shown as shown_value
 from zoo.recipe.validate import validate
@@ -77,6 +77,11 @@ class Step(Options):
         return ""
 
     @property
+    def standardises(self) -> bool:
+        """Whether it can work in standard deviations of a regression's targets, as new heads then do."""
+        return True
+
+    @property
     def place(self) -> Place:
         return self._place
 
@@ -109,6 +114,8 @@ class Step(Options):
     @classmethod
     def read(cls, document: Document, path: Path) -> Self | None:
         """The step that is written at `path`, or None; mistakes in its options are added to the document."""
+        if isinstance(document.get(path), dict):
+            expand_lone_values(document, path, cls)
         step = validate(document, path, cls)
         if isinstance(document.get(path), dict):
             check_option_names(document, path, cls)

@@ -20,6 +20,7 @@ from zoo.errors import InputError
 from zoo.model.heads import find_head, find_heads
 from zoo.model.paths import get_module
 from zoo.model.undisturbed import undisturbed
+from zoo.model.unstandardise import Unstandardise, unstandardising
 from zoo.recipe import Step
 from zoo.recipe.options import FeaturePrecision, Positive
 from zoo.recipe.step import shown
@@ -73,11 +74,12 @@ class Probe(Step):
         speed = Speed.of(self.feature_precision, run.precision)
         features, engine = head_inputs(model, head, data, run.device, speed)
         run.pins[str(self.place.index)] = {"feature_precision": speed.pin(engine["feature_precision"])}
-        solution = solve_head(self, *features["train"], data)
+        unit = unstandardising(model)
+        solution = solve_head(self, *features["train"], data, unit)
         with torch.no_grad():
             head.weight.copy_(solution.weight)
             head.bias.copy_(solution.bias)
-        train, validation = (_measure(head, features[part], data, run.device) for part in PARTS)
+        train, validation = (_measure(head, features[part], data, run.device, unit) for part in PARTS)
         approximate = approximation(engine.get("engine", ""))
         run.record(
             self,
@@ -157,18 +159,25 @@ def _captured(
     return features, torch.cat(targets)
 
 
-def solve_head(options: Probe, features: Tensor, targets: Tensor, data: OpenData) -> Solution:
-    """The head that the options ask for: softmax (logistic for several labels), or ridge towards 0 and 1."""
+def solve_head(
+    options: Probe, features: Tensor, targets: Tensor, data: OpenData, unit: Unstandardise | None = None
+) -> Solution:
+    """The head that the options ask for: softmax (logistic for several labels), or ridge towards 0 and 1; of a
+    regression ridge towards its values, standardised ones where the model has a `unit`."""
     if options.kind == "ridge" or data.task == "regression":
         wanted = targets if targets.is_floating_point() else nn.functional.one_hot(targets, data.outputs)
+        wanted = wanted if unit is None else unit.standardised(wanted)
         return solve_ridge(features, wanted, l2=options.l2)
     loss = logistic_loss(targets) if data.task == "multilabel" else softmax_loss(targets)
     limits: dict[str, Any] = {"tolerance": options.tolerance, "max_iterations": options.max_iterations}
     return solve(features, loss, data.outputs, l2=options.l2, **limits)
 
 
-def _measure(head: nn.Linear, part: tuple[Tensor, Tensor], data: OpenData, device: torch.device) -> dict[str, float]:
+def _measure(
+    head: nn.Linear, part: tuple[Tensor, Tensor], data: OpenData, device: torch.device, unit: Unstandardise | None
+) -> dict[str, float]:
     features, targets = part
     batch = Batch(features.to(head.weight.dtype), targets, torch.arange(len(targets)))
     metrics = make_metrics(None, data.task, data.outputs, device)
-    return measure(head, head, [batch], make_loss("auto", data.task, device=device), metrics)
+    forward = head if unit is None else nn.Sequential(head, unit)
+    return measure(head, forward, [batch], make_loss("auto", data.task, device=device), metrics)

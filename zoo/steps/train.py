@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.lint import fails_on_one_sample
 from zoo.model.freezing import FrozenPart, hashes, prove
+from zoo.model.unstandardise import unstandardising
 from zoo.recipe import Step
 from zoo.recipe.catalogue import SCHEDULERS, component_of
 from zoo.recipe.document import Document
@@ -47,10 +49,10 @@ from zoo.training.components import files_of
 from zoo.training.devices import release_freed_memory, seed_everything
 from zoo.training.hooks import check_callbacks
 from zoo.training.job import fill, put_in
-from zoo.training.losses import check_loss, plain
+from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics, names_of
 from zoo.training.optimizers import described_groups, make_optimizer, named
-from zoo.training.schedulers import Schedule
+from zoo.training.schedulers import Schedule, schedule_traps, training_length
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import NotFiniteError, Trainer
 
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
 
 
+FAR = 30.0  # from 0, or in scale: such regression targets are learned slowly
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
@@ -92,6 +95,8 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    auxiliary_loss: Annotated[float, Field(ge=0)] = 0.3
+    """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
     """Classes of torchmetrics, or plugins' metrics, beside the loss; those of the data's task without it."""
     batch_size: Positive | None = None
@@ -182,6 +187,10 @@ class Train(Step):
         chosen = (kept if self.keeps_best else "", stops if self.early_stopping else "", plateau)
         return ", ".join(filter(None, chosen))
 
+    @property
+    def standardises(self) -> bool:
+        return standardises(self.loss)
+
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
         if self.epochs is None and self.max_steps is None:
@@ -212,7 +221,7 @@ class Train(Step):
         if not rehearsal.count(self).trainable:
             self._nothing_trains(rehearsal)
             return
-        rehearsal.lint(self, self.loss)
+        rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: self._schedule(rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
@@ -222,6 +231,8 @@ class Train(Step):
             **{key: functools.partial(self._check_choice, key, task, outputs) for key in ("keep", "early_stopping")},
         }
         self._check_batch(rehearsal)
+        self._check_schedule(rehearsal)
+        self._check_unit(rehearsal)
         rehearsal.attempt(path, attempts)
 
     def _check_choice(self, key: str, task: str, outputs: int) -> None:
@@ -252,6 +263,37 @@ class Train(Step):
             Schedule(optimizer, self, steps=100, epochs=10, higher_is_better=True)
         except ZooError as error:
             rehearsal.note(self.place.path, error, about="scheduler")
+
+    def _check_schedule(self, rehearsal: Rehearsal) -> None:
+        """Note what the schedule would do in a training as long as the data makes it."""
+        data = rehearsal.verdict.data
+        if data is None:
+            return
+        per_epoch = math.ceil(len(data.order("train", batch_size=self.batch_size)) / self.accumulate)
+        epochs, steps = training_length(self, per_epoch)
+        watched, better = "", None
+        with suppress(ZooError):  # a metric that cannot be made is noted by itself
+            metrics = make_metrics(self.measured(data.task), data.task, data.outputs)
+            watched, better = metrics.main, metrics.higher_is_better
+        for trap in schedule_traps(self, steps=steps, epochs=epochs, watched=watched, higher_is_better=better):
+            place = rehearsal.recipe.document.value((*self.place.path, trap.where[0]))
+            noted = rehearsal.verdict.errors if trap.fatal else rehearsal.verdict.warnings
+            noted.append(trap.problem(place))
+
+    def _check_unit(self, rehearsal: Rehearsal) -> None:
+        """Warn of a regression's targets that are far from what the head gives as training begins, which is near 0."""
+        data = rehearsal.verdict.data
+        if data is None or not data.target_std or unstandardising(rehearsal.assembly.model) is not None:
+            return
+        fresh = rehearsal.recipe.checkpoint is None
+        for mean, std in zip(data.target_mean, data.target_std, strict=True):
+            if fresh and (abs(mean) > FAR or not 1 / FAR <= std <= FAR):
+                message = (
+                    f"train: targets have a mean of {mean:g} and a spread of {std:g}, and the head gives values near 0"
+                )
+                hint = "put swap_head: auto in front: its head learns them standardised, and gives them in their unit"
+                rehearsal.warn(self.place.path, InputError(message, suggestion=hint))
+                return
 
     def _nothing_trains(self, rehearsal: Rehearsal) -> None:
         steps = rehearsal.recipe.steps[: self.place.index]

@@ -105,7 +105,7 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
             speed,
             views=options.views,
             use=options.feature_cache,
-            validate_exactly=options.keep == "best",
+            validate_exactly=options.keeps_best,
             note=run.listener.note,
         )
     except UnsplittableError as error:

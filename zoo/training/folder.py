@@ -8,6 +8,7 @@ and never touched: a run that would overwrite a name which is not in the mark do
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -171,6 +172,14 @@ class RunFolder:
                 message = f"{path} is a symbolic link; a run writes into its own folder only"
                 raise InputError(message, suggestion=f"remove {path}")
 
+    def holds_run(self, *, finished: bool) -> bool:
+        """Whether an earlier run's results are in the folder, of one that has ended, or has not."""
+        return bool(self._results()) and self._unfinished() is not finished
+
+    def waits(self) -> bool:
+        """Whether a run of this very recipe was interrupted here."""
+        return self.owner == self.source and self.holds_run(finished=False)
+
     def _described(self) -> str:
         of = "this recipe" if self.owner == self.source else self.owner
         return f"{'an unfinished' if self._unfinished() else 'a finished'} run of {of}"
@@ -197,6 +206,24 @@ def own_name(folder: Path, name: str) -> None:
             with atomic_file(folder / RUN_MARK) as file:
                 text = json.dumps(mark | {"files": sorted([*mark["files"], name])}, indent=1)
                 write_all(file, f"{text}\n".encode(), 0)
+
+
+def default_folder(path: Path, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Where a run goes whose folder nobody named: `path`, or the first of `path-2`, `path-3`, … without a finished run.
+
+    With `resume` it is the first in which a run of this recipe waits to be gone on with, where there is one; with
+    `overwrite` it is `path`. An unfinished run ends the search: whether to go on with it is the user's to say.
+    """
+    if overwrite:
+        return path
+    for number in itertools.count(1):
+        place = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        folder = RunFolder(place, recipe)
+        if resume and not os.path.lexists(place):
+            return path
+        if folder.waits() if resume else not folder.holds_run(finished=True):
+            return place
+    raise AssertionError("there are always free numbers")
 
 
 def planned(recipe: Recipe) -> frozenset[str]:

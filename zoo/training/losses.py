@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from zoo.errors import InputError
+from zoo.model.unstandardise import Unstandardise
 from zoo.recipe.catalogue import bound, component_of, find
 from zoo.recipe.options import Named
 from zoo.registry import Component
@@ -21,6 +22,8 @@ from zoo.training.optimizers import named
 BY_TASK = {"classification": "CrossEntropyLoss", "multilabel": "BCEWithLogitsLoss", "regression": "MSELoss"}
 DIVIDE_BY_WEIGHT = (nn.CrossEntropyLoss, nn.NLLLoss)  # their mean is one by the weights of the targets' classes
 WEIGHTS = ("weight", "pos_weight")
+# what they give depends on output - target alone, so that both may be standardised
+OF_DIFFERENCES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 INDEX_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)  # take a class index a sample
 
 UNSUPPORTED = ("MultiLabelMarginLoss",)  # lists of class indices, padded with -1
@@ -61,11 +64,13 @@ class Loss:
     """A torch.nn loss over (outputs [b, k], targets as the data gives them).
 
     Class indices become one-hot rows for losses that compare values (L1, MSE, BCE …), and targets take the outputs'
-    shape: a broadcast of [b] against [b, 1] would train on nonsense without a word.
+    shape: a broadcast of [b] against [b, 1] would train on nonsense without a word. With a `unit` both are
+    standardised first; only losses of differences can be.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, unit: Unstandardise | None = None) -> None:
         self.module = module
+        self.unit = unit if isinstance(module, OF_DIFFERENCES) else None
         self.reduction: str = getattr(module, "reduction", "mean")
         self.summed = self.reduction == "sum"
         self.own: Any = None  # a plugin's, which may have a state of its own
@@ -73,7 +78,10 @@ class Loss:
         self._unreduced.reduction = "none"  # type: ignore[assignment]
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        loss: Tensor = self.module(outputs.float(), self._fitting(targets, outputs))
+        outputs, targets = outputs.float(), self._fitting(targets, outputs)
+        if self.unit is not None:
+            outputs, targets = self.unit.standardised(outputs), self.unit.standardised(targets)
+        loss: Tensor = self.module(outputs, targets)
         return loss
 
     def share(self, local: int, total: int, world: int) -> float:
@@ -168,6 +176,12 @@ def plain(value: Named) -> Named:
     return {name: arguments} if arguments else name
 
 
+def standardises(value: Named) -> bool:
+    """Whether the loss called `value` can be taken of standardised targets, where the task is a regression."""
+    name, _ = named(value)
+    return name == "auto" or find("losses", name) in OF_DIFFERENCES
+
+
 def label_of(value: Named) -> str:
     """What a display calls numbers of the loss called `value`: weighted, where classes count differently in it."""
     return "weighted loss" if any(named(value)[1].get(key) is not None for key in WEIGHTS) else "loss"
@@ -195,9 +209,17 @@ def check_loss(value: Named, task: str, outputs: int, *, label_smoothing: float 
         raise InputError(f"loss {name} gives no gradient: nothing would train")
 
 
-def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: torch.device | str = "cpu") -> Loss:
+def make_loss(
+    value: Named,
+    task: str,
+    *,
+    label_smoothing: float = 0.0,
+    device: torch.device | str = "cpu",
+    unit: Unstandardise | None = None,
+) -> Loss:
     """The loss called `value`: `auto` by task, a short name, a torch.nn loss of one output and one target, a plugin's.
 
+    With `unit`, that of a model that gives its values by way of it, a loss of differences is one of standardised ones.
     Raises InputError for unknown names, arguments it does not take, `reduction: none`, and label smoothing where the
     loss has none.
     """
@@ -228,7 +250,7 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
     if any(True for _ in made.parameters()):
         raise InputError(f"loss {name} has parameters of its own", suggestion="make its layer a part of the model")
     made = made.to(device)
-    return Loss(made) if component is None else ComponentLoss(made, component)
+    return Loss(made, unit) if component is None else ComponentLoss(made, component)
 
 
 def _tensor(name: str, value: Any) -> Any:

@@ -18,7 +18,7 @@ from zoo.data.batches import Batch, loader_ended
 from zoo.errors import InputError, WorkError, ZooError, did_you_mean, is_out_of_memory
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
-from zoo.recipe.catalogue import bound, component_of, find
+from zoo.recipe.catalogue import LOSSES, bound, component_of, find
 from zoo.recipe.options import Named
 from zoo.registry import Component
 from zoo.training.components import blamed, restore_state, source_of, state_of
@@ -289,7 +289,7 @@ def _make(
     if name not in usual and (name in CLASS_METRICS or name in VALUE_METRICS):
         hint = did_you_mean(name, usual) or f"for instance {', '.join(list(usual)[:3])}"
         raise InputError(f"metric {name!r} does not fit a {task} task", suggestion=hint)
-    if (full := VALUE_METRICS.get(name, name)).endswith("Loss"):
+    if (full := VALUE_METRICS.get(name, LOSSES.get(name, name))).endswith("Loss"):
         return average_loss(make_loss({full: arguments}, task, device=device), local=local)
     return _from_torchmetrics(name, arguments, task, outputs, device, local)
 

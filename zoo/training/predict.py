@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.checkpoint.load import load
 from zoo.data import transforms
@@ -16,6 +16,8 @@ from zoo.data.decode import to_image
 from zoo.data.image_folder import images_in, passed_over
 from zoo.errors import InputError
 from zoo.model.assembly import Assembly
+from zoo.model.heads import heads_if_any
+from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
 from zoo.training.devices import choose_device
 
@@ -36,7 +38,7 @@ def predict(
     images or uint8 tensors [c, h, w]; of the last two `image` is the place in `images`. `checkpoint` may be an assembly
     on `device`. A regression has `value` in place of `probability`; an image that cannot be read has `error` in place
     of `predictions`, and the others are predicted all the same. Raises InputError for a path that does not exist, a
-    folder without images, and a file that is no checkpoint.
+    folder without images, a file that is no checkpoint, and a network that has neither classes nor a head.
     """
     named = [found for place, image in enumerate(images) for found in _named(place, image)]
     if not named:
@@ -91,9 +93,17 @@ def _rows(assembly: Assembly, images: Sequence[Named], top_k: int, device: torch
     return rows
 
 
+def _has_head(model: nn.Module) -> bool:
+    """Whether a classifier is there; what a network without one has in its place is an Identity, or nothing."""
+    return any(not isinstance(get_module(model, path), nn.Identity) for path in heads_if_any(model))
+
+
 def _predictions(assembly: Assembly, outputs: Tensor, top_k: int) -> list[list[dict[str, Any]]]:
     """Outputs [b, k] as lists of labels, each with a probability or value."""
     names = assembly.classes
+    if not names and assembly.task != "regression" and not _has_head(assembly.model):
+        message = f"the network has no head: its {outputs.shape[-1]} outputs are features, not scores of classes"
+        raise InputError(message, suggestion="train one: swap_head: auto and train, in a recipe")
     if len(names) != outputs.shape[-1]:  # names of other outputs are worse than numbers
         names = tuple(str(index) for index in range(outputs.shape[-1]))
     if assembly.task == "regression":

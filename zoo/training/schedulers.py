@@ -8,15 +8,17 @@ optimizer step. Lengths that a recipe gives count what the schedule moves by.
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.errors import InputError
-from zoo.recipe.catalogue import EVERY_STEP, component_of, find
+from zoo.lint import Trap
+from zoo.recipe.catalogue import EVERY_STEP, SCHEDULERS, component_of, find
 from zoo.training.optimizers import named
 
 if TYPE_CHECKING:
@@ -97,6 +99,12 @@ class Schedule:
             group["lr"] = lr
 
 
+def training_length(options: Train, per_epoch: int) -> tuple[int, int]:
+    """Epochs and optimizer steps of a train step, of whose steps an epoch has `per_epoch`."""
+    epochs = options.epochs or math.ceil((options.max_steps or 1) / per_epoch)
+    return epochs, min(options.max_steps or epochs * per_epoch, epochs * per_epoch)
+
+
 def warmup_steps(warmup: float, steps: int) -> int:
     """A share of all steps below 1, a number of steps from 1 on."""
     return min(round(warmup * steps) if warmup < 1 else int(warmup), steps)
@@ -108,6 +116,86 @@ def _moves_every_step(name: str) -> bool:
     factory = find("schedulers", name)
     assert factory is not None
     return bool(getattr(factory, "every_step", "total_steps" in inspect.signature(factory).parameters))
+
+
+# the argument that says how long a schedule is, beside torch's default, and what comes of one that ends before training
+ENDS = {
+    "CosineAnnealingLR": ("T_max", None, "rises again"),
+    "PolynomialLR": ("total_iters", 5, "is 0"),
+    "LinearLR": ("total_iters", 5, "is 0"),  # where it goes to 0 at all
+}
+# what has to be over before a schedule lowers the rate for the first time
+FIRST = {"StepLR": ("step_size", None), "MultiStepLR": ("milestones", None), "ReduceLROnPlateau": ("patience", 10)}
+
+
+def schedule_traps(
+    options: Train, *, steps: int, epochs: int, watched: str, higher_is_better: bool | None
+) -> Iterator[Trap]:
+    """What schedule and warm-up would do to a training of so many steps and epochs that nobody asks for.
+
+    `watched` is the metric that a plateau scheduler looks at; `higher_is_better` is None where it is not known.
+    """
+    warmup = warmup_steps(options.warmup, steps)
+    if options.warmup and warmup >= steps:
+        long = f"{options.warmup:g} steps" if options.warmup >= 1 else f"{options.warmup:g} of all steps"
+        message = (
+            f"train: a warm-up of {long}, and training has {steps}: the learning rate never gets to {options.lr:g}"
+        )
+        yield Trap("scheduler", ("warmup",), message, "write a share of all steps, for instance warmup: 0.1")
+    if options.scheduler is None:
+        return
+    name, arguments = named(options.scheduler)
+    kind = SCHEDULERS.get(name, name)
+    length, unit = (max(steps - warmup, 1), "optimizer steps") if _moves_every_step(name) else (epochs, "epochs")
+    if kind == "ReduceLROnPlateau" and higher_is_better is not None:
+        yield from _wrong_mode(name, arguments, watched, higher_is_better)
+    elif kind == "OneCycleLR":
+        yield from _other_cycle(name, arguments, length)
+    yield from _too_short(name, kind, arguments, length, unit)
+    yield from _never_lowers(name, kind, arguments, length, unit)
+
+
+def _wrong_mode(name: str, arguments: dict[str, Any], watched: str, higher_is_better: bool) -> Iterator[Trap]:
+    right = "max" if higher_is_better else "min"
+    if arguments.get("mode", right) != right:
+        better = "higher" if higher_is_better else "lower"
+        message = (
+            f"scheduler {name}: mode is {arguments['mode']}, but {watched}, which it watches, is better when {better}"
+        )
+        yield Trap("scheduler", ("scheduler",), message, f"write mode: {right}, or leave it out", fatal=True)
+
+
+def _other_cycle(name: str, arguments: dict[str, Any], length: int) -> Iterator[Trap]:
+    """One cycle that is shorter than the training, in which torch fails, or longer, so that it is cut off."""
+    given = arguments.get("total_steps")
+    if given is None and isinstance(arguments.get("epochs"), int) and isinstance(arguments.get("steps_per_epoch"), int):
+        given = arguments["epochs"] * arguments["steps_per_epoch"]
+    if not isinstance(given, int) or given == length:
+        return
+    ends = f"fails at step {given + 1}" if given < length else "ends in the middle of the cycle"
+    message = f"scheduler {name}: total_steps is {given}, and training takes {length} behind the warm-up: it {ends}"
+    yield Trap("scheduler", ("scheduler",), message, "leave it out: zoo works it out", fatal=given < length)
+
+
+def _too_short(name: str, kind: str, arguments: dict[str, Any], length: int, unit: str) -> Iterator[Trap]:
+    key, default, then = ENDS.get(kind, ("", None, ""))
+    given = arguments.get(key, None if name in SCHEDULERS else default)
+    to_zero = kind != "LinearLR" or arguments.get("end_factor", 0 if name in SCHEDULERS else 1) == 0
+    if isinstance(given, int) and given < length and to_zero:
+        message = f"scheduler {name}: {key} is {given}, and training has {length} {unit}: the rate {then} after that"
+        yield Trap("scheduler", ("scheduler",), message, f"leave {key} out, or write {length}")
+
+
+def _never_lowers(name: str, kind: str, arguments: dict[str, Any], length: int, unit: str) -> Iterator[Trap]:
+    key, default = FIRST.get(kind, ("", None))
+    given = arguments.get(key, default)
+    first = min(given, default=None) if isinstance(given, list) else given
+    if isinstance(first, int) and first >= length - (kind == "ReduceLROnPlateau"):
+        said = given if key in arguments else f"{given} by default"
+        message = f"scheduler {name}: {key} is {said}, and training has {length} {unit}: the rate never falls"
+        yield Trap(
+            "scheduler", ("scheduler",), message, f"give a smaller {key}, or scheduler: null for a constant rate"
+        )
 
 
 def _make(

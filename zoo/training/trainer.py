@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ from torch import Tensor
 from zoo.data.batches import Batch, Inputs
 from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
-from zoo.model.prediction import prediction
+from zoo.model.prediction import auxiliary, prediction
+from zoo.model.unstandardise import unstandardising
 from zoo.training.callbacks import Listener
 from zoo.training.choosing import Criterion, Patience
 from zoo.training.components import restore_state, state_of
@@ -43,8 +44,9 @@ from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.optimizers import load_state, make_optimizer
-from zoo.training.schedulers import Schedule
+from zoo.training.schedulers import Schedule, training_length
 from zoo.training.state import Saved, StateFolder
+from zoo.training.sync_batch_norm import SyncBatchNorm
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
@@ -68,7 +70,10 @@ class Trainer:
         self.device = self.accelerator.device
         self.listener = listener if self.accelerator.is_main_process else Listener()
         to_layout(job.model.to(self.device), job.memory_format)
-        self.loss = make_loss(options.loss, job.task, label_smoothing=options.label_smoothing, device=self.device)
+        given: dict[str, Any] = {"label_smoothing": options.label_smoothing, "device": self.device}
+        self.loss = make_loss(options.loss, job.task, **given, unit=unstandardising(job.model))
+        # what is shown is in the unit of the data, as the validation loss is
+        self.shown_loss = self.loss if self.loss.unit is None else make_loss(options.loss, job.task, **given)
         self.validation_loss = make_loss(plain(options.loss), job.task, device=self.device)
         self.metrics = make_metrics(options.measured(job.task), job.task, job.outputs, self.device)
         best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
@@ -76,8 +81,7 @@ class Trainer:
         self.patience = Patience(stop, rule.patience, rule.min_delta) if rule else None
         optimizer = make_optimizer(job.model, options)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
-        self.epochs = options.epochs or math.ceil((options.max_steps or 1) / per_epoch)
-        self.steps = min(options.max_steps or self.epochs * per_epoch, self.epochs * per_epoch)
+        self.epochs, self.steps = training_length(options, per_epoch)
         self.schedule = Schedule(
             optimizer, options, steps=self.steps, epochs=self.epochs, higher_is_better=self.metrics.higher_is_better
         )
@@ -87,6 +91,8 @@ class Trainer:
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.network = self.accelerator.prepare_model(job.network or job.model)
         self.forward = torch.compile(self.network) if options.compile else self.network
+        # a compiled forward does not meet what answers torch's batch norm in its place
+        self._synchronises = self.accelerator.num_processes > 1 and not options.compile
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
@@ -121,6 +127,10 @@ class Trainer:
             self.listener.step_ended(self)
         return self.progress
 
+    def _synchronised(self) -> AbstractContextManager[Any]:
+        """Around a forward pass that trains: batch norms of several processes normalise by the batch of all of them."""
+        return SyncBatchNorm() if self._synchronises else nullcontext()
+
     def _stalled(self) -> str:
         """Why early stopping ends the training here, or nothing."""
         if self.patience is None or not self.patience.is_over(self.progress.history):
@@ -130,15 +140,15 @@ class Trainer:
         return f"validation {self.patience.criterion.metric} was not better {better} for {waited} epochs"
 
     def _note_batch_norm(self) -> None:
-        """Say that processes normalise by their own share of a batch: the losses are not those of one process."""
-        kinds = torch.nn.modules.batchnorm._BatchNorm
-        training = [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
-        if training and self.accelerator.num_processes > 1:
-            processes, size = self.accelerator.num_processes, self.job.train.size(0)
-            self.listener.note(
-                f"batch norm: each of the {processes} processes normalises by its own {size // processes} samples of "
-                "a batch, so losses differ from those of one process"
-            )
+        """Say what trained batch norms normalise by where there are several processes."""
+        kinds, processes = torch.nn.modules.batchnorm._BatchNorm, self.accelerator.num_processes
+        trained = [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
+        if processes > 1 and trained:
+            size = self.job.train.size(0)
+            each = f"the {size} samples of all {processes} processes, as one process would"
+            if not self._synchronises:
+                each = f"each process's own {size // processes} samples (compile: true), unlike one process"
+            self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
@@ -170,14 +180,27 @@ class Trainer:
         first = index - index % accumulate
         total = self._samples(first, min(first + accumulate, len(self.job.train)))
         with nullcontext() if last else self.accelerator.no_sync(self.network):
-            outputs = self.forward(*arranged(batch.inputs, self.job))
-            loss = self.loss(prediction(outputs), batch.targets)
+            with self._synchronised():
+                outputs = self.forward(*arranged(batch.inputs, self.job))
+            answers = prediction(outputs)
+            loss = self.loss(answers, batch.targets)
+            aided = loss + self._auxiliary_loss(outputs, batch)
             share = self.loss.share(len(batch.targets), total, self.accelerator.num_processes)
-            self.accelerator.backward(loss * share, create_graph=self.second_order)
-        loss = loss.detach()
+            self.accelerator.backward(aided * share, create_graph=self.second_order)
+        loss = loss.detach() if self.loss.unit is None else self.shown_loss(answers.detach(), batch.targets)
         self.loss_sum += self.loss.total(loss, len(batch.targets))
         broken = (self.broken_at < 0) & ~loss.isfinite()
         self.broken_at = torch.where(broken, self.progress.steps, self.broken_at)
+
+    def _auxiliary_loss(self, outputs: Any, batch: Batch) -> Tensor | float:
+        """What auxiliary classifiers add to the loss that is minimised; what is shown is the main loss alone."""
+        weight = self.job.options.auxiliary_loss
+        others = auxiliary(outputs) if weight else []
+        if others and not self.progress.steps and not self.progress.batch:
+            self.listener.note(
+                f"{self.job.label}: {len(others)} auxiliary outputs are in the loss, each times {weight:g}"
+            )
+        return weight * sum(self.loss(one, batch.targets) for one in others) if others else 0.0
 
     def _step(self) -> None:
         if self.job.options.clip_grad_norm:
