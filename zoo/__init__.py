@@ -7,6 +7,7 @@ zoo.load_into(model, "weights.pth", remap="auto")             weights into any n
 zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistakes; models in memory
 zoo.compare("runs/one", "runs/two")                           two models on the same images, with a paired test
 zoo.verify("runs/one")                                        what a run says of itself, checked again from the files
+zoo.export("runs/one/model.safetensors", "m.onnx")            one file that runs without zoo, compared with torch
 zoo.convert, zoo.merge, zoo.inspect, zoo.diff                 weight files
 zoo.names("surgeries")                                        what is installed
 """
@@ -28,7 +29,19 @@ if TYPE_CHECKING:
     from zoo.model.load_into import load_into
     from zoo.model.pretrained import build
     from zoo.registry import names
-    from zoo.verbs import check, compare, evaluate, finetune, finetune_seeds, freeze, merge, predict, reproduce, save
+    from zoo.verbs import (
+        check,
+        compare,
+        evaluate,
+        export,
+        finetune,
+        finetune_seeds,
+        freeze,
+        merge,
+        predict,
+        reproduce,
+        save,
+    )
     from zoo.verification.verify import verify
 
 _PLACES = {
@@ -38,6 +51,7 @@ _PLACES = {
     "convert": "zoo.conversion.convert:convert",
     "diff": "zoo.checkpoint.diff:diff",
     "evaluate": "zoo.verbs:evaluate",
+    "export": "zoo.verbs:export",
     "finetune": "zoo.verbs:finetune",
     "finetune_seeds": "zoo.verbs:finetune_seeds",
     "freeze": "zoo.verbs:freeze",
@@ -76,6 +90,7 @@ __all__ = [
     "convert",
     "diff",
     "evaluate",
+    "export",
     "finetune",
     "finetune_seeds",
     "freeze",

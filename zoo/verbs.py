@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from zoo.contracts import Data, Preprocessing
     from zoo.conversion.merge import Merged, Method
+    from zoo.exporting.export import Exported
     from zoo.finetuning.reproduce import Reproduction
     from zoo.finetuning.result import Run
     from zoo.finetuning.seeds import SeedRuns
@@ -493,6 +494,56 @@ def merge(
             members, destination, method=method, to=to, to_arguments=to_arguments, remap=remap, alpha=alpha,
             data=named, device=device or "auto", batch_size=batch_size, overwrite=overwrite,
         )  # fmt: skip
+
+
+def export(
+    checkpoint: PathLike | nn.Module,
+    file: PathLike,
+    *,
+    preprocess: bool = False,
+    softmax: bool = False,
+    int8: bool = False,
+    max_changed: float | None = None,
+    data: Any = None,
+    images: int = 500,
+    calibration: int = 128,
+    overwrite: bool = False,
+) -> Exported:
+    """Write a checkpoint, or a model that zoo made, as a file that runs without zoo; it is compared with torch first.
+
+    Args:
+        file: `.onnx`, run by onnxruntime (`pip install "zoo-kit[export]"`), or `.pt2`, loaded by `torch.export.load`.
+            Batches may have any size. It is written complete or not at all.
+        preprocess: let the file take uint8 images [n, h, w, c] of any size: resizing, cropping and normalisation are in
+            it. Without it the file takes what the network takes, float32 [n, c, h, w].
+        softmax: let it give probabilities in place of logits (of a multilabel network by the sigmoid).
+        int8: quantise the ONNX file, the ranges of activations measured on training images.
+        max_changed: of int8, the share of images whose label may change, 0.05 without it. Of float32 none may.
+        data: as for `zoo.evaluate`; the checkpoint's own without it. Where that is not there, random images take its
+            place in the comparison, and `notes` says so; int8 is refused then.
+        images, calibration: how many held-out images are compared, and how many training images int8 is calibrated on.
+        overwrite: replace `file` where it is there already.
+
+    Returns what was written, and `agreement`: the largest difference, changed labels, and those of each class. Raises
+    InputError for a request that cannot be met, WorkError, and nothing is written, where the network cannot be exported
+    or its answers are not torch's.
+    """
+    from zoo.exporting.export import export as write
+
+    source, named = _data(data)
+    where = _on_the_cpu(_assembly(checkpoint))
+    with given({"datasets": {named: lambda: source}}) if source is not None else contextlib.nullcontext():
+        return write(
+            where, file, preprocess=preprocess, softmax=softmax, int8=int8, max_changed=max_changed, data=named,
+            images=images, calibration=calibration, overwrite=overwrite,
+        )  # fmt: skip
+
+
+def _on_the_cpu(source: Any) -> Any:
+    """A path as it is; of a model elsewhere a copy on the CPU, where files are compared."""
+    if isinstance(source, str | os.PathLike) or all(p.device.type == "cpu" for p in source.model.parameters()):
+        return source
+    return replace(source, model=copy.deepcopy(source.model).cpu())
 
 
 def _data(data: Any) -> tuple[Data | None, Any]:
