@@ -568,6 +568,7 @@ def predict(
     images: Any,
     top: int = 5,
     *,
+    threshold: float | None = None,
     device: str | None = None,
 ) -> list[dict[str, Any]]:
     """One row an image: `{"image", "predictions": [{"label", "probability"}, …]}`, the likeliest first.
@@ -577,6 +578,7 @@ def predict(
         images: an image file, a folder (searched with all that is below it), a PIL image, a uint8 tensor
             [channels, height, width], or a list of these. `image` in a row is the path, or the place in the list.
         top: how many classes a row has.
+        threshold: of a multilabel network: a row's `labels` are those with this probability or more, 0.5 without it.
         device: where a checkpoint is run, "auto" by default; a model is run where it is.
 
     A regression's rows have `value` in place of `probability`. An image that cannot be read has `error` in place of
@@ -588,7 +590,7 @@ def predict(
     listed = [images] if alone else list(images)
     where = _assembly(checkpoint)
     with _evaluating(where):
-        return run(where, listed, top, device=_device(checkpoint, device))
+        return run(where, listed, top, threshold=threshold, device=_device(checkpoint, device))
 
 
 def _assembly(checkpoint: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
-from zoo.data.open_data import OpenData
+from zoo.data.image_folder import images_in
+from zoo.data.open_data import Part
 from zoo.data.samples import Samples
 from zoo.errors import InputError, ZooError
 from zoo.model.assembly import Assembly
@@ -23,7 +25,7 @@ from zoo.training.evaluate import open_for
 
 BATCH = 16
 SIDES = ((224, 224), (300, 401), (97, 64))  # of random images, next to the network's own size
-HELD_OUT = ("validation", "test")
+HELD_OUT: tuple[Part, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -80,25 +82,39 @@ def find_source(
     try:
         opened, _ = open_for(name, assembly, data)
     except ZooError as error:
+        if isinstance(data, str) and (found := _without_labels(data, assembly)):
+            return _source_of(found, data, assembly.preprocessing, images, calibration)
         if data is not None:
             raise
         return _random_source(assembly, str(error.problems[0].message), images)
-    return _source_of(opened, assembly.preprocessing, images, calibration)
+    return _source_of(opened.parts, opened.options.source, assembly.preprocessing, images, calibration)
 
 
-def _source_of(opened: OpenData, preprocessing: Preprocessing, images: int, calibration: int) -> Source:
-    training = opened.parts["train"]
+def _without_labels(data: str, assembly: Assembly) -> dict[Part, Samples]:
+    """All images of a folder, where it is one: no label is needed here, and other classes do no harm."""
+    folder = Path(data).expanduser()
+    paths = images_in(folder) if folder.is_dir() else []
+    listed = [(path, 0) for path in paths]
+    return (
+        {"train": Samples(listed, np.arange(len(paths)), assembly.preprocessing, "classification", 1)} if paths else {}
+    )
+
+
+def _source_of(
+    parts: Mapping[Part, Samples], called: str, preprocessing: Preprocessing, images: int, calibration: int
+) -> Source:
+    training = parts["train"]
     train_order = _drawn(len(training), len(training))
-    part = next((part for part in HELD_OUT if part in opened.parts), None)
+    part = next((part for part in HELD_OUT if part in parts), None)
     if part is None:  # all of it is one part: no image is used for both
         chosen = train_order[: max(min(images, len(training) // 2), 1)]
         held_out = _Listed(training, sorted(chosen), preprocessing)
         train_order = train_order[len(chosen) :]
-        said = f"{len(held_out)} images of {opened.options.source}"
+        said = f"{len(held_out)} images of {called}"
     else:
-        samples = opened.parts[part]
+        samples = parts[part]
         held_out = _Listed(samples, sorted(_drawn(len(samples), images)), preprocessing)
-        said = f"{len(held_out)} {part} images of {opened.options.source}"
+        said = f"{len(held_out)} {part} images of {called}"
     first = next(iter(held_out))
     features = training.preprocessing is None
     listed = _Listed(training, sorted(train_order[:calibration]), preprocessing)
