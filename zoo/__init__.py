@@ -8,6 +8,7 @@ zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistake
 zoo.compare("runs/one", "runs/two")                           two models on the same images, with a paired test
 zoo.verify("runs/one")                                        what a run says of itself, checked again from the files
 zoo.export("runs/one/model.safetensors", "m.onnx")            one file that runs without zoo, compared with torch
+zoo.embed("runs/one/model.safetensors", "photos", "p.npz")    a module's features for every image of a data set
 zoo.convert, zoo.merge, zoo.inspect, zoo.diff                 weight files
 zoo.names("surgeries")                                        what is installed
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from zoo.verbs import (
         check,
         compare,
+        embed,
         evaluate,
         export,
         finetune,
@@ -50,6 +52,7 @@ _PLACES = {
     "compare": "zoo.verbs:compare",
     "convert": "zoo.conversion.convert:convert",
     "diff": "zoo.checkpoint.diff:diff",
+    "embed": "zoo.verbs:embed",
     "evaluate": "zoo.verbs:evaluate",
     "export": "zoo.verbs:export",
     "finetune": "zoo.verbs:finetune",
@@ -89,6 +92,7 @@ __all__ = [
     "compare",
     "convert",
     "diff",
+    "embed",
     "evaluate",
     "export",
     "finetune",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from zoo.contracts import Data, Preprocessing
     from zoo.conversion.merge import Merged, Method
+    from zoo.exporting.embed import Embedded
     from zoo.exporting.export import Exported
     from zoo.finetuning.reproduce import Reproduction
     from zoo.finetuning.result import Run
@@ -536,6 +537,43 @@ def export(
         return write(
             where, file, preprocess=preprocess, softmax=softmax, int8=int8, max_changed=max_changed, data=named,
             images=images, calibration=calibration, overwrite=overwrite,
+        )  # fmt: skip
+
+
+def embed(
+    network: PathLike | nn.Module,
+    data: Any,
+    file: PathLike,
+    *,
+    module: str | None = None,
+    weights: str | None = None,
+    part: Literal["train", "validation", "test"] | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> Embedded:
+    """Write what a module gives for each sample of a data set, with paths and labels; a batch at a time is in memory.
+
+    Args:
+        network: a checkpoint, the name of an architecture, which needs `weights`, or a model that zoo made.
+        data: a folder of images (in class folders or not), a CSV file, the name of a data set, a recipe's file, or a
+            data set as `zoo.finetune` takes it. Labels are the data's own; without any they are -1.
+        file: `.safetensors`, `.npz` or `.parquet` (`pip install "zoo-kit[parquet]"`), written complete or not at all.
+        module: the path of the module whose output is taken; without it the head's input is.
+        part: of the data; all parts without it.
+        device: where a checkpoint is run, "auto" by default; a model is run where it is.
+
+    Returns what was written: `images`, `shape`, `module`, and `way`, how the features were computed. Raises InputError
+    for a module that is not there, data that cannot be opened, and images that cannot be read.
+    """
+    from zoo.exporting.embed import embed as write
+
+    source, named = _data(data)
+    known = network if isinstance(network, str | os.PathLike) else _assembly(network)
+    with given({"datasets": {named: lambda: source}}) if source is not None else contextlib.nullcontext():
+        return write(
+            known, named, file, module=module, weights=weights, part=part, batch_size=batch_size,
+            device=_device(network, device), overwrite=overwrite,
         )  # fmt: skip
 
 

@@ -38,12 +38,12 @@ def format_of(path: Path) -> str:
     return path.suffix[1:]
 
 
-def need(name: str) -> Any:
-    """A module of the extra `export`. Raises InputError that names the extra where it is missing."""
+def need(name: str, extra: str = "export") -> Any:
+    """A module of an extra. Raises InputError that names the extra where it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"{name} cannot be used: {error}", suggestion='pip install "zoo-kit[export]"') from error
+        raise InputError(f"{name} cannot be used: {error}", suggestion=f'pip install "zoo-kit[{extra}]"') from error
 
 
 def write_onnx(program: ExportedProgram, path: Path, names: tuple[str, str], name: str) -> None:
