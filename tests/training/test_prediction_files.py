@@ -54,9 +54,13 @@ def test_columns_of_each_task(tmp_path):
 
 
 def test_a_failure_leaves_no_half_file(tmp_path):
-    with pytest.raises(RuntimeError), csv_writer(tmp_path / "c.csv", "classification", 1, ("cat",)) as put:
-        put(CAT)
-        raise RuntimeError
+    def fail():
+        with csv_writer(tmp_path / "c.csv", "classification", 1, ("cat",)) as put:
+            put(CAT)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
