@@ -54,7 +54,7 @@ def write_onnx(program: ExportedProgram, path: Path, names: tuple[str, str], nam
     tensors = [*program.state_dict.values(), *program.constants.values()]
     size = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
     if size > MOST_BYTES:
-        message = f"{name} has {size / 1e9:.1f} GB of weights, and an ONNX file holds at most 2 GB"
+        message = f"{name} has {size / 1e9:.1f} GB of weights, and an ONNX file has 2 GB at most"
         raise WorkError(message, suggestion=str(path.with_suffix(".pt2")))
     with quiet(), torch.no_grad(), explained(name, "torch.onnx"):
         made = torch.onnx.export(

@@ -144,7 +144,7 @@ def _random_source(assembly: Assembly, reason: str, images: int) -> Source:
 
 
 def _random_image(channels: int, side: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """A smooth random image with noise: uint8 [c, h, w] over the whole range of bytes."""
+    """A smooth random image with noise: uint8 [c, h, w] over the entire range of bytes."""
     coarse = torch.rand((1, channels, 7, 7), generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, side, mode="bicubic")[0]
     noise = torch.rand(smooth.shape, generator=generator)

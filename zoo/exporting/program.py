@@ -1,4 +1,4 @@
-"""The network that a file holds, as a program (`torch.export`): preprocessing, model and probabilities as asked."""
+"""The network of an exported file, as a program (`torch.export`): preprocessing, model and probabilities as asked."""
 
 from __future__ import annotations
 
