@@ -30,7 +30,7 @@ FLOORS = [
     {"zoo.training"},
     {"zoo.steps"},
     {"zoo.preflight"},
-    {"zoo.finetuning", "zoo.reporting", "zoo.conversion", "zoo.comparison", "zoo.verification"},
+    {"zoo.finetuning", "zoo.reporting", "zoo.conversion", "zoo.comparison", "zoo.verification", "zoo.exporting"},
     {"zoo.cli", "zoo.api", "zoo.verbs", "zoo.testing", "zoo.__main__"},
 ]
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}

@@ -7,6 +7,8 @@ zoo.load_into(model, "weights.pth", remap="auto")             weights into any n
 zoo.check, zoo.freeze, zoo.save, zoo.evaluate, zoo.predict    a recipe's mistakes; models in memory
 zoo.compare("runs/one", "runs/two")                           two models on the same images, with a paired test
 zoo.verify("runs/one")                                        what a run says of itself, checked again from the files
+zoo.export("runs/one/model.safetensors", "m.onnx")            one file that runs without zoo, compared with torch
+zoo.embed("runs/one/model.safetensors", "photos", "p.npz")    a module's features for every image of a data set
 zoo.convert, zoo.merge, zoo.inspect, zoo.diff                 weight files
 zoo.push("runs/one", "me/digits")                             a checkpoint to the Hugging Face hub
 zoo.names("surgeries")                                        what is installed
@@ -30,7 +32,20 @@ if TYPE_CHECKING:
     from zoo.model.load_into import load_into
     from zoo.model.pretrained import build
     from zoo.registry import names
-    from zoo.verbs import check, compare, evaluate, finetune, finetune_seeds, freeze, merge, predict, reproduce, save
+    from zoo.verbs import (
+        check,
+        compare,
+        embed,
+        evaluate,
+        export,
+        finetune,
+        finetune_seeds,
+        freeze,
+        merge,
+        predict,
+        reproduce,
+        save,
+    )
     from zoo.verification.verify import verify
 
 _PLACES = {
@@ -39,7 +54,9 @@ _PLACES = {
     "compare": "zoo.verbs:compare",
     "convert": "zoo.conversion.convert:convert",
     "diff": "zoo.checkpoint.diff:diff",
+    "embed": "zoo.verbs:embed",
     "evaluate": "zoo.verbs:evaluate",
+    "export": "zoo.verbs:export",
     "finetune": "zoo.verbs:finetune",
     "finetune_seeds": "zoo.verbs:finetune_seeds",
     "freeze": "zoo.verbs:freeze",
@@ -78,7 +95,9 @@ __all__ = [
     "compare",
     "convert",
     "diff",
+    "embed",
     "evaluate",
+    "export",
     "finetune",
     "finetune_seeds",
     "freeze",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from zoo.contracts import Data, Preprocessing
     from zoo.conversion.merge import Merged, Method
+    from zoo.exporting.embed import Embedded
+    from zoo.exporting.export import Exported
     from zoo.finetuning.reproduce import Reproduction
     from zoo.finetuning.result import Run
     from zoo.finetuning.seeds import SeedRuns
@@ -501,6 +503,93 @@ def merge(
         )  # fmt: skip
 
 
+def export(
+    checkpoint: PathLike | nn.Module,
+    file: PathLike,
+    *,
+    preprocess: bool = False,
+    softmax: bool = False,
+    int8: bool = False,
+    max_changed: float | None = None,
+    data: Any = None,
+    images: int = 500,
+    calibration: int = 128,
+    overwrite: bool = False,
+) -> Exported:
+    """Write a checkpoint, or a model that zoo made, as a file that runs without zoo; it is compared with torch first.
+
+    Args:
+        file: `.onnx`, run by onnxruntime (`pip install "zoo-kit[export]"`), or `.pt2`, loaded by `torch.export.load`.
+            Batches may have any size. It is written complete or not at all.
+        preprocess: let the file take uint8 images [n, h, w, c] of any size: resizing, cropping and normalisation are in
+            it. Without it the file takes what the network takes, float32 [n, c, h, w].
+        softmax: let it give probabilities in place of logits (of a multilabel network by the sigmoid).
+        int8: quantise the ONNX file, the ranges of activations measured on training images.
+        max_changed: of int8, the share of images whose label may change, 0.05 without it. Of float32 none may.
+        data: as for `zoo.evaluate`; the checkpoint's own without it. Where that is not there, random images take its
+            place in the comparison, and `notes` says so; int8 is refused then.
+        images, calibration: how many held-out images are compared, and how many training images int8 is calibrated on.
+        overwrite: replace `file` where it is there already.
+
+    Returns what was written, and `agreement`: the largest difference, changed labels, and those of each class. Raises
+    InputError for a request that cannot be met, WorkError, and nothing is written, where the network cannot be exported
+    or its answers are not torch's.
+    """
+    from zoo.exporting.export import export as write
+
+    source, named = _data(data)
+    where = _on_the_cpu(_assembly(checkpoint))
+    with given({"datasets": {named: lambda: source}}) if source is not None else contextlib.nullcontext():
+        return write(
+            where, file, preprocess=preprocess, softmax=softmax, int8=int8, max_changed=max_changed, data=named,
+            images=images, calibration=calibration, overwrite=overwrite,
+        )  # fmt: skip
+
+
+def embed(
+    network: PathLike | nn.Module,
+    data: Any,
+    file: PathLike,
+    *,
+    module: str | None = None,
+    weights: str | None = None,
+    part: Literal["train", "validation", "test"] | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> Embedded:
+    """Write what a module gives for each sample of a data set, with paths and labels; a batch at a time is in memory.
+
+    Args:
+        network: a checkpoint, the name of an architecture, which needs `weights`, or a model that zoo made.
+        data: a folder of images (in class folders or not), a CSV file, the name of a data set, a recipe's file, or a
+            data set as `zoo.finetune` takes it. Labels are the data's own; without any they are -1.
+        file: `.safetensors`, `.npz` or `.parquet` (`pip install "zoo-kit[parquet]"`), written complete or not at all.
+        module: the path of the module whose output is taken; without it the head's input is.
+        part: of the data; all parts without it.
+        device: where a checkpoint is run, "auto" by default; a model is run where it is.
+
+    Returns what was written: `images`, `shape`, `module`, and `way`, how the features were computed. Raises InputError
+    for a module that is not there, data that cannot be opened, and images that cannot be read.
+    """
+    from zoo.exporting.embed import embed as write
+
+    source, named = _data(data)
+    known = network if isinstance(network, str | os.PathLike) else _assembly(network)
+    with given({"datasets": {named: lambda: source}}) if source is not None else contextlib.nullcontext():
+        return write(
+            known, named, file, module=module, weights=weights, part=part, batch_size=batch_size,
+            device=_device(network, device), overwrite=overwrite,
+        )  # fmt: skip
+
+
+def _on_the_cpu(source: Any) -> Any:
+    """A path as it is; of a model elsewhere a copy on the CPU, where files are compared."""
+    if isinstance(source, str | os.PathLike) or all(p.device.type == "cpu" for p in source.model.parameters()):
+        return source
+    return replace(source, model=copy.deepcopy(source.model).cpu())
+
+
 def _data(data: Any) -> tuple[Data | None, Any]:
     """An object and its name; or None and what `zoo.training.evaluate` takes."""
     if data is None:
@@ -523,6 +612,7 @@ def predict(
     images: Any,
     top: int = 5,
     *,
+    threshold: float | None = None,
     device: str | None = None,
 ) -> list[dict[str, Any]]:
     """One row an image: `{"image", "predictions": [{"label", "probability"}, …]}`, the likeliest first.
@@ -532,6 +622,7 @@ def predict(
         images: an image file, a folder (searched with all that is below it), a PIL image, a uint8 tensor
             [channels, height, width], or a list of these. `image` in a row is the path, or the place in the list.
         top: how many classes a row has.
+        threshold: of a multilabel network: a row's `labels` are those with this probability or more, 0.5 without it.
         device: where a checkpoint is run, "auto" by default; a model is run where it is.
 
     A regression's rows have `value` in place of `probability`. An image that cannot be read has `error` in place of
@@ -543,7 +634,7 @@ def predict(
     listed = [images] if alone else list(images)
     where = _assembly(checkpoint)
     with _evaluating(where):
-        return run(where, listed, top, device=_device(checkpoint, device))
+        return run(where, listed, top, threshold=threshold, device=_device(checkpoint, device))
 
 
 def _assembly(checkpoint: Any) -> Any:

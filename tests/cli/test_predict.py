@@ -1,5 +1,8 @@
 """`zoo predict`: names and probabilities, and images that cannot be read."""
 
+import csv
+import io
+
 import pytest
 
 
@@ -36,3 +39,42 @@ def test_an_image_that_is_not_there(zoo, tmp_path, checkpoint):
     outcome = zoo("predict", checkpoint, tmp_path / "none.png")
     assert (outcome.code, outcome.out) == (2, "")
     assert "none.png" in outcome.err
+
+
+def test_paths_from_standard_input(zoo, trained, tmp_path, checkpoint, monkeypatch):
+    lines = f"{trained / 'digit.png'}\n\n{tmp_path / 'none.png'}\r\n{trained / 'digit.png'}\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    outcome = zoo("predict", checkpoint, "-", "--json")
+    assert outcome.code == 1
+    rows = outcome.json["images"]
+    assert ["error" in row for row in rows] == [False, True, False]
+    assert (outcome.json["read"], outcome.json["unreadable"]) == (2, 1)
+    assert "1 of 3 images could not be read" in outcome.err
+
+
+def test_standard_input_without_a_path(zoo, checkpoint, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert zoo("predict", checkpoint, "-").code == 2
+    assert zoo("predict", checkpoint, "-", "more.png").code == 2
+
+
+def test_a_csv_file(zoo, trained, tmp_path, checkpoint):
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    images = (trained / "digit.png", tmp_path / "broken.png")
+    outcome = zoo("predict", checkpoint, *images, "--top", "2", "--csv", tmp_path / "p.csv", "--json")
+    with open(tmp_path / "p.csv", newline="") as file:
+        good, bad = csv.DictReader(file)
+    likely = outcome.json["images"][0]["predictions"]
+    assert [good["label"], good["label 2"]] == [entry["label"] for entry in likely]
+    assert float(good["probability"]) == likely[0]["probability"]
+    assert bad["label"] == ""
+    assert "cannot decode" in bad["error"]
+    again = zoo("predict", checkpoint, *images, "--csv", tmp_path / "p.csv")
+    assert (again.code, again.out) == (2, "")
+    assert zoo("predict", checkpoint, *images, "--csv", tmp_path / "p.csv", "--overwrite").code == 1
+
+
+def test_a_threshold_is_for_labels_that_do_not_exclude_each_other(zoo, trained, checkpoint):
+    refused = zoo("predict", checkpoint, trained / "digit.png", "--threshold", "0.3")
+    assert (refused.code, refused.out) == (2, "")
+    assert "multilabel" in refused.err

@@ -1,5 +1,7 @@
 """Class names and probabilities for images, the likeliest first, past those that cannot be read."""
 
+import weakref
+
 import pytest
 import torch
 from PIL import Image
@@ -90,3 +92,39 @@ def test_paths_without_images_are_errors(tmp_path):
         predict("none.safetensors", [tmp_path / "none.png"])
     with pytest.raises(InputError, match="name image files or folders"):
         predict("none.safetensors", [])
+
+
+def test_labels_of_a_multilabel_network_are_those_above_the_threshold(assembly, images, tmp_path):
+    checkpoint = saved(assembly, tmp_path / "model.safetensors", task="multilabel", classes=("a", "b", "c", "d"))
+    likely = scores(assembly, images / "a.png").sigmoid()
+    edge = float(likely.sort().values[1:3].mean())
+    (row,) = predict(checkpoint, [images / "a.png"], 1, threshold=edge, device="cpu")
+    assert row["labels"] == ["abcd"[place] for place in likely.argsort(descending=True)[:2]]
+    assert len(row["predictions"]) == 1
+    (usual,) = predict(checkpoint, [images / "a.png"], device="cpu")
+    assert set(usual["labels"]) == {"abcd"[place] for place in range(4) if likely[place] >= 0.5}
+
+
+def test_one_batch_of_images_is_in_memory(assembly, images, tmp_path, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+
+    def counted(*arguments):
+        image = to_image(*arguments)
+        alive.add(image)
+        most.append(len(alive))
+        return image
+
+    monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(module, "to_image", counted)
+    checkpoint = saved(assembly, tmp_path / "model.safetensors")
+    asked = iter([bytes(images / "a.png")] * 30)
+    rows = module.open_predictor(checkpoint, device="cpu").rows(module.listed_images(asked))
+    next(rows)
+    assert len(most) == 4  # nothing is read before it is needed
+    assert len(list(rows)) == 29
+    assert max(most) <= 4
+
+
+def test_every_path_that_leads_nowhere_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"one.png\n.*two.png"):
+        module.find_images([tmp_path / "one.png", tmp_path / "two.png"])

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from zoo.errors import InputError
-from zoo.training.processes import silence_allowed, processes_watched
+from zoo.training.processes import processes_watched, silence_allowed
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("", 60.0), ("90", 90.0), ("2.5", 2.5)])

@@ -35,6 +35,8 @@ COMMANDS = {
     "report": "A run as one HTML page, or several side by side",
     "evaluate": "Measure a checkpoint on data",
     "predict": "Class names and probabilities for images",
+    "embed": "Features of any module for every image of a data set",
+    "export": "ONNX or .pt2 that runs without zoo, compared with torch at once",
     "compare": "Two models on the same images: their difference, and whether it is more than chance",
     "verify": "Check again, from the files, what a run or a checkpoint says of itself",
     "inspect": "What is in a weight file: metadata, tensors, sizes",

@@ -2,46 +2,101 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from zoo.errors import printable
+from zoo.cli.errors import say
+from zoo.errors import InputError, printable
+
+STANDARD_INPUT = "-"
+
+Checkpoint = typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that zoo wrote.")
+Images = typer.Argument(
+    metavar="IMAGE_OR_DIR...", help="Image files, or folders of them; - reads paths from standard input, one a line."
+)
+Top = typer.Option(metavar="K", min=1, help="How many of the likeliest classes.")
+Threshold = typer.Option(metavar="P", min=0, max=1, help="Of a multilabel network: labels with P or more; 0.5.")
+Device = typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")
+CsvOption = typer.Option("--csv", metavar="FILE", help="Write the rows as a CSV file, too.")
+Overwrite = typer.Option("--overwrite", help="Replace FILE where it is there already.")
+AsJson = typer.Option("--json", help="One JSON document on standard output.")
 
 
 def command(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that zoo wrote.")],
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_DIR...", help="Image files, or folders of them.")],
-    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many of the likeliest classes.")] = 5,
-    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    checkpoint: Annotated[str, Checkpoint],
+    images: Annotated[list[str], Images],
+    top: Annotated[int, Top] = 5,
+    threshold: Annotated[float | None, Threshold] = None,
+    csv_file: Annotated[str | None, CsvOption] = None,
+    overwrite: Annotated[bool, Overwrite] = False,
+    device: Annotated[str, Device] = "auto",
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """Name what is on images, from the checkpoint file alone: the likeliest classes with their probabilities.
 
-    The exit code is 1 when an image cannot be read; the others are done all the same.
+    Rows are printed as they are made, and a batch of images is in memory, however many there are. An image that cannot
+    be read has a row that says so, the others are done all the same, and the exit code is 1 then. A path among the
+    arguments that leads nowhere is a mistake (exit code 2, nothing is done); on standard input it is a row.
 
     Examples:
 
         zoo predict checkpoints/quickstart/model.safetensors digit.png
-        zoo predict checkpoints/quickstart/model.safetensors photos/ --top 1
-        zoo predict checkpoints/quickstart/model.safetensors photos/*.jpg --json
+        zoo predict checkpoints/quickstart/model.safetensors photos/ --top 1 --csv predictions.csv
+        find photos -name '*.jpg' | zoo predict checkpoints/quickstart/model.safetensors - --json
     """
-    from zoo.verbs import predict
+    from zoo.training.predict import find_images, listed_images, open_predictor
+    from zoo.training.prediction_files import check_free, csv_writer, document, table
 
-    rows = predict(checkpoint, images, top, device=device)
-    print(json.dumps({"images": rows}, indent=1) if as_json else "\n".join(printable(as_text(row)) for row in rows))
-    raise SystemExit(1 if any("error" in row for row in rows) else 0)
+    if STANDARD_INPUT in images and len(images) > 1:
+        raise InputError("- takes the place of all images", suggestion="zoo predict CHECKPOINT - < paths.txt")
+    if csv_file is not None:
+        check_free(Path(csv_file), overwrite=overwrite)
+    named = listed_images(sys.stdin.buffer) if images == [STANDARD_INPUT] else find_images(images)
+    predictor = open_predictor(checkpoint, top, threshold=threshold, device=device)
+    seen = _Seen()
+    with contextlib.ExitStack() as files:
+        rows: Iterable[dict[str, Any]] = seen.counted(predictor.rows(named))
+        if csv_file is not None:
+            names = predictor.names
+            put = files.enter_context(csv_writer(Path(csv_file), predictor.task, top, names, overwrite=overwrite))
+            rows = _written(rows, put)
+        if as_json:
+            for piece in document(rows):
+                sys.stdout.write(piece)
+        else:
+            for line in table(rows):
+                print(printable(line))
+    seen.report()
 
 
-def as_text(row: dict[str, Any]) -> str:
-    """`photo.jpg  cat 97.12%  dog 1.88%`."""
-    if "error" in row:
-        return f"{row['image']}  error: {row['error']}"
-    return "  ".join([row["image"], *map(_answer, row["predictions"])])
+class _Seen:
+    """How many images there were, and how many of them could not be read."""
+
+    def __init__(self) -> None:
+        self.images = self.unreadable = 0
+
+    def counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            self.images += 1
+            self.unreadable += "error" in row
+            yield row
+
+    def report(self) -> None:
+        """Ends the command: with exit code 1 where an image could not be read, 2 where there was none."""
+        if not self.images:
+            hint = "find photos -name '*.jpg' | zoo predict CHECKPOINT -"
+            raise InputError("there is no path on standard input", suggestion=hint)
+        if self.unreadable:
+            say(f"{self.unreadable} of {self.images} images could not be read; their rows say why")
+            raise SystemExit(1)
 
 
-def _answer(prediction: dict[str, Any]) -> str:
-    if "probability" in prediction:
-        return f"{prediction['label']} {prediction['probability']:.2%}"
-    return f"{prediction['label']} {prediction['value']:.6g}"
+def _written(rows: Iterable[dict[str, Any]], put: Any) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        put(row)
+        yield row

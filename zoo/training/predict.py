@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +14,73 @@ import torch
 from torch import Tensor, nn
 
 from zoo.checkpoint.load import load
+from zoo.contracts import Context
 from zoo.data import transforms
 from zoo.data.decode import to_image
 from zoo.data.image_folder import images_in, passed_over
-from zoo.errors import InputError
+from zoo.errors import InputError, Problem, first_problems
 from zoo.model.assembly import Assembly
 from zoo.model.heads import heads_if_any
 from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
+from zoo.model.shapes import ModuleShapes
 from zoo.training.devices import choose_device
 
 BATCH = 32
+THRESHOLD = 0.5  # from which probability on a label of a multilabel network counts as there
 Named = tuple[str | int, Any]  # what a row calls an image, and the image
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network that names what is on images, a batch at a time.
+
+    `top` labels an image; of a multilabel network those at or above `threshold` are its `labels`, too.
+    """
+
+    assembly: Assembly
+    device: torch.device
+    top: int
+    threshold: float
+
+    def rows(self, images: Iterable[Named]) -> Iterator[dict[str, Any]]:
+        """A row an image, in order; at most one batch of images is in memory, however many there are."""
+        every = iter(images)
+        while batch := list(itertools.islice(every, BATCH)):
+            yield from _rows(self, batch)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """What the outputs are called: as the checkpoint says, or else by their numbers."""
+        known = self.assembly.classes
+        context = Context(len(known), known, self.assembly.preprocessing, self.task)
+        shape = ModuleShapes(self.assembly.model, context).prediction()
+        outputs = shape[-1] if shape else len(known)
+        return known if len(known) == outputs else tuple(map(str, range(outputs)))  # names of others are worse
+
+    @property
+    def task(self) -> str:
+        """`classification`, `multilabel` or `regression`."""
+        return self.assembly.task
+
+
+def open_predictor(
+    checkpoint: str | os.PathLike[str] | Assembly, top: int = 5, *, threshold: float | None = None, device: str = "auto"
+) -> Predictor:
+    """The network of a checkpoint; an assembly has to be on `device`. Raises InputError where the file is no
+    checkpoint, for a network that has neither classes nor a head, and for a threshold where labels exclude each
+    other."""
+    where = choose_device(device)
+    assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
+    if not assembly.classes and assembly.task != "regression" and not _has_head(assembly.model):
+        message = "the network has no head: its outputs are features, not scores of classes"
+        raise InputError(message, suggestion="train one: swap_head: auto and train, in a recipe; or see zoo embed")
+    if threshold is not None and assembly.task != "multilabel":
+        message = f"a threshold belongs to multilabel networks, and this one is for {assembly.task}"
+        raise InputError(message, suggestion="leave out --threshold (threshold= in Python)")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"the threshold {threshold:g} is not between 0 and 1")
+    return Predictor(assembly, where, top, THRESHOLD if threshold is None else threshold)
 
 
 def predict(
@@ -30,25 +88,48 @@ def predict(
     images: Iterable[Any],
     top_k: int = 5,
     *,
+    threshold: float | None = None,
     device: str = "auto",
 ) -> list[dict[str, Any]]:
     """Class names and probabilities for images: one `{"image", "predictions": [{"label", "probability"}, …]}` each.
 
     The likeliest label comes first. `images` are files or folders, which are searched with all their sub-folders, PIL
     images or uint8 tensors [c, h, w]; of the last two `image` is the place in `images`. `checkpoint` may be an assembly
-    on `device`. A regression has `value` in place of `probability`; an image that cannot be read has `error` in place
-    of `predictions`, and the others are predicted all the same. Raises InputError for a path that does not exist, a
-    folder without images, a file that is no checkpoint, and a network that has neither classes nor a head.
+    on `device`. A multilabel row has `labels`, too: those with a probability of `threshold` or more. A regression has
+    `value` in place of `probability`; an image that cannot be read has `error` in place of `predictions`, and the
+    others are predicted all the same. Raises InputError for a path that does not exist, a folder without images, a file
+    that is no checkpoint, and a network that has neither classes nor a head.
     """
-    named = [found for place, image in enumerate(images) for found in _named(place, image)]
+    named = find_images(images)
+    return list(open_predictor(checkpoint, top_k, threshold=threshold, device=device).rows(named))
+
+
+def find_images(images: Iterable[Any]) -> list[Named]:
+    """What each image is called, and the image. Raises InputError naming every path that leads to none."""
+    named: list[Named] = []
+    problems: list[Problem] = []
+    for place, image in enumerate(images):
+        try:
+            named += _named(place, image)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(first_problems(problems))
     if not named:
         raise InputError("no images to predict", suggestion="name image files or folders")
-    where = choose_device(device)
-    assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
-    rows = []
-    for first in range(0, len(named), BATCH):
-        rows += _rows(assembly, named[first : first + BATCH], top_k, where)
-    return rows
+    return named
+
+
+def listed_images(paths: Iterable[bytes]) -> Iterator[Named]:
+    """The images of a stream of paths, one a line; what is no image is said of it in its row, and stops nothing."""
+    for line in paths:
+        path = os.fsdecode(line.rstrip(b"\r\n"))
+        if not path:
+            continue
+        try:
+            yield from _named(0, path)
+        except InputError as error:
+            yield path, error
 
 
 def _named(place: int, image: Any) -> list[Named]:
@@ -70,26 +151,29 @@ def _images(path: Path) -> list[Path]:
     return [path]
 
 
-def _rows(assembly: Assembly, images: Sequence[Named], top_k: int, device: torch.device) -> list[dict[str, Any]]:
+def _rows(predictor: Predictor, images: Sequence[Named]) -> list[dict[str, Any]]:
     """The rows of one batch, in order."""
+    assembly = predictor.assembly
     preprocessing = assembly.preprocessing
     rows: list[dict[str, Any]] = []
     readable: list[Tensor] = []
     for name, image in images:
         row: dict[str, Any] = {"image": name}
         try:
+            if isinstance(image, InputError):
+                raise image
             readable.append(transforms.fit(to_image(image, preprocessing.channels), preprocessing))
         except InputError as error:
             row["error"] = str(error)
         rows.append(row)
     if readable:
-        inputs = transforms.normalise(torch.stack(readable).to(device), preprocessing)
+        inputs = transforms.normalise(torch.stack(readable).to(predictor.device), preprocessing)
         with torch.inference_mode():
             outputs = prediction(assembly.model(inputs)).float()
-        predicted = iter(_predictions(assembly, outputs, top_k))
+        answers = iter(_answers(predictor, outputs))
         for row in rows:
             if "error" not in row:
-                row["predictions"] = next(predicted)
+                row.update(next(answers))
     return rows
 
 
@@ -98,22 +182,22 @@ def _has_head(model: nn.Module) -> bool:
     return any(not isinstance(get_module(model, path), nn.Identity) for path in heads_if_any(model))
 
 
-def _predictions(assembly: Assembly, outputs: Tensor, top_k: int) -> list[list[dict[str, Any]]]:
-    """Outputs [b, k] as lists of labels, each with a probability or value."""
-    names = assembly.classes
-    if not names and assembly.task != "regression" and not _has_head(assembly.model):
-        message = f"the network has no head: its {outputs.shape[-1]} outputs are features, not scores of classes"
-        raise InputError(message, suggestion="train one: swap_head: auto and train, in a recipe")
+def _answers(predictor: Predictor, outputs: Tensor) -> Iterator[dict[str, Any]]:
+    """Of each row of outputs [b, k] the likeliest labels with their probabilities, or the values of a regression."""
+    task, names = predictor.task, predictor.names
     if len(names) != outputs.shape[-1]:  # names of other outputs are worse than numbers
         names = tuple(str(index) for index in range(outputs.shape[-1]))
-    if assembly.task == "regression":
-        return [
-            [{"label": name, "value": value} for name, value in zip(names, row, strict=True)]
-            for row in outputs.tolist()
-        ]
-    scores = outputs.softmax(-1) if assembly.task == "classification" else outputs.sigmoid()
-    best = scores.topk(min(top_k, scores.shape[-1]))
-    return [
-        [{"label": names[index], "probability": value} for value, index in zip(values, indices, strict=True)]
-        for values, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
+    if task == "regression":
+        for row in outputs.tolist():
+            yield {"predictions": [{"label": name, "value": value} for name, value in zip(names, row, strict=True)]}
+        return
+    scores = outputs.softmax(-1) if task == "classification" else outputs.sigmoid()
+    best = scores.sort(-1, descending=True)
+    for values, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        ranked = [(names[index], value) for value, index in zip(values, indices, strict=True)]
+        answer: dict[str, Any] = {
+            "predictions": [{"label": name, "probability": value} for name, value in ranked[: predictor.top]]
+        }
+        if task == "multilabel":
+            answer["labels"] = [name for name, value in ranked if value >= predictor.threshold]
+        yield answer
