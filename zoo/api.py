@@ -14,39 +14,62 @@ from zoo.contracts import CONTRACTS, ArchitectureSource, Context, Data, Preproce
 from zoo.errors import InputError, WorkError, ZooError
 
 if TYPE_CHECKING:
+    from zoo.file_name import name_mistake
     from zoo.finetuning.result import Run
-    from zoo.model.heads import find_head, replace_head
+    from zoo.finetuning.run import ActiveRun
+    from zoo.model.assembly import Assembly
+    from zoo.model.heads import find_head, find_heads, replace_head
     from zoo.model.info import ModelInfo
+    from zoo.model.operations import operate
     from zoo.model.paths import get_module, set_module
+    from zoo.model.shapes import called_modules
+    from zoo.preflight.rehearsal import Rehearsal
+    from zoo.recipe.document import Document
     from zoo.recipe.step import Step
 
 __all__ = [
     "CONTRACTS",
+    "ActiveRun",
     "ArchitectureSource",
+    "Assembly",
     "Context",
     "Data",
+    "Document",
     "InputError",
     "ModelInfo",
     "Preprocessing",
+    "Rehearsal",
     "Run",
     "Step",
     "Weights",
     "WorkError",
     "ZooError",
+    "called_modules",
     "find_head",
+    "find_heads",
     "get_module",
+    "name_mistake",
+    "operate",
     "replace_head",
     "set_module",
 ]
 
 _LAZY = {
+    "ActiveRun": "zoo.finetuning.run",
+    "Assembly": "zoo.model.assembly",
+    "Document": "zoo.recipe.document",
     "ModelInfo": "zoo.model.info",
+    "Rehearsal": "zoo.preflight.rehearsal",
     "Run": "zoo.finetuning.result",
-    "replace_head": "zoo.model.heads",
-    "find_head": "zoo.model.heads",
-    "get_module": "zoo.model.paths",
-    "set_module": "zoo.model.paths",
     "Step": "zoo.recipe.step",
+    "called_modules": "zoo.model.shapes",
+    "find_head": "zoo.model.heads",
+    "find_heads": "zoo.model.heads",
+    "get_module": "zoo.model.paths",
+    "name_mistake": "zoo.file_name",
+    "operate": "zoo.model.operations",
+    "replace_head": "zoo.model.heads",
+    "set_module": "zoo.model.paths",
 }
 
 

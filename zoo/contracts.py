@@ -123,7 +123,8 @@ class Context:
     What it works out by itself it may put into `resolved`, under the names of its parameters: a checkpoint keeps those
     values in place of the ones given, so that replaying the surgery works nothing out anew. `classes` are those of the
     data, `model_classes` those that the model gives scores for as it is, where that is known; `notes` takes remarks for
-    the person.
+    the person. A surgery that takes back what earlier ones built puts their full names into `takes_back`: a checkpoint
+    records neither them nor it, where the structure is the same without.
     """
 
     num_classes: int | None = None
@@ -133,3 +134,4 @@ class Context:
     resolved: dict[str, Any] = field(default_factory=dict, compare=False)
     model_classes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list, compare=False)
+    takes_back: list[str] = field(default_factory=list, compare=False)
