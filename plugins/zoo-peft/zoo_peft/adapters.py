@@ -143,16 +143,17 @@ def oft(
 ) -> nn.Module:
     """OFT: in front of each chosen layer an orthogonal map, of blocks `block_size` wide (Qiu et al., 2023).
 
-    `block_size` has to divide each layer's input features (a convolution's channels times its kernel).
+    `block_size` has to divide each layer's input features. Linear layers alone: what peft's OFT makes of a convolution
+    with padding does not begin as the convolution that it was.
     """
     from peft import OFTConfig
 
-    chosen = Targets(model, _FLAT, context)
+    chosen = Targets(model, (nn.Linear,), context)
     found = chosen.choose(targets, paths)
     if block_size < 2:
         raise InputError(f"block_size is {block_size}: a block has 2 features at least")
-    if odd := [path for path in found if _fan_in(chosen.layers[path]) % block_size]:
-        width = _fan_in(chosen.layers[odd[0]])
+    if odd := [path for path in found if sizes(chosen.layers[path])[0] % block_size]:
+        width = sizes(chosen.layers[odd[0]])[0]
         raise InputError(f"block_size is {block_size}, which does not divide the {width} inputs of {odd[0]}")
     config = OFTConfig(r=0, oft_block_size=block_size, target_modules=exactly(found))
     return _inject(model, config, chosen, found, context)
@@ -215,8 +216,3 @@ def _inject(
         said = f"{str(config.peft_type.value).lower()}: adapters at {words}, {added:,} parameters"
         context.notes.append("; ".join([said, *chosen.notes]))
     return model
-
-
-def _fan_in(layer: Layer) -> int:
-    return layer.weight[0].numel()
-

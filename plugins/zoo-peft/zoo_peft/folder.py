@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from zoo.api import Assembly, InputError, find_heads
+from zoo.api import Assembly, InputError, WorkError, find_heads
 from zoo.errors import Problem, listed
 from zoo_peft.adapters import ADAPTER, adapters
 
@@ -93,7 +94,9 @@ def fill(model: nn.Module, adapter: Adapter, folder: str | os.PathLike[str]) -> 
     if problems:
         hint = "put swap_head in front, with the adapter's number of classes" if adapter.others else None
         more = [Problem(f"and {len(problems) - 5} more")] if len(problems) > 5 else []
-        raise InputError([Problem(f"{folder} does not fit: {problems[0]}", None, hint), *map(Problem, problems[1:5]), *more])
+        raise InputError(
+            [Problem(f"{folder} does not fit: {problems[0]}", None, hint), *map(Problem, problems[1:5]), *more]
+        )
     if not any(parameter.is_meta for parameter in model.parameters()):
         set_peft_model_state_dict(network, adapter.tensors, adapter_name=ADAPTER)
         with torch.no_grad():
@@ -110,19 +113,22 @@ def write_folder(assembly: Assembly, folder: str | os.PathLike[str]) -> dict[str
     if not adapters(model):
         raise InputError("the model has no adapters to save", suggestion="put lora: {} in front")
     network = _with_config(model)
-    # with respect to the network that zoo built: a surgery may have wrapped the one that peft was handed
     tensors = get_peft_model_state_dict(network, adapter_name=ADAPTER, save_embedding_layers=False)
-    heads = _trained_heads(model)
-    inside = [name for name in model.state_dict() if any(name.startswith(f"{head}.") for head in heads)]
-    stored = {**tensors, **{name: model.state_dict()[name] for name in inside}}
+    heads, state = _trained_heads(model), model.state_dict()
+    inside = [name for name in state if any(name.startswith(f"{head}.") for head in heads)]
+    stored = {name: t.detach().cpu().contiguous() for name, t in {**tensors, **{n: state[n] for n in inside}}.items()}
     config: dict[str, Any] = network.peft_config[ADAPTER].to_dict()  # type: ignore[index,operator,union-attr]
     config |= {"modules_to_save": heads or None, "inference_mode": True, "base_model_name_or_path": None}
     text = json.dumps(config, indent=2, sort_keys=True, default=lambda value: sorted(value))
     partial = place.with_name(f".{place.name}.partial")
     partial.mkdir(parents=True)
-    save_file({f"{PREFIX}{name}": t.detach().cpu().contiguous() for name, t in stored.items()}, partial / TENSORS)
-    (partial / CONFIG).write_text(text + "\n")
-    os.replace(partial, place)
+    try:
+        (partial / TENSORS).write_bytes(save({f"{PREFIX}{name}": tensor for name, tensor in stored.items()}))
+        (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, place)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise WorkError(f"{place} cannot be written: {error.strerror}") from error
     return {"path": str(place), "bytes": (place / TENSORS).stat().st_size, "tensors": len(stored)}
 
 
@@ -131,7 +137,9 @@ def _trained_heads(model: nn.Module) -> list[str]:
         heads = find_heads(model)
     except InputError:
         return []
-    return [head for head in heads if any(parameter.requires_grad for parameter in model.get_submodule(head).parameters())]
+    return [
+        head for head in heads if any(parameter.requires_grad for parameter in model.get_submodule(head).parameters())
+    ]
 
 
 def _with_config(model: nn.Module) -> nn.Module:
@@ -194,6 +202,3 @@ def _kind(kind: str) -> Any:
     from peft import PeftType
 
     return PeftType[kind]
-
-
-__all__ = ["Adapter", "PeftConfig", "fill", "read_folder", "write_folder"]
