@@ -101,7 +101,7 @@ BESIDE = """
 
 @pytest.fixture
 def beside(plugins):
-    """A plugin whose surgery `adapt` puts a layer beside another one, as adapter libraries do, and `merge` merges it."""
+    """A plugin whose surgery `adapt` puts a layer beside another one, as libraries do, and `merge` merges it."""
     names = "".join(f"\n{name} = zoo_beside:{name}" for name in ("adapt", "merge", "thaw"))
     plugins.write("zoo-beside", f"[zoo.surgeries]{names}", zoo_beside=BESIDE)
 

@@ -27,8 +27,8 @@ _NEEDLESS = re.compile(r"coords|mask|index|freq|anchor|ids$|num_batches_tracked$
 _PRETRAINING = ("logit_scale", "logit_bias")  # of the root's own, they act in pretraining only
 _ADAPTER = re.compile(r"\b(lora_|dora_|loha_|lokr_|hada_|ia3_|adapter_|vera_|oft_|boft_|original_module)")
 _MERGE = (
-    "they are an adapter's: merge it first (zoo convert FILE MERGED --surgery merge_adapters for a checkpoint of zoo's, "
-    "else merge_and_unload() of peft)"
+    "they are an adapter's: merge it first (zoo convert FILE MERGED --surgery merge_adapters for a checkpoint of "
+    "zoo's, else merge_and_unload() of peft)"
 )
 _QUANTISED = re.compile(
     r"(SCB|scale|scales|_scale|zero_point|zeros|qzeros|absmax|quant_map|quant_state\S*|g_idx|qweight)$"

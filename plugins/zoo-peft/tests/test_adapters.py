@@ -163,7 +163,7 @@ def test_ia3_scales_the_inputs_of_layers_that_narrow():
 
 
 def test_oft_is_for_linear_layers():
-    with pytest.raises(InputError, match="layer1.0.conv1 is a Conv2d; this adapter is for Linear"):
+    with pytest.raises(InputError, match=r"layer1\.0\.conv1 is a Conv2d; this adapter is for Linear"):
         oft(network("test_resnet"), targets=["layer1.0.conv1"])
 
 

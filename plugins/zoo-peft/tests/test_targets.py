@@ -60,7 +60,7 @@ def test_padding_of_its_own_and_depthwise_convolutions_are_left_as_they_are():
 def test_attention_that_reads_its_weights_itself_is_left_and_said():
     targets = Targets(built(torchvision.models.swin_t))
     assert not any("attn" in path for path in targets.default())
-    assert targets.notes == ["its attention reads the weights of its layers itself, so that no adapter there would run"]
+    assert targets.notes == ["its attention reads the weights of its layers itself: no adapter there would run"]
 
 
 def test_a_name_is_the_end_of_a_path_and_paths_are_exact():

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zoo.api import Assembly, InputError, WorkError, find_heads
-from zoo.errors import Problem, listed
+from zoo.errors import Problem, first_problems, listed
 from zoo_peft.adapters import ADAPTER, adapters
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -59,7 +59,8 @@ class Adapter:
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Adapter:
-    """The adapter in a folder. Raises InputError, with every reason, where zoo has no surgery that computes the same."""
+    """The adapter in a folder. Raises InputError, with every option that is in the way, where zoo has no surgery that
+    computes the same."""
     config, tensors = _read_config(Path(folder)), _read_tensors(Path(folder))
     kind = str(config.get("peft_type"))
     if kind not in _ARGUMENTS:
@@ -93,10 +94,8 @@ def fill(model: nn.Module, adapter: Adapter, folder: str | os.PathLike[str]) -> 
             problems.append(f"{name} is {list(tensor.shape)} in the file and {list(expected[name].shape)} in the model")
     if problems:
         hint = "put swap_head in front, with the adapter's number of classes" if adapter.others else None
-        more = [Problem(f"and {len(problems) - 5} more")] if len(problems) > 5 else []
-        raise InputError(
-            [Problem(f"{folder} does not fit: {problems[0]}", None, hint), *map(Problem, problems[1:5]), *more]
-        )
+        first = Problem(f"{os.fspath(folder)} does not fit: {problems[0]}", None, hint)
+        raise InputError([first, *first_problems(list(map(Problem, problems[1:])), 4)])
     if not any(parameter.is_meta for parameter in model.parameters()):
         set_peft_model_state_dict(network, adapter.tensors, adapter_name=ADAPTER)
         with torch.no_grad():
@@ -119,7 +118,7 @@ def write_folder(assembly: Assembly, folder: str | os.PathLike[str]) -> dict[str
     stored = {name: t.detach().cpu().contiguous() for name, t in {**tensors, **{n: state[n] for n in inside}}.items()}
     config: dict[str, Any] = network.peft_config[ADAPTER].to_dict()  # type: ignore[index,operator,union-attr]
     config |= {"modules_to_save": heads or None, "inference_mode": True, "base_model_name_or_path": None}
-    text = json.dumps(config, indent=2, sort_keys=True, default=lambda value: sorted(value))
+    text = json.dumps(config, indent=2, sort_keys=True, default=sorted)
     partial = place.with_name(f".{place.name}.partial")
     partial.mkdir(parents=True)
     try:

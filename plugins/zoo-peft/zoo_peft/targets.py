@@ -29,7 +29,9 @@ class Targets:
     `kinds` are the classes of layers that the method at hand has an adapter for; `notes` are remarks on the choice.
     """
 
-    def __init__(self, model: nn.Module, kinds: tuple[type[Layer], ...] = LAYERS, context: Context | None = None):
+    def __init__(
+        self, model: nn.Module, kinds: tuple[type[Layer], ...] = LAYERS, context: Context | None = None
+    ) -> None:
         self.model, self.kinds = model, kinds
         self.called = called_modules(model, context)
         self.heads = _heads(model, context)
@@ -67,9 +69,7 @@ class Targets:
         if attention := [path for path in self.linear() if self._in_attention(path)]:
             return attention
         if any(self._in_attention(path) for path, module in self.modules.items() if isinstance(module, nn.Linear)):
-            self.notes.append(
-                "its attention reads the weights of its layers itself, so that no adapter there would run"
-            )
+            self.notes.append("its attention reads the weights of its layers itself: no adapter there would run")
         linear, convolutions = list(self.linear()), list(self._convolutions())
         chosen = linear if self._size(linear) >= self._size(convolutions) else convolutions
         if not chosen:
@@ -125,9 +125,7 @@ class Targets:
         if any(f"{path}.".startswith(f"{head}.") for head in self.heads):
             return "is the classifier, which trains as it is: leave it out"
         if path not in self.called:
-            return (
-                "is never called: forward reads its weight itself, or not at all, so an adapter there would do nothing"
-            )
+            return "is never called: forward reads its weight itself, or not at all, and an adapter would do nothing"
         plain = next(kind for kind in LAYERS if isinstance(layer, kind))
         if type(layer).forward is not plain.forward or is_parametrized(layer):
             return f"is a {type(layer).__name__}, which computes in a way of its own that no adapter merges with"
