@@ -13,7 +13,9 @@ import pytest
 from zoo import registry
 from zoo.recipe import Recipe, load_recipe
 
-FIRST_PARTY = ("zoo-kit", "zoo-timm", "zoo-torchvision", "zoo-sklearn", "zoo-tutorial", "zoo-efficientnet-lite")
+FIRST_PARTY = (
+    "zoo-kit", "zoo-timm", "zoo-torchvision", "zoo-sklearn", "zoo-tutorial", "zoo-efficientnet-lite", "zoo-peft",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

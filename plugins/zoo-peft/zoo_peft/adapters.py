@@ -210,6 +210,8 @@ def _inject(
     inject_adapter_in_model(config, model, ADAPTER)
     for parameter, trained in before.items():  # peft freezes all of them; here a freeze step says what trains
         parameter.requires_grad_(trained)
+    for layer in adapters(model).values():  # autocast sees to that, and the look at the type cannot be traced
+        vars(layer)["cast_input_dtype_enabled"] = False
     if context is not None:
         added = sum(parameter.numel() for parameter in model.parameters() if parameter not in before)
         context.resolved.update(paths=found, targets=None, **resolved)
