@@ -81,9 +81,9 @@ def measure(name: str, folder: Path) -> str:
         if "state" not in path.parts
     }
     return (
-        f"{name}: {', '.join(f'{stem} {size:,} B' for stem, size in sizes.items())}; {len(kept)} of {len(base)} tensors are the "
-        f"base's, bit for bit; {len(proof['moved'])} of {proof['tensors']} frozen ones moved; merged logits within "
-        f"{float((logits[0] - logits[1]).abs().max()):.1e} of {float(logits[0].abs().max()):.1f}"
+        f"{name}: {', '.join(f'{stem} {size:,} B' for stem, size in sizes.items())}; {len(kept)} of {len(base)} "
+        f"tensors are the base's, bit for bit; {len(proof['moved'])} of {proof['tensors']} frozen ones moved; "
+        f"merged logits within {float((logits[0] - logits[1]).abs().max()):.1e} of {float(logits[0].abs().max()):.1f}"
     )
 
 

@@ -22,6 +22,7 @@ from zoo import api
         ("Rehearsal", "zoo.preflight.rehearsal"),
         ("called_modules", "zoo.model.shapes"),
         ("find_heads", "zoo.model.heads"),
+        ("load_into", "zoo.model.load_into"),
         ("name_mistake", "zoo.file_name"),
         ("operate", "zoo.model.operations"),
         ("replace_head", "zoo.model.heads"),

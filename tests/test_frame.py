@@ -47,9 +47,10 @@ def recipe(target):
     return [line.strip().replace("$(BIN)/", "") for line in body.splitlines()]
 
 
-def test_seven_distributions():
+def test_eight_distributions():
     assert [metadata(project)["name"] for project in PROJECTS] == [
-        "zoo-kit", "zoo-efficientnet-lite", "zoo-peft", "zoo-sklearn", "zoo-timm", "zoo-torchvision", "zoo-tutorial",
+        "zoo-kit", "zoo-efficientnet-lite", "zoo-openclip", "zoo-peft", "zoo-sklearn", "zoo-timm", "zoo-torchvision",
+        "zoo-tutorial",
     ]  # fmt: skip
 
 

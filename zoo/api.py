@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.model.assembly import Assembly
     from zoo.model.heads import find_head, find_heads, replace_head
     from zoo.model.info import ModelInfo
+    from zoo.model.load_into import load_into
     from zoo.model.operations import operate
     from zoo.model.paths import get_module, set_module
     from zoo.model.shapes import called_modules
@@ -48,6 +49,7 @@ __all__ = [
     "find_head",
     "find_heads",
     "get_module",
+    "load_into",
     "name_mistake",
     "operate",
     "replace_head",
@@ -66,6 +68,7 @@ _LAZY = {
     "find_head": "zoo.model.heads",
     "find_heads": "zoo.model.heads",
     "get_module": "zoo.model.paths",
+    "load_into": "zoo.model.load_into",
     "name_mistake": "zoo.file_name",
     "operate": "zoo.model.operations",
     "replace_head": "zoo.model.heads",
