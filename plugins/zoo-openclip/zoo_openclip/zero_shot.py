@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
 
 from zoo.api import Context, Document, InputError, Step, WorkError
 
@@ -29,10 +31,18 @@ class ZeroShot(Step):
     classes: list[str] | None = None
     """What the classes are called in prompts, in the data's order; the data's own names without it."""
     weights: str | None = None
-    """The file with both towers; the model's own weights without it."""
+    """The file with both towers, beside the recipe or in the current directory; the model's own without it."""
 
     replayed = True
     fails_safely = True
+
+    @classmethod
+    def read(cls, document: Document, path: tuple[str | int, ...]) -> Self | None:
+        step = super().read(document, path)
+        if step is None or step.weights is None:
+            return step
+        beside = Path(document.file).parent / Path(step.weights).expanduser()
+        return step.model_copy(update={"weights": str(beside)}) if beside.is_file() else step
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         wrong = [text for text in self.templates if text.count("{}") != 1] if isinstance(self.templates, list) else []
@@ -60,6 +70,8 @@ class ZeroShot(Step):
         with torch.no_grad():
             head.weight.copy_(weight)  # type: ignore[operator,union-attr]
             head.bias.copy_(bias)  # type: ignore[operator,union-attr]
+        if self.weights is not None and os.path.isfile(self.weights):
+            run.pins[str(self.place.index)] = {"weights": os.path.abspath(self.weights)}
         run.record(self, head=path, classes=len(names))
 
     def _new_head(self, assembly: Assembly, context: Context) -> tuple[str, list[str]]:

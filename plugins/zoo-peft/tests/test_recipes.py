@@ -102,7 +102,7 @@ def test_the_merged_file_is_the_plain_architecture_and_computes_the_same(home):
     changed = {name for name in base if not torch.equal(base[name], tensors[name])}
     assert base.keys() == tensors.keys()
     assert changed == {f"{path}.weight" for path in ADAPTED} | {"head.weight", "head.bias"}
-    assert "peft" not in json.dumps(zoo.inspect(merged)["metadata"])
+    assert zoo.inspect(merged)["zoo"]["operations"] == []
     images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     thin = logits(home / "run" / "thin.safetensors", images)
     assert (thin - logits(merged, images)).abs().max() <= 1e-5
@@ -128,8 +128,11 @@ def test_converting_merges_what_a_run_left(home, tmp_path):
 def test_a_run_takes_up_the_folder_that_another_left(home, tmp_path):
     recipe = yaml.safe_load((home / "recipe.yaml").read_text())
     del recipe["data"]
-    recipe["steps"] = [{"load_adapter": str(home / "run" / "adapter")}]
-    zoo.finetune(recipe, output=tmp_path / "run", progress=Listening())
+    recipe["steps"] = [{"load_adapter": "run/adapter"}]  # beside the recipe
+    (home / "load.yaml").write_text(yaml.safe_dump(recipe))
+    zoo.finetune(home / "load.yaml", output=tmp_path / "run", progress=Listening())
+    left = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert left["steps"] == [{"load_adapter": {"folder": str(home / "run" / "adapter")}}]
     images = torch.randn(4, 3, 16, 16)
     assert torch.equal(
         logits(tmp_path / "run" / "model.safetensors", images), logits(home / "run" / "thin.safetensors", images)

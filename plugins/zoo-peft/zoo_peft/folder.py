@@ -49,7 +49,7 @@ _BEGINNINGS = (True, False, None, "gaussian", "orthogonal")  # others change the
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a folder holds: the surgery that rebuilds its adapter, that one's arguments, and the tensors by their
+    """What a folder contains: the surgery that rebuilds its adapter, that one's arguments, and the tensors by their
     names in the network, without `default`. `others` are those of modules that were trained beside it (a head)."""
 
     surgery: str

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from zoo.api import Document, InputError, Step, name_mistake
 
@@ -17,12 +18,21 @@ class LoadAdapter(Step):
     """`load_adapter:` puts an adapter that peft saved into the model, the classifier that was trained with it too."""
 
     folder: str
-    """The folder with adapter_config.json and adapter_model.safetensors."""
+    """The folder with adapter_config.json and adapter_model.safetensors; its path counts from the recipe's folder first
+    and then from the current directory."""
 
     replayed = True
 
+    @classmethod
+    def read(cls, document: Document, path: tuple[str | int, ...]) -> Self | None:
+        step = super().read(document, path)
+        if step is None:
+            return None
+        beside = Path(document.file).parent / Path(step.folder).expanduser()
+        return step.model_copy(update={"folder": str(beside)}) if beside.is_dir() else step
+
     def read_folder(self) -> Adapter:
-        """What the folder holds. Raises InputError for what cannot be read, or zoo has no surgery for."""
+        """What the folder contains. Raises InputError for what cannot be read, or zoo has no surgery for."""
         from zoo_peft.folder import read_folder
 
         return read_folder(Path(self.folder).expanduser())
@@ -43,6 +53,7 @@ class LoadAdapter(Step):
         adapter = self.read_folder()
         operate(run.assembly, adapter.surgery, adapter.arguments, run.context)
         fill(run.assembly.model, adapter, self.folder)
+        run.pins[str(self.place.index)] = {"folder": os.path.abspath(os.path.expanduser(self.folder))}
         run.record(self, folder=self.folder, tensors=len(adapter.tensors) + len(adapter.others))
 
 
