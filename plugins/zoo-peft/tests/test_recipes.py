@@ -102,7 +102,7 @@ def test_the_merged_file_is_the_plain_architecture_and_computes_the_same(home):
     changed = {name for name in base if not torch.equal(base[name], tensors[name])}
     assert base.keys() == tensors.keys()
     assert changed == {f"{path}.weight" for path in ADAPTED} | {"head.weight", "head.bias"}
-    assert zoo.inspect(merged)["zoo"]["operations"] == []
+    assert not zoo.inspect(merged)["zoo"].get("operations")
     images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     thin = logits(home / "run" / "thin.safetensors", images)
     assert (thin - logits(merged, images)).abs().max() <= 1e-5
