@@ -10,7 +10,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zoo.contracts import CONTRACTS, ArchitectureSource, Context, Data, Preprocessing, Weights
+from zoo.contracts import (
+    CONTRACTS,
+    ArchitectureSource,
+    Callback,
+    Context,
+    Data,
+    Preprocessing,
+    TrackedRun,
+    Tracker,
+    Training,
+    Weights,
+)
 from zoo.errors import InputError, WorkError, ZooError
 
 if TYPE_CHECKING:
@@ -24,6 +35,8 @@ if TYPE_CHECKING:
     from zoo.model.operations import operate
     from zoo.model.paths import get_module, set_module
     from zoo.model.shapes import called_modules
+    from zoo.model.trace import Recording, record
+    from zoo.model.undisturbed import undisturbed
     from zoo.preflight.rehearsal import Rehearsal
     from zoo.recipe.document import Document
     from zoo.recipe.step import Step
@@ -33,15 +46,20 @@ __all__ = [
     "ActiveRun",
     "ArchitectureSource",
     "Assembly",
+    "Callback",
     "Context",
     "Data",
     "Document",
     "InputError",
     "ModelInfo",
     "Preprocessing",
+    "Recording",
     "Rehearsal",
     "Run",
     "Step",
+    "TrackedRun",
+    "Tracker",
+    "Training",
     "Weights",
     "WorkError",
     "ZooError",
@@ -52,8 +70,10 @@ __all__ = [
     "load_into",
     "name_mistake",
     "operate",
+    "record",
     "replace_head",
     "set_module",
+    "undisturbed",
 ]
 
 _LAZY = {
@@ -61,6 +81,7 @@ _LAZY = {
     "Assembly": "zoo.model.assembly",
     "Document": "zoo.recipe.document",
     "ModelInfo": "zoo.model.info",
+    "Recording": "zoo.model.trace",
     "Rehearsal": "zoo.preflight.rehearsal",
     "Run": "zoo.finetuning.result",
     "Step": "zoo.recipe.step",
@@ -71,8 +92,10 @@ _LAZY = {
     "load_into": "zoo.model.load_into",
     "name_mistake": "zoo.file_name",
     "operate": "zoo.model.operations",
+    "record": "zoo.model.trace",
     "replace_head": "zoo.model.heads",
     "set_module": "zoo.model.paths",
+    "undisturbed": "zoo.model.undisturbed",
 }
 
 

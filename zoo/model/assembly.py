@@ -24,7 +24,7 @@ class Assembly:
     which `zoo evaluate` finds the held-out samples again; `evaluation` says what is measured on them (`{"loss",
     "metrics"}` as a recipe names them, and the `part` that a checkpoint's own numbers are of). `obsolete` are the
     indices of operations that a later one took back, that one included; `notes` are remarks for the person: neither is
-    kept in a checkpoint.
+    kept in a checkpoint. `used` are the distributions of the plugins behind the recipe's options.
     """
 
     model: nn.Module
@@ -40,3 +40,4 @@ class Assembly:
     frozen: FrozenPart | None = None
     obsolete: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    used: tuple[str, ...] = ()

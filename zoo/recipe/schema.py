@@ -9,7 +9,7 @@ from typing import Any
 from zoo import registry
 from zoo.errors import InputError
 from zoo.recipe import references
-from zoo.recipe.catalogue import SUPPLIED, find, names
+from zoo.recipe.catalogue import SUPPLIED, find, names, supplied
 from zoo.recipe.chain import actions_of
 from zoo.recipe.load import Sections
 from zoo.recipe.options import NAMES, CheckpointOptions, DataOptions, ModelOptions
@@ -90,7 +90,6 @@ def _step() -> Schema:
 
 def _named(kind: str) -> Schema:
     """A name, or a mapping of one name to its arguments. What cannot be used here is left out."""
-    first, supplied = SUPPLIED[kind]
     bare: list[str] = []
     given: dict[str, Schema] = {}
     for name in names(kind):
@@ -102,7 +101,8 @@ def _named(kind: str) -> Schema:
         if factory is None:
             given[name] = {"type": "object"}
             continue
-        known = parameters(factory, first=first, skip=supplied, auto=kind == "modules")
+        first, by_name = supplied(kind, factory)
+        known = parameters(factory, first=first, skip=by_name, auto=kind == "modules")
         options = json_schema(model_of(known, optional=True, extra="allow" if is_open(factory) else "forbid"))
         given[name] = (
             {"anyOf": [options, {"type": "null"}, SCALAR, {"type": "array"}]} if kind == "modules" else options
