@@ -68,8 +68,8 @@ class ZeroShot(Step):
         weight, bias = self._embedded(run.assembly, names)
         head = get_module(run.assembly.model, path)
         with torch.no_grad():
-            head.weight.copy_(weight)  # type: ignore[operator,union-attr]
-            head.bias.copy_(bias)  # type: ignore[operator,union-attr]
+            head.weight.copy_(weight)  # type: ignore[operator]
+            head.bias.copy_(bias)  # type: ignore[operator]
         if self.weights is not None and os.path.isfile(self.weights):
             run.pins[str(self.place.index)] = {"weights": os.path.abspath(self.weights)}
         run.record(self, head=path, classes=len(names))
