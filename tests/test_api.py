@@ -39,6 +39,7 @@ def test_what_zoo_and_its_facade_share_is_the_same():
     shared = set(zoo.__all__) & set(api.__all__)
     assert shared == {
         "Context", "Data", "InputError", "ModelInfo", "Preprocessing", "Run", "Weights", "WorkError", "ZooError",
+        "load_into",
     }  # fmt: skip
     assert all(getattr(zoo, name) is getattr(api, name) for name in shared)
 
