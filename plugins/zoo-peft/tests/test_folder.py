@@ -95,7 +95,10 @@ def edited(saved, tmp_path, **changes):
     ("changes", "why"),
     [
         ({"peft_type": "VERA"}, "has an adapter of the kind VERA; zoo has LORA, IA3, LOHA, LOKR, OFT"),
-        ({"bias": "all", "alpha_pattern": {"qkv": 3}}, 'zoo\'s lora does not have: bias: "all", alpha_pattern'),
+        (
+            {"bias": "all", "alpha_pattern": {"qkv": 3}},
+            'zoo\'s lora does not have: alpha_pattern: {"qkv": 3}, bias: "all"',
+        ),
         ({"init_lora_weights": "pissa"}, 'does not have: init_lora_weights: "pissa"'),
         ({"new_trick": True}, "does not have: new_trick: true"),
     ],

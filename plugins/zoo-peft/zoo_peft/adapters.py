@@ -16,7 +16,6 @@ from zoo_peft.targets import LAYERS, Layer, Targets, counted, exactly, sizes
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
 SURGERIES = ("peft/lora", "peft/dora", "peft/ia3", "peft/loha", "peft/lokr", "peft/oft")
 ADAPTER = "default"  # peft's own name for the only adapter
@@ -107,7 +106,8 @@ def loha(
     chosen = Targets(model, _FLAT, context)
     found = chosen.choose(targets, paths)
     _check_rank(r, chosen, found)
-    config = LoHaConfig(r=r, alpha=alpha, target_modules=exactly(found))
+    make: Callable[..., PeftConfig] = LoHaConfig  # as of LoRA, a fraction as alpha is good arithmetic
+    config = make(r=r, alpha=alpha, target_modules=exactly(found))
     return _inject(model, config, chosen, found, context)
 
 
@@ -129,7 +129,8 @@ def lokr(
     chosen = Targets(model, _FLAT, context)
     found = chosen.choose(targets, paths)
     _check_rank(r, chosen, found)
-    config = LoKrConfig(r=r, alpha=alpha, target_modules=exactly(found))
+    make: Callable[..., PeftConfig] = LoKrConfig  # as of LoRA, a fraction as alpha is good arithmetic
+    config = make(r=r, alpha=alpha, target_modules=exactly(found))
     return _inject(model, config, chosen, found, context)
 
 
@@ -159,7 +160,7 @@ def oft(
     return _inject(model, config, chosen, found, context)
 
 
-def adapters(model: nn.Module) -> dict[str, BaseTunerLayer]:
+def adapters(model: nn.Module) -> dict[str, Any]:
     """The adapted layers by their paths."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -215,6 +216,6 @@ def _inject(
     if context is not None:
         added = sum(parameter.numel() for parameter in model.parameters() if parameter not in before)
         context.resolved.update(paths=found, targets=None, **resolved)
-        said = f"{str(config.peft_type.value).lower()}: adapters at {words}, {added:,} parameters"
+        said = f"{type(config).__name__.removesuffix('Config').lower()}: adapters at {words}, {added:,} parameters"
         context.notes.append("; ".join([said, *chosen.notes]))
     return model

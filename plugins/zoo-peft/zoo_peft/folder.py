@@ -116,7 +116,7 @@ def write_folder(assembly: Assembly, folder: str | os.PathLike[str]) -> dict[str
     heads, state = _trained_heads(model), model.state_dict()
     inside = [name for name in state if any(name.startswith(f"{head}.") for head in heads)]
     stored = {name: t.detach().cpu().contiguous() for name, t in {**tensors, **{n: state[n] for n in inside}}.items()}
-    config: dict[str, Any] = network.peft_config[ADAPTER].to_dict()  # type: ignore[index,operator,union-attr]
+    config: dict[str, Any] = network.peft_config[ADAPTER].to_dict()  # type: ignore[index,union-attr]
     config |= {"modules_to_save": heads or None, "inference_mode": True, "base_model_name_or_path": None}
     text = json.dumps(config, indent=2, sort_keys=True, default=sorted)
     partial = place.with_name(f".{place.name}.partial")
