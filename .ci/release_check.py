@@ -93,6 +93,9 @@ def compare(project, wheels):
     information = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     files = {path for path in (project / package).rglob("*") if path.suffix == ".py" or path.name == "py.typed"}
     expected = {path.relative_to(project).as_posix() for path in files} | {f"{package}/py.typed"}
+    if package == "zoo":  # the recipes lie outside the package, where an installer puts a wheel's data
+        data = f"{found[0].name.rsplit('-', 3)[0]}.data/data/share/zoo"
+        expected |= {f"{data}/{path.relative_to(project).as_posix()}" for path in (project / "recipes").rglob("*.yaml")}
     problems = [f"{found[0].name} lacks {path}" for path in sorted(expected - names)]
     problems += [f"{found[0].name} holds {path}" for path in sorted(names - information - expected)]
     if not any(path.endswith(".dist-info/licenses/LICENSE") for path in information):

@@ -47,6 +47,8 @@ def own_cache(tmp_path_factory):
     """What earlier runs on this machine remembered (settings, features) shall not decide a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("zoo-cache")))
+        patch.setenv("ZOO_CONFIG", str(tmp_path_factory.mktemp("zoo-config")))
+        patch.delenv("ZOO_PLUGINS", raising=False)
         yield
 
 

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parent.parent
 # Each floor may import from those above it in this list and from itself; on one floor, its rooms from each other.
 FLOORS = [
     {"zoo.errors", "zoo.contracts", "zoo.isolation", "zoo.file_name", "zoo.cache", "zoo.given", "zoo.expressions"},
-    {"zoo.registry"},
+    {"zoo.surroundings", "zoo.plugin_process", "zoo.plugin_memory", "zoo.plugin_switches"},
+    {"zoo.installed"},
+    {"zoo.registry", "zoo.plugin_calls"},
     {"zoo.formats"},
     {"zoo.remap"},
     {"zoo.recipe"},
@@ -28,7 +30,7 @@ FLOORS = [
     {"zoo.training"},
     {"zoo.steps"},
     {"zoo.preflight"},
-    {"zoo.finetuning", "zoo.conversion", "zoo.comparison", "zoo.verification"},
+    {"zoo.finetuning", "zoo.reporting", "zoo.conversion", "zoo.comparison", "zoo.verification"},
     {"zoo.cli", "zoo.api", "zoo.verbs", "zoo.testing", "zoo.__main__"},
 ]
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}

@@ -58,7 +58,8 @@ def test_nine_distributions():
 def test_every_distribution_has_its_licence_types_and_classifiers(project):
     assert (project / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert (project / package(project) / "py.typed").read_bytes() == b""
-    assert read(project)["tool"]["setuptools"]["package-data"] == {package(project): ["py.typed"]}
+    templates = ["reporting/templates/*"] if project == ROOT else []
+    assert read(project)["tool"]["setuptools"]["package-data"] == {package(project): ["py.typed", *templates]}
     own, core = metadata(project), metadata(ROOT)
     for key in ("version", "license", "license-files", "authors", "requires-python"):
         assert own[key] == core[key], key

@@ -1,4 +1,5 @@
-"""Where zoo keeps what it can make or fetch again: its own cache folder, and torch.hub's for downloaded weights."""
+"""Where zoo keeps what it can make or fetch again: its own cache folder, and torch.hub's for downloaded weights; and
+where it keeps what a person has chosen: its folder of settings."""
 
 from __future__ import annotations
 
@@ -20,6 +21,21 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "zoo"
     return _xdg_cache() / "zoo"
+
+
+def config_folder() -> Path:
+    """What a person has set (which plugins are switched off): `$ZOO_CONFIG`, else the system's place for settings.
+
+    That is `~/.config/zoo` (`$XDG_CONFIG_HOME/zoo`) on Linux, `~/Library/Application Support/zoo` on macOS and
+    `%APPDATA%\\zoo` on Windows. The folder need not exist.
+    """
+    if chosen := os.environ.get("ZOO_CONFIG"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "zoo"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "zoo"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "zoo"
 
 
 def weights_folder() -> Path:

@@ -82,11 +82,19 @@ class WorkError(ZooError):
 _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|cannot allocate memory|bad_alloc|out of memory", re.I)
 
 
+def text_of(thing: object) -> str:
+    """`str(thing)`; empty where that fails itself, as the text of an exception from anywhere may."""
+    try:
+        return str(thing)
+    except BaseException:  # whatever the author of a `__str__` got wrong
+        return ""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out: Python's and numpy's, torch's on a GPU and on the CPU, the
     system's."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or bool(_NO_MEMORY.search(str(error)))
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or bool(_NO_MEMORY.search(text_of(error)))
 
 
 def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:

@@ -1,25 +1,32 @@
-"""Run a plugin's code so that whatever it raises becomes a sentence and, in a command of zoo's, that it ends in time.
+"""Run a plugin's code so that whatever it raises becomes a sentence that names the plugin's file and line.
 
-A library leaves the process alone. A command line owns it: within `owned_process`, and only there, plugins have
-deadlines (signal handlers), their prints go to standard error, and the memory allocator may be tuned.
+A library leaves the process alone. A command line owns it: within `owned_process`, and only there, what plugins print
+goes to standard error, what an import changes around itself is put back (`zoo.surroundings`), and the memory allocator
+may be tuned.
 
-What it cannot stop: code that ends the process from C, or a loop in C that holds the interpreter.
+What it cannot stop is code that ends the process or never ends: a plugin is therefore imported in a process of its own
+first (`zoo.plugin_process`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
+
+from zoo.errors import ZooError, printable, text_of
 
 Result = TypeVar("Result")
 
 _OWNED: ContextVar[bool] = ContextVar("zoo owns the process", default=False)
+_HERE = str(Path(__file__).parent)
 
 
 @contextlib.contextmanager
@@ -38,18 +45,15 @@ def owns_process() -> bool:
 
 
 class PluginError(Exception):
-    """A plugin's code failed; the message is the cause in one line."""
+    """A plugin's code failed; the message is the cause in one line, with the plugin's file and line."""
 
 
-class _OutOfTimeError(BaseException):
-    """Raised inside a plugin that takes too long; no `except Exception` of its own swallows it."""
+def guarded(work: Callable[[], Result], *, package: str = "", passing: tuple[type[ZooError], ...] = ()) -> Result:
+    """`work()`. Raises PluginError with the cause, whatever was raised but what `passing` names.
 
-
-def guarded(work: Callable[[], Result], *, seconds: float | None = None) -> Result:
-    """`work()`. Raises PluginError with the cause, whatever was raised.
-
-    In a library call a KeyboardInterrupt passes through, and there is no deadline. In a command, prints go to standard
-    error and only a Ctrl-C of the user's passes through; the deadline needs the main thread and POSIX signals.
+    `package` is the plugin's top-level package, whose file and line the cause names. In a library call a
+    KeyboardInterrupt passes through. In a command, prints go to standard error and only a Ctrl-C of the user's passes
+    through.
     """
     if not owns_process():
         try:
@@ -57,45 +61,90 @@ def guarded(work: Callable[[], Result], *, seconds: float | None = None) -> Resu
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise PluginError(_cause(error)) from error
+            if isinstance(error, passing):
+                raise
+            raise failure_of(error, package) from error
     with _watched_interrupts() as pressed, contextlib.redirect_stdout(sys.stderr):
         try:
-            with _deadline(seconds):
-                return work()
-        except _OutOfTimeError:
-            raise PluginError(f"took more than {seconds:g} s") from None
+            return work()
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and pressed:
+            if isinstance(error, passing) or (isinstance(error, KeyboardInterrupt) and pressed):
                 raise
-            raise PluginError(_cause(error)) from error
+            raise failure_of(error, package) from error
 
 
-def _cause(error: BaseException) -> str:
-    """`ImportError: no module named x`, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+def failure_of(error: BaseException, package: str = "") -> PluginError:
+    """The failure as a sentence; the entire traceback is kept for the end of the command where it was asked for."""
+    note(error)
+    return PluginError(cause_of(error, package))
+
+
+def cause_of(error: BaseException, package: str = "") -> str:
+    """`ImportError: no module named x (/where/plugin.py:3)`, on one line.
+
+    The place is the deepest line of the plugin's `package` that was running, else the deepest that is not zoo's. An
+    error whose text cannot be had is its type alone.
+    """
+    said = text_of(error)
+    if isinstance(error, SyntaxError):
+        said = text_of(error.msg)
+    where = place_of(error, package)
+    cause = printable(" ".join(f"{type(error).__name__}: {said}".split()).rstrip(":"))
+    return f"{cause} ({where})" if where else cause
+
+
+def place_of(error: BaseException, package: str = "") -> str:
+    """`file:line` of a plugin's failure; of a syntax error the line that cannot be read. Empty where none is known."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    own = others = ""
+    trace = error.__traceback__
+    while trace is not None:
+        frame, line, trace = trace.tb_frame, trace.tb_lineno, trace.tb_next
+        file = frame.f_code.co_filename
+        if file.startswith(("<", _HERE)):
+            continue
+        others = f"{file}:{line}"
+        if package and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+            own = others
+    return own or others
+
+
+TRACEBACKS = "ZOO_TRACEBACK"  # the variable that asks for the entire tracebacks of failures
+_NOTED: list[BaseException | str] = []
+
+
+def wants_tracebacks() -> bool:
+    """Whether the entire tracebacks of failures are wanted: `--traceback`, or the variable ZOO_TRACEBACK."""
+    return bool(os.environ.get(TRACEBACKS))
+
+
+def note(failure: BaseException | str) -> None:
+    """Keep a failure that becomes a sentence, so that its entire traceback can be shown where that is wanted."""
+    if wants_tracebacks() and failure not in _NOTED:
+        _NOTED.append(failure)
+
+
+def noted() -> list[BaseException | str]:
+    """The failures since the last call, exceptions and finished tracebacks; they are forgotten."""
+    found = _NOTED[:]
+    _NOTED.clear()
+    return found
+
+
+def warn(text: str) -> None:
+    """Say something that is worth knowing and stops nothing: a line on standard error in a command, a warning of
+    Python's in a library call."""
+    if owns_process():
+        sys.stderr.write(f"warning: {printable(text)}\n")
+        return
+    import warnings
+
+    warnings.warn(text, stacklevel=3)
 
 
 def _in_main_thread() -> bool:
-    return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float | None) -> Iterator[None]:
-    """Raise _OutOfTimeError in the body after `seconds`, and again every half second until it gives in."""
-    if seconds is None or not _in_main_thread():
-        yield
-        return
-
-    def expired(_signal: int, _frame: FrameType | None) -> None:
-        raise _OutOfTimeError
-
-    previous = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager

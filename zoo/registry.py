@@ -1,141 +1,59 @@
 """Find components (metadata only), describe them, and load one (import it when it is named).
 
 Finding reads the `entry_points.txt` of installed distributions and imports nothing. Only an architecture source is
-loaded to list its names, which its contract says happens without torch. Whatever goes wrong inside a plugin becomes
-a row marked broken; every other row goes on working.
+asked for its names: zoo's own in this process, which their contract says happens without torch, and anybody else's in
+a process of its own, once (`zoo.plugin_memory`). A full name opens its own source and no other. Whatever goes wrong
+inside a plugin becomes a row marked broken; every other row goes on working.
+
+A namespace belongs to the distribution of that name; a bare name that one of zoo's own components has is that one,
+whatever is installed.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-import importlib
-import importlib.metadata
-import importlib.util
 import inspect
-import itertools
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from zoo import installed, plugin_memory
 from zoo.errors import InputError, did_you_mean
 from zoo.given import absent, find_given, given_names, is_given
-from zoo.isolation import PluginError, guarded
-
-CORE = "zoo-kit"  # the distribution that this package is in
-KINDS = (
-    *("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers"),
-    *("steps", "transforms", "losses", "metrics", "optimizers", "schedulers", "callbacks", "trackers"),
+from zoo.installed import (
+    CORE,
+    KINDS,
+    RESERVED,
+    Component,
+    all_entries,
+    entries,
+    mend,
+    module_files,
+    normal,
+    owner,
+    plugin_name,
 )
-
-
-@dataclass(frozen=True)
-class Component:
-    """One row of `zoo list`. `target` is the entry point's import string; `cause` says why a row is broken."""
-
-    name: str
-    kind: str
-    plugin: str
-    distribution: str
-    version: str
-    target: str
-    status: str = "ok"
-    cause: str | None = None
-    member: str | None = None  # the architecture's name within its source; None for a component of its own
-
-    @property
-    def short(self) -> str:
-        """The name without its plugin's namespace: what people write while it is unique."""
-        return self.name.partition("/")[2]
-
-    def broken(self, cause: str) -> Component:
-        return replace(self, status="broken", cause=cause)
-
-
-def plugin_name(distribution: str) -> str:
-    """The namespace of a distribution: its name without `zoo-`. zoo's own distribution, zoo-kit, is `zoo`."""
-    name = _normal(distribution)
-    return "zoo" if name == CORE else name.removeprefix("zoo-")
-
-
-def _normal(distribution: str) -> str:
-    """A distribution's name as all tools compare it: `Zoo_Acme` is `zoo-acme`."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-@functools.cache
-def entries() -> tuple[Component, ...]:
-    """One row an entry point in zoo's groups, sorted; nothing is imported.
-
-    A distribution that is visible twice on `sys.path` counts once, where Python itself would import it from. An entry
-    that cannot work (no such kind, a line that is none, a module that is not there) is a broken row.
-    """
-    rows: dict[str, list[Component]] = {}
-    for distribution in importlib.metadata.distributions():
-        text = _entry_points(distribution)
-        if "[zoo." in text:  # parsing METADATA of every distribution would cost more than all the rest
-            name, version = distribution.name or "unknown", distribution.version or "unknown"
-            rows.setdefault(_normal(name), list(_rows(name, version, text)))
-    return tuple(sorted(itertools.chain(*rows.values()), key=lambda row: (row.kind, row.name)))
-
-
-def _entry_points(distribution: importlib.metadata.Distribution) -> str:
-    """The text of `entry_points.txt`; empty where there is none, or none that can be read."""
-    try:
-        return distribution.read_text("entry_points.txt") or ""
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _rows(distribution: str, version: str, text: str) -> Iterator[Component]:
-    """The rows of one `entry_points.txt`."""
-    plugin, group = plugin_name(distribution), ""
-    for line in filter(None, map(str.strip, text.splitlines())):
-        if line.startswith("["):
-            group = line.strip("[]").strip()
-        elif group.startswith("zoo.") and line[0] not in "#;":
-            yield _row(plugin, distribution, version, group.removeprefix("zoo."), line)
-
-
-def _row(plugin: str, distribution: str, version: str, kind: str, line: str) -> Component:
-    name, equals, target = (part.strip() for part in line.partition("="))
-    full = name if kind == "architectures" else f"{plugin}/{name}"
-    row = Component(full, kind, plugin, distribution, version, target)
-    if kind not in KINDS:
-        return row.broken(f"zoo has no kind {kind!r}; {did_you_mean(kind, KINDS) or 'the kinds: ' + ', '.join(KINDS)}")
-    if not (name and equals and re.fullmatch(r"[\w.]+:[\w.]+", target)):
-        return row.broken(f"the entry point {line!r} is not of the form `name = module:attribute`")
-    if (package := re.split(r"[.:]", target)[0]) not in sys.modules and importlib.util.find_spec(package) is None:
-        return row.broken(f"ModuleNotFoundError: No module named {package!r}")
-    return row
-
-
-def module_files(target: str) -> list[Path]:
-    """The Python file of `target`'s module, found without importing anything; empty where only an import could say."""
-    package, *rest = target.partition(":")[0].split(".")
-    spec = sys.modules[package].__spec__ if package in sys.modules else importlib.util.find_spec(package)
-    if spec is None:
-        return []
-    bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
-    paths = [base / "__init__.py" for base in bases] + [base.with_suffix(".py") for base in bases if rest]
-    if spec.origin and not bases and not rest:
-        paths.append(Path(spec.origin))
-    return [path for path in paths if path.suffix == ".py" and path.is_file()]
-
+from zoo.isolation import PluginError, guarded, note, owns_process, warn
+from zoo.plugin_memory import Asked, answers_to
+from zoo.plugin_process import IMPORT, NAMES, Answer, import_target, names_of
+from zoo.surroundings import Surroundings
 
 __all__ = [
+    "CORE",
     "KINDS",
     "Component",
+    "Examined",
     "components",
     "entries",
     "examine",
     "find",
     "load",
     "load_source",
+    "mend",
     "module_files",
     "named",
     "names",
@@ -143,29 +61,34 @@ __all__ = [
     "refresh",
     "resolve",
     "short_names",
+    "switched_off",
     "unknown",
+    "why_absent",
 ]
-
-NAMES_LIMIT = 50_000  # more names than this from one source is taken for an endless generator
-NAMES_SECONDS = 10.0  # to import a source and hear all its names
 
 
 def refresh() -> None:
     """Forget what was found: look again at what is installed."""
-    importlib.invalidate_caches()
-    entries.cache_clear()
-    _expand.cache_clear()
+    installed.forget()
+    _own_members.cache_clear()
+    plugin_memory.forget()
+
+
+def switched_off() -> dict[str, str]:
+    """The plugins that are switched off, and why."""
+    return {row.plugin: row.cause or "" for row in all_entries() if row.status == "off"}
 
 
 def components(kind: str | None = None) -> list[Component]:
     """Every component, architecture sources opened into one row an architecture."""
-    rows: list[Component] = []
-    for entry in entries():
-        if kind is None or entry.kind == kind:
-            rows.extend(_expand(entry) if entry.kind == "architectures" else [entry])
-    for given in KINDS if kind is None else (kind,):
-        rows += [Component(name, given, "python", "", "", name) for name in given_names(given)]
-    return rows
+    rows = _opened(entry for entry in entries() if kind in (None, entry.kind))
+    return rows + _given(kind)
+
+
+def _given(kind: str | None) -> list[Component]:
+    """The objects that this call of zoo was handed."""
+    kinds = KINDS if kind is None else (kind,)
+    return [Component(name, each, "python", "", "", name) for each in kinds for name in given_names(each)]
 
 
 def names(kind: str | None = None) -> list[str]:
@@ -173,41 +96,53 @@ def names(kind: str | None = None) -> list[str]:
     return [row.name for row in components(kind) if row.status == "ok"]
 
 
-@functools.cache
-def _expand(entry: Component) -> tuple[Component, ...]:
+def _opened(found: Iterable[Component]) -> list[Component]:
+    """The rows, architecture sources opened; all those that have to be asked are asked together."""
+    rows = list(found)
+    asked = [row.ask(NAMES) for row in rows if _is_asked(row) and not row.is_own]
+    answers = dict(zip(asked, answers_to(asked), strict=True))
+    opened: list[Component] = []
+    for row in rows:
+        if not _is_asked(row):
+            opened.append(_plain(row) if row.kind == "architectures" else row)
+        else:
+            opened += _members(row, _own_members(row) if row.is_own else answers[row.ask(NAMES)])
+    return opened
+
+
+def _is_asked(row: Component) -> bool:
+    """Whether only the plugin's own code can say what an entry point stands for."""
+    return row.kind == "architectures" and row.status == "ok" and not _is_defined_callable(row.target)
+
+
+def _plain(row: Component) -> Component:
+    """An architecture of its own; a broken one may have been meant as a source of the plugin's name, too."""
+    if row.status != "ok" and row.name == row.plugin:
+        return row
+    return replace(row, name=f"{row.plugin}/{row.name}")
+
+
+def _members(row: Component, answer: Answer) -> list[Component]:
     """The rows of an architecture source, or one row for a plain architecture or a broken plugin."""
-    plain = replace(entry, name=f"{entry.plugin}/{entry.name}")
-    unsure = entry if entry.name == entry.plugin else plain  # a broken one may have been meant as either
-    if entry.status != "ok":
-        return (unsure,)
-    if _is_defined_callable(entry.target):
-        return (plain,)
+    if answer.cause is not None:
+        if answer.trace:
+            note(answer.trace)
+        return [_plain(row.broken(answer.cause))]
+    if answer.value is None:
+        return [_plain(row)]
+    if (keeper := owner(row.name)) not in (None, normal(row.distribution)):
+        cause = f"the namespace {row.name!r} is {keeper}'s: a source of {row.distribution} needs a name of its own"
+        return [replace(row.broken(cause), name=f"{row.plugin}/{row.name}")]
+    return [replace(row, name=f"{row.name}/{member}", member=member) for member in answer.value]
+
+
+@functools.cache
+def _own_members(row: Component) -> Answer:
+    """What a source of zoo's own says, asked in this process."""
     try:
-        members = guarded(lambda: _members(_import(entry)), seconds=NAMES_SECONDS)
+        return Answer(value=guarded(lambda: names_of(_import(row)), package=row.package))
     except PluginError as failure:
-        return (unsure.broken(str(failure)),)
-    if members is None:
-        return (plain,)
-    return tuple(replace(entry, name=f"{entry.name}/{member}", member=member) for member in members)
-
-
-def _members(loaded: Any) -> list[str] | None:
-    """The names a source gives, sorted; None for a plain callable. Runs the plugin's code: call it guarded."""
-    if not hasattr(loaded, "names"):
-        return None
-    if not callable(getattr(loaded, "build", None)):
-        raise TypeError("a source with names() needs build(name, **arguments)")
-    given = loaded.names()
-    found = list(itertools.islice(() if isinstance(given, str) else given, NAMES_LIMIT + 1))
-    if len(found) > NAMES_LIMIT:
-        raise ValueError(f"names() gave more than {NAMES_LIMIT} names")
-    if isinstance(given, str) or (wrong := [name for name in found if not _is_name(name)]):
-        raise TypeError(f"names() gave {given if isinstance(given, str) else wrong[0]!r}, which is not a name")
-    return sorted(set(found))
-
-
-def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and name.isprintable() and bool(name) and " " not in name
+        return Answer(str(failure))
 
 
 def _is_defined_callable(target: str) -> bool:
@@ -217,11 +152,28 @@ def _is_defined_callable(target: str) -> bool:
 
 
 def named(name: str, kind: str | None) -> list[Component]:
-    """All components that `name` may mean, broken ones too: those of that full name, else those of that bare one."""
+    """All components that `name` may mean, broken ones too: those of that full name, else those of that bare one.
+
+    A full name opens no source but its own. Where one of zoo's own has a bare name, it means that one.
+    """
     if name.startswith("kit/"):  # what recipes and checkpoints called zoo's own, by the distribution zoo-kit
         name = f"zoo/{name.removeprefix('kit/')}"
-    rows = components(kind)
-    return [row for row in rows if row.name == name] or [row for row in rows if row.short == name]
+    namespace, slash, _ = name.partition("/")
+    if slash:
+        own = _opened(row for row in entries() if kind in (None, row.kind) and _may_hold(row, namespace))
+        rows = [row for row in [*own, *_given(kind)] if row.name == name]
+        if rows:
+            return [row for row in rows if normal(row.distribution) == RESERVED.get(row.plugin)] or rows
+    rows = [row for row in components(kind) if row.short == name]
+    return [row for row in rows if normal(row.distribution) == CORE] or rows
+
+
+def _may_hold(row: Component, namespace: str) -> bool:
+    """Whether a component of this namespace may stand behind an entry point."""
+    if row.kind != "architectures":
+        return row.plugin == namespace
+    own = normal(row.distribution)
+    return row.plugin == namespace or (row.name == namespace and owner(namespace) in (None, own))
 
 
 def find(name: str, kind: str | None) -> Component | None:
@@ -257,7 +209,11 @@ def short_names(kind: str, *, full: bool = False) -> list[str]:
     if full or kind in ("architectures", "datasets"):
         return [row.name for row in rows]
     uses = Counter(row.short for row in rows)
-    return [row.short if uses[row.short] == 1 else row.name for row in rows]
+    own = {row.short for row in rows if normal(row.distribution) == CORE}
+    return [
+        row.short if uses[row.short] == 1 or (row.short in own and normal(row.distribution) == CORE) else row.name
+        for row in rows
+    ]
 
 
 def load(name: str | Component, kind: str | None = None) -> Any:
@@ -274,33 +230,76 @@ def load(name: str | Component, kind: str | None = None) -> Any:
 def load_source(component: Component) -> Any:
     """What the entry point names: for an architecture of a source, the source (for tags, weights, preprocessing).
 
+    In a command, a plugin that is not zoo's own is first imported in a process of its own, once a version.
     Raises InputError when the plugin is broken.
     """
     if is_given(component.name):
         return find_given(component.kind, component.name)
+    if owns_process() and not component.is_own and component.target.partition(":")[0] not in sys.modules:
+        _look_at_first(component)
     try:
-        return guarded(lambda: _import(component))
+        return guarded(lambda: _import(component), package=component.package)
     except PluginError as failure:
         raise _broken(component.broken(str(failure))) from failure
 
 
-def examine(component: Component) -> Component:
-    """The row, marked broken with its cause when importing it fails."""
-    if component.status == "ok":
-        try:
-            guarded(lambda: _import(component))
-        except PluginError as failure:
-            return component.broken(str(failure))
-    return component
+def _look_at_first(component: Component) -> None:
+    """Raises InputError where a component's import fails, or ends the process, in a process of its own.
+
+    All components of its module are imported together: a plugin's framework is imported once.
+    """
+    module = component.target.partition(":")[0]
+    rows = [row for row in entries() if row.status == "ok" and row.target.partition(":")[0] == module]
+    asked = [row.ask(IMPORT) for row in rows if row.distribution == component.distribution]
+    for each, answer in zip(asked, answers_to(asked), strict=True):
+        if answer.cause is not None and each.question.target == component.target:
+            if answer.trace:
+                note(answer.trace)
+            raise _broken(component.broken(answer.cause))
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A component as importing it shows it: the row, marked broken with its cause where that fails, and what the import
+    changes around itself, a phrase each."""
+
+    row: Component
+    changes: tuple[str, ...] = ()
+
+
+def examine(rows: Iterable[Component]) -> list[Examined]:
+    """Import every component: zoo's own in this process, anybody else's in another; nothing remembered counts."""
+    found = list(rows)
+    asked = [row.ask(IMPORT) for row in found if row.status == "ok" and not row.is_own]
+    answers = dict(zip(asked, answers_to(asked, anew=True), strict=True))
+    return [_examined(row, answers) for row in found]
+
+
+def _examined(row: Component, answers: dict[Asked, Answer]) -> Examined:
+    if row.status != "ok":
+        return Examined(row)
+    if not row.is_own:
+        answer = answers[row.ask(IMPORT)]
+        return Examined(row if answer.cause is None else row.broken(answer.cause), answer.changes)
+    try:
+        guarded(lambda: _import(row), package=row.package)
+    except PluginError as failure:
+        return Examined(row.broken(str(failure)))
+    return Examined(row)
 
 
 def _import(component: Component) -> Any:
-    """Runs the plugin's code: call it guarded."""
-    module, _, attribute = component.target.partition(":")
-    loaded = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    if not callable(loaded) and not (component.kind == "architectures" and hasattr(loaded, "build")):
-        raise TypeError(f"{component.target} is {type(loaded).__name__}, which nobody can call")
-    return loaded
+    """Runs the plugin's code: call it guarded. In a command, what somebody else's changes is put back, and said."""
+    if component.is_own or not owns_process():
+        return import_target(component.target, component.kind)
+    before = Surroundings.now()
+    try:
+        return import_target(component.target, component.kind)
+    finally:
+        for change in before.put_back(component.package):
+            if not change.startswith("environment") or not change.endswith("added"):
+                who = f"{component.distribution} {component.version}"
+                warn(f"{who} changes the process when it is imported: {change}")
 
 
 def _ambiguous(name: str, matches: list[Component]) -> InputError:
@@ -316,24 +315,32 @@ def _ambiguous(name: str, matches: list[Component]) -> InputError:
 
 def unknown(name: str, kind: str | None) -> InputError:
     """What to say of a name that no component has: the nearest ones, or the broken plugin that it may belong to."""
-    rows = components(kind)
     if is_given(name):
         return absent(kind or "", name)
-    broken = [row for row in rows if row.status != "ok"]
-    for row in broken:
-        if name.partition("/")[0] in (row.plugin, row.name):
-            return _broken(row)
+    if because := why_absent(name, kind):
+        return because
+    rows = components(kind)
     hint = did_you_mean(name, [row.name for row in rows]) or f"see: zoo list{f' --kind {kind}' if kind else ''}"
-    if broken:
-        hint += f"; broken plugins: {', '.join(sorted({row.plugin for row in broken}))}, see: zoo doctor"
+    if broken := sorted({row.plugin for row in rows if row.status != "ok"}):
+        hint += f"; broken plugins: {', '.join(broken)}, see: zoo doctor"
     return InputError(f"no {f'{kind} ' if kind else ''}component is called {name!r}", suggestion=hint)
+
+
+def why_absent(name: str, kind: str | None) -> InputError | None:
+    """Why nothing is called so, where that is because the plugin of this namespace is switched off, or broken."""
+    namespace = name.partition("/")[0]
+    for row in all_entries():
+        if row.status == "off" and namespace in (row.plugin, row.name) and kind in (None, row.kind):
+            return InputError(f"{name}: the plugin {row.plugin} is {row.cause}", suggestion="see: zoo plugins")
+    mine = _opened(row for row in entries() if namespace in (row.plugin, row.name))
+    broken = [row for row in mine if row.status != "ok" and (kind in (None, row.kind) or row.kind not in KINDS)]
+    return _broken(broken[0]) if broken else None
 
 
 def _broken(component: Component) -> InputError:
     where = f"{component.distribution} {component.version} ({component.target})"
     return InputError(
-        f"{component.name} is broken: {where}: {component.cause}",
-        suggestion=f"mend or remove it: pip uninstall {component.distribution}; see: zoo doctor",
+        f"{component.name} is broken: {where}: {component.cause}", suggestion=f"{mend(component)}; see: zoo doctor"
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zoo.preflight import Verdict
     from zoo.recipe import Recipe
     from zoo.recipe.options import Named, Precision
+    from zoo.registry import Component
     from zoo.remap.remaps import Remap
     from zoo.training.callbacks import Listener
 
@@ -349,7 +350,7 @@ def freeze(model: nn.Module, policy: str | Iterable[str] = "all_but_head", **arg
 
     if isinstance(policy, str):
         component = registry.resolve(policy, "freezing")
-        names = _names_by(component.name, registry.load(component), model, arguments)
+        names = _names_by(component, registry.load(component), model, arguments)
     elif arguments:
         raise InputError(f"{', '.join(arguments)} belong to a named policy, not to a list of names")
     else:
@@ -362,14 +363,19 @@ def freeze(model: nn.Module, policy: str | Iterable[str] = "all_but_head", **arg
     return Frozen(sizes[True], sizes[False], part.parameters, part.buffers)
 
 
-def _names_by(name: str, policy: Callable[..., Iterable[str]], model: nn.Module, arguments: Any) -> list[str]:
+def _names_by(
+    component: Component, policy: Callable[..., Iterable[str]], model: nn.Module, arguments: Any
+) -> list[str]:
     import inspect
+
+    from zoo.plugin_calls import call, texts
 
     try:
         inspect.signature(policy).bind(model, **arguments)
     except TypeError as error:
+        name = component.name
         raise InputError(f"{name}: {error}", suggestion=f"see: zoo show {name}") from error
-    return list(policy(model, **arguments))
+    return texts(component, call(component, lambda: policy(model, **arguments)), "dotted names")
 
 
 def _names_of(model: nn.Module, given_names: Iterable[str]) -> list[str]:

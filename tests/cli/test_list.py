@@ -92,18 +92,19 @@ class TestBroken:
         entry_points = "[zoo.architectures]\nacme = acme_b:source\n[zoo.surgeries]\nfine = acme_b:fine"
         plugins.write("zoo-acme", entry_points, acme_b="print('noise')\nimport not_there_at_all")
 
-    def test_a_broken_plugin_is_a_row_with_package_version_import_string_and_cause(self, zoo):
+    def test_a_broken_plugin_is_a_row_with_package_version_import_string_and_cause(self, zoo, plugins):
         outcome = zoo("list", "acme")
         assert outcome.code == 0
+        cause = f"No module named 'not_there_at_all' ({plugins.folder / 'acme_b.py'}:2)"
         assert outcome.out.splitlines() == [
-            "acme\tbroken: zoo-acme 1.0 (acme_b:source): ModuleNotFoundError: No module named 'not_there_at_all'",
+            f"acme\tbroken: zoo-acme 1.0 (acme_b:source): ModuleNotFoundError: {cause}",
             "acme/fine",
         ]
 
     def test_its_noise_does_not_spoil_the_document(self, zoo):
         rows = zoo("list", "acme", "--json").json["components"]
         assert [(row["name"], row["status"]) for row in rows] == [("acme", "broken"), ("acme/fine", "ok")]
-        assert rows[0]["cause"] == "ModuleNotFoundError: No module named 'not_there_at_all'"
+        assert rows[0]["cause"].startswith("ModuleNotFoundError: No module named 'not_there_at_all' (")
         assert (rows[0]["distribution"], rows[0]["version"], rows[0]["target"]) == ("zoo-acme", "1.0", "acme_b:source")
 
     def test_the_overview_ends_with_it(self):

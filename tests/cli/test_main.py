@@ -8,7 +8,7 @@ import types
 import pytest
 
 from zoo import cli
-from zoo.cli import COMMANDS
+from zoo.cli import COMMANDS, long_options
 from zoo.errors import InputError, Location, Problem, WorkError
 
 
@@ -111,10 +111,20 @@ class TestFailures:
         assert "Traceback" not in outcome.err
 
     def test_the_traceback_of_a_bug_can_be_had(self, zoo, command, monkeypatch):
-        monkeypatch.setenv("ZOO_TRACEBACK", "1")
         command(raising(KeyError("x")))
-        with pytest.raises(KeyError):
-            zoo("doctor")
+        for asked in ("--traceback", "ZOO_TRACEBACK"):
+            if asked == "ZOO_TRACEBACK":
+                monkeypatch.setenv(asked, "1")
+            outcome = zoo("doctor", *([asked] if asked.startswith("--") else []))
+            assert outcome.code == 1
+            assert outcome.err.startswith("Traceback (most recent call last):\n")
+            assert "\nKeyError: 'x'\nerror: this is a bug in zoo: KeyError: 'x' (" in outcome.err
+
+    def test_every_command_takes_the_option(self, zoo):
+        for name in COMMANDS:
+            assert "--traceback" in zoo(name, "--help").out
+            assert "--traceback" in long_options(name)
+        assert "ZOO_TRACEBACK" not in os.environ
 
     def test_the_operating_systems_refusals_are_no_bugs(self, zoo, command):
         command(raising(PermissionError(13, "Permission denied", "/root/x")))

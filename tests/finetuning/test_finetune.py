@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import functools
 import json
 import math
@@ -130,12 +131,20 @@ def test_the_document_and_the_files_of_a_run(whole):
     assert sorted(path.name for path in folder.iterdir()) == [
         ".zoo-run.json",
         ".zoo.lock",
+        "README.md",
+        "confusion.csv",
+        "first_batch.jpg",
+        "metrics.csv",
         "model.safetensors",
         "predictions.csv",
         "recipe.yaml",
+        "report.html",
         "report.json",
         "state",
+        "status.json",
     ]
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    assert not os.path.lexists(folder.parent / "latest")  # that is for `checkpoints/` alone
     assert sorted(path.name for path in (folder / "state").iterdir()) == ["samples.jsonl", "state.json"]
     first, second = document["stages"]
     assert (first["trainable"], second["trainable"] > first["trainable"]) == (970, True)
@@ -163,6 +172,14 @@ def test_the_same_recipe_gives_the_same_bits(whole, tmp_path):
     assert not same(tmp_path / "run", whole[0])
 
 
+def untimed(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, without what is measured in seconds and bytes."""
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    varying = ("seconds", "images_per_second", "peak_memory")
+    return [{name: text for name, text in row.items() if name not in varying} for row in rows]
+
+
 class Killed(BaseException):
     """What nothing in zoo catches."""
 
@@ -180,6 +197,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch, stage, s
     document = finetune(recipe, output=run, resume=True, progress=Quiet()).report
     assert same(run, whole[0])
     assert document["metrics"] == whole[1]["metrics"]
+    assert untimed(run) == untimed(whole[0])
     assert [len(entry["epochs"]) for entry in document["stages"]] == [2, 2]
     assert [entry["freeze_proof"] for entry in document["stages"]] == [
         entry["freeze_proof"] for entry in whole[1]["stages"]
@@ -598,7 +616,8 @@ def test_there_is_no_pickle_on_disk(tmp_path):
     with pytest.raises(Killed):
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(Killed(), stage=2, step=2))
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept if path.name != RUN_LOCK} == {".json", ".jsonl", ".safetensors"}
+    suffixes = {".csv", ".html", ".jpg", ".json", ".jsonl", ".safetensors"}
+    assert {path.suffix for path in kept if path.name != RUN_LOCK} == suffixes
     assert (tmp_path / "run" / RUN_LOCK).read_bytes() == b""
 
 

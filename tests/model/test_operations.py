@@ -223,7 +223,9 @@ def test_annotations_that_only_type_checkers_see(acme, vgg):
 def test_a_surgery_that_fails_says_who_failed(acme, vgg):
     with pytest.raises(WorkError, match="acme/fails failed: KeyError: 'inner'"):
         operate(vgg, "fails", {}, TEN)
-    with pytest.raises(WorkError, match="acme/forgets returned NoneType; a surgery returns the model"):
+    with pytest.raises(
+        WorkError, match="surgery 'forgets' returned NoneType, expected the model: a surgery returns it"
+    ):
         operate(vgg, "forgets", {}, TEN)
     with pytest.raises(WorkError, match="acme/unkept makes a record that no checkpoint can contain"):
         operate(vgg, "unkept", {}, TEN)

@@ -56,7 +56,13 @@ def names(folder):
 
 def test_what_a_run_writes(recipe):
     expected = {"model.safetensors", "report.json", "recipe.yaml", "state", "tensorboard", "early.safetensors"} | {
-        "predictions.csv"
+        "predictions.csv",
+        "metrics.csv",
+        "confusion.csv",
+        "status.json",
+        "first_batch.jpg",
+        "README.md",
+        "report.html",
     }
     assert planned(recipe) == expected
 

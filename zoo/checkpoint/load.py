@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from zoo.checkpoint.data_folder import as_loaded
-from zoo.checkpoint.versions import version
+from zoo.checkpoint.provenance import changed, check_suppliers, warn_of_changes
 from zoo.contracts import Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
 from zoo.formats import Source, open_source
@@ -160,6 +160,7 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
     assembly.data = as_loaded(assembly.data, path)
     assembly.frozen = FrozenPart(tuple(metadata.frozen)) if metadata.frozen else None
     assembly.model.to(device or "cpu").eval()
+    warn_of_changes(metadata, assembly, path)
     return assembly
 
 
@@ -170,7 +171,7 @@ def outline(path: str | os.PathLike[str]) -> Assembly:
     """
     with open_source(os.fspath(path)) as source:
         metadata, edited = _described(source, path)
-        with _told_of(path), generators_kept():
+        with _told_of(path, metadata), generators_kept():
             assembly = rebuild(metadata.model_dump(), device="meta", **_sizes(source))
         target = target_of(assembly.model)
         plan = make_plan(source.entries, (), target, aliases=source.aliases)
@@ -183,6 +184,7 @@ def outline(path: str | os.PathLike[str]) -> Assembly:
 def _described(source: Source, path: str | os.PathLike[str]) -> tuple[CheckpointMetadata, list[str]]:
     """What the file says of itself, and its parts that were edited: only tensors may be among them."""
     metadata = read_metadata(source.metadata, path)
+    check_suppliers(metadata, path)
     edited = edited_parts(metadata, own_entries(source))
     check_unedited([part for part in edited if part != "tensors"], path)
     return metadata, edited
@@ -199,19 +201,22 @@ def _rebuilt(
 ) -> tuple[Assembly, frozenset[str]]:
     """The assembly without the file's tensors, and the names of those that base weights fill."""
     described = metadata.model_dump()
-    with _told_of(path), generators_kept():
+    with _told_of(path, metadata), generators_kept():
         if metadata.only == "trainable":
             return with_base(described, Path(path).parent)
         return rebuild(described, device="cpu", **sizes), frozenset()
 
 
 @contextlib.contextmanager
-def _told_of(path: str | os.PathLike[str]) -> Iterator[None]:
-    """What is wrong in here is said of the file."""
+def _told_of(path: str | os.PathLike[str], metadata: CheckpointMetadata) -> Iterator[None]:
+    """What is wrong in here is said of the file, with the plugins that had another version when it was written."""
     try:
         yield
     except ZooError as error:
-        raise type(error)([_in_file(problem, path) for problem in error.problems]) from error
+        problems = [_in_file(problem, path) for problem in error.problems]
+        if others := [text for name, text in changed(metadata).items() if name in metadata.suppliers.values()]:
+            problems.append(Problem(f"{os.fspath(path)} was written with {', '.join(others)}"))
+        raise type(error)(problems) from error
 
 
 def load_model(
@@ -268,9 +273,5 @@ def _check(plan: Plan, given: frozenset[str], metadata: CheckpointMetadata, path
 def _versions(metadata: CheckpointMetadata) -> str:
     if is_given(metadata.architecture):
         return "build the instance with the arguments that the saved one had"
-    changed = [
-        f"{name} {was} (here {version(name) or 'none'})"
-        for name, was in metadata.versions.items()
-        if version(name) != was
-    ]
-    return f"it was written with {', '.join(changed)}" if changed else "was the file edited?"
+    others = changed(metadata).values()
+    return f"it was written with {', '.join(others)}" if others else "was the file edited?"

@@ -13,6 +13,7 @@ from torch import nn
 
 from zoo.checkpoint.data_folder import as_stored
 from zoo.checkpoint.load import load, with_base
+from zoo.checkpoint.provenance import fingerprint, suppliers
 from zoo.checkpoint.versions import versions
 from zoo.errors import InputError, WorkError, ZooError, listed
 from zoo.formats.checkpoint_metadata import DIGITS, CheckpointMetadata, encode, read_metadata
@@ -56,7 +57,9 @@ def save_checkpoint(
     tied = tied_aliases(state)
     metadata = describe(assembly, tied=tied, only=only, metrics=metrics)
     merged = None if merged_from is None else dict(merged_from)
-    metadata = metadata.model_copy(update={"data": as_stored(metadata.data, path), "merged_from": merged})
+    prints = fingerprint(assembly, {id(tensor): _rounded(tensor, dtype) for tensor in state.values()})
+    recorded = {"data": as_stored(metadata.data, path), "merged_from": merged, "fingerprint": prints}
+    metadata = metadata.model_copy(update=recorded)
     kept = {name: tensor for name, tensor in state.items() if name not in tied}
     if only == "trainable":
         given = _base_values(metadata)
@@ -95,6 +98,7 @@ def describe(
                 "only": only,
                 "metrics": dict(metrics or {}),
                 "versions": versions(assembly),
+                "suppliers": suppliers(assembly),
             }
         )
     except ValueError as error:

@@ -14,12 +14,14 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from zoo.cli.errors import exit_code
 from zoo.errors import InputError, did_you_mean
+from zoo.isolation import TRACEBACKS as VARIABLE
 from zoo.isolation import owned_process
+from zoo.plugin_process import tolerate_damaged_metadata
 
 if TYPE_CHECKING:
     import typer
@@ -30,6 +32,7 @@ COMMANDS = {
     "check": "Validate a recipe and dry-run it; nothing is trained",
     "finetune": "Run a recipe; leaves one checkpoint that rebuilds the model anywhere",
     "reproduce": "Run a finished run's recipe again: bit-equal, or where and why not",
+    "report": "A run as one HTML page, or several side by side",
     "evaluate": "Measure a checkpoint on data",
     "predict": "Class names and probabilities for images",
     "compare": "Two models on the same images: their difference, and whether it is more than chance",
@@ -38,6 +41,8 @@ COMMANDS = {
     "diff": "What changed between two weight files, tensor by tensor",
     "convert": "Move weights to other names, shapes, types or files",
     "merge": "Average checkpoints of one base into one",
+    "recipes": "The recipes that come with zoo; copy one to start from",
+    "plugins": "Which plugins there are; switch one off or on",
     "schema": "The JSON Schema of recipes, for editors",
     "doctor": "Plugins, devices and versions: what is broken and how to mend it",
 }
@@ -52,6 +57,7 @@ Commands:
 Options:
   --version           the version of zoo
   --completion SHELL  a script for bash, zsh or fish: eval "$(zoo --completion bash)"
+  --traceback         with any command: the entire traceback of whatever fails, a plugin's too (or ZOO_TRACEBACK=1)
   --help              this page; `zoo COMMAND --help` shows a command's options and examples
 
 Examples:
@@ -67,11 +73,26 @@ def main() -> NoReturn:
     if not _is_watched():
         atexit.register(lambda: _leave(code))  # registered first, so it runs last
     gc.set_threshold(100_000, 20, 100)  # imports make a million objects that stay; looking them over took 0.6 s
+    _keep_standard_output()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console may lack × and –: that ends no command
     code = run(sys.argv[1:])
     sys.exit(code)
+
+
+def _keep_standard_output() -> None:
+    """Standard output is zoo's alone: what a plugin or a library writes to descriptor 1 itself, from C or by a program
+    that it starts, goes to standard error."""
+    if os.name != "posix" or not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    with contextlib.suppress(OSError, ValueError):
+        own = os.dup(sys.stdout.fileno())
+        os.dup2(sys.stderr.fileno(), 1)
+        replaced = sys.stdout
+        sys.stdout = sys.__stdout__ = io.TextIOWrapper(  # type: ignore[misc]
+            os.fdopen(own, "wb"), encoding=replaced.encoding, line_buffering=replaced.line_buffering
+        )
 
 
 def _is_watched() -> bool:
@@ -90,10 +111,31 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+TRACEBACK = "--traceback"  # of every command
+TRACEBACK_HELP = "The entire traceback of whatever fails, a plugin's too."
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`; its exit code. Failures are printed, never raised."""
-    with owned_process():
+    with owned_process(), _tracebacks_where_asked(arguments) as arguments:
         return exit_code(lambda: _dispatch([*arguments]))  # not list(…): that is a command's module here, once imported
+
+
+@contextlib.contextmanager
+def _tracebacks_where_asked(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """The arguments without `--traceback`, which is the environment variable for the time of the command."""
+    before = os.environ.get(VARIABLE)
+    kept = [word for word in arguments if word != TRACEBACK]
+    if len(kept) < len(arguments) and arguments[:1] != ["--complete"]:
+        os.environ[VARIABLE] = "1"
+    else:
+        kept = [*arguments]
+    try:
+        yield kept
+    finally:
+        os.environ.pop(VARIABLE, None)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def _dispatch(arguments: Sequence[str]) -> None:
@@ -115,6 +157,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
 
 def _run_command(name: str, arguments: Sequence[str]) -> None:
+    tolerate_damaged_metadata()
     module = importlib.import_module(f"zoo.cli.{name}")
     if hasattr(module, "run"):
         module.run(arguments)
@@ -125,13 +168,23 @@ def _run_command(name: str, arguments: Sequence[str]) -> None:
 def typer_command(name: str, function: Callable[..., Any]) -> typer.core.TyperCommand:
     """A command's function as typer runs it: plain help, and failures left to `zoo.cli.errors`."""
     import functools
+    import inspect
+    import typing
 
     import typer
 
     @functools.wraps(function)
     def reporting(**values: Any) -> None:
+        del values["traceback"]  # in the help alone: `run` has taken it
         sys.exit(exit_code(lambda: function(**values)))
 
+    kind = Annotated[bool, typer.Option(TRACEBACK, help=TRACEBACK_HELP)]
+    kinds = {**typing.get_type_hints(function, include_extras=True), "traceback": kind}
+    last = inspect.Parameter("traceback", inspect.Parameter.KEYWORD_ONLY, default=False)
+    parameters = [*inspect.signature(function).parameters.values(), last]
+    parameters = [each.replace(annotation=kinds[each.name]) for each in parameters]
+    reporting.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    reporting.__annotations__ = kinds
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name, help=_help(function))(reporting)
     command: typer.core.TyperCommand = typer.main.get_command(app)  # type: ignore[assignment]

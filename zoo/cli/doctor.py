@@ -7,10 +7,9 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,26 +18,35 @@ import typer
 from zoo import registry
 from zoo.cache import cache_folder, weights_folder
 from zoo.cli.list import as_dict, counts
-from zoo.registry import Component
+from zoo.errors import any_of, printable
+from zoo.registry import KINDS, Component, Examined
 
 Report = dict[str, Any]
 SHOWN = ("torch", "torchvision", "timm", "transformers", "safetensors", "accelerate", "torchmetrics", "huggingface_hub")
 
 
 def plugins() -> list[Report]:
-    """One row a plugin: what it supplies, and the components that are broken, with cause and mend."""
+    """One row a plugin: what it supplies, the components that are broken, with cause and mend, and what its import
+    changes around itself. Third parties' components are imported in a process of their own."""
     rows = registry.components()
     found = sorted({(row.plugin, row.distribution, row.version) for row in rows})
-    return [_plugin(key, [row for row in rows if (row.plugin, row.distribution, row.version) == key]) for key in found]
+    examined = registry.examine(_one_a_target(rows))
+    return [_plugin(key, rows, examined) for key in found]
 
 
-def _plugin(key: tuple[str, str, str], rows: list[Component]) -> Report:
-    broken = [row for row in map(registry.examine, _one_a_target(rows)) if row.status != "ok"]
+def _plugin(key: tuple[str, str, str], rows: list[Component], examined: list[Examined]) -> Report:
+    own = [each for each in examined if _source(each.row) == key]
+    broken = [each.row for each in own if each.row.status != "ok"]
     return {
         **dict(zip(("plugin", "distribution", "version"), key, strict=True)),
-        "components": counts(row for row in rows if row.status == "ok"),
-        "broken": [as_dict(row) | {"mend": _mend(row)} for row in broken],
+        "components": counts(row for row in rows if row.status == "ok" and _source(row) == key),
+        "broken": [as_dict(row) | {"mend": registry.mend(row)} for row in broken],
+        "changes": list(dict.fromkeys(change for each in own for change in each.changes)),
     }
+
+
+def _source(row: Component) -> tuple[str, str, str]:
+    return (row.plugin, row.distribution, row.version)
 
 
 def _one_a_target(rows: list[Component]) -> list[Component]:
@@ -46,15 +54,45 @@ def _one_a_target(rows: list[Component]) -> list[Component]:
     return list({(row.kind, row.target, row.member is None and row.name): row for row in rows}.values())
 
 
-def _mend(row: Component) -> str:
-    """What to type next."""
-    missing = re.search(r"No module named '([\w.]+)'", row.cause or "")
-    own = row.target.partition(":")[0].partition(".")[0]
-    if missing and missing[1].partition(".")[0] != own:
-        return f"pip install {missing[1].partition('.')[0]}, or without it: pip uninstall {row.distribution}"
-    if missing:
-        return f"pip install --force-reinstall {row.distribution}"
-    return f"pip install --upgrade {row.distribution}, or without it: pip uninstall {row.distribution}"
+def clashes() -> list[str]:
+    """Bare names that stand for another component than a plugin may expect, a sentence each."""
+    found = []
+    for kind in KINDS:
+        if kind in ("architectures", "datasets"):  # these are written in full
+            continue
+        for name, rows in _by_short(row for row in registry.entries() if row.kind == kind and row.status == "ok"):
+            own = [row for row in rows if row.distribution == registry.CORE]
+            others = [row for row in rows if row not in own]
+            full = any_of(sorted({row.name for row in others}))
+            who = " and ".join(sorted({f"{row.distribution} {row.version}" for row in others}))
+            if own and others:
+                found.append(f"{name} ({kind}) is {own[0].name}; the one of {who} needs its full name, {full}")
+            elif len({row.name for row in others}) > 1:
+                found.append(f"{name} ({kind}) is in {who}: write {full}")
+    return found
+
+
+def _by_short(rows: Iterable[Component]) -> list[tuple[str, list[Component]]]:
+    found: dict[str, list[Component]] = {}
+    for row in rows:
+        found.setdefault(row.short, []).append(row)
+    return [(name, those) for name, those in sorted(found.items()) if len(those) > 1]
+
+
+def twice() -> list[tuple[str, str]]:
+    """Each full name that several distributions supply, which makes it unusable, and how to mend that."""
+    found: dict[tuple[str, str], list[Component]] = {}
+    for row in sorted(registry.entries(), key=lambda row: row.distribution):
+        if row.status == "ok":
+            found.setdefault((row.kind, row.name), []).append(row)
+    return [
+        (
+            f"{name} ({kind}) is supplied by {' and by '.join(f'{row.distribution} {row.version}' for row in rows)}",
+            f"pip uninstall {rows[-1].distribution}",
+        )
+        for (kind, name), rows in found.items()
+        if len(rows) > 1
+    ]
 
 
 def packages() -> list[Report]:
@@ -142,7 +180,8 @@ def command(
 ) -> None:
     """Look at all that zoo stands on: plugins (each component is imported), packages, devices, caches.
 
-    The exit code is 1 when something is broken.
+    The exit code is 1 when something is broken. What a plugin changes in the process that imports it, and names that
+    several plugins have, are remarks.
 
     Examples:
 
@@ -154,6 +193,8 @@ def command(
         "packages": packages(),
         "machine": machine(),
     }
+    report["clashes"] = clashes()
+    report["off"] = [{"plugin": name, "why": why} for name, why in registry.switched_off().items()]
     report["ok"] = not troubles(report)
     print(json.dumps(report, indent=1) if as_json else as_text(report))
     raise SystemExit(0 if report["ok"] else 1)
@@ -167,6 +208,7 @@ def troubles(report: dict[str, Any]) -> list[str]:
         found += [
             (f"{row['name']}: {source} ({row['target']}): {row['cause']}", row["mend"]) for row in plugin["broken"]
         ]
+    found += twice()
     return [f"  {problem}\n    mend: {mend}" for problem, mend in found]
 
 
@@ -178,5 +220,25 @@ def as_text(report: dict[str, Any]) -> str:
     lines += [f"  {row['package']:20}{row['version'] or 'not installed'}" for row in report["packages"]]
     lines += ["machine"]
     lines += [f"  {key:20}{value}" for key, value in report["machine"].items()]
+    remarks = _remarks(report)
+    lines += ["remarks", *remarks] if remarks else []
     found = troubles(report)
-    return "\n".join([*lines, "broken" if found else "all is well", *found])
+    sound = "nothing is broken" if remarks else "all is well"
+    return "\n".join(printable_lines([*lines, "broken" if found else sound, *found]))
+
+
+def _remarks(report: dict[str, Any]) -> list[str]:
+    """What is not broken and may surprise: names, changes, plugins that are switched off."""
+    found = [f"  {clash}" for clash in report["clashes"]]
+    for row in report["plugins"]:
+        source = f"{row['distribution']} {row['version']}"
+        found += [
+            f"  {source} changes the process that imports it: {change} (zoo plugins disable {row['plugin']})"
+            for change in row["changes"]
+        ]
+    return found + [f"  {row['plugin']} is {row['why']}" for row in report["off"]]
+
+
+def printable_lines(lines: Iterable[str]) -> list[str]:
+    """The lines with what a terminal would obey spelled out."""
+    return ["\n".join(map(printable, line.split("\n"))) for line in lines]

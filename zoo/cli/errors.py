@@ -1,6 +1,8 @@
 """What every command ends with: an exit code, and for a failure the words for it on standard error.
 
-0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted. Set ZOO_TRACEBACK=1 to see tracebacks.
+0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted, 143 a run ended by SIGTERM. With `--traceback`,
+or the variable ZOO_TRACEBACK=1, the entire traceback of every failure stands in front of those words, plugins' failures
+too.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from zoo.errors import ZooError, is_out_of_memory, printable
+from zoo.errors import ZooError, is_out_of_memory, printable, text_of
+from zoo.isolation import noted, wants_tracebacks
 
 INTERRUPTED = 130
 
@@ -22,21 +25,41 @@ def exit_code(work: Callable[[], object]) -> int:
     except BrokenPipeError:  # the reader (`zoo list | head -1`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("interrupted")
-        return INTERRUPTED
+        return getattr(stop, "exit_code", INTERRUPTED)
     except SystemExit as stop:
         return _code_of(stop)
     except Exception as error:
-        if os.environ.get("ZOO_TRACEBACK"):
-            raise
+        _show_tracebacks(error)
         return _explain(error)
+    finally:
+        _show_tracebacks()
     return 0
 
 
 def say(line: str) -> None:
     """A line on standard error (or several), with what a terminal would obey spelled out."""
     print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
+
+
+def _show_tracebacks(error: Exception | None = None) -> None:
+    """Print the tracebacks that were wanted: of what ended the command, and of what plugins did on the way there."""
+    failures = noted()
+    if error is None or not wants_tracebacks():
+        failures = [failure for failure in failures if wants_tracebacks()]
+    else:
+        shown = [error]
+        while (inner := shown[-1].__cause__ or shown[-1].__context__) is not None and inner not in shown:
+            shown.append(inner)  # type: ignore[arg-type]
+        failures = [*(failure for failure in failures if failure not in shown), error]
+    if not failures:
+        return
+    import traceback
+
+    for failure in failures:
+        text = failure if isinstance(failure, str) else "".join(traceback.format_exception(failure))
+        say(text.rstrip("\n"))
 
 
 def _explain(error: Exception) -> int:
@@ -46,13 +69,13 @@ def _explain(error: Exception) -> int:
             say(str(problem) if problem.location else f"error: {problem}")
         return error.exit_code
     if is_out_of_memory(error):
-        what = f": {str(error).strip().partition(chr(10))[0]}" if str(error) else ""
+        what = f": {text_of(error).strip().partition(chr(10))[0]}" if text_of(error) else ""
         say(f"error: out of memory{what} (a smaller batch_size or image_size needs less)")
     elif isinstance(error, OSError) and error.strerror:
         say(f"error: {error.strerror}" + (f": {error.filename}" if error.filename else ""))
     else:
-        say(f"error: this is a bug in zoo: {type(error).__name__}: {error} ({_place(error)})")
-        say("ZOO_TRACEBACK=1 shows the traceback; please report it")
+        say(f"error: this is a bug in zoo: {type(error).__name__}: {text_of(error)} ({_place(error)})")
+        say("--traceback (or ZOO_TRACEBACK=1) shows the traceback; please report it")
     return 1
 
 

@@ -23,6 +23,8 @@ from zoo import registry
 from zoo.cache import cache_folder
 from zoo.errors import ZooError
 from zoo.isolation import PluginError, guarded
+from zoo.plugin_memory import answers_to
+from zoo.plugin_process import WEIGHTS
 from zoo.registry import Component
 
 Location = tuple[str, str | None]  # of weights, and their sha256 where it is known
@@ -75,12 +77,15 @@ def _place(row: Component) -> tuple[str, Location] | None:
 
     What an earlier call found is taken while the file is still there: asking reads the list of a package's files.
     """
+    if not row.is_own:
+        (answer,) = answers_to([row.ask(WEIGHTS)])
+        return _placed(answer.value) if answer.cause is None else None
     table = Table.of(row)
     known = table.rows.get(row.name)
     if known and ("://" in known["location"] or Path(known["location"]).exists()):
         return known["architecture"], (known["location"], known["sha256"])
     try:
-        weights = guarded(registry.load(row))
+        weights = guarded(registry.load(row), package=row.package)
         place = (weights.location, weights.sha256)
         architecture = registry.resolve(weights.architecture, "architectures").name
     except (PluginError, ZooError, AttributeError):  # a plugin's own trouble, which is zoo doctor's affair
@@ -88,6 +93,21 @@ def _place(row: Component) -> tuple[str, Location] | None:
     table.rows[row.name] = {"architecture": architecture, "location": place[0], "sha256": place[1]}
     table.write()
     return architecture, place
+
+
+def _placed(said: dict[str, str | None]) -> tuple[str, Location] | None:
+    """What a third party's weights say, with the full name of their architecture; None where that is not installed."""
+    try:
+        architecture = registry.resolve(said["architecture"] or "", "architectures").name
+    except ZooError:
+        return None
+    return architecture, (said["location"] or "", said["sha256"])
+
+
+def made_for(architecture: str) -> list[str]:
+    """The weights components made for an architecture; those of broken plugins are left out."""
+    rows = [row for row in registry.components("weights") if row.status == "ok"]
+    return [row.name for row in rows if (place := _place(row)) is not None and place[0] == architecture]
 
 
 def is_here(location: str, sha256: str | None = None) -> bool:

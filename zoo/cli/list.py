@@ -159,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
         "lie; remembered while versions stay (seconds to minutes)",
     )
     made.add_argument("--json", action="store_true", help="one JSON document")
+    made.add_argument("--traceback", action="store_true", help="the entire traceback of whatever fails, a plugin's too")
     return made
 
 
@@ -204,7 +205,9 @@ def counts(rows: Iterable[Component]) -> str:
     """`1,371 architectures, 3 weights`."""
     found = Counter(row.kind for row in rows)
     singular = {kind: one for one, kind in SINGULAR.items()}
-    return ", ".join(f"{count:,} {singular[kind] if count == 1 else kind}" for kind, count in sorted(found.items()))
+    return ", ".join(
+        f"{count:,} {singular.get(kind, kind) if count == 1 else kind}" for kind, count in sorted(found.items())
+    )
 
 
 def kind_called(given: str | None) -> str | None:

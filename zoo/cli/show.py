@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from zoo import registry
-from zoo.cli.facts import facts_of
+from zoo.cli.facts import facts_of, made_for
 from zoo.cli.list import kind_called
-from zoo.contracts import CONTRACTS
+from zoo.contracts import CONTRACTS, Preprocessing, Weights
 from zoo.errors import listed
+from zoo.plugin_calls import call, expect, texts
 from zoo.registry import Component, describe
 
 Facts = dict[str, Any]
@@ -51,37 +52,37 @@ def read(component: Component) -> Facts:
         "contract": CONTRACTS[component.kind],
     }
     if component.kind == "architectures":
-        source: Any = registry.load_source(component) if component.member else None
-        facts["tags"] = list(source.tags(component.member)) if hasattr(source, "tags") else []
-        facts["weights"] = weights_for(component.name)
+        facts["tags"] = _tags(component)
+        facts["weights"] = made_for(component.name)
         facts["parameters"] = facts_of(component).parameters
     return facts
+
+
+def _tags(component: Component) -> list[str]:
+    """The tags of an architecture's pretrained weights, from its source."""
+    source: Any = registry.load_source(component) if component.member else None
+    if not hasattr(source, "tags"):
+        return []
+    found = call(component, lambda: source.tags(component.member), failing="fails to list its weights")
+    return texts(component, found, "a list of names", what="returned for its tags")
 
 
 def ask(component: Component) -> Facts:
     """What only the plugin's own code knows: preprocessing, where weights lie, a remap's rules."""
     if component.kind == "weights":
-        weights = registry.load(component)()
+        weights = expect(component, call(component, registry.load(component)), Weights, "zoo.api.Weights")
         facts = {key: getattr(weights, key) for key in ("location", "architecture", "sha256", "license", "source")}
         facts |= {"remap": weights.remap, "classes": list(weights.classes or ())}
         return facts | {"preprocessing": weights.preprocessing.as_dict() if weights.preprocessing else None}
     if component.kind == "remaps":
-        return {"rules": list(registry.load(component)())}
+        rules: Any = expect(component, call(component, registry.load(component)), (list, tuple), "a list of rules")
+        return {"rules": list(rules)}
     if component.member and hasattr(source := registry.load_source(component), "preprocessing"):
-        return {"preprocessing": source.preprocessing(component.member, None).as_dict()}
+        stated = call(component, lambda: source.preprocessing(component.member, None))
+        if stated is not None:
+            expect(component, stated, Preprocessing, "zoo.api.Preprocessing", what="returned for its preprocessing")
+            return {"preprocessing": stated.as_dict()}
     return {}
-
-
-def weights_for(architecture: str) -> list[str]:
-    """The weights components made for an architecture; those of broken plugins are left out."""
-    fitting = []
-    for row in registry.components("weights"):
-        try:
-            if registry.load(row)().architecture == architecture:
-                fitting.append(row.name)
-        except Exception:  # another plugin's trouble is not this component's: zoo doctor tells of it
-            continue
-    return fitting
 
 
 def as_text(facts: Facts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -15,7 +16,8 @@ from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
 from zoo.data.describe import describe
 from zoo.data.samples import Fetcher, Samples
-from zoo.errors import InputError, WorkError, ZooError, any_of
+from zoo.errors import InputError, any_of
+from zoo.plugin_calls import call, expect
 from zoo.recipe.options import DataOptions
 
 Part = Literal["train", "validation", "test"]
@@ -205,17 +207,17 @@ def _held_out(data: Data, options: DataOptions) -> str:
 
 
 def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
-    component = registry.load(dataset or options.source, "datasets")
+    component = registry.resolve(dataset or options.source, "datasets")
+    make = registry.load(component)
     try:
-        data = component(**options.arguments)
-    except ZooError:
-        raise
+        inspect.signature(make).bind(**options.arguments)
     except TypeError as error:
         raise InputError(f"data set {options.source}: {error}", suggestion=f"see: zoo show {options.source}") from error
-    except Exception as error:
-        raise WorkError(f"data set {options.source} cannot be opened: {type(error).__name__}: {error}") from error
-    if not isinstance(data, Data):
-        raise InputError(f"data set {options.source} gave a {type(data).__name__}, not zoo.api.Data")
+    except ValueError:  # built into C: it says itself what it takes
+        pass
+    data = expect(
+        component, call(component, lambda: make(**options.arguments), failing="cannot be opened"), Data, "zoo.api.Data"
+    )
     for word, value, known in (("task", data.task, TASKS), ("inputs", data.inputs, INPUTS)):
         if value not in known:
             message = f"data set {options.source} has the unknown {word} {value!r}"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
+from zoo.isolation import failure_of
 from zoo.recipe.validate import shown
 
 Indices = NDArray[np.int64]
@@ -91,5 +92,5 @@ def read(dataset: Any, index: int) -> tuple[Any, Any]:
     except ZooError:
         raise
     except Exception as error:
-        raise WorkError(f"the data set fails at sample {index}: {type(error).__name__}: {error}") from error
+        raise WorkError(f"the data set fails at sample {index}: {failure_of(error)}") from error
     return value, target

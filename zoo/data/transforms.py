@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from zoo.contracts import Preprocessing
 from zoo.errors import InputError, WorkError
 from zoo.given import find_given, is_given
-from zoo.isolation import PluginError, guarded
+from zoo.isolation import PluginError, failure_of, guarded
 from zoo.recipe.catalogue import FILLED, bound, component_of, find
 from zoo.recipe.options import DataOptions, Named
 
@@ -192,7 +192,7 @@ class GivenTransform:
         try:
             made = self.transform(image)
         except Exception as error:
-            raise WorkError(f"{self.name} failed on an image: {type(error).__name__}: {error}") from error
+            raise WorkError(f"{self.name} failed on an image: {failure_of(error)}") from error
         if isinstance(made, Tensor) and made.dtype == torch.uint8 and made.ndim == 3 and made.numel():
             return made
         shape = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__

@@ -28,11 +28,15 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError
 from zoo.file_name import RUN_LOCK
 from zoo.finetuning.environment import differences
+from zoo.finetuning.first_batch import write_first_batch
+from zoo.finetuning.latest import point_latest
 from zoo.finetuning.measuring import measure_checkpoint
 from zoo.finetuning.pinned import pinned
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
 from zoo.finetuning.same_data import check_same_data
+from zoo.finetuning.status import Status, terminable, watched
+from zoo.finetuning.tables import write_metrics_table
 from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.files import FullDiskError, atomic_file, write_all
 from zoo.formats.safetensors_file import read_header
@@ -47,9 +51,10 @@ from zoo.preflight.weights import needs_classes
 from zoo.recipe import Recipe, load_recipe
 from zoo.recipe.options import Precision
 from zoo.recipe.step import explained
+from zoo.reporting.write import pages_written
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
-from zoo.training.callbacks import Display, Listener
+from zoo.training.callbacks import Display, Listener, Listeners
 from zoo.training.devices import (
     choose_device,
     choose_precision,
@@ -58,7 +63,17 @@ from zoo.training.devices import (
     process_kept,
     seed_everything,
 )
-from zoo.training.folder import MODEL, PREDICTIONS, RECIPE, REPORT, STATE, RunFolder
+from zoo.training.folder import (
+    CONFUSION,
+    FIRST_BATCH,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    RECIPE,
+    REPORT,
+    STATE,
+    RunFolder,
+)
 from zoo.training.sealed import sealed
 from zoo.training.state import Saved, StateFolder, write_json
 from zoo.training.trainer import NotFiniteError
@@ -81,7 +96,7 @@ def finetune(
     Args:
         recipe: a checked recipe, or the path of one; `overrides` (`KEY=VALUE`) go with a path.
         output: the run's folder, `checkpoints/NAME` by default. It gets `model.safetensors`, `report.json`,
-            `recipe.yaml` (as it was carried out) and, until the run is done, `state/`.
+            `recipe.yaml` (as it was carried out), what docs/run-folder.md lists and, until the run is done, `state/`.
         resume: go on from `state/` where there is one. The recipe may have changed where that alters nothing that is
             done (see `zoo.training.resume`).
 
@@ -113,11 +128,16 @@ def finetune(
         run.asked = {key: value for key, value in (("device", device), ("precision", precision)) if value is not None}
         _check_failed(run)
         _open(run, verdict)
+        status = None
         if place is not None:
             place.take(keep=saved is not None)
             if saved is None and run.fingerprint is not None:
                 state.keep_samples(run.fingerprint.as_lines())
-        with freed_memory_kept(where), _way_back(run):
+            if output is None:  # beside a folder of the user's choice nothing is put that was not asked for
+                point_latest(folder)
+            status = Status(run)
+            run.listener = Listeners(run.listener, status)
+        with terminable(), freed_memory_kept(where), _way_back(run), pages_written(run, main), watched(status):
             return Run(_carry_out(run, main), folder, where, run.assembly)
 
 
@@ -254,6 +274,8 @@ def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
     """Every step in order, then checkpoint and report; those of the last complete epoch where the run ends early."""
     if main and run.saved is None:
         run.climb(0, "build")
+    if main:
+        _draw_first_batch(run)
     for step in run.recipe.steps:
         if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
@@ -270,6 +292,17 @@ def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
     if PartialState().num_processes > 1:
         broadcast_object_list(reports)
     return reports[0]
+
+
+def _draw_first_batch(run: ActiveRun) -> None:
+    """The picture of what the first train step is given, unless an earlier part of the run has drawn it."""
+    trains = [step for step in run.recipe.steps if isinstance(step, Train)]
+    if run.data is None or not trains or (run.folder / FIRST_BATCH).exists():
+        return
+    try:
+        write_first_batch(run.folder, run.data, batch_size=trains[0].batch_size, seed=trains[0].seed)
+    except (ZooError, OSError) as error:  # what cannot be read is said in full by the step that needs it
+        run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
 
 
 def _keep(run: ActiveRun, error: BaseException) -> None:
@@ -305,6 +338,7 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     except KeyboardInterrupt:
         if not interrupted:  # who presses Ctrl-C again while an interrupted run is measured wants no numbers
             raise
+    write_metrics_table(run.folder / METRICS, run.stages)
     ran = hashlib.sha256(copy.read_bytes()).hexdigest()
     ended = {"recipe_sha256": ran, "interrupted": interrupted, "failed": failed}
     report = sealed(run.report() | ended | _digests(run.folder))
@@ -323,7 +357,8 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
 
 def _digests(folder: Path) -> dict[str, Any]:
     """The sha256 of a run's files and of the parts of its checkpoint, by which `zoo verify` knows them."""
-    files = {name: sha256_of(folder / name) for name in (MODEL, RECIPE, PREDICTIONS) if (folder / name).is_file()}
+    names = (MODEL, RECIPE, PREDICTIONS, METRICS, CONFUSION)
+    files = {name: sha256_of(folder / name) for name in names if (folder / name).is_file()}
     said = read_metadata(read_header(folder / MODEL).metadata, folder / MODEL)
     return {"files": files, "digests": said.digests}
 

@@ -9,11 +9,12 @@ from zoo.checkpoint.load import load
 from zoo.checkpoint.save import write_metrics
 from zoo.data.open_data import Part
 from zoo.finetuning.run import ActiveRun
+from zoo.finetuning.tables import write_confusion
 from zoo.model.assembly import Assembly
 from zoo.recipe.step import shown
 from zoo.training import looks
 from zoo.training.evaluate import asked, measured_of
-from zoo.training.folder import PREDICTIONS
+from zoo.training.folder import CONFUSION, PREDICTIONS
 from zoo.training.losses import label_of, make_loss
 from zoo.training.predictions import predict_parts, write_predictions
 
@@ -23,7 +24,8 @@ def measure_checkpoint(run: ActiveRun, *, finished: bool) -> Assembly | None:
 
     The validation part is measured, and, of a `finished` run, the test part, where there is one: its numbers are then
     those of the run. One pass over these images in float32 is all it costs. None where there is nothing to measure: no
-    data, or no step that trained or measured on it. The predictions are left beside the checkpoint.
+    data, or no step that trained or measured on it. The predictions and the confusion matrix are left beside the
+    checkpoint.
     """
     if run.data is None or run.assembly.evaluation is None:
         return None
@@ -37,6 +39,7 @@ def measure_checkpoint(run: ActiveRun, *, finished: bool) -> Assembly | None:
     stated = {key: value for key, value in measured[part].items() if key != "metrics"}
     write_metrics(run.checkpoint, measured[part]["metrics"], {"part": part, **stated})
     write_predictions(run.folder / PREDICTIONS, predictions, make_loss(loss, predictions.task))
+    write_confusion(run.folder / CONFUSION, predictions.of(part))
     run.evaluation = {
         "part": part,
         "loss": loss,

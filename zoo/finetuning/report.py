@@ -14,6 +14,7 @@ from zoo.formats.names import grouped
 from zoo.recipe import Step
 from zoo.recipe.chain import step_class
 from zoo.recipe.step import shown
+from zoo.training.folder import PAGE
 
 Report = dict[str, Any]
 
@@ -52,6 +53,8 @@ def summary(report: Report) -> str:
         lines.append("interrupted: this is the last complete epoch")
     if report.get("failed"):
         lines.append(f"failed ({report['failed'].splitlines()[0]}): this is the last complete epoch")
+    page = Path(report["checkpoint"]).with_name(PAGE)
+    lines += [f"report: {page}"] if page.is_file() else []
     lines += [f"checkpoint: {report['checkpoint']}", f"next: zoo predict {report['checkpoint']} IMAGE…"]
     return "\n".join(lines)
 

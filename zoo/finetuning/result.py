@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from zoo.checkpoint.load import load
+from zoo.finetuning.tables import history
 from zoo.model.assembly import Assembly
 from zoo.model.info import attach
 from zoo.training.devices import to_layout
@@ -56,17 +57,7 @@ class Run:
         """One flat row an epoch, over all train steps: a table for `pandas.DataFrame`.
 
         `step` is the number of the train step and `epoch` counts within it, both from 1; `loss` is the training
-        loss, and what was measured on the validation data begins with `validation_`.
+        loss, what was measured on the validation data begins with `validation_`, and `lr_1`, `lr_2`, … are the
+        learning rates of the parameter groups. `metrics.csv` has the same rows.
         """
-        return [
-            _row(stage["step"], number, epoch)
-            for stage in self.report["stages"]
-            if stage["action"] == "train"
-            for number, epoch in enumerate(stage["epochs"], 1)
-        ]
-
-
-def _row(step: int, number: int, epoch: dict[str, Any]) -> dict[str, Any]:
-    plain = {name: value for name, value in epoch.items() if name not in ("epoch", "validation")}
-    measured = {f"validation_{name}": value for name, value in (epoch.get("validation") or {}).items()}
-    return {"step": step, "epoch": number, **plain, **measured}
+        return history(self.report["stages"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -36,7 +37,8 @@ class ActiveRun:
     choose again what was chosen by timing or tolerance, by the step's index, `asked` what goes before the recipe;
     `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
     was when the run began, `ladder` has a digest of the model after each step and epoch;
-    `evaluation` is what was measured of the finished checkpoint, where anything was.
+    `evaluation` is what was measured of the finished checkpoint, where anything was; `written` is the recipe's file as
+    the run began.
     """
 
     recipe: Recipe
@@ -61,6 +63,10 @@ class ActiveRun:
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
     evaluation: dict[str, Any] | None = None
+    written: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.written = _text(self.recipe.path)
 
     @property
     def checkpoint(self) -> Path:
@@ -118,6 +124,7 @@ class ActiveRun:
         """The document that `finetune --json` prints and `report.json` contains: JSON, in which NaN is null."""
         document = {
             "name": self.recipe.name,
+            "recipe": {"path": self.recipe.path, "written": self.written},
             "checkpoint": str(self.checkpoint),
             "metrics": self.metrics,
             "evaluation": self.evaluation,
@@ -162,3 +169,10 @@ class ActiveRun:
             return None
         batches = self.data.batches("validation", batch_size=2, once=True)
         return cast(Tensor, next(batches.epoch(0)).inputs)
+
+
+def _text(path: str) -> str | None:
+    """What a recipe's file says; None of a recipe that is no file."""
+    with suppress(OSError, ValueError):
+        return Path(path).read_text(encoding="utf-8")
+    return None

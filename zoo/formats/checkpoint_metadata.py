@@ -85,6 +85,7 @@ class CheckpointMetadata(_Part):
     `metrics` are those of the file itself, on the part of the data that `evaluation` names beside what was measured,
     their number of samples and their 95 % intervals.
     `merged_from` names the method and the checkpoints (`name`, `sha256`, `weight`) that it is the average of.
+    `suppliers` are the distributions that its components come from, `fingerprint` what it gave for a fixed input.
     `digests` are the sha256 of the parts in `PARTS` and `RECORDS`, `tensor_digests` the beginning of each tensor's.
     """
 
@@ -103,6 +104,8 @@ class CheckpointMetadata(_Part):
     only: Literal["all", "trainable"] = "all"
     metrics: dict[str, Any] = {}
     versions: dict[str, str] = {}
+    suppliers: dict[str, str] = {}
+    fingerprint: dict[str, Any] | None = None
     converted_from: dict[str, Any] | None = None
     merged_from: dict[str, Any] | None = None
     digests: dict[str, str] = {}
@@ -132,7 +135,8 @@ RECORDS = {
     "base weights": ("base_weights", "only", "converted_from"),
     "data": ("data",),
     "measurements": ("metrics", "evaluation"),
-    "versions": ("versions",),
+    "versions": ("versions", "suppliers"),
+    "fingerprint": ("fingerprint",),
 }
 """What is recorded beside: a file with other values there still loads, and `zoo verify` says so."""
 DIGITS = 16  # of a tensor's sha256: enough to recognise it

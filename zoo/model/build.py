@@ -15,11 +15,13 @@ from torch.overrides import TorchFunctionMode
 
 from zoo import registry
 from zoo.contracts import Preprocessing
-from zoo.errors import InputError, Problem, WorkError, did_you_mean
+from zoo.errors import InputError, Problem, WorkError, did_you_mean, is_out_of_memory
 from zoo.given import is_given
+from zoo.isolation import failure_of
 from zoo.model.assembly import Assembly
 from zoo.model.info import assembly_of, info_of
 from zoo.model.preprocessing import for_arguments
+from zoo.plugin_calls import call, expect
 
 # These make upstream builders download or unpickle files; weights go through `weights:` and its plan.
 _WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
@@ -56,10 +58,11 @@ def build(
     notes: list[str] = []
     try:
         model = _make(make, given, torch.device(device or "cpu"), notes)
-    except Exception as error:
-        raise _explain(component.name, make, given, error) from error
-    if not isinstance(model, nn.Module):
-        raise WorkError(f"{component.name} gave {type(model).__name__} where an nn.Module is due")
+    except (InputError, WorkError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a plugin's code may raise anything
+        raise _explain(component, make, given, error) from error
+    expect(component, model, nn.Module, "an nn.Module")
     if is_given(component.name) and (info := info_of(model)):  # one that zoo built: it knows how
         return assembly_of(model, info)
     prepared = for_arguments(preprocessing(component), given)
@@ -145,8 +148,12 @@ def preprocessing(component: registry.Component) -> Preprocessing:
     source = registry.load_source(component)
     if component.member is None or not hasattr(source, "preprocessing"):
         return Preprocessing()
-    stated: Preprocessing | None = source.preprocessing(component.member, None)
-    return stated or Preprocessing()
+    stated = call(
+        component, lambda: source.preprocessing(component.member, None), failing="fails to say how images are prepared"
+    )
+    if stated is None:
+        return Preprocessing()
+    return expect(component, stated, Preprocessing, "zoo.api.Preprocessing", what="returned for its preprocessing")
 
 
 def _make(
@@ -175,10 +182,12 @@ def _refuse_weights(name: str, arguments: Mapping[str, Any]) -> None:
             )
 
 
-def _explain(name: str, make: Callable[..., nn.Module], given: dict[str, Any], error: Exception) -> Exception:
+def _explain(
+    component: registry.Component, make: Callable[..., nn.Module], given: dict[str, Any], error: BaseException
+) -> Exception:
     """The user's error where arguments were given, the architecture's own failure otherwise."""
-    cause = f"{type(error).__name__}: {error}"
-    if isinstance(error, InputError | WorkError):
+    name, cause = component.name, failure_of(error, component.package)
+    if isinstance(error, Exception) and is_out_of_memory(error):
         return error
     if not given:
         return WorkError(f"{name} cannot be built: {cause}")
@@ -189,7 +198,7 @@ def _explain(name: str, make: Callable[..., nn.Module], given: dict[str, Any], e
     return InputError(f"{name} cannot be built with {written}: {cause}")
 
 
-def _unexpected(make: Callable[..., nn.Module], given: dict[str, Any], error: Exception) -> list[str]:
+def _unexpected(make: Callable[..., nn.Module], given: dict[str, Any], error: BaseException) -> list[str]:
     """All arguments the builder does not know: Python names one at a time, so it is asked again without each."""
     wrong: list[str] = []
     while isinstance(error, TypeError) and (named := _UNEXPECTED.search(str(error))) and named.group(1) in given:

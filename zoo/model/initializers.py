@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.expressions import Expression
+from zoo.isolation import failure_of
 from zoo.model.freeze_policies import role
 from zoo.model.paths import join
 from zoo.recipe.catalogue import find
@@ -146,7 +147,7 @@ def _explained(name: str, parameter: Tensor, problems: list[Problem]) -> Any:
     except ZooError as error:
         problems.extend(error.problems)
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
+        cause = str(failure_of(error))
         problems.append(Problem(f"init: {name} {list(parameter.shape)} cannot be filled so: {cause}"))
 
 

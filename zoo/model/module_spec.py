@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError, Problem, did_you_mean
+from zoo.isolation import failure_of
 from zoo.model.trace import Shape
 from zoo.recipe.catalogue import find
 from zoo.recipe.signature import alternatives, annotated
@@ -81,7 +82,7 @@ class ModuleSpec:
             raise
         except Exception as error:
             written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            raise InputError(f"{self.name}({written}) cannot be built: {type(error).__name__}: {error}") from error
+            raise InputError(f"{self.name}({written}) cannot be built: {failure_of(error)}") from error
         if not isinstance(built, nn.Module):
             raise InputError(f"{self.name} gave {type(built).__name__} where an nn.Module is due")
         return built

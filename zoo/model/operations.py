@@ -13,11 +13,12 @@ from torch import nn
 
 from zoo import registry
 from zoo.contracts import Context
-from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean, listed
+from zoo.errors import InputError, Problem, WorkError, did_you_mean, listed
 from zoo.model.assembly import Assembly
 from zoo.model.freezing import Snapshot
 from zoo.model.module_spec import ModuleSpec, plain
 from zoo.model.shapes import ModuleShapes
+from zoo.plugin_calls import call, expect
 from zoo.recipe.signature import alternatives, annotated
 
 _OWN = ("model", "context")  # what zoo hands a surgery itself
@@ -35,7 +36,7 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     surgery = registry.load(entry)
     own = replace(context, resolved={}, model_classes=assembly.classes, notes=[], takes_back=[])
     bound = _bind(entry.name, surgery, arguments, own)
-    changed = _run(assembly, entry.name, surgery, bound, own)
+    changed = _run(assembly, entry, surgery, bound, own)
     assembly.notes += own.notes
     if changed:
         said = f"{entry.name} set requires_grad of {listed(changed)}: put back, since freezing is for a freeze step"
@@ -45,7 +46,7 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
         assembly.classes = context.classes if count == len(context.classes) else ()
     record = {"surgery": entry.name, "arguments": plain({**bound, **own.resolved})}
     try:
-        json.dumps(record)
+        json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise WorkError(f"{entry.name} makes a record that no checkpoint can contain: {error}") from error
     assembly.operations.append(record)
@@ -91,27 +92,25 @@ def replay(assembly: Assembly, operations: Iterable[Mapping[str, Any]]) -> Assem
         entry = registry.resolve(record["surgery"], "surgeries")
         surgery = registry.load(entry)
         own = replace(context, resolved={})
-        _run(assembly, entry.name, surgery, _bind(entry.name, surgery, record["arguments"], own), own)
+        _run(assembly, entry, surgery, _bind(entry.name, surgery, record["arguments"], own), own)
         assembly.operations.append({"surgery": entry.name, "arguments": dict(record["arguments"])})
     return assembly
 
 
 def _run(
-    assembly: Assembly, name: str, surgery: Callable[..., Any], arguments: dict[str, Any], context: Context
+    assembly: Assembly,
+    entry: registry.Component,
+    surgery: Callable[..., Any],
+    arguments: dict[str, Any],
+    context: Context,
 ) -> list[str]:
     """Let the surgery work on the model. What was frozen stays so, under the names it has then, what it added trains,
     and whether a parameter that was there trains is none of its business; returns those for which it had changed that.
     """
     handed = {"context": context} if "context" in inspect.signature(surgery).parameters else {}
     before = Snapshot(assembly.model)
-    try:
-        model = surgery(assembly.model, **arguments, **handed)
-    except ZooError:
-        raise
-    except Exception as error:
-        raise WorkError(f"{name} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise WorkError(f"{name} returned {type(model).__name__}; a surgery returns the model")
+    model = call(entry, lambda: surgery(assembly.model, **arguments, **handed))
+    expect(entry, model, nn.Module, "the model: a surgery returns it")
     assembly.model = model
     changed = before.restore_flags(model)
     if assembly.frozen is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from zoo import registry
 from zoo.errors import InputError, any_of, did_you_mean
+from zoo.isolation import failure_of
 
 Factory = Callable[..., Any]
 Catalogue = dict[str, Callable[[], Factory | None]]  # name -> what loads it; None: the training engine's own word
@@ -89,6 +90,8 @@ def find(kind: str, name: str) -> Factory | None:
     for catalogue in _SOURCES[kind]:
         if name in catalogue():
             return _loaded(name, catalogue()[name])
+    if because := registry.why_absent(name, kind) if "/" in name else None:
+        raise because
     by_case = {known.lower(): known for known in reversed(names(kind))}  # torch's spelling before timm's
     hint = missing_plugin(kind, name) or dotted(name, by_case.values()) or did_you_mean(name, by_case.values())
     hint = hint or (f"for instance {', '.join(names(kind)[:4])}" if by_case else "no plugin that has one is installed")
@@ -141,7 +144,7 @@ def _loaded(name: str, load: Callable[[], Factory | None]) -> Factory | None:
     except InputError:
         raise
     except Exception as error:  # timm lists optimizers whose libraries need not be installed
-        raise InputError(f"{name} cannot be used here: {type(error).__name__}: {error}") from None
+        raise InputError(f"{name} cannot be used here: {failure_of(error)}") from error
 
 
 def names(kind: str) -> list[str]:

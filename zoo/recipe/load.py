@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
@@ -17,7 +18,7 @@ from zoo.file_name import as_name, name_mistake
 from zoo.given import absent, given_names, is_given
 from zoo.recipe import references
 from zoo.recipe.chain import check_chain, check_steps
-from zoo.recipe.document import Document, FlagLocation, Path, label
+from zoo.recipe.document import Document, FlagLocation, Path, label, walk
 from zoo.recipe.extends import EXTENDS, SET, extended
 from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions, Options, Precision, TransformName
 from zoo.recipe.overrides import apply
@@ -244,6 +245,7 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
     data = check_data(document) if isinstance(document.get(("data",)), dict) else None
     steps = check_steps(document)
     check_chain(document, steps)
+    _check_finite(document)
     if document.problems:
         raise InputError(_sorted(document.problems))
     assert sections is not None
@@ -291,6 +293,15 @@ def _check_name(document: Document) -> None:
     if isinstance(name, str) and (mistake := name_mistake(name)):
         message = f"name: {shown(name)} cannot name the run's folder: {mistake}"
         document.add(("name",), message, f"write name: {as_name(name)}")
+
+
+def _check_finite(document: Document) -> None:
+    """Every number has to be finite: a checkpoint records what it was made with as JSON, which has no others."""
+    noted = {problem.location for problem in document.problems}
+    for path, value in walk(document.data):
+        if isinstance(value, float) and not math.isfinite(value) and document.value(path) not in noted:
+            message = f"{label(path)}: expected a finite number, got {shown(value)}"
+            document.add(path, message, "a checkpoint could not record it")
 
 
 def _sorted(problems: Sequence[Problem]) -> list[Problem]:

@@ -8,17 +8,18 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Union, cast
+from typing import Annotated, Any, Union
 
 from pydantic import BaseModel
 
 from zoo import registry
 from zoo.contracts import Weights
-from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean, listed
+from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.formats import open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.remote import check_address, is_address
 from zoo.given import absent, is_given
+from zoo.plugin_calls import call, expect, texts
 from zoo.recipe.catalogue import FILLED, FILLED_FOR_PLUGINS, Factory, component_of, dotted, find, supplied
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
@@ -45,6 +46,8 @@ def find_component(
         found = registry.find(name, kind)
         if found is None and is_given(name):
             raise absent(kind, name)
+        if found is None and (because := registry.why_absent(name, kind)):
+            raise because
     except InputError as error:
         _note(document, path, error, at_key=at_key)
         return None
@@ -88,6 +91,9 @@ def accepts_anything(loaded: Callable[..., Any]) -> bool:
 def unknown_step(document: Document, path: Path, name: str, built_in: list[str]) -> None:
     """Note that no step is called `name`, with what was meant: a built-in one, a surgery, or a policy that wants
     `freeze:` before it."""
+    if because := registry.why_absent(name, "surgeries"):
+        _note(document, path, because, at_key=True)
+        return
     if registry.named(name, "freezing"):
         hint: str | None = f"write freeze: {name}"
     else:
@@ -124,14 +130,15 @@ class WeightsReference:
         """
         if self.component is None:
             return described(Weights(self.name, architecture))
-        loaded: Any = registry.load_source(self.component)
-        try:
-            found = loaded() if self.component.kind == "weights" else loaded.weights(self.component.member, self.name)
-        except ZooError:
-            raise
-        except Exception as error:  # a plugin's code may fail in any way
-            raise WorkError(f"{self.component.name} fails to say where its weights are: {error!r}") from error
-        return cast(Weights, found)
+        component, loaded = self.component, registry.load_source(self.component)
+        is_alone = component.kind == "weights"
+        found = call(
+            component,
+            lambda: loaded() if is_alone else loaded.weights(component.member, self.name),
+            failing="fails to say where its weights are",
+        )
+        what = "returned" if is_alone else f"returned for the weights {self.name!r}"
+        return expect(component, found, Weights, "zoo.api.Weights", what=what)
 
 
 def described(weights: Weights) -> Weights:
@@ -211,10 +218,11 @@ def tags_of(architecture: registry.Component | None) -> list[str]:
     if architecture is None or architecture.member is None:
         return []
     source: Any = registry.load_source(architecture)
-    try:
-        return list(source.tags(architecture.member)) if hasattr(source, "tags") else []
-    except Exception as error:  # a plugin's code may fail in any way
-        raise InputError(f"{architecture.name}: its source fails to list weights: {error}") from error
+    if not hasattr(source, "tags"):
+        return []
+    failing = "fails to list its weights"
+    found = call(architecture, lambda: source.tags(architecture.member), failing=failing, error=InputError)
+    return texts(architecture, found, "a list of names", what="returned for its tags")
 
 
 def check_weights(document: Document, path: Path, architecture: registry.Component | None) -> WeightsReference | None:
@@ -224,6 +232,8 @@ def check_weights(document: Document, path: Path, architecture: registry.Compone
         return None
     try:
         found = refer_to_weights(name, architecture, _folders(document))
+        if found is None and (because := registry.why_absent(name, "weights")):
+            raise because
         if found is None:
             document.add(path, *_no_weights(document, path, name, architecture))
     except InputError as error:

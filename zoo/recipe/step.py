@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, get_type_hints
 from pydantic import PrivateAttr
 
 from zoo import registry
-from zoo.errors import Location, WorkError, ZooError
+from zoo.errors import Location, WorkError, ZooError, is_out_of_memory
 from zoo.expressions import Expression
+from zoo.isolation import failure_of
 from zoo.recipe import references
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import Options
@@ -165,10 +166,13 @@ def explained(step: Step) -> Iterator[None]:
         yield
     except (ZooError, OSError, MemoryError):
         raise
-    except Exception as error:
-        if type(step).__module__.partition(".")[0] == "zoo":
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        package = type(step).__module__.partition(".")[0]
+        if package == "zoo" or is_out_of_memory(error):
             raise
-        raise WorkError(f"{step.place.name} failed: {type(error).__name__}: {error}") from error
+        raise WorkError(f"{step.place.name} failed: {failure_of(error, package)}") from error
 
 
 def require_data(document: Document, place: Place) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import registry
-from zoo.errors import InputError, Location, WorkError, ZooError
+from zoo.errors import InputError, Location, ZooError
 from zoo.formats import Source
 from zoo.formats.entry import Entry
+from zoo.plugin_calls import call, expect
 from zoo.remap.networks import filling, large_enough, only_network, several_networks, taken, taking, under
 from zoo.remap.plan import Plan, Target, make_plan
 from zoo.remap.rules import Rule, Surroundings, load_rules, parse_rules, run
@@ -283,11 +284,8 @@ def _installed(name: str, location: Location | None) -> list[Rule]:
         message = f"{name!r} is no remap: neither a file, nor an installed remap, nor OLD=NEW"
         hint = registry.unknown(name, "remaps").problems[0].suggestion
         raise InputError(message, location=location, suggestion=hint)
-    make = registry.load(component)
-    try:
-        rules = make()
-    except Exception as error:  # a plugin's code may fail in any way
-        raise WorkError(f"{component.name} fails to give its rules: {error!r}", location=location) from error
+    rules = call(component, registry.load(component), failing="fails to give its rules", location=location)
+    expect(component, rules, (list, tuple), "a list of rules")
     # A rule's number stands in for its line, as the plugin's code has none that would mean anything.
     return parse_rules(rules, lambda path: Location(component.name, int(path[0]) + 1, 1) if path else None)
 

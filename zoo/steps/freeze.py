@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.errors import InputError, ZooError, did_you_mean
+from zoo.errors import did_you_mean
 from zoo.model.freezing import freeze
+from zoo.plugin_calls import call, texts
 from zoo.recipe import Step, references
 from zoo.recipe.document import Document, Path
 from zoo.recipe.step import check_arguments
@@ -46,18 +47,15 @@ class Freeze(Step, extra="allow"):
 
     def check(self, rehearsal: Rehearsal) -> None:
         model = rehearsal.assembly.model
-        policy = registry.load(self.policy, "freezing")
-        try:
-            names = list(policy(model, **self.arguments))
-        except ZooError:
-            raise
-        except Exception as error:  # a plugin's policy may fail in any way
-            raise InputError(f"{self.policy} failed: {type(error).__name__}: {error}") from error
-        rehearsal.assembly.frozen = freeze(model, names)
+        rehearsal.assembly.frozen = freeze(model, self._names(model))
 
     def run(self, run: ActiveRun) -> None:
-        policy = registry.load(self.policy, "freezing")
-        run.assembly.frozen = freeze(run.assembly.model, policy(run.assembly.model, **self.arguments))
+        run.assembly.frozen = freeze(run.assembly.model, self._names(run.assembly.model))
+
+    def _names(self, model: Any) -> list[str]:
+        component = registry.resolve(self.policy, "freezing")
+        policy = registry.load(component)
+        return texts(component, call(component, lambda: policy(model, **self.arguments)), "dotted names")
 
     @classmethod
     def form(cls) -> dict[str, Any]:

@@ -51,7 +51,7 @@ from zoo.training.hooks import check_callbacks
 from zoo.training.job import Job, arranged, fill, put_in
 from zoo.training.losses import check_loss, make_loss, plain
 from zoo.training.metrics import explain, make_metrics, names_of
-from zoo.training.optimizers import make_optimizer, named
+from zoo.training.optimizers import described_groups, make_optimizer, named
 from zoo.training.schedulers import Schedule
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import NotFiniteError, Trainer
@@ -488,6 +488,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
         setting=job.setting,
         feature_cache=job.feature_cache,
         feature_precision=job.feature_cache.get("precision"),
+        groups=described_groups(model, trainer.optimizer.param_groups),
         freeze_proof=proof,
         seconds=preparation + progress.seconds,
     )

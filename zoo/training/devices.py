@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -68,6 +69,28 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return platform.processor()
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory in bytes so far: of a GPU what torch had allocated on it since `forget_peak_memory`, else what
+    the process had resident since it began. None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    process = psutil.Process()
+    with suppress(AttributeError, psutil.Error):
+        return int(process.memory_info().peak_wset)  # Windows
+    with suppress(ImportError):
+        import resource
+
+        largest: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest if sys.platform == "darwin" else largest * 1024  # kilobytes everywhere else
+    return None
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` begin anew, where it can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def bfloat16_is_native(device: torch.device) -> bool:

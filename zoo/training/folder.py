@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError, listed
+from zoo.errors import InputError, ZooError, listed
 from zoo.file_name import RUN_MARK, name_mistake
 from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
@@ -25,7 +25,9 @@ from zoo.recipe.document import walk
 
 FORMAT = 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, METRICS, CONFUSION = "predictions.csv", "metrics.csv", "confusion.csv"
+STATUS, FIRST_BATCH, CARD, PAGE = "status.json", "first_batch.jpg", "README.md", "report.html"
+FILES = frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS, METRICS, CONFUSION, STATUS, FIRST_BATCH, CARD, PAGE})
 SAMPLES = "samples.jsonl"  # in the state folder
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
     STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
@@ -187,9 +189,19 @@ class RunFolder:
         return next(free for n in range(2, 10_000) if not os.path.lexists(free := path.with_name(f"{path.name}-{n}")))
 
 
+def own_name(folder: Path, name: str) -> None:
+    """Let the mark in a run's folder name a file that was written there after the run; nothing where there is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError, ZooError):
+        mark = json.loads((folder / RUN_MARK).read_text(encoding="utf-8"))
+        if name not in mark["files"]:
+            with atomic_file(folder / RUN_MARK) as file:
+                text = json.dumps(mark | {"files": sorted([*mark["files"], name])}, indent=1)
+                write_all(file, f"{text}\n".encode(), 0)
+
+
 def planned(recipe: Recipe) -> frozenset[str]:
     """The names of all files and folders that a run of the recipe writes into its folder."""
-    return frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS}).union(*(step.files for step in recipe.steps))
+    return FILES.union(*(step.files for step in recipe.steps))
 
 
 def _texts(recipe: Recipe) -> Iterator[str]:

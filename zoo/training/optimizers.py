@@ -137,6 +137,19 @@ def parameter_groups(
     return list(groups.values())
 
 
+def described_groups(model: nn.Module, groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What is in each parameter group: `{"tensors", "parameters", "weight_decay", "first", "last"}`, the last two being
+    names."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    described = []
+    for group in groups:
+        inside = [names.get(id(parameter), "") for parameter in group["params"]]
+        sizes = {"tensors": len(inside), "parameters": sum(parameter.numel() for parameter in group["params"])}
+        ends = {"first": inside[0], "last": inside[-1]} if inside else {"first": "", "last": ""}
+        described.append({**sizes, "weight_decay": group.get("weight_decay"), **ends})
+    return described
+
+
 def _nothing_to_train(model: nn.Module) -> InputError:
     if next(model.parameters(), None) is None:
         return InputError("nothing to train: the model has no parameters", suggestion="remove the train step")

@@ -29,9 +29,11 @@ from zoo.training.callbacks import Listener
 from zoo.training.choosing import Criterion, Patience
 from zoo.training.components import restore_state, state_of
 from zoo.training.devices import (
+    forget_peak_memory,
     forward_as_written,
     generator_states,
     make_accelerator,
+    peak_memory,
     restore_generators,
     to_layout,
 )
@@ -94,7 +96,7 @@ class Trainer:
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
         self.rate = 0.0  # samples a second in the present epoch
-        self.lr = 0.0  # the largest of the last optimizer step
+        self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
         self._first = 0
 
@@ -140,6 +142,7 @@ class Trainer:
 
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
+        forget_peak_memory(self.device)
         progress, accumulate = self.progress, self.job.options.accumulate
         if not progress.batch:
             self.callbacks.call(self, "epoch_started")
@@ -180,7 +183,7 @@ class Trainer:
         if self.job.options.clip_grad_norm:
             trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             self.accelerator.clip_grad_norm_(trained, self.job.options.clip_grad_norm)
-        self.lr = max(group["lr"] for group in self.optimizer.param_groups)
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -195,7 +198,8 @@ class Trainer:
         record: dict[str, Any] = {
             "epoch": progress.epoch + 1,
             "steps": progress.steps,
-            "lr": self.lr,
+            "lr": max(self.rates),
+            "lr_by_group": self.rates,
             "loss": self._look(everywhere=True),
         }
         self._check_weights()
@@ -205,7 +209,11 @@ class Trainer:
         self.schedule.end_epoch(record["validation"][self.metrics.main])
         self.callbacks.call(self, "validation_ended", record["validation"])
         progress.seconds = time.monotonic() - began
-        record |= {"images_per_second": self.rate, "seconds": progress.seconds}
+        record |= {
+            "images_per_second": self.rate,
+            "seconds": progress.seconds,
+            "peak_memory": peak_memory(self.device),
+        }
         progress.history.append(record)
         progress.epoch, progress.batch = progress.epoch + 1, 0
         self.loss_sum.zero_()

@@ -1,0 +1,115 @@
+"""`status.json`: what a watcher polls, at every moment of a run, however it ends."""
+
+import contextlib
+import json
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from zoo.errors import InputError, WorkError
+from zoo.finetuning import status as status_module
+from zoo.finetuning.status import Status, TerminatedError, read_status, terminable, watched
+from zoo.isolation import owned_process
+from zoo.training.callbacks import Listener
+
+
+class Notes(Listener):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture
+def run(tmp_path):
+    recipe = SimpleNamespace(name="small", steps=[1, 2, 3])
+    return SimpleNamespace(folder=tmp_path, recipe=recipe, stages=[], saved=None, listener=Notes())
+
+
+@pytest.fixture
+def trainer():
+    history = [{"loss": 0.5, "lr": 0.1, "validation": {"loss": float("nan")}}]
+    progress = SimpleNamespace(epoch=1, steps=7, history=history)
+    options = SimpleNamespace(place=SimpleNamespace(index=1))
+    job = SimpleNamespace(options=options, label="train 1/2")
+    return SimpleNamespace(job=job, progress=progress, epochs=4, steps=28, rate=120.0)
+
+
+def stands(run):
+    return json.loads((run.folder / "status.json").read_text())
+
+
+def test_it_says_where_a_run_is(run, trainer):
+    status = Status(run)
+    status.started()
+    assert (stands(run)["state"], stands(run)["pid"], stands(run)["resumed"]) == ("running", os.getpid(), False)
+    status.step_started(trainer)
+    assert {key: stands(run)[key] for key in ("step", "steps", "epoch", "epochs", "optimizer_step")} == {
+        "step": 2, "steps": 3, "epoch": 2, "epochs": 4, "optimizer_step": 7,
+    }  # fmt: skip
+    status.epoch_ended(trainer, trainer.progress.history[0])
+    assert (stands(run)["loss"], stands(run)["validation"]) == (0.5, {"loss": None})
+    assert (run.folder / "metrics.csv").read_text().splitlines()[1].startswith("2,1,0.5,")
+
+
+def test_the_heart_beats_every_two_seconds_at_most(run, trainer, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(status_module.time, "monotonic", lambda: clock[0])
+    status = Status(run)
+    status.started()
+    for later, expected in ((1.0, None), (1.5, 0.25)):
+        clock[0] += later
+        status.progressed(trainer, 0.25)
+        assert stands(run).get("loss") == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "why"),
+    [
+        (None, "done", None),
+        (KeyboardInterrupt(), "interrupted", "Ctrl-C"),
+        (TerminatedError(), "interrupted", "SIGTERM"),
+        (WorkError("the loss is not finite", suggestion="lower lr"), "failed", "the loss is not finite (lower lr)"),
+        (MemoryError(), "failed", "MemoryError"),
+    ],
+)
+def test_it_says_how_a_run_ended(run, error, state, why):
+    expected = pytest.raises(type(error)) if error is not None else contextlib.nullcontext()
+    with expected, watched(Status(run)):
+        assert stands(run)["state"] == "running"
+        if error is not None:
+            raise error
+    assert (stands(run)["state"], stands(run)["why"]) == (state, why)
+    assert stands(run)["ended"] is not None
+
+
+def test_a_full_disk_ends_no_run_and_is_said_once(run, trainer, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(status_module, "write_json", full)
+    with watched(status := Status(run)):
+        status.step_started(trainer)
+    (note,) = run.listener.notes
+    assert note == "warning: a watcher of this run reads old numbers: [Errno 28] No space left on device"
+
+
+def test_sigterm_ends_a_command_and_leaves_a_library_alone():
+    before = signal.getsignal(signal.SIGTERM)
+    with terminable():
+        assert signal.getsignal(signal.SIGTERM) is before
+    with owned_process(), pytest.raises(TerminatedError) as stop, terminable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_status_that_is_none_is_said_to_be(tmp_path):
+    assert read_status(tmp_path) is None
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "status.json").write_text(text)
+        with pytest.raises(InputError, match=r"status\.json"):
+            read_status(tmp_path)
