@@ -74,6 +74,40 @@ def plugins(tmp_path, monkeypatch):
     registry.refresh()
 
 
+BESIDE = """
+    from torch import nn
+
+    class Beside(nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base, self.narrow = base, nn.Linear(base.in_features, base.out_features, bias=False)
+        def forward(self, x):
+            return self.base(x) + self.narrow(x)
+
+    def adapt(model, *, path: str = "fc1"):
+        model.requires_grad_(False)  # as adapter libraries do
+        model.set_submodule(path, Beside(model.get_submodule(path)))
+        return model
+
+    def merge(model, *, context, path: str = "fc1"):
+        beside = model.get_submodule(path)
+        beside.base.weight.data += beside.narrow.weight.data
+        model.set_submodule(path, beside.base)
+        context.takes_back.append("beside/adapt")
+        return model
+
+    def thaw(model):
+        return model.requires_grad_(True)
+"""
+
+
+@pytest.fixture
+def beside(plugins):
+    """A plugin whose surgery `adapt` puts a layer beside another one, as libraries do, and `merge` merges it."""
+    names = "".join(f"\n{name} = zoo_beside:{name}" for name in ("adapt", "merge", "thaw"))
+    plugins.write("zoo-beside", f"[zoo.surgeries]{names}", zoo_beside=BESIDE)
+
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 

@@ -16,6 +16,15 @@ from zoo import api
         ("InputError", "zoo.errors"),
         ("ModelInfo", "zoo.model.info"),
         ("Run", "zoo.finetuning.result"),
+        ("ActiveRun", "zoo.finetuning.run"),
+        ("Assembly", "zoo.model.assembly"),
+        ("Document", "zoo.recipe.document"),
+        ("Rehearsal", "zoo.preflight.rehearsal"),
+        ("called_modules", "zoo.model.shapes"),
+        ("find_heads", "zoo.model.heads"),
+        ("load_into", "zoo.model.load_into"),
+        ("name_mistake", "zoo.file_name"),
+        ("operate", "zoo.model.operations"),
         ("replace_head", "zoo.model.heads"),
         ("find_head", "zoo.model.heads"),
         ("get_module", "zoo.model.paths"),
@@ -30,6 +39,7 @@ def test_what_zoo_and_its_facade_share_is_the_same():
     shared = set(zoo.__all__) & set(api.__all__)
     assert shared == {
         "Context", "Data", "InputError", "ModelInfo", "Preprocessing", "Run", "Weights", "WorkError", "ZooError",
+        "load_into",
     }  # fmt: skip
     assert all(getattr(zoo, name) is getattr(api, name) for name in shared)
 

@@ -47,9 +47,10 @@ def recipe(target):
     return [line.strip().replace("$(BIN)/", "") for line in body.splitlines()]
 
 
-def test_eight_distributions():
+def test_ten_distributions():
     assert [metadata(project)["name"] for project in PROJECTS] == [
-        "zoo-kit", "zoo-efficientnet-lite", "zoo-huggingface", "zoo-sklearn", "zoo-tensorboard", "zoo-timm",
+        "zoo-kit", "zoo-efficientnet-lite", "zoo-huggingface", "zoo-openclip", "zoo-peft", "zoo-sklearn",
+        "zoo-tensorboard", "zoo-timm",
         "zoo-torchvision", "zoo-tutorial",
     ]  # fmt: skip
 

@@ -25,12 +25,17 @@ from zoo.contracts import (
 from zoo.errors import InputError, WorkError, ZooError
 
 if TYPE_CHECKING:
+    from zoo.file_name import name_mistake
     from zoo.finetuning.result import Run
     from zoo.finetuning.run import ActiveRun
     from zoo.formats.remote import file_beside
-    from zoo.model.heads import find_head, replace_head
+    from zoo.model.assembly import Assembly
+    from zoo.model.heads import find_head, find_heads, replace_head
     from zoo.model.info import ModelInfo
+    from zoo.model.load_into import load_into
+    from zoo.model.operations import operate
     from zoo.model.paths import get_module, set_module
+    from zoo.model.shapes import called_modules
     from zoo.model.trace import Recording, record
     from zoo.model.undisturbed import undisturbed
     from zoo.preflight.rehearsal import Rehearsal
@@ -41,6 +46,7 @@ __all__ = [
     "CONTRACTS",
     "ActiveRun",
     "ArchitectureSource",
+    "Assembly",
     "Callback",
     "Context",
     "Data",
@@ -58,9 +64,14 @@ __all__ = [
     "Weights",
     "WorkError",
     "ZooError",
+    "called_modules",
     "file_beside",
     "find_head",
+    "find_heads",
     "get_module",
+    "load_into",
+    "name_mistake",
+    "operate",
     "record",
     "replace_head",
     "set_module",
@@ -69,19 +80,25 @@ __all__ = [
 
 _LAZY = {
     "ActiveRun": "zoo.finetuning.run",
+    "Assembly": "zoo.model.assembly",
     "Document": "zoo.recipe.document",
+    "ModelInfo": "zoo.model.info",
     "Recording": "zoo.model.trace",
     "Rehearsal": "zoo.preflight.rehearsal",
-    "record": "zoo.model.trace",
-    "undisturbed": "zoo.model.undisturbed",
-    "ModelInfo": "zoo.model.info",
     "file_beside": "zoo.formats.remote",
     "Run": "zoo.finetuning.result",
-    "replace_head": "zoo.model.heads",
-    "find_head": "zoo.model.heads",
-    "get_module": "zoo.model.paths",
-    "set_module": "zoo.model.paths",
     "Step": "zoo.recipe.step",
+    "called_modules": "zoo.model.shapes",
+    "find_head": "zoo.model.heads",
+    "find_heads": "zoo.model.heads",
+    "get_module": "zoo.model.paths",
+    "load_into": "zoo.model.load_into",
+    "name_mistake": "zoo.file_name",
+    "operate": "zoo.model.operations",
+    "record": "zoo.model.trace",
+    "replace_head": "zoo.model.heads",
+    "set_module": "zoo.model.paths",
+    "undisturbed": "zoo.model.undisturbed",
 }
 
 

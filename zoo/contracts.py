@@ -155,7 +155,9 @@ class Context:
     values in place of the ones given, so that replaying the surgery works nothing out anew. `classes` are those of the
     data, `model_classes` those that the model gives scores for as it is, where that is known; `target_mean` and
     `target_std` are those of a regression's training targets, a number an output, where a new head shall give its
-    values by way of them; `notes` takes remarks for the person.
+    values by way of them; `notes` takes remarks for the person. A surgery that takes back
+    what earlier ones built puts their full names into `takes_back`: a checkpoint records neither them nor it, where the
+    structure is the same without.
     """
 
     num_classes: int | None = None
@@ -167,6 +169,7 @@ class Context:
     notes: list[str] = field(default_factory=list, compare=False)
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
+    takes_back: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass

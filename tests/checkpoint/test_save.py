@@ -77,6 +77,25 @@ def test_a_checkpoint_tells_all_about_itself(tuned: Assembly, base: Path, tmp_pa
     assert same(zoo.load(tmp_path / "m.safetensors"), tuned.model)
 
 
+def test_what_a_surgery_takes_back_is_not_recorded(beside: None, tmp_path: Path) -> None:
+    assembly = build("tutorial/net_a")
+    for surgery in ("adapt", "swap_head", "merge"):
+        operate(assembly, surgery, {"num_classes": 4} if surgery == "swap_head" else {}, Context())
+    save_checkpoint(assembly, tmp_path / "merged.safetensors")
+    (only,) = metadata(tmp_path / "merged.safetensors")["operations"]
+    assert only["surgery"] == "zoo/swap_head"
+    assert same(zoo.load(tmp_path / "merged.safetensors"), assembly.model)
+
+
+def test_what_is_taken_back_in_part_stays_recorded(beside: None, tmp_path: Path) -> None:
+    assembly = build("tutorial/net_a")
+    for surgery, path in (("adapt", "fc1"), ("adapt", "fc2"), ("merge", "fc1")):
+        operate(assembly, surgery, {"path": path}, Context())
+    save_checkpoint(assembly, tmp_path / "half.safetensors")
+    assert len(metadata(tmp_path / "half.safetensors")["operations"]) == 3
+    assert same(zoo.load(tmp_path / "half.safetensors"), assembly.model)
+
+
 def test_a_thin_checkpoint_holds_what_changed_and_comes_back(tuned: Assembly, tmp_path: Path) -> None:
     save_checkpoint(tuned, tmp_path / "thin.safetensors", only="trainable")
     held = read_header(tmp_path / "thin.safetensors").entries

@@ -16,13 +16,17 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 import zoo
-from zoo.api import Preprocessing
+from zoo.api import Context, Preprocessing
 from zoo.checkpoint.load import load
+from zoo.checkpoint.save import save_checkpoint
 from zoo.conversion.convert import NotConvertedError
 from zoo.errors import InputError, WorkError
 from zoo.formats import open_source
+from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.safetensors_file import read_header
 from zoo.formats.save import save_tensors
+from zoo.model.build import build
+from zoo.model.operations import operate
 
 Write = Callable[..., Path]
 
@@ -375,3 +379,30 @@ def test_an_edited_checkpoint_is_not_converted(checkpoint: Path, tmp_path: Path)
     for arguments in ({"to": "timm/test_resnet", "to_arguments": {"num_classes": 3}}, {"dtype": "float16"}):
         with pytest.raises(InputError, match=r"was edited after zoo wrote it: .* classes"):
             zoo.convert(tmp_path / "edited.safetensors", tmp_path / "o.safetensors", **arguments)
+
+
+def test_a_surgery_is_done_to_the_checkpoint_first(beside: None, tmp_path: Path) -> None:
+    adapted = build("tutorial/net_a")
+    operate(adapted, "adapt", {}, Context())
+    save_checkpoint(adapted, tmp_path / "adapted.safetensors", metrics={"accuracy": 0.5})
+    made = zoo.convert(tmp_path / "adapted.safetensors", tmp_path / "merged.safetensors", surgeries=["merge"])
+    assert made.source == str(tmp_path / "adapted.safetensors")
+    merged = load(tmp_path / "merged.safetensors")
+    assert merged.operations == []
+    layer = adapted.model.fc1
+    assert torch.equal(merged.model.fc1.weight, layer.base.weight + layer.narrow.weight)
+    record = read_metadata(read_header(tmp_path / "merged.safetensors").metadata, "merged")
+    assert record.metrics == {}
+    with pytest.raises(InputError, match="two conversions"):
+        zoo.convert(tmp_path / "adapted.safetensors", dry_run=True, surgeries=["merge"], to="tutorial/net_a")
+    with pytest.raises(InputError, match="mergee"):
+        zoo.convert(tmp_path / "adapted.safetensors", dry_run=True, surgeries=["mergee"])
+
+
+def test_an_adapter_that_is_not_merged_stops_a_conversion_by_name(write: Write, tmp_path: Path) -> None:
+    state = {name: tensor for name, tensor in timm.create_model("test_vit").state_dict().items() if "head" in name}
+    state |= {f"blocks.0.attn.qkv.lora_{side}.default.weight": torch.zeros(2, 2) for side in "AB"}
+    with pytest.raises(NotConvertedError, match=r"lora_A\.default\.weight.*\n.*--surgery merge_adapters") as caught:
+        zoo.convert(write(state), tmp_path / "out.safetensors", to="timm/test_vit")
+    assert not (tmp_path / "out.safetensors").exists()
+    assert "--surgery merge_adapters" in caught.value.conversion.hints[0]

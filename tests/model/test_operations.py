@@ -252,6 +252,52 @@ def test_what_was_frozen_stays_and_what_comes_in_trains():
     ]
 
 
+def trained(assembly):
+    return [name for name, parameter in assembly.model.named_parameters() if parameter.requires_grad]
+
+
+def test_a_surgery_that_stops_gradients_freezes_nothing_and_is_named(beside):
+    assembly = build("tutorial/net_a")
+    everything = trained(assembly)
+    operate(assembly, "adapt", {}, TEN)
+    assert set(trained(assembly)) > {name for name in everything if not name.startswith("fc1")}
+    assert "fc1.base.weight" in trained(assembly)
+    assert len(assembly.notes) == 1
+    assert assembly.notes[0].startswith("beside/adapt set requires_grad of conv1.weight, ")
+    assert assembly.notes[0].endswith("put back, since freezing is for a freeze step")
+
+
+def test_after_a_surgery_that_stops_gradients_freeze_none_trains_all(beside):
+    assembly = build("tutorial/net_a")
+    operate(assembly, "adapt", {}, TEN)
+    assembly.frozen = freeze(assembly.model, [])
+    assert trained(assembly) == [name for name, _ in assembly.model.named_parameters()]
+
+
+def test_what_a_surgery_renames_stays_frozen_and_is_known_by_its_new_name(beside):
+    assembly = build("tutorial/net_a")
+    assembly.frozen = freeze(assembly.model, ["conv1", "fc1"])
+    operate(assembly, "adapt", {}, TEN)
+    assert assembly.frozen.parameters == ("conv1.weight", "conv1.bias", "fc1.base.weight", "fc1.base.bias")
+    assert "fc1.narrow.weight" in trained(assembly)
+    assembly.model.train()
+    assert not assembly.model.fc1.base.training
+    assert assembly.model.fc1.narrow.training
+    operate(assembly, "merge", {}, TEN)
+    assert assembly.frozen.parameters == ("conv1.weight", "conv1.bias", "fc1.weight", "fc1.bias")
+    assembly.frozen = freeze(assembly.model, [])
+    assert trained(assembly) == [name for name, _ in assembly.model.named_parameters()]
+
+
+def test_a_surgery_does_not_unfreeze(beside):
+    assembly = build("tutorial/net_a")
+    assembly.frozen = freeze(assembly.model, ["conv1"])
+    operate(assembly, "thaw", {}, TEN)
+    assert assembly.frozen.parameters == ("conv1.weight", "conv1.bias")
+    assert not assembly.model.conv1.weight.requires_grad
+    assert "beside/thaw set requires_grad of conv1.weight, conv1.bias: put back" in assembly.notes[0]
+
+
 @pytest.mark.parametrize(
     "record",
     [

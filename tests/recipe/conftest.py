@@ -21,6 +21,7 @@ FIRST_PARTY = (
     "zoo-tensorboard",
     "zoo-tutorial",
     "zoo-efficientnet-lite",
+    "zoo-peft",
 )
 
 

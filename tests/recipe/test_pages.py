@@ -32,6 +32,14 @@ EXAMPLE = re.compile(
 TABLE = re.compile(r"(?ms)^<!-- table: (?P<name>[\w.]+) -->\n(?P<table>.*?)^<!-- end -->\n")
 
 
+ELSEWHERE = ("zoo-openclip", "zoo-peft")  # plugins whose steps are described in their own README
+
+
+def steps() -> list[str]:
+    """The steps that the page of recipes describes."""
+    return [name for name in step_names() if meant(name)[0].distribution not in ELSEWHERE]
+
+
 def settle(page: Path, old: str, new: str) -> None:
     """Compare, or write what is true now."""
     if os.environ.get("ZOO_WRITE_GOLDEN"):
@@ -104,7 +112,7 @@ def arguments(loaded: Callable[..., Any], kind: str) -> str:
 
 def shorthands_table() -> str:
     rows = ["| written | stands for |", "|---|---|"]
-    for action in ("model", "data", *step_names(), "swap_head", "remove_module"):
+    for action in ("model", "data", *steps(), "swap_head", "remove_module"):
         first = {"model": "architecture", "data": "source"}.get(action) or first_option(action)
         rows.append(f"| `{action}: X` | `{action}: {{{first}: X}}` |")
     return "\n".join(rows) + "\n"
@@ -129,7 +137,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "data": lambda: options_table(DataOptions),
     **{
         name: lambda name=name: options_table(step_class(name_of(meant(name)[0])))
-        for name in step_names()
+        for name in steps()
         if name != "freeze"
     },  # type: ignore[misc,arg-type]
     "surgeries": lambda: components_table("surgeries"),

@@ -15,7 +15,7 @@ from zoo.checkpoint.data_folder import as_stored
 from zoo.checkpoint.load import load, with_base
 from zoo.checkpoint.provenance import fingerprint, suppliers
 from zoo.checkpoint.versions import versions
-from zoo.errors import InputError, WorkError, listed
+from zoo.errors import InputError, WorkError, ZooError, listed
 from zoo.formats.checkpoint_metadata import DIGITS, CheckpointMetadata, encode, read_metadata
 from zoo.formats.files import Readers, WriteBehind, atomic_file
 from zoo.formats.safetensors_file import encode_header, read_header
@@ -86,7 +86,7 @@ def describe(
             {
                 "architecture": assembly.architecture,
                 "arguments": assembly.arguments,
-                "operations": assembly.operations,
+                "operations": _operations(assembly),
                 "classes": list(assembly.classes),
                 "task": assembly.task,
                 "preprocessing": assembly.preprocessing.as_dict(),
@@ -103,6 +103,22 @@ def describe(
         )
     except ValueError as error:
         raise InputError(f"the checkpoint's metadata cannot be written: {error}") from error
+
+
+def _operations(assembly: Assembly) -> list[dict[str, Any]]:
+    """The operations that rebuild the model: without what a later one took back, where that gives the same structure.
+
+    A merged adapter's checkpoint is one of the plain architecture then, which needs no plugin of adapters.
+    """
+    shorter = [done for index, done in enumerate(assembly.operations) if index not in assembly.obsolete]
+    if len(shorter) == len(assembly.operations) or is_given(assembly.architecture):
+        return assembly.operations
+    description = {"architecture": assembly.architecture, "arguments": assembly.arguments, "operations": shorter}
+    try:
+        without = rebuild(description, device="meta").model
+    except ZooError:
+        return assembly.operations
+    return shorter if _shapes_of(without) == _shapes_of(assembly.model) else assembly.operations
 
 
 def _spec(assembly: Assembly) -> dict[str, Any] | None:
@@ -138,7 +154,7 @@ def check_structure(assembly: Assembly) -> None:
     if is_given(assembly.architecture):
         return
     again = rebuild(describe(assembly).model_dump(), device="meta").model
-    mine, its = ({name: tuple(value.shape) for name, value in state_of(m).items()} for m in (assembly.model, again))
+    mine, its = _shapes_of(assembly.model), _shapes_of(again)
     odd = [name for name in dict.fromkeys((*mine, *its)) if mine.get(name) != its.get(name)]
     if odd:
         first, was, now = odd[0], its.get(odd[0]), mine.get(odd[0])
@@ -148,6 +164,11 @@ def check_structure(assembly: Assembly) -> None:
             suggestion="a checkpoint rebuilds what it knows of: give the difference to zoo.build (num_classes=10), or "
             "make it a step of a recipe",
         )
+
+
+def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of the state dict."""
+    return {name: tuple(value.shape) for name, value in state_of(model).items()}
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

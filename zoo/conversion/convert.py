@@ -7,11 +7,12 @@ short is not carried out. torch is imported where an architecture is named, and 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
@@ -129,6 +130,7 @@ def convert(
     trust_pickle: bool = False,
     verify_bytes: bool = True,
     overwrite: bool = False,
+    surgeries: Sequence[str] = (),
 ) -> Conversion:
     """Write the safetensors file `destination` that `remap` makes of `source`, complete or not at all.
 
@@ -149,19 +151,31 @@ def convert(
         verify_bytes: read the file back and compare every byte.
         overwrite: replace `destination`, where it is there and not an earlier conversion's, and the file of
             `write_rules`.
+        surgeries: what is done to the network of a checkpoint first, by name: `merge_adapters` for one with adapters.
 
     Raises InputError for what cannot be read, planned or written; NotConvertedError, a WorkError with the plan, where
     that falls short or the networks differ; WorkError where `auto` abstains or writing fails. Nothing is left then.
     """
     start, end = _network(from_, from_arguments), _network(to, to_arguments)
     _check_request(destination, start, end, dry_run=dry_run, verify=verify)
-    with open_source(os.fspath(source), trust_pickle=trust_pickle, key=key) as opened:
+    with (
+        _operated(os.fspath(source), surgeries, end) as file,
+        open_source(file, trust_pickle=trust_pickle, key=key) as opened,
+    ):
         _check_free(None if dry_run else destination, write_rules, opened, overwrite=overwrite)
         chosen = choose_rules(remap, opened, start, end, invert=invert)
         plan, rules = make_plan(opened, chosen.rules, end, dtype)
         described, kept = (None, []) if end is None else describe(opened, rules, end)
         notes = (*chosen.notes, *_notes(opened, plan, start, end, runs=verify or AUTO in items(remap)), *kept)
-        made = Conversion(opened.location, opened.kind, None, plan, rules, notes, plan.problems(min_coverage))
+        made = Conversion(
+            os.fspath(source) if surgeries else opened.location,
+            opened.kind,
+            None,
+            plan,
+            rules,
+            notes,
+            plan.problems(min_coverage),
+        )
         made.destination = None if destination is None else os.fspath(destination)
         if write_rules is not None:
             _write_text(Path(write_rules), dump_rules(rules))
@@ -222,6 +236,33 @@ def _check_request(
         raise InputError("there is no destination", suggestion="name one, or plan only: --dry-run")
     if destination is not None:
         check_format(destination)
+
+
+@contextmanager
+def _operated(source: str, surgeries: Sequence[str], end: Network | None) -> Iterator[str]:
+    """The source, or, where surgeries are asked for, a checkpoint of its network after them, for as long as the block
+    takes. Raises InputError where the source is no checkpoint of zoo's."""
+    if not surgeries:
+        yield source
+        return
+    if end is not None:
+        raise InputError(
+            "--surgery and --to are two conversions: the surgery makes a checkpoint of its own network",
+            suggestion="leave out --to, and convert what is written to it afterwards",
+        )
+    from zoo.checkpoint.load import load
+    from zoo.checkpoint.save import save_checkpoint
+    from zoo.contracts import Context
+    from zoo.model.operations import operate
+
+    assembly = load(source)
+    context = Context(classes=assembly.classes, preprocessing=assembly.preprocessing, task=assembly.task)
+    for name in surgeries:
+        operate(assembly, name, {}, context)
+    with TemporaryDirectory(prefix="zoo-") as folder:
+        file = os.path.join(folder, Path(source).name)
+        save_checkpoint(assembly, file)
+        yield file
 
 
 def _metadata(source: Source, plan: Plan, described: Assembly | None, destination: str) -> dict[str, str]:

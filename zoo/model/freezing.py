@@ -135,6 +135,50 @@ def frozen_part(model: nn.Module) -> FrozenPart:
     )
 
 
+class Snapshot:
+    """What a model consisted of before a surgery, by which its frozen part is found again under any new names."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.parameters, self.buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        self.modules = dict(model.named_modules())
+        self.trained = {name: parameter.requires_grad for name, parameter in self.parameters.items()}
+
+    def restore_flags(self, model: nn.Module) -> list[str]:
+        """Give each parameter that is still in the model the `requires_grad` it had; the names, as they are now, of
+        those whose flag had changed."""
+        trained = {id(parameter): self.trained[name] for name, parameter in self.parameters.items()}
+        changed = [
+            name for name, p in model.named_parameters() if trained.get(id(p), p.requires_grad) != p.requires_grad
+        ]
+        for name in changed:
+            parameter = model.get_parameter(name)
+            parameter.requires_grad_(not parameter.requires_grad)
+        return changed
+
+    def refreeze(self, model: nn.Module) -> FrozenPart:
+        """What of the last `freeze` is frozen now, in a model whose modules a surgery may have renamed or wrapped.
+
+        What is new under a name that was frozen is frozen as far as it does not require a gradient.
+        """
+        record: _Record | None = self.model.__dict__.pop(_RECORD, None)
+        if record is not None:
+            parameters = self.parameters, dict(model.named_parameters())
+            model.__dict__[_RECORD] = _Record(
+                frozenset(_renamed(record.parameters, *parameters)),
+                frozenset(_renamed(record.buffers, self.buffers, dict(model.named_buffers()))),
+                frozenset(_renamed(record.modules, self.modules, dict(model.named_modules()))),
+                tuple(_renamed(record.stopped, *parameters)),
+            )
+        return frozen_part(model)
+
+
+def _renamed(names: Iterable[str], before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """Each name, or the one that the same thing has afterwards."""
+    now = {id(thing): name for name, thing in after.items()}
+    return [now.get(id(before[name]), name) if name in before else name for name in names]
+
+
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """What belongs in an optimizer, by state-dict name; a shared parameter appears once."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

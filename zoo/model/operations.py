@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import nn
 
 from zoo import registry
 from zoo.contracts import Context
-from zoo.errors import InputError, Problem, WorkError, did_you_mean
+from zoo.errors import InputError, Problem, WorkError, did_you_mean, listed
 from zoo.model.assembly import Assembly
+from zoo.model.freezing import Snapshot
 from zoo.model.module_spec import ModuleSpec, plain
 from zoo.model.shapes import ModuleShapes
 from zoo.plugin_calls import call, expect
@@ -33,10 +34,13 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     """
     entry = registry.resolve(component, "surgeries")
     surgery = registry.load(entry)
-    own = replace(context, resolved={}, model_classes=assembly.classes, notes=[])
+    own = replace(context, resolved={}, model_classes=assembly.classes, notes=[], takes_back=[])
     bound = _bind(entry.name, surgery, arguments, own)
-    _run(assembly, entry, surgery, bound, own)
+    changed = _run(assembly, entry, surgery, bound, own)
     assembly.notes += own.notes
+    if changed:
+        said = f"{entry.name} set requires_grad of {listed(changed)}: put back, since freezing is for a freeze step"
+        assembly.notes.append(said)
     if "num_classes" in bound:  # what gives so many scores is another head
         count = own.resolved.get("num_classes", bound["num_classes"])
         assembly.classes = context.classes if count == len(context.classes) else ()
@@ -46,8 +50,17 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     except (TypeError, ValueError) as error:
         raise WorkError(f"{entry.name} makes a record that no checkpoint can contain: {error}") from error
     assembly.operations.append(record)
+    _note_obsolete(assembly, own.takes_back)
     _name_outputs(assembly, record, context)
     return assembly
+
+
+def _note_obsolete(assembly: Assembly, taken_back: Sequence[str]) -> None:
+    """Note that the last operation took back those of these surgeries that were done since the network was built."""
+    last = len(assembly.operations) - 1
+    if taken_back:
+        undone = {index for index in range(last) if assembly.operations[index]["surgery"] in taken_back}
+        assembly.obsolete |= {*undone, last}
 
 
 def _name_outputs(assembly: Assembly, record: Mapping[str, Any], context: Context) -> None:
@@ -90,26 +103,19 @@ def _run(
     surgery: Callable[..., Any],
     arguments: dict[str, Any],
     context: Context,
-) -> None:
+) -> list[str]:
+    """Let the surgery work on the model. What was frozen stays so, under the names it has then, what it added trains,
+    and whether a parameter that was there trains is none of its business; returns those for which it had changed that.
+    """
     handed = {"context": context} if "context" in inspect.signature(surgery).parameters else {}
+    before = Snapshot(assembly.model)
     model = call(entry, lambda: surgery(assembly.model, **arguments, **handed))
     expect(entry, model, nn.Module, "the model: a surgery returns it")
-    before, assembly.model = assembly.model, model
+    assembly.model = model
+    changed = before.restore_flags(model)
     if assembly.frozen is not None:
-        _keep_frozen(assembly, before)
-
-
-def _keep_frozen(assembly: Assembly, before: nn.Module) -> None:
-    """Keep frozen what was frozen, under the names it has now; what the surgery added trains."""
-    from zoo.model.freezing import freeze, frozen_part
-
-    if assembly.model is not before and assembly.frozen is not None:
-        prefix = next(f"{path}." for path, module in assembly.model.named_modules() if module is before)
-        part = assembly.frozen
-        names = (*part.parameters, *part.buffers, *part.modules)
-        assembly.frozen = freeze(assembly.model, [f"{prefix}{name}".rstrip(".") for name in names])
-    else:
-        assembly.frozen = frozen_part(assembly.model)
+        assembly.frozen = before.refreeze(model)
+    return changed
 
 
 def _bind(name: str, surgery: Callable[..., Any], given: Mapping[str, Any], context: Context) -> dict[str, Any]:

@@ -181,6 +181,18 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.buffers()
 
 
+def called_modules(model: nn.Module, context: Context | None = None) -> list[str]:
+    """The paths of the modules that forward calls, in that order, found without computing; all of them where no likely
+    input goes through.
+
+    A layer that is not among them is dead weight, or its parent reads its weights itself, so that nothing that is put
+    in its place runs.
+    """
+    furthest = ModuleShapes(model, context).furthest
+    called = furthest.trace.order if furthest.error is None else furthest.trace.paths.values()
+    return list(dict.fromkeys(called))
+
+
 _SIDES = (224, 32, 28, 64, 96)  # of images, where nobody says: ImageNet, CIFAR, MNIST, and others in use
 
 

@@ -15,6 +15,7 @@ from zoo.errors import listed
 from zoo.formats.dtypes import FLOATING
 from zoo.formats.entry import Entry
 from zoo.formats.names import ancestors, pattern
+from zoo.remap.leftovers import merge_first
 from zoo.remap.networks import filling, how_to_choose
 from zoo.remap.plan import Mismatch, Plan, Target, percent
 
@@ -39,6 +40,8 @@ def advise(plan: Plan) -> list[str]:
         hints += [*_leftovers(plan, left)]
     if not left and not hints:
         hints += [*_lacking(plan, missing)]
+    if missing and (adapter := merge_first(left)):
+        hints.insert(0, adapter)
     if not hints and plan.idle:
         hints.append("none of the rules applies to this file: leave them out")
     return list(dict.fromkeys(hints))

@@ -25,16 +25,21 @@ _NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 # tables that networks compute themselves, and what serves pretraining alone
 _NEEDLESS = re.compile(r"coords|mask|index|freq|anchor|ids$|num_batches_tracked$")
 _PRETRAINING = ("logit_scale", "logit_bias")  # of the root's own, they act in pretraining only
-_KINDS = (
-    (
-        re.compile(r"\b(lora_|dora_|loha_|lokr_|hada_|ia3_|adapter_|vera_|oft_|boft_|original_module)"),
-        "they are an adapter's: merge it first (merge_and_unload() of peft)",
-    ),
-    (
-        re.compile(r"(SCB|scale|scales|_scale|zero_point|zeros|qzeros|absmax|quant_map|quant_state\S*|g_idx|qweight)$"),
-        "the weights are quantised: dequantise them with the library that made the file",
-    ),
+_ADAPTER = re.compile(r"\b(lora_|dora_|loha_|lokr_|hada_|ia3_|adapter_|vera_|oft_|boft_|original_module)")
+_MERGE = (
+    "they are an adapter's: merge it first (zoo convert FILE MERGED --surgery merge_adapters for a checkpoint of "
+    "zoo's, else merge_and_unload() of peft)"
 )
+_QUANTISED = re.compile(
+    r"(SCB|scale|scales|_scale|zero_point|zeros|qzeros|absmax|quant_map|quant_state\S*|g_idx|qweight)$"
+)
+_DEQUANTISE = "the weights are quantised: dequantise them with the library that made the file"
+_KINDS = ((_ADAPTER, _MERGE), (_QUANTISED, _DEQUANTISE))
+
+
+def merge_first(names: Iterable[str]) -> str | None:
+    """What to do about names among which there are an adapter's; None without any."""
+    return _MERGE if any(map(_ADAPTER.search, names)) else None
 
 
 def needed(names: Mapping[str, tuple[str, ...]], used: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, ClassVar
 
 from zoo.testing.contract import Contract
@@ -11,7 +12,8 @@ _SMALL_CNN = "torchvision/squeezenet1_1"
 
 
 class SurgeryContract(Contract):
-    """The surgery runs on `architecture` with `arguments`, and a checkpoint can replay it."""
+    """The surgery runs on `architecture` with `arguments`, without memory too, a checkpoint gives the same model back,
+    and it leaves freezing to zoo."""
 
     kind = "surgeries"
     architecture: ClassVar[str] = _SMALL_CNN
@@ -19,12 +21,12 @@ class SurgeryContract(Contract):
     def _positional(self) -> int:
         return 1
 
-    def operated(self) -> Any:
+    def operated(self, device: str = "cpu") -> Any:
         from zoo.contracts import Context
         from zoo.model.build import build
         from zoo.model.operations import operate
 
-        assembly = build(self.architecture)
+        assembly = build(self.architecture, device=device)
         return operate(assembly, self.component, self.arguments, Context(preprocessing=assembly.preprocessing))
 
     def test_the_model_still_answers(self) -> None:
@@ -45,6 +47,24 @@ class SurgeryContract(Contract):
         again = rebuild({"architecture": first.architecture, "arguments": first.arguments, "operations": record})
         shapes = [{k: v.shape for k, v in assembly.model.state_dict().items()} for assembly in (first, again)]
         assert shapes[0] == shapes[1]
+
+    def test_it_runs_without_memory_as_in_a_check(self) -> None:
+        shapes = [
+            {key: value.shape for key, value in self.operated(device).model.state_dict().items()}
+            for device in ("meta", "cpu")
+        ]
+        assert shapes[0] == shapes[1]
+
+    def test_a_checkpoint_gives_the_same_model_back(self, tmp_path: Path) -> None:
+        from zoo.checkpoint.save import save_checkpoint, verify_reload
+
+        assembly = self.operated()
+        save_checkpoint(assembly, tmp_path / "operated.safetensors")
+        verify_reload(assembly, tmp_path / "operated.safetensors")
+
+    def test_it_leaves_freezing_to_zoo(self) -> None:
+        said = [note for note in self.operated().notes if "requires_grad" in note]
+        assert not said, f"let parameters that were there keep their requires_grad: {said[0]}"
 
 
 class FreezingContract(Contract):
