@@ -17,12 +17,12 @@ import itertools
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from zoo.errors import InputError, did_you_mean
+from zoo.errors import InputError, WorkError, ZooError, did_you_mean
 from zoo.given import absent, find_given, given_names, is_given
 from zoo.isolation import PluginError, guarded
 
@@ -130,6 +130,7 @@ def module_files(target: str) -> list[Path]:
 __all__ = [
     "KINDS",
     "Component",
+    "ask",
     "components",
     "entries",
     "examine",
@@ -282,6 +283,23 @@ def load_source(component: Component) -> Any:
         return guarded(lambda: _import(component))
     except PluginError as failure:
         raise _broken(component.broken(str(failure))) from failure
+
+
+Answer = TypeVar("Answer")
+
+
+def ask(component: Component, what: str, answer: Callable[[], Answer]) -> Answer:
+    """What a component's own code says of itself, its weights or preprocessing, say.
+
+    Raises WorkError, with `what` was asked for, for whatever the code raises that is not an error of zoo's.
+    """
+    try:
+        return answer()
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code may fail in any way
+        where = f"{component.distribution} {component.version} ({component.target})"
+        raise WorkError(f"{component.name} fails to say {what}: {where}: {type(error).__name__}: {error}") from error
 
 
 def examine(component: Component) -> Component:

@@ -12,6 +12,7 @@ from zoo.cli.facts import facts_of
 from zoo.cli.list import kind_called
 from zoo.contracts import CONTRACTS
 from zoo.errors import listed
+from zoo.recipe.references import tags_of, weights_of
 from zoo.registry import Component, describe
 
 Facts = dict[str, Any]
@@ -51,8 +52,7 @@ def read(component: Component) -> Facts:
         "contract": CONTRACTS[component.kind],
     }
     if component.kind == "architectures":
-        source: Any = registry.load_source(component) if component.member else None
-        facts["tags"] = list(source.tags(component.member)) if hasattr(source, "tags") else []
+        facts["tags"] = tags_of(component)
         facts["weights"] = weights_for(component.name)
         facts["parameters"] = facts_of(component).parameters
     return facts
@@ -61,14 +61,17 @@ def read(component: Component) -> Facts:
 def ask(component: Component) -> Facts:
     """What only the plugin's own code knows: preprocessing, where weights lie, a remap's rules."""
     if component.kind == "weights":
-        weights = registry.load(component)()
+        weights = weights_of(component, component.name)
         facts = {key: getattr(weights, key) for key in ("location", "architecture", "sha256", "license", "source")}
         facts |= {"remap": weights.remap, "classes": list(weights.classes or ())}
         return facts | {"preprocessing": weights.preprocessing.as_dict() if weights.preprocessing else None}
     if component.kind == "remaps":
-        return {"rules": list(registry.load(component)())}
+        return {"rules": registry.ask(component, "its rules", lambda: list(registry.load(component)()))}
     if component.member and hasattr(source := registry.load_source(component), "preprocessing"):
-        return {"preprocessing": source.preprocessing(component.member, None).as_dict()}
+        stated = registry.ask(
+            component, "how its images are prepared", lambda: source.preprocessing(component.member, None)
+        )
+        return {"preprocessing": stated and stated.as_dict()}
     return {}
 
 

@@ -17,6 +17,7 @@ from zoo.data.describe import describe
 from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, WorkError, ZooError, any_of
 from zoo.recipe.options import DataOptions
+from zoo.recipe.signature import converted
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -159,6 +160,8 @@ def open_data(
         raise InputError(f"{options.source} contains features, not images", suggestion="remove data.augmentation")
     image = None if features else resolved
     parts = {part: Samples(*samples, image, data.task, outputs) for part, samples in chosen.items()}
+    if data.task != "classification":  # whose targets have all been looked at
+        parts["train"].target(parts["train"].raw(0)[1], 0)
     about = describe(data.task, classes, outputs, parts, "" if whole else _held_out(data, options))
     return OpenData(
         options,
@@ -175,7 +178,10 @@ def open_data(
 def _far(data: Data, train: Chosen) -> list[str]:
     """A warning where a regression's targets are far from what a fresh head gives, which is near 0."""
     listed = split.listed_targets(train[0]) if data.task == "regression" else None
-    values = np.asarray([] if listed is None else listed, dtype=np.float64)
+    try:
+        values = np.asarray([] if listed is None else listed, dtype=np.float64)
+    except (TypeError, ValueError):  # names, say: reading the samples tells which
+        return []
     if not values.size:
         return []
     mean, spread = float(values.mean()), float(values.std())
@@ -201,7 +207,7 @@ def _held_out(data: Data, options: DataOptions) -> str:
 def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
     component = registry.load(dataset or options.source, "datasets")
     try:
-        data = component(**options.arguments)
+        data = component(**converted(component, options.arguments))
     except ZooError:
         raise
     except TypeError as error:
@@ -214,7 +220,25 @@ def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
         if value not in known:
             message = f"data set {options.source} has the unknown {word} {value!r}"
             raise InputError(message, suggestion=f"its code may give {any_of(known)}")
+    for part in PARTS:
+        _check_part(options.source, part, getattr(data, part))
     return data
+
+
+def _check_part(source: str, part: str, samples: Any) -> None:
+    """Raises InputError for a part that cannot be read by position, or whose samples are no pairs."""
+    if samples is None and part != "train":
+        return
+    if not (hasattr(samples, "__len__") and hasattr(samples, "__getitem__")):
+        message = f"data set {source}: its {part} part is {type(samples).__name__}, which has no length or no positions"
+        raise InputError(message, suggestion="give a map-style data set: __len__ and __getitem__")
+    try:
+        size = len(samples)
+    except Exception as error:  # torch's IterableDataset has the attribute, and no length
+        message = f"data set {source}: the length of its {part} part is not known: {type(error).__name__}: {error}"
+        raise InputError(message, suggestion="give a map-style data set: __len__ and __getitem__") from error
+    if size:
+        split.read(samples, 0)
 
 
 Chosen = tuple[Any, split.Indices]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
+from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems, listed
 from zoo.recipe.validate import shown
 
 Indices = NDArray[np.int64]
@@ -52,6 +52,8 @@ def class_index(target: Any) -> int | None:
 
 def no_class_index(sample: int, target: Any) -> Problem:
     hint = "a target is 0, 1, …; a vector needs task='multilabel' or 'regression' in the data set's Data"
+    if isinstance(target, str):
+        hint = "a target is 0, 1, …: the position of the name in the classes of the data set's Data"
     return Problem(f"sample {sample}: its target {shown(target)} is no class index", None, hint)
 
 
@@ -85,11 +87,17 @@ def hold_out(order: Indices, *fractions: float) -> list[Indices]:
 
 
 def read(dataset: Any, index: int) -> tuple[Any, Any]:
-    """Input and target as the data set gives them. Raises WorkError naming the sample where the data set raises."""
+    """Input and target as the data set gives them. Raises WorkError naming the sample where the data set raises,
+    InputError where what it gives is no pair."""
     try:
-        value, target = dataset[index]
+        sample = dataset[index]
     except ZooError:
         raise
     except Exception as error:
         raise WorkError(f"the data set fails at sample {index}: {type(error).__name__}: {error}") from error
-    return value, target
+    if not isinstance(sample, list | tuple) or len(sample) != 2:
+        form = f"a mapping of {listed(map(str, sample))}" if isinstance(sample, dict) else f"{type(sample).__name__}"
+        size = f" of {len(sample)}" if isinstance(sample, list | tuple) else ""
+        hint = "let its __getitem__ return an image and its target"
+        raise InputError(f"sample {index} of the data set is {form}{size}, not (input, target)", suggestion=hint)
+    return sample[0], sample[1]

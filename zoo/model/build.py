@@ -20,6 +20,7 @@ from zoo.given import is_given
 from zoo.model.assembly import Assembly
 from zoo.model.info import assembly_of, info_of
 from zoo.model.preprocessing import for_arguments
+from zoo.recipe.signature import converted
 
 # These make upstream builders download or unpickle files; weights go through `weights:` and its plan.
 _WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
@@ -55,7 +56,7 @@ def build(
     make: Callable[..., nn.Module] = registry.load(component)
     notes: list[str] = []
     try:
-        model = _make(make, given, torch.device(device or "cpu"), notes)
+        model = _make(make, converted(make, given), torch.device(device or "cpu"), notes)
     except Exception as error:
         raise _explain(component.name, make, given, error) from error
     if not isinstance(model, nn.Module):
@@ -145,7 +146,9 @@ def preprocessing(component: registry.Component) -> Preprocessing:
     source = registry.load_source(component)
     if component.member is None or not hasattr(source, "preprocessing"):
         return Preprocessing()
-    stated: Preprocessing | None = source.preprocessing(component.member, None)
+    stated: Preprocessing | None = registry.ask(
+        component, "how its images are prepared", lambda: source.preprocessing(component.member, None)
+    )
     return stated or Preprocessing()
 
 

@@ -17,7 +17,7 @@ from zoo.errors import InputError, Problem, WorkError, ZooError, did_you_mean
 from zoo.model.assembly import Assembly
 from zoo.model.module_spec import ModuleSpec, plain
 from zoo.model.shapes import ModuleShapes
-from zoo.recipe.signature import alternatives, annotated
+from zoo.recipe.signature import alternatives, annotated, converted
 
 _OWN = ("model", "context")  # what zoo hands a surgery itself
 
@@ -88,7 +88,7 @@ def _run(
 ) -> None:
     handed = {"context": context} if "context" in inspect.signature(surgery).parameters else {}
     try:
-        model = surgery(assembly.model, **arguments, **handed)
+        model = surgery(assembly.model, **converted(surgery, arguments), **handed)
     except ZooError:
         raise
     except Exception as error:

@@ -124,14 +124,24 @@ class WeightsReference:
         """
         if self.component is None:
             return described(Weights(self.name, architecture))
-        loaded: Any = registry.load_source(self.component)
-        try:
-            found = loaded() if self.component.kind == "weights" else loaded.weights(self.component.member, self.name)
-        except ZooError:
-            raise
-        except Exception as error:  # a plugin's code may fail in any way
-            raise WorkError(f"{self.component.name} fails to say where its weights are: {error!r}") from error
-        return cast(Weights, found)
+        return weights_of(self.component, self.name)
+
+
+def weights_of(component: registry.Component, tag: str) -> Weights:
+    """What a weights component says of itself, or what an architecture's source says of a `tag` of its weights.
+
+    Raises InputError when the plugin is broken, WorkError when its code fails.
+    """
+    loaded: Any = registry.load_source(component)
+    if component.kind == "architectures":
+        found = registry.ask(component, f"where its weights {tag} are", lambda: loaded.weights(component.member, tag))
+    else:
+        if lacking := [name for name, value in parameters(loaded).items() if value.required]:
+            message = f"{component.name} needs {listed(lacking)}: {component.target} cannot be called as () -> Weights"
+            hint = f"give them defaults; report it to the authors of {component.distribution}"
+            raise WorkError(message, suggestion=hint)
+        found = registry.ask(component, "where its weights are", loaded)
+    return cast(Weights, found)
 
 
 def described(weights: Weights) -> Weights:
@@ -207,14 +217,13 @@ def refer_to_weights(
 
 
 def tags_of(architecture: registry.Component | None) -> list[str]:
-    """The tags of an architecture's pretrained weights. Raises InputError when its source fails to list them."""
+    """The tags of an architecture's pretrained weights. Raises WorkError when its source fails to list them."""
     if architecture is None or architecture.member is None:
         return []
     source: Any = registry.load_source(architecture)
-    try:
-        return list(source.tags(architecture.member)) if hasattr(source, "tags") else []
-    except Exception as error:  # a plugin's code may fail in any way
-        raise InputError(f"{architecture.name}: its source fails to list weights: {error}") from error
+    if not hasattr(source, "tags"):
+        return []
+    return registry.ask(architecture, "which weights it has", lambda: list(source.tags(architecture.member)))
 
 
 def check_weights(document: Document, path: Path, architecture: registry.Component | None) -> WeightsReference | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import types
 import typing
 import warnings
@@ -11,7 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, cast
 
-from pydantic import BaseModel, Field, TypeAdapter, create_model
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from zoo.recipe.options import ModuleName
 
@@ -48,6 +50,36 @@ def parameters(
 def is_open(function: Callable[..., Any]) -> bool:
     """Whether `function` takes any argument at all (`**arguments`), so that no key can be called unknown."""
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _signature(function).parameters.values())
+
+
+def converted(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the annotations of `function` say: what a recipe can only write as text, a list or a mapping is
+    the Path, the member of an Enum, the dataclass, the tuple that the parameter is annotated with.
+
+    What has no annotation, or does not fit it, is left as it is, and so is what is an object already.
+    """
+    known = annotated(function)
+    return {
+        key: _converted(value, known[key].annotation) if key in known else value for key, value in arguments.items()
+    }
+
+
+def _converted(value: Any, annotation: Any) -> Any:
+    if annotation is Any or not _is_writable(annotation):
+        return value
+    try:
+        return TypeAdapter(annotation).validate_json(json.dumps(value), strict=True)
+    except (TypeError, ValueError, ValidationError):  # an object, or `auto` where a number will be
+        return value
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON stores it: tuples as lists, a Path or an Enum as its text, a dataclass as a mapping. What has no
+    such form stays as it is."""
+    try:
+        return to_jsonable_python(value, inf_nan_mode="constants")
+    except (PydanticSerializationError, ValueError, TypeError):
+        return value
 
 
 def model_of(
@@ -178,5 +210,6 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _plain(default: Any) -> Any:
-    """A default that JSON can express, or None: it only informs; the component applies its own."""
-    return default if isinstance(default, (str, int, float, bool, list, tuple, dict, type(None))) else None
+    """A default as JSON can express it, or None: it only informs; the component applies its own."""
+    default = plain(default)
+    return default if isinstance(default, (str, int, float, bool, list, dict, type(None))) else None

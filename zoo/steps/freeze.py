@@ -9,10 +9,13 @@ from zoo.errors import InputError, ZooError, did_you_mean
 from zoo.model.freezing import freeze
 from zoo.recipe import Step, references
 from zoo.recipe.document import Document, Path
+from zoo.recipe.signature import converted
 from zoo.recipe.step import check_arguments
 from zoo.recipe.validate import shown
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
 
@@ -46,9 +49,8 @@ class Freeze(Step, extra="allow"):
 
     def check(self, rehearsal: Rehearsal) -> None:
         model = rehearsal.assembly.model
-        policy = registry.load(self.policy, "freezing")
         try:
-            names = list(policy(model, **self.arguments))
+            names = self._names(model)
         except ZooError:
             raise
         except Exception as error:  # a plugin's policy may fail in any way
@@ -56,8 +58,11 @@ class Freeze(Step, extra="allow"):
         rehearsal.assembly.frozen = freeze(model, names)
 
     def run(self, run: ActiveRun) -> None:
+        run.assembly.frozen = freeze(run.assembly.model, self._names(run.assembly.model))
+
+    def _names(self, model: nn.Module) -> list[str]:
         policy = registry.load(self.policy, "freezing")
-        run.assembly.frozen = freeze(run.assembly.model, policy(run.assembly.model, **self.arguments))
+        return list(policy(model, **converted(policy, self.arguments)))
 
     @classmethod
     def form(cls) -> dict[str, Any]:
