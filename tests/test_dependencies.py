@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"zoo.errors", "zoo.contracts", "zoo.isolation", "zoo.file_name", "zoo.cache", "zoo.given", "zoo.expressions"},
     {"zoo.registry"},
+    {"zoo.scaffolding"},
     {"zoo.formats"},
     {"zoo.remap"},
     {"zoo.recipe"},

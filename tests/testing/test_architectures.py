@@ -8,7 +8,10 @@ from zoo.testing import ArchitectureContract, ArchitectureSourceContract, RemapC
 
 class TestLite0(WeightsContract):
     component = "efficientnet-lite/lite0"
-    test_it_works_under_zoo_check = pytest.mark.slow(WeightsContract.test_it_works_under_zoo_check)  # imports timm
+
+    @pytest.mark.slow  # imports timm
+    def test_it_works_under_zoo_check(self):
+        super().test_it_works_under_zoo_check()
 
 
 class TestLukemelas(RemapContract):

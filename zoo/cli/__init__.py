@@ -39,6 +39,7 @@ COMMANDS = {
     "convert": "Move weights to other names, shapes, types or files",
     "merge": "Average checkpoints of one base into one",
     "schema": "The JSON Schema of recipes, for editors",
+    "new": "A plugin to start from: a package that installs and passes its own tests",
     "doctor": "Plugins, devices and versions: what is broken and how to mend it",
 }
 OVERVIEW = """\
