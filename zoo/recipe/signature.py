@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, cast
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from zoo.recipe.docstrings import described_parameters
 from zoo.recipe.options import ModuleName
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
@@ -23,11 +24,13 @@ _MODULE_SPEC = "zoo.model.module_spec.ModuleSpec"  # by name: recipes do not imp
 
 @dataclass(frozen=True)
 class Parameter:
-    """What can be given by name: its type as YAML can write it and, unless it is required, its default."""
+    """What can be given by name: its type as YAML can write it, its default unless it is required, and what the
+    docstring says of it."""
 
     kind: Any
     required: bool
     default: Any = None
+    description: str = ""
 
 
 def parameters(
@@ -36,14 +39,17 @@ def parameters(
     """The parameters of `function` (or a class) by name, without the `first` ones and those called in `skip`, which
     the caller supplies. With `auto`, what takes an integer takes the word `auto` as well."""
     found: dict[str, Parameter] = {}
-    for parameter in list(annotated(function).values())[first:]:
+    known = list(annotated(function).values())[first:]
+    descriptions = described_parameters(function, [parameter.name for parameter in known])
+    for parameter in known:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in skip:
             continue
         kind = yaml_type(parameter.annotation)
         if auto and int in alternatives(kind):
             kind = Union[kind, Literal["auto"]]  # noqa: UP007 - `|` fails on some runtime types
         required = parameter.default is parameter.empty
-        found[parameter.name] = Parameter(kind, required, None if required else _plain(parameter.default))
+        default = None if required else _plain(parameter.default)
+        found[parameter.name] = Parameter(kind, required, default, descriptions.get(parameter.name, ""))
     return found
 
 
@@ -97,8 +103,14 @@ def model_of(
     for name, parameter in known.items():
         default = ... if parameter.required and not optional else parameter.default
         # numbered names, because a parameter may be called like an attribute of BaseModel
-        fields[f"parameter_{len(fields)}"] = (parameter.kind, Field(default, alias=name))
+        own = {} if _is_described(parameter.kind) else {"description": parameter.description or None}
+        fields[f"parameter_{len(fields)}"] = (parameter.kind, Field(default, alias=name, **own))  # type: ignore[call-overload]
     return create_model("Arguments", __base__=base, __cls_kwargs__={"extra": extra}, **fields)
+
+
+def _is_described(kind: Any) -> bool:
+    """Whether an annotation says itself what the value is: `Annotated[int, Field(description=…)]`."""
+    return any(getattr(each, "description", None) for each in getattr(kind, "__metadata__", ()))
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def entry_points(kinds: Iterable[str], package: str) -> str:
 
 
 def write_plugin(name: str, kinds: Sequence[str], folder: str | os.PathLike[str] | None = None) -> Path:
-    """Write the package of a plugin into `folder` (`zoo-NAME` in the current directory), whole or not at all.
+    """Write the package of a plugin into `folder` (`zoo-NAME` in the current directory), completely or not at all.
 
     `name` is the plugin's, with or without `zoo-` in front. Raises InputError where the folder is there already, the
     name cannot be a plugin's, or another one that is installed has it.

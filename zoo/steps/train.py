@@ -119,6 +119,15 @@ class Train(Step):
     tensorboard: bool = False
     """Keep curves of losses, metrics, learning rate and images a second, in `tensorboard/` in the run's folder."""
 
+    @classmethod
+    def form(cls) -> dict[str, Any]:
+        form = super().form()
+        options = form["anyOf"][0]
+        options["anyOf"] = [{"required": ["epochs"]}, {"required": ["max_steps"]}]
+        options["properties"]["warmup"]["anyOf"] = [{"maximum": 1}, {"multipleOf": 1}]
+        form["anyOf"] = [each for each in form["anyOf"] if each != {"type": "null"}]
+        return form
+
     @property
     def files(self) -> frozenset[str]:
         return frozenset({FOLDER} if self.tensorboard else ())

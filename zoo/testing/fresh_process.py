@@ -1,4 +1,4 @@
-"""What only another process can tell: which modules an import brings, and whether a checkpoint gives the same model."""
+"""What only another process shows: which modules an import brings, and whether a checkpoint gives the same model."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class SurgeryContract(_OnAModel):
 
 
 class FreezingContract(_OnAModel):
-    """The policy names things that exist in `architecture`, freezes nothing itself, and what it names stands still."""
+    """The policy names things that exist in `architecture`, freezes nothing itself, and what it names stays frozen."""
 
     kind = "freezing"
 
