@@ -3,7 +3,7 @@
 # make test-all        the same with those that take longer
 # make coverage        the tests that take seconds, with the lines and branches that they miss (htmlcov/index.html)
 # make lint            formatting, lints, types
-# make release-check   wheels of all six distributions, installed into a fresh environment elsewhere and used there
+# make release-check   wheels of all seven distributions, installed into a fresh environment elsewhere and used there
 # make bench           the timings of docs/performance.md, as Markdown tables; two to three hours on an idle machine
 # make clean           removes .venv
 

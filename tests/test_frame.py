@@ -1,4 +1,4 @@
-"""What stands around the code agrees with itself: six pyprojects, Makefile, workflow, hooks, licence."""
+"""What stands around the code agrees with itself: seven pyprojects, Makefile, workflow, hooks, licence."""
 
 import re
 import tomllib
@@ -47,9 +47,10 @@ def recipe(target):
     return [line.strip().replace("$(BIN)/", "") for line in body.splitlines()]
 
 
-def test_six_distributions():
+def test_seven_distributions():
     assert [metadata(project)["name"] for project in PROJECTS] == [
-        "zoo-kit", "zoo-efficientnet-lite", "zoo-sklearn", "zoo-timm", "zoo-torchvision", "zoo-tutorial",
+        "zoo-kit", "zoo-efficientnet-lite", "zoo-sklearn", "zoo-tensorboard", "zoo-timm", "zoo-torchvision",
+        "zoo-tutorial",
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import zoo.api
 import zoo.testing
 from zoo.cli import COMMANDS, typer_command
 from zoo.errors import did_you_mean
-from zoo.recipe.chain import step_class, step_names
+from zoo.recipe.chain import meant, name_of, step_class, step_names
 from zoo.recipe.options import DataOptions, ModelOptions
 from zoo.registry import KINDS
 
@@ -36,7 +36,7 @@ def surface():
     yield f"kinds: {' '.join(KINDS)}"
     yield f"recipe model: {fields(ModelOptions)}"
     yield f"recipe data: {fields(DataOptions)}"
-    yield from (f"recipe {step}: {fields(step_class(step))}" for step in step_names())
+    yield from (f"recipe {step}: {fields(step_class(name_of(meant(step)[0])))}" for step in step_names())
 
 
 def test_the_surface_is_the_one_written_down():

@@ -53,7 +53,7 @@ def test_modules_import_no_torch():
 
 def test_plugins_import_no_torch():
     plugins = [path.parent.name for path in ROOT.glob("plugins/*/zoo_*/__init__.py")]
-    assert len(plugins) == 5
+    assert len(plugins) == 6
     assert heavy_after(*(f"import {name}" for name in plugins), heavy=("torch", "timm", "torchvision", "sklearn")) == {}
 
 

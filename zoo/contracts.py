@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+    from torch.optim import Optimizer
 
 
 CONTRACTS = {
@@ -26,6 +29,23 @@ CONTRACTS = {
     "initializers": "(tensor, *, …) -> None; fills the tensor in place, under torch.no_grad",
     "steps": "a class derived from zoo.api.Step: its fields are the options, run(run) does it, check(rehearsal) takes "
     "it on meta before a run, row(record) is its line in the summary",
+    "transforms": "(image, *, …) -> image, or a class of (…) whose objects are called so: a uint8 tensor [channels, "
+    "height, width] to one of any size; random numbers come from torch's, numpy's or random's own generator, which zoo "
+    "seeds for each image",
+    "losses": "(outputs, targets, *, …) -> a value a sample [b], or a class of (…) whose objects are called so: "
+    "outputs are float32 [b, k], targets class indices [b] or floats [b, k]; an nn.Module with `reduction` may give "
+    "one number, as torch's do",
+    "metrics": "(outputs, targets, *, …) -> one number of all samples, or a class of (…) whose objects are called so, "
+    "or a torchmetrics.Metric; outputs [n, k] are the network's own (logits or values); `higher_is_better = False` "
+    "says so of an error",
+    "optimizers": "(params, *, lr, …) -> torch.optim.Optimizer: params are groups that have lr and, where the "
+    "signature has it, weight_decay",
+    "schedulers": "(optimizer, *, …) -> an object with step(), state_dict() and load_state_dict(): it moves with every "
+    "optimizer step where the signature has `total_steps`, which zoo fills in, else after every epoch (`total_epochs`)",
+    "callbacks": "a class derived from zoo.api.Callback: the options are those of __init__, its hooks are called by "
+    "the training loop, in every process",
+    "trackers": "a class derived from zoo.api.Tracker: the options are those of __init__; start(run), "
+    "log(values, step) and finish() are called in the main process",
 }
 
 
@@ -133,3 +153,116 @@ class Context:
     resolved: dict[str, Any] = field(default_factory=dict, compare=False)
     model_classes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list, compare=False)
+
+
+@dataclass
+class Training:
+    """A train step at work, as its callbacks see it.
+
+    `model` is the model itself, `optimizer` steps its trainable parameters; both may be changed in place (learning
+    rates: `optimizer.param_groups`; values under `torch.no_grad()`). What is frozen has to stay as it is. With a
+    feature cache the loop runs the part of the model behind the frozen backbone: hooks on frozen modules are not
+    called. `folder` is the run's, `label` is `train` or `train 2/3`. `epochs` and `steps` are those planned in all,
+    `epoch` the complete epochs and `step` the optimizer steps done. `history` has a record an epoch: `{"epoch",
+    "steps", "lr", "loss", "validation": {"loss", metric: …}, "images_per_second", "seconds"}`.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    device: torch.device
+    folder: Path
+    label: str
+    epochs: int
+    steps: int
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+    notes: list[str] = field(default_factory=list, repr=False)
+
+    def stop(self, reason: str) -> None:
+        """Let the train step end behind this epoch, its measuring included; `reason` is said and reported.
+
+        Where several processes train, one of them is enough.
+        """
+        self.stopped = self.stopped or reason
+
+    def note(self, text: str) -> None:
+        """A remark for the person."""
+        self.notes.append(text)
+
+
+class Callback:
+    """Base of callbacks: what a hook does is up to the subclass, and every one may be left out.
+
+    The options of a recipe are the parameters of `__init__`, which starts nothing and raises InputError where they do
+    not fit. Hooks are called in every process, and have to do the same in each. What a callback has to know again in a
+    resumed run it gives from `state_dict`: numbers, texts, tensors, and lists, tuples and mappings of these. A hook
+    that raises ends the run with exit code 1; the last complete epoch is kept.
+    """
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """Names of the files and folders that it writes into the run's folder (in the main process only)."""
+
+    def train_started(self, training: Training) -> None:
+        """Before the first step; of a resumed train step before its next one, with the state loaded."""
+
+    def epoch_started(self, training: Training) -> None:
+        """Before an epoch's first batch; not again where a run is resumed in the middle of it."""
+
+    def step_ended(self, training: Training) -> None:
+        """After every optimizer step, with the learning rates for the next one set."""
+
+    def validation_ended(self, training: Training, metrics: Mapping[str, float]) -> None:
+        """An epoch was measured on the validation data: `metrics` has `loss` and the recipe's metrics."""
+
+    def epoch_ended(self, training: Training) -> None:
+        """An epoch is complete, its record the last of `training.history`; the resume state is written next."""
+
+    def train_ended(self, training: Training) -> None:
+        """The train step has ended, and the model has the weights that it leaves."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know again."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker is told of a run.
+
+    `folder` is the run's, `id` a text of letters and digits that a resumed run has again, `recipe` the recipe as it is
+    carried out. `step` are the optimizer steps done so far, by the train steps before as well: where the train step is
+    `resumed`, what was logged beyond them is void.
+    """
+
+    name: str
+    id: str
+    folder: Path
+    recipe: Mapping[str, Any]
+    step: int = 0
+    resumed: bool = False
+
+
+class Tracker:
+    """Base of trackers: where the numbers of a run go beside its folder.
+
+    The options of a recipe are the parameters of `__init__`, which starts nothing and raises InputError where the
+    tracker cannot be used here (a package is missing). The rest is called in the main process alone, `start` to
+    `finish` once a train step. A tracker that raises is named once and left alone from then on; training goes on.
+    """
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """Names of the files and folders that it writes into the run's folder."""
+
+    def start(self, run: TrackedRun) -> None:
+        """A train step begins."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers by name (`train/loss`, `train/lr`, `validation/accuracy`) after `step` optimizer steps of the run."""
+
+    def finish(self) -> None:
+        """The train step has ended, or was interrupted."""

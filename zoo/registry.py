@@ -29,7 +29,7 @@ from zoo.isolation import PluginError, guarded
 CORE = "zoo-kit"  # the distribution that this package is in
 KINDS = (
     *("architectures", "surgeries", "freezing", "modules", "datasets", "weights", "remaps", "initializers"),
-    "steps",
+    *("steps", "transforms", "losses", "metrics", "optimizers", "schedulers", "callbacks", "trackers"),
 )
 
 

@@ -13,7 +13,15 @@ from jsonschema import Draft202012Validator
 from zoo import registry
 from zoo.recipe import Recipe, load_recipe
 
-FIRST_PARTY = ("zoo-kit", "zoo-timm", "zoo-torchvision", "zoo-sklearn", "zoo-tutorial", "zoo-efficientnet-lite")
+FIRST_PARTY = (
+    "zoo-tensorboard",
+    "zoo-kit",
+    "zoo-timm",
+    "zoo-torchvision",
+    "zoo-sklearn",
+    "zoo-tutorial",
+    "zoo-efficientnet-lite",
+)
 
 
 @pytest.fixture(autouse=True)

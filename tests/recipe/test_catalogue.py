@@ -98,7 +98,7 @@ def test_the_engine_fills_in_what_a_recipe_may_leave_out(name: str) -> None:
 
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     Schedule(optimizer, Train(epochs=3, scheduler=name), steps=9, epochs=3, higher_is_better=True)
-    assert set(FILLED) <= set(names("schedulers"))
+    assert set(FILLED) <= {*names("schedulers"), *names("transforms")}
 
 
 def test_nothing_is_imported_before_it_is_looked_up() -> None:

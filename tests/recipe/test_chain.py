@@ -9,7 +9,7 @@ from zoo.recipe.chain import actions_of, first_option, meant, name_of, step_clas
 from zoo.steps.save import Save
 from zoo.steps.train import Train
 
-OWN = ["evaluate", "freeze", "init", "load", "look", "probe", "save", "train"]
+OWN = ["look", "evaluate", "freeze", "init", "load", "probe", "save", "train"]  # the first is zoo-tensorboard's
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from zoo import registry
 from zoo.cli import run
 from zoo.recipe import references
 from zoo.recipe.catalogue import LOSSES, METRICS, SCHEDULES
-from zoo.recipe.chain import first_option, step_class, step_names
+from zoo.recipe.chain import first_option, meant, name_of, step_class, step_names
 from zoo.recipe.load import Sections
 from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions
 from zoo.recipe.signature import model_of, summary
@@ -127,7 +127,11 @@ MAKERS: dict[str, Callable[[], str]] = {
     "model": lambda: options_table(ModelOptions),
     "checkpoint": lambda: options_table(CheckpointOptions),
     "data": lambda: options_table(DataOptions),
-    **{name: lambda name=name: options_table(step_class(name)) for name in step_names() if name != "freeze"},  # type: ignore[misc,arg-type]
+    **{
+        name: lambda name=name: options_table(step_class(name_of(meant(name)[0])))
+        for name in step_names()
+        if name != "freeze"
+    },  # type: ignore[misc,arg-type]
     "surgeries": lambda: components_table("surgeries"),
     "freezing": lambda: components_table("freezing"),
     "datasets": lambda: components_table("datasets"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -42,7 +43,7 @@ AT_CHECK = {
 }
 NOT_AT_THE_KEY = {  # marked as one step, where check names the key that is one too many
     "a step with two names",
-    "options not indented below their step",
+    "an init step of both forms",
 }
 
 
@@ -52,8 +53,6 @@ def corpus() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from safetensors.torch import load_file
 
+from zoo.errors import InputError
+from zoo.recipe import load_recipe
 from zoo.steps.save import Save
 
 MODEL = "model: tutorial/fashion_mlp\nsteps:\n"
@@ -34,3 +36,13 @@ def test_the_suffix_may_be_written():
 )
 def test_what_is_wrong_with_it(mistakes, steps, said):
     assert said in mistakes(f"{MODEL}  - {steps}\n")[0]
+
+
+def test_the_last_epoch_beside_the_best_has_a_name_of_its_own(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    best, save = "  - train: {epochs: 1, keep: best}\n", "  - save: Last\n"
+    head = "model: timm/test_resnet\ndata: sklearn/digits\nsteps:\n  - swap_head: auto\n"
+    for steps, said in ((best + save, "by the train step in line 5 already"), (save + best, "in line 5 writes")):
+        recipe.write_text(head + steps)
+        with pytest.raises(InputError, match=said):
+            load_recipe(str(recipe))

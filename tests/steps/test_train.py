@@ -70,7 +70,7 @@ def test_a_check_counts_what_trains(read):
 
 def test_what_it_writes():
     assert Train(epochs=1).files == frozenset()
-    assert Train(epochs=1, tensorboard=True).files == {"tensorboard"}
+    assert Train(epochs=1, trackers=["tensorboard"]).files == {"tensorboard"}
 
 
 def test_its_row():

@@ -22,7 +22,7 @@ def model():
 
 
 def run(model, root, **arguments):
-    inputs = (torch.randn(20, 3, 32, 32),)
+    inputs = arguments.pop("inputs", (torch.randn(20, 3, 32, 32),))
     targets = torch.arange(20) % 10
     arguments = {"samples": 10**6, "root": root} | arguments
     return choose_setting(model, inputs, targets, nn.functional.cross_entropy, **arguments)
@@ -163,3 +163,8 @@ def test_a_short_stage_is_not_worth_timing(model, tmp_path):
     assert run(model, tmp_path, samples=20) is None
     assert not (tmp_path / "timings").exists()
     assert run(model, tmp_path, samples=10**6).timings
+
+
+def test_features_in_bfloat16_are_timed_in_a_float32_network_too(model, tmp_path):
+    found = run(model, tmp_path, inputs=(torch.randn(20, 3, 32, 32).bfloat16(),))
+    assert found.setting.precision in {"float32", "bfloat16"}

@@ -7,7 +7,7 @@ import io
 import pytest
 import torch
 
-from zoo.training.callbacks import Display, _clock
+from zoo.training.callbacks import Display, Listener, Listeners, _clock
 
 
 class Terminal(io.StringIO):
@@ -44,3 +44,34 @@ def test_a_bar_on_a_terminal(make_trainer, monkeypatch):
 )
 def test_clocks(seconds, text):
     assert _clock(seconds) == text
+
+
+def test_both_listeners_are_told_everything(make_trainer):
+    class Scribe(Listener):
+        def __init__(self):
+            self.told = []
+
+        def step_started(self, trainer):
+            self.told.append("started")
+
+        def progressed(self, trainer, loss):
+            self.told.append("looked")
+
+        def epoch_ended(self, trainer, record):
+            self.told.append(record["epoch"])
+
+        def step_ended(self, trainer):
+            self.told.append("ended")
+
+        def note(self, text):
+            self.told.append(text)
+
+    scribes = Scribe(), Scribe()
+    both = Listeners(*scribes)
+    trainer = make_trainer(listener=both)
+    trainer.begin(0, {})
+    trainer.run()
+    both.note("done")
+    assert scribes[0].told == scribes[1].told
+    assert [item for item in scribes[0].told if item != "looked"] == ["started", 1, 2, "ended", "done"]
+    assert "looked" in scribes[0].told

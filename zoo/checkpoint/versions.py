@@ -11,8 +11,9 @@ from zoo.model.assembly import Assembly
 
 
 def versions(assembly: Assembly) -> dict[str, str]:
-    """The distributions behind the architecture and the surgeries, those they need directly, zoo and torch."""
-    named = set()
+    """The distributions behind the architecture, the surgeries and the recipe's options, those they need directly, zoo
+    and torch."""
+    named = set(assembly.used)
     if not is_given(assembly.architecture):
         named.add(registry.resolve(assembly.architecture, "architectures").distribution)
     named |= {registry.resolve(record["surgery"], "surgeries").distribution for record in assembly.operations}

@@ -58,7 +58,7 @@ def _wrapped(names: Sequence[str], width: int) -> str:
 
 
 SMALL = 60  # a kind with more components than this is shown as counts
-SINGULAR = {kind.removesuffix("s").replace("surgerie", "surgery"): kind for kind in KINDS}
+SINGULAR = {{"surgeries": "surgery", "losses": "loss"}.get(kind, kind.removesuffix("s")): kind for kind in KINDS}
 EPILOG = """\
 Examples:
 

@@ -60,47 +60,58 @@ def compare(
     one, other = (Compared(name, assembly, *open_for(name, assembly, data, part)) for name, assembly in (first, second))
     _check_same_images(one, other)
     mine, its = (predict_parts(m.assembly.model, m.data, m.parts, where, batch_size=batch_size) for m in (one, other))
-    if order is not None:
-        its = replace(mine, outputs=its.outputs[:, order])
+    arranged = its if order is None else replace(mine, outputs=its.outputs[:, order])
     spec, its_spec = asked(one.assembly), asked(other.assembly)
     usual, loss = spec if spec == its_spec else (None, "auto")
-    found = compare_predictions(mine, its, metrics or usual, loss)
+    found = compare_predictions(mine, arranged, metrics or usual, loss, measured=its)
     described = {"data": one.data.description(), "parts": list(one.parts), "samples": len(mine)}
     return {"a": _described(one), "b": _described(other), **described, **found, "notes": _notes(one, other)}
 
 
 def compare_predictions(
-    a: Predictions, b: Predictions, metrics: Sequence[Named] | None = None, loss: Named = "auto"
+    a: Predictions,
+    b: Predictions,
+    metrics: Sequence[Named] | None = None,
+    loss: Named = "auto",
+    *,
+    measured: Predictions | None = None,
 ) -> dict[str, Any]:
     """What differs between two models' predictions for the same samples, the classes in the same order: `{"metrics",
-    "main", "better", "classes", "images"}`."""
-    measured = make_metrics(metrics, a.task, a.outputs[0].numel(), local=True)
+    "main", "better", "classes", "images"}`.
+
+    B's numbers are those of `measured`, its predictions with the classes in its own order: a sum in another order
+    would differ from `zoo evaluate`'s in the last digit.
+    """
+    known = make_metrics(metrics, a.task, a.outputs[0].numel(), local=True)
     loss_value = average_loss(make_loss(plain(loss), a.task), local=True)
-    by_name: dict[str, Metric] = {**measured.metrics, "loss": loss_value}
-    differences = {name: _difference(metric, a, b) for name, metric in by_name.items()}
-    main = differences[measured.main]
-    gains = main.value > 0 if measured.higher_is_better else main.value < 0
+    by_name: dict[str, Metric] = {**known.metrics, "loss": loss_value}
+    differences = {name: _difference(metric, a, b, measured or b) for name, metric in by_name.items()}
+    main = differences[known.main]
+    gains = main.value > 0 if known.higher_is_better else main.value < 0
     return {
         "metrics": {name: finite(found.as_dict()) for name, found in differences.items()},
-        "main": measured.main,
+        "main": known.main,
         "better": ("b" if gains else "a") if main.shown and main.value else None,
         **_where(a, b),
     }
 
 
-def _difference(metric: Metric, a: Predictions, b: Predictions) -> Difference:
+def _difference(metric: Metric, a: Predictions, b: Predictions, measured: Predictions) -> Difference:
     """B minus A, with the values that `zoo evaluate` gives for each."""
     value = _computed(metric)
+    found = _paired(metric, value, a, b)
+    return replace(found, a=value(a.outputs, a.targets), b=value(measured.outputs, measured.targets))
+
+
+def _paired(metric: Metric, value: Callable[[Any, Any], float], a: Predictions, b: Predictions) -> Difference:
     if not isinstance(metric, Average) or metric.summed:
         return metric_difference(value, a.outputs, b.outputs, a.targets)
     (first, weights), (second, _) = (metric.each(each.outputs, each.targets) for each in (a, b))
     if not (weights == 1).all():
         return metric_difference(value, a.outputs, b.outputs, a.targets)
     if metric.share:
-        found = accuracy_difference((first == 1).numpy(), (second == 1).numpy())
-    else:
-        found = mean_difference(first.double().numpy(), second.double().numpy())
-    return replace(found, a=value(a.outputs, a.targets), b=value(b.outputs, b.targets))
+        return accuracy_difference((first == 1).numpy(), (second == 1).numpy())
+    return mean_difference(first.double().numpy(), second.double().numpy())
 
 
 def _computed(metric: Metric) -> Callable[[Any, Any], float]:

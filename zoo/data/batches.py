@@ -111,7 +111,7 @@ class ImageBatches:
         fetcher: Fetcher,
         order: Order,
         *,
-        augmentation: str,
+        augmentation: transforms.Augmentation,
         device: torch.device,
         workers: int,
         once: bool = False,

@@ -51,6 +51,11 @@ class OpenData:
         """What `auto` in a surgery is filled in from."""
         return Context(self.outputs, self.classes, self.preprocessing, self.task)
 
+    @property
+    def augmentation(self) -> transforms.Augmentation:
+        """How training images are changed at random; `none` where they are not."""
+        return transforms.changes_of(self.options)
+
     def with_classes(self, classes: tuple[str, ...]) -> OpenData:
         """The same data with class indices as in `classes`, which has to contain all of its classes."""
         places = [classes.index(name) for name in self.classes]
@@ -92,7 +97,7 @@ class OpenData:
         key = (self.seed, step) if seed is None else (seed,)
         drawn = transforms.derived_seed(*key)
         order = Order(len(self.parts[part]), size, seed=drawn, shuffle=shuffled, rank=rank, world=world)
-        augmentation = self.options.augmentation if (training if augment is None else augment) else "none"
+        augmentation = self.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
         return ImageBatches(
             self._fetcher(part),
@@ -110,14 +115,14 @@ class OpenData:
 
     def _caches(self, part: Part) -> bool:
         """Whether this part's decoded samples are kept: they are the same in every epoch, and fit into memory."""
-        random = part == "train" and transforms.is_random_per_image(self.options.augmentation)
+        random = part == "train" and transforms.is_random_per_image(self.augmentation)
         if self.options.cache == "off" or random:
             return False
         size = self.preprocessing.channels * self.preprocessing.size[0] * self.preprocessing.size[1]
         needed = size * sum(len(samples) for name, samples in self.parts.items() if name != "test")  # seen once
         return self.options.cache == "memory" or needed <= CACHE_SHARE * _free_memory() / _local_processes()
 
-    def _workers(self, part: Part, augmentation: str) -> int:
+    def _workers(self, part: Part, augmentation: transforms.Augmentation) -> int:
         """Threads, or processes for random transforms: as many as there are cores, none for tensors in memory."""
         if self.options.workers != "auto":
             return self.options.workers
@@ -156,8 +161,9 @@ def open_data(
         )
         raise InputError(message, suggestion="name the folder in which every class has a folder, or more data")
     features = data.inputs == "features"
-    if features and options.augmentation != "none":
-        raise InputError(f"{options.source} contains features, not images", suggestion="remove data.augmentation")
+    if features and transforms.changes_of(options) != "none":
+        key = "transforms" if options.transforms else "augmentation"
+        raise InputError(f"{options.source} contains features, not images", suggestion=f"remove data.{key}")
     image = None if features else resolved
     parts = {part: Samples(*samples, image, data.task, outputs) for part, samples in chosen.items()}
     if data.task != "classification":  # whose targets have all been looked at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,9 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from zoo.contracts import Preprocessing
 from zoo.errors import InputError, WorkError
 from zoo.given import find_given, is_given
-from zoo.recipe.options import DataOptions
+from zoo.isolation import PluginError, guarded
+from zoo.recipe.catalogue import FILLED, bound, component_of, find
+from zoo.recipe.options import DataOptions, Named
 
 MODES = {
     "nearest": InterpolationMode.NEAREST_EXACT,
@@ -30,9 +33,26 @@ ELONGATED = 16  # how many times the crop the resized image may be long; more of
 RANDOM_PER_IMAGE = ("crop_flip", "randaugment", "trivial")
 
 
-def is_random_per_image(augmentation: str) -> bool:
+Augmentation = str | tuple[Named, ...]  # a word of zoo's or an object handed over; or transforms, in their order
+
+
+def changes_of(options: DataOptions) -> Augmentation:
+    """How training images are changed at random; `none` where they are not."""
+    return tuple(options.transforms) or options.augmentation
+
+
+def is_random_per_image(augmentation: Augmentation) -> bool:
     """Whether each image is changed by itself as it is decoded; otherwise batches are, or nothing is."""
-    return augmentation in RANDOM_PER_IMAGE or is_given(augmentation)
+    return isinstance(augmentation, tuple) or augmentation in RANDOM_PER_IMAGE or is_given(augmentation)
+
+
+def identity_of(augmentation: Augmentation) -> str:
+    """What cached features depend on: the names and arguments, and of plugins' transforms also their versions."""
+    if isinstance(augmentation, str):
+        return augmentation
+    names = (next(iter(value)) if isinstance(value, dict) else value for value in augmentation)
+    rows = [component_of("transforms", name) for name in names]
+    return f"{augmentation} {[(row.distribution, row.version) for row in rows if row is not None]}"
 
 
 def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing:
@@ -96,8 +116,10 @@ def resize(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
     return resized
 
 
-def augmentation(name: str, to: Preprocessing) -> Callable[[Tensor], Tensor]:
+def augmentation(name: Augmentation, to: Preprocessing) -> Callable[[Tensor], Tensor]:
     """The random transform of one image, uint8 [c, h, w] -> uint8 [c, *to.size], drawn from torch's CPU generator."""
+    if isinstance(name, tuple):
+        return InOrder([make_transform(value, to) for value in name], to)
     if is_given(name):
         return GivenTransform(name, find_given("transforms", name), to)
     mode = MODES[to.interpolation] if to.interpolation != "lanczos" else InterpolationMode.BICUBIC
@@ -113,6 +135,47 @@ def augmentation(name: str, to: Preprocessing) -> Callable[[Tensor], Tensor]:
     return composed
 
 
+def make_transform(value: Named, to: Preprocessing) -> GivenTransform:
+    """The transform that a recipe's `value` names; a crop's `size` is the network's where it is left out.
+
+    Raises InputError for a name that nothing has, and for arguments that it does not take.
+    """
+    name, arguments = (value, {}) if isinstance(value, str) else next((n, dict(given)) for n, given in value.items())
+    factory, component = find("transforms", name), component_of("transforms", name)
+    assert factory is not None
+    if component is None:
+        arguments = {**{key: list(to.size) for key in FILLED.get(name, ())}, **arguments}
+        if isinstance(word := arguments.get("interpolation"), str):
+            arguments["interpolation"] = InterpolationMode(word)  # what torchvision before 0.25 takes
+    try:
+        made = guarded(lambda: bound("transforms", factory, arguments))
+    except PluginError as failure:
+        raise InputError(f"transform {name}: {failure}") from failure
+    said = name if component is None else f"{component.name} ({component.distribution} {component.version})"
+    return GivenTransform(said, made, to)
+
+
+def check_transform(value: Named, to: Preprocessing) -> None:
+    """Raises InputError for a transform that cannot be made, or does not work on an image of the network's size."""
+    image = (torch.arange(to.channels * to.size[0] * to.size[1]) % 251).to(torch.uint8).view(to.channels, *to.size)
+    try:
+        seeded(make_transform(value, to), image, 0)
+    except WorkError as error:
+        raise InputError(error.problems) from error
+
+
+class InOrder:
+    """Transforms one after the other; the result is fitted to the network's size."""
+
+    def __init__(self, transforms: Sequence[GivenTransform], to: Preprocessing) -> None:
+        self.transforms, self.to = transforms, to
+
+    def __call__(self, image: Tensor) -> Tensor:
+        for transform in self.transforms:
+            image = transform.changed(image)
+        return fit(image, self.to)
+
+
 class GivenTransform:
     """A transform of the caller's, checked against the contract of zoo's own; an image of another size is fitted."""
 
@@ -120,14 +183,18 @@ class GivenTransform:
         self.name, self.transform, self.to = name, transform, to
 
     def __call__(self, image: Tensor) -> Tensor:
-        """uint8 [c, h, w] -> uint8 [c, *to.size]. Raises InputError where the transform gives anything else, WorkError
+        """uint8 [c, h, w] -> uint8 [c, *to.size]; see `changed`."""
+        return fit(self.changed(image), self.to)
+
+    def changed(self, image: Tensor) -> Tensor:
+        """uint8 [c, h, w] -> uint8 [c, h', w']. Raises InputError where the transform gives anything else, WorkError
         where it fails."""
         try:
             made = self.transform(image)
         except Exception as error:
             raise WorkError(f"{self.name} failed on an image: {type(error).__name__}: {error}") from error
-        if isinstance(made, Tensor) and made.dtype == torch.uint8 and made.ndim == 3:
-            return fit(made, self.to)
+        if isinstance(made, Tensor) and made.dtype == torch.uint8 and made.ndim == 3 and made.numel():
+            return made
         shape = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
         raise InputError(
             f"{self.name} gives {shape}; a transform takes and gives a uint8 tensor [channels, height, width]",
@@ -138,14 +205,23 @@ class GivenTransform:
 def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, *key: int) -> Tensor:
     """`transform(image)` with random numbers that depend on `key` alone, in whatever process it runs.
 
-    The state of the CPU generator is restored afterwards; others are not touched.
+    The state of the CPU generator is restored afterwards, for a plugin's transforms those of Python and numpy as well;
+    others are not touched.
     """
+    seed, foreign = derived_seed(*key), not isinstance(transform, v2.Transform)
     before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(derived_seed(*key))
+    others = (random.getstate(), np.random.get_state()) if foreign else None
+    torch.default_generator.manual_seed(seed)
+    if foreign:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
     try:
         return transform(image)
     finally:
         torch.default_generator.set_state(before)
+        if others is not None:
+            random.setstate(others[0])
+            np.random.set_state(others[1])
 
 
 def derived_seed(*key: int) -> int:

@@ -108,6 +108,7 @@ def finetune(
             return Run(report, folder, where)
         seed_everything(recipe.seed)
         assembly = _begin(recipe)
+        assembly.used = tuple(component.distribution for component in recipe.components)
         run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         run.asked = {key: value for key, value in (("device", device), ("precision", precision)) if value is not None}
         _check_failed(run)

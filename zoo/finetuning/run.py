@@ -75,6 +75,12 @@ class ActiveRun:
         return next((stage["metrics"] for stage in reversed(self.stages) if stage.get("metrics")), {})
 
     @property
+    def optimizer_steps(self) -> int:
+        """Those of all train steps so far: the axis of curves and pictures."""
+        rows = (row["epochs"] for row in self.stages if row["action"] == "train" and row["epochs"])
+        return sum(epochs[-1]["steps"] for epochs in rows)
+
+    @property
     def conditions(self) -> dict[str, str]:
         """What beside the recipe decides how training goes."""
         return {"device": str(self.device), "precision": self.precision}
@@ -118,6 +124,10 @@ class ActiveRun:
             "seconds": time.monotonic() - self.began,
             "stages": self.stages,
             "architecture": self.assembly.architecture,
+            "components": [
+                {"name": row.name, "kind": row.kind, "distribution": row.distribution, "version": row.version}
+                for row in self.recipe.components
+            ],
             "weights": self.loaded,
             "data": self._data(),
             "device": str(self.device),

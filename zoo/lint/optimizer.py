@@ -42,7 +42,7 @@ def _scheduler(optimizer: Optimizer, scheduler: Any) -> list[Trap]:
     traps: list[Trap] = []
     for inner in getattr(scheduler, "_schedulers", [scheduler]):  # SequentialLR and ChainedScheduler contain several
         name = type(inner).__name__
-        if inner.optimizer is not optimizer:
+        if getattr(inner, "optimizer", optimizer) is not optimizer:
             message = f"{name} steps another optimizer than the one that trains"
             traps.append(Trap("scheduler", (name,), message, "build the scheduler over the present optimizer"))
             continue

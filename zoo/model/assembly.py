@@ -23,7 +23,7 @@ class Assembly:
     (`{"name", "sha256", …}`). `data` is the recipe's data section and the seed of its split (`{"options", "seed"}`), by
     which `zoo evaluate` finds the held-out samples again; `evaluation` says what is measured on them (`{"loss",
     "metrics"}` as a recipe names them, and the `part` that a checkpoint's own numbers are of). `notes` are remarks for
-    the person, not kept in a checkpoint.
+    the person, not kept in a checkpoint; `used` are the distributions of the plugins behind the recipe's options.
     """
 
     model: nn.Module
@@ -38,3 +38,4 @@ class Assembly:
     evaluation: dict[str, Any] | None = None
     frozen: FrozenPart | None = None
     notes: list[str] = field(default_factory=list)
+    used: tuple[str, ...] = ()

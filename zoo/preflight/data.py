@@ -45,6 +45,7 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
         known = replace(known, preprocessing=preprocessing)
         opened = open_recipe_data(recipe, known, download=False if later else None)
         sample = Sample(opened.context, _shape(opened), opened.outputs)
+        _check_transforms(recipe, verdict, preprocessing)
     except ZooError as error:
         if later:
             said = f"{recipe.data.source} is not here yet, so the number of classes is not known"
@@ -55,6 +56,16 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
         return _without(preprocessing, STAND_IN_CLASSES)
     verdict.outputs, verdict.data = sample.outputs, opened
     return sample
+
+
+def _check_transforms(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> None:
+    """Note each transform that does not work, at its place."""
+    assert recipe.data is not None
+    for index, value in enumerate(recipe.data.transforms):
+        try:
+            transforms.check_transform(value, preprocessing)
+        except ZooError as error:
+            verdict.errors += placed(recipe, ("data", "transforms", index), error)
 
 
 def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = None) -> OpenData:

@@ -1,16 +1,18 @@
-"""The torch-facing names a recipe may use (optimizers, schedulers, losses, metrics, initializers, modules) and what
-each stands for. No library is imported before a name of its kind is looked up."""
+"""What the names in a recipe's options stand for (optimizers, schedulers, losses, metrics, transforms, …): the engine's
+own words, then classes of torch, timm, torchmetrics and torchvision, then installed components. No library is imported
+before a name of its kind is looked up."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from zoo import registry
 from zoo.errors import InputError, any_of, did_you_mean
+from zoo.recipe.signature import converted
 
 Factory = Callable[..., Any]
 Catalogue = dict[str, Callable[[], Factory | None]]  # name -> what loads it; None: the training engine's own word
@@ -46,11 +48,16 @@ METRICS = (
 SUPPLIED: dict[str, tuple[int, tuple[str, ...]]] = {
     "optimizers": (1, ("lr",)),
     "schedulers": (1, ("last_epoch",)),
-    "losses": (0, ()),
-    "metrics": (0, ()),
+    "losses": (2, ()),
+    "metrics": (2, ()),
     "initializers": (1, ("generator",)),
     "modules": (0, ("device", "dtype")),
+    "transforms": (1, ()),
+    "callbacks": (0, ()),
+    "trackers": (0, ()),
 }
+EXTRAS = {("trackers", "tensorboard"): "tensorboard"}  # zoo's own plugins that are installed only when asked for
+CALLED = ("losses", "metrics", "transforms")  # of these a class is made first, and its objects get what is supplied
 # what the engine works out from the length of the training, when a recipe leaves it out
 FILLED = {
     "cosine": ("T_max",),
@@ -58,11 +65,21 @@ FILLED = {
     "step": ("step_size",),
     "one_cycle": ("max_lr",),
     "OneCycleLR": ("max_lr",),
+    **dict.fromkeys(("RandomResizedCrop", "RandomCrop", "CenterCrop", "Resize"), ("size",)),
 }
+FILLED_FOR_PLUGINS = {"schedulers": ("total_steps", "total_epochs")}
 # torch.nn classes that are no layer by themselves; schedulers and optimizers that take code or closures
 _NO_LAYERS = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel")
 _NO_SCHEDULERS = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR")
 _NO_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam")
+# torchvision transforms of other things than one uint8 image, to another thing, or of code
+_NO_TRANSFORMS = (
+    *("Transform", "MixUp", "CutMix", "Compose", "RandomApply", "RandomChoice", "RandomOrder", "FiveCrop", "TenCrop"),
+    *("RandomIoUCrop", "ClampBoundingBoxes", "ClampKeyPoints", "ConvertBoundingBoxFormat", "SetClampingMode"),
+    *("ConvertImageDtype", "GaussianNoise", "Lambda", "LinearTransformation", "Normalize", "SanitizeBoundingBoxes"),
+    *("SanitizeKeyPoints", "ToDtype", "UniformTemporalSubsample", "PILToTensor", "ToImage", "ToPILImage"),
+    *("ToPureTensor", "ToTensor"),
+)
 
 
 def find(kind: str, name: str) -> Factory | None:
@@ -74,10 +91,42 @@ def find(kind: str, name: str) -> Factory | None:
         if name in catalogue():
             return _loaded(name, catalogue()[name])
     by_case = {known.lower(): known for known in reversed(names(kind))}  # torch's spelling before timm's
-    hint = dotted(name, by_case.values()) or did_you_mean(name, by_case.values())
-    hint = hint or f"for instance {', '.join(names(kind)[:4])}"
+    hint = missing_plugin(kind, name) or dotted(name, by_case.values()) or did_you_mean(name, by_case.values())
+    hint = hint or (f"for instance {', '.join(names(kind)[:4])}" if by_case else "no plugin that has one is installed")
     singular = {"losses": "loss"}.get(kind, kind.removesuffix("s"))
     raise InputError(f"no {singular} is called {name!r}", suggestion=hint)
+
+
+def missing_plugin(kind: str, name: str) -> str | None:
+    """What installs the component, where it is one of a plugin of zoo's own that is not there."""
+    return f'pip install "zoo-kit[{extra}]"' if (extra := EXTRAS.get((kind, name.rpartition("/")[2]))) else None
+
+
+def component_of(kind: str, name: str) -> registry.Component | None:
+    """The installed component that `find` gives for `name`; None for the engine's own words and the libraries' names.
+
+    Raises InputError where several components are meant.
+    """
+    *libraries, _ = _SOURCES[kind]
+    if any(name in catalogue() for catalogue in libraries):
+        return None
+    own = [row for row in registry.named(name, kind) if row.distribution == registry.CORE]
+    return own[0] if own else registry.find(name, kind)
+
+
+def supplied(kind: str, factory: Factory) -> tuple[int, tuple[str, ...]]:
+    """The parameters of `factory` that the engine supplies: how many by position, and which by name."""
+    first, by_name = SUPPLIED[kind]
+    return (0 if kind in CALLED and inspect.isclass(factory) else first), by_name
+
+
+def bound(kind: str, factory: Factory, arguments: Mapping[str, Any]) -> Factory:
+    """What is called with what the engine supplies: an object of a class, or a function with its arguments."""
+    arguments = converted(factory, arguments)
+    if kind in CALLED and not inspect.isclass(factory):
+        return functools.partial(factory, **arguments)
+    made: Factory = factory(**arguments)
+    return made
 
 
 def dotted(name: str, known: Iterable[str]) -> str | None:
@@ -169,11 +218,18 @@ def _layers() -> Catalogue:
     return _catalogue((name, kind) for name, kind in classes if not issubclass(kind, lazy))
 
 
+@functools.cache
+def _transforms() -> Catalogue:
+    return _catalogue(_classes("torchvision.transforms.v2", "torchvision.transforms.v2.Transform", _NO_TRANSFORMS))
+
+
 def _plugins(kind: str) -> Catalogue:
-    """The installed components of a kind by full and by bare name; loading one says what is wrong with it."""
+    """The installed components of a kind by full and by bare name; loading one says what is wrong with it. A bare name
+    of zoo's own is zoo's, whatever plugins call theirs."""
     rows = registry.components(kind)
     written = [*(row.name for row in rows), *(row.short for row in rows)]
-    return {name: functools.partial(registry.load, name, kind) for name in written}
+    own = {row.short: functools.partial(registry.load, row) for row in rows if row.distribution == registry.CORE}
+    return {**{name: functools.partial(registry.load, name, kind) for name in written}, **own}
 
 
 _SOURCES: dict[str, tuple[Callable[[], Catalogue], ...]] = {
@@ -181,6 +237,10 @@ _SOURCES: dict[str, tuple[Callable[[], Catalogue], ...]] = {
     "schedulers": (_schedulers,),
     "losses": (_losses,),
     "metrics": (_usual_metrics, _metrics),
-    "initializers": (_initializers, lambda: _plugins("initializers")),
-    "modules": (_layers, lambda: _plugins("modules")),
+    "initializers": (_initializers,),
+    "modules": (_layers,),
+    "transforms": (_transforms,),
+    "callbacks": (),
+    "trackers": (),
 }
+_SOURCES = {kind: (*libraries, functools.partial(_plugins, kind)) for kind, libraries in _SOURCES.items()}

@@ -18,17 +18,20 @@ from zoo.given import absent, given_names, is_given
 from zoo.recipe import references
 from zoo.recipe.chain import check_chain, check_steps
 from zoo.recipe.document import Document, FlagLocation, Path, label
-from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions, Options, Precision
+from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions, Options, Precision, TransformName
 from zoo.recipe.overrides import apply
 from zoo.recipe.recipe import Recipe
 from zoo.recipe.references import (
     CheckpointReference,
     WeightsReference,
     check_checkpoint,
+    check_option_names,
     check_remap,
     check_weights,
+    in_full,
 )
 from zoo.recipe.signature import Parameter, model_of
+from zoo.recipe.step import Step
 from zoo.recipe.validate import shown, unknown_key, validate
 from zoo.recipe.yaml_reader import parse, read_text
 
@@ -101,6 +104,7 @@ def check_data(document: Document) -> tuple[DataOptions, registry.Component] | N
     if document.get(DATA) is None:
         return None
     _check_transform(document)
+    check_option_names(document, DATA, DataOptions)
     name = document.get((*DATA, "source"))
     component = (
         references.find_component(document, (*DATA, "source"), name, "datasets") if isinstance(name, str) else None
@@ -120,6 +124,7 @@ def check_data(document: Document) -> tuple[DataOptions, registry.Component] | N
     arguments = _gather(document, known, unjudged)
     _check_download(document, known, arguments)
     _check_preprocessing(document)
+    _check_both(document)
     own = {key: getattr(options, key) for key in DataOptions.model_fields}
     return DataOptions(**{**own, "source": component.name, "arguments": arguments}), component
 
@@ -164,6 +169,14 @@ def _check_transform(document: Document) -> None:
     if is_given(name) and name not in given_names("transforms"):
         (missing,) = absent("transforms", name).problems
         document.add((*DATA, "augmentation"), missing.message, missing.suggestion)
+
+
+def _check_both(document: Document) -> None:
+    """One way of changing training images at a time."""
+    name = document.get((*DATA, "augmentation"), "none")
+    if name != "none" and document.get((*DATA, "transforms")):
+        message = f"data.augmentation: {name} stands beside transforms"
+        document.add((*DATA, "augmentation"), message, "write it among the transforms, or remove them", at_key=True)
 
 
 def _check_preprocessing(document: Document) -> None:
@@ -225,22 +238,41 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(_sorted(document.problems))
     assert sections is not None
     assert model is not None
+    components: list[registry.Component] = []
+    chain = tuple(step.in_full(components) for step in steps if step is not None)
+    options = data and data[0].model_copy(
+        update={"transforms": in_full(list[TransformName], data[0].transforms, components)}
+    )
     return Recipe(
         path=document.file,
         name=sections.name if sections.name is not None else as_name(PurePath(document.file).stem),
         seed=sections.seed,
         model=model.options,
-        data=data and data[0],
-        steps=tuple(step for step in steps if step is not None),
+        data=options,
+        steps=chain,
         device=sections.device,
         precision=sections.precision,
-        resolved=copy.deepcopy(document.data),
+        resolved=_in_full(document.data, options, chain),
         architecture=model.architecture,
         weights=model.weights,
         checkpoint=model.checkpoint,
         dataset=data and data[1],
         document=document,
+        components=tuple(dict.fromkeys(components)),
     )
+
+
+def _in_full(written: dict[str, Any], data: DataOptions | None, steps: Sequence[Step]) -> dict[str, Any]:
+    """The recipe as written, with the names of plugins' components as `data` and `steps` have them."""
+    resolved = copy.deepcopy(written)
+    if data is not None and data.transforms:
+        resolved["data"]["transforms"] = copy.deepcopy(data.transforms)
+    for step in steps:
+        given = resolved["steps"][step.place.index][step.place.action]
+        for key in given if isinstance(given, dict) else ():
+            if key in step.named:
+                given[key] = copy.deepcopy(step.named[key])
+    return resolved
 
 
 def _check_name(document: Document) -> None:

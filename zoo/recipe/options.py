@@ -23,7 +23,17 @@ NAMES = "x-names"  # the keyword of a JSON Schema that says which names a value 
 class NameOf:
     """Marks a `Named` value with what it names, so that validation knows where to look the name up."""
 
-    kind: Literal["optimizers", "schedulers", "losses", "metrics", "initializers", "modules"]
+    kind: Literal[
+        "optimizers",
+        "schedulers",
+        "losses",
+        "metrics",
+        "initializers",
+        "modules",
+        "transforms",
+        "callbacks",
+        "trackers",
+    ]
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(core), NAMES: self.kind}  # `zoo schema` puts the names themselves in its place
@@ -35,6 +45,9 @@ SchedulerName = Annotated[Named, NameOf("schedulers")]
 LossName = Annotated[Named, NameOf("losses")]
 MetricName = Annotated[Named, NameOf("metrics")]
 InitializerName = Annotated[Named, NameOf("initializers")]
+TransformName = Annotated[Named, NameOf("transforms")]
+CallbackName = Annotated[Named, NameOf("callbacks")]
+TrackerName = Annotated[Named, NameOf("trackers")]
 # a module's arguments may also be its one argument, or the list of modules in a Sequential
 ModuleName = Annotated[str | Annotated[dict[str, Any], Field(min_length=1, max_length=1)], NameOf("modules")]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -78,6 +91,24 @@ class CheckpointOptions(Options):
     architecture, the steps that changed it, the weights, the preprocessing and the classes are those of the file."""
 
 
+class BestBy(Options):
+    """`keep: {best: METRIC}` keeps the epoch that is best by it."""
+
+    best: str
+    """A metric by its name, measured too where `metrics` lacks it, or `loss`, that of validation."""
+
+
+class EarlyStopping(Options):
+    """`early_stopping:` ends training once validation gets no better."""
+
+    patience: Positive
+    """End after so many epochs in a row without a better one."""
+    metric: str | None = None
+    """What has to get better, by its name, or `loss`, that of validation; what `keep` goes by without it."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """An epoch is better that is better by more than this."""
+
+
 class DataOptions(Options):
     """`data:` where samples come from and how they become batches. `arguments` are the dataset component's own."""
 
@@ -100,6 +131,9 @@ class DataOptions(Options):
         | Annotated[str, Field(pattern=f"^{PREFIX}"), SkipJsonSchema()]
     ) = "none"
     """Random changes to training images."""
+    transforms: list[TransformName] = []
+    """Changes to training images in this order, in place of `augmentation`: classes of torchvision.transforms.v2 with
+    their arguments, and plugins' transforms."""
     mean: list[float] | None = None
     """Per channel, of values scaled to 0..1; the weights' own without it."""
     std: list[float] | None = None

@@ -18,8 +18,9 @@ class Recipe:
 
     `architecture`, `weights` or `checkpoint`, and `dataset` are what the names in it stand for, found once. With a
     `checkpoint` it goes on from that file: `model` then says what the file says. `resolved` is the complete
-    recipe as plain data, shorthands written out and overrides applied: what reports and checkpoints keep. `document`
-    finds the place of any value in it.
+    recipe as plain data, shorthands written out, overrides applied and plugins' components named in full: what reports
+    and checkpoints keep. `components` are those among the options of steps and data. `document` finds the place of any
+    value.
     """
 
     path: str
@@ -36,3 +37,4 @@ class Recipe:
     dataset: Component | None
     document: Document = field(repr=False, compare=False)
     checkpoint: CheckpointReference | None = None
+    components: tuple[Component, ...] = ()

@@ -19,7 +19,7 @@ from zoo.formats import open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.remote import check_address, is_address
 from zoo.given import absent, is_given
-from zoo.recipe.catalogue import FILLED, SUPPLIED, Factory, dotted, find
+from zoo.recipe.catalogue import FILLED, FILLED_FOR_PLUGINS, Factory, component_of, dotted, find, supplied
 from zoo.recipe.document import Document, Path, label
 from zoo.recipe.options import NameOf
 from zoo.recipe.signature import Parameter, is_open, model_of, parameters
@@ -351,6 +351,36 @@ def named_places(annotation: Any, path: Path, written: Any) -> Iterator[tuple[Pa
             yield from named_places(member, path, written)
 
 
+def in_full(annotation: Any, value: Any, found: list[registry.Component]) -> Any:
+    """A written value with plugins' components named in full, by the `NameOf` marks in its type: so another plugin that
+    is installed later does not make a name mean something else. Each component is added to `found`."""
+    marks = [mark.kind for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, NameOf)]
+    if value is None or "modules" in marks:
+        return value
+    if marks:
+        return _named_in_full(marks[0], value, found)
+    inner, origin = typing.get_args(annotation), typing.get_origin(annotation)
+    if origin is list and isinstance(value, list):
+        return [in_full(inner[0], item, found) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {key: in_full(inner[1], item, found) for key, item in value.items()}
+    if origin in (Annotated, Union, types.UnionType):
+        for member in inner if origin is not Annotated else inner[:1]:
+            value = in_full(member, value, found)
+    return value
+
+
+def _named_in_full(kind: str, value: Any, found: list[registry.Component]) -> Any:
+    name = next(iter(value)) if isinstance(value, dict) else value
+    component = component_of(kind, name)
+    if component is None:
+        return value
+    found.append(component)
+    own = component.distribution == registry.CORE  # whose bare names are zoo's for good
+    written = component.short if own else component.name
+    return {written: value[name]} if isinstance(value, dict) else written
+
+
 def check_named(document: Document, path: Path, kind: str) -> None:
     """Check one name, or one name with its arguments. Values of another form are the caller's to judge."""
     value = document.get(path)
@@ -388,11 +418,18 @@ def _check_chain(document: Document, path: Path, parts: Any) -> None:
         check_named(document, (*path, key), "modules")
 
 
+def filled(kind: str, name: str, known: Iterable[str]) -> Iterable[str]:
+    """The parameters that need not be given, since the model, the data or the length of the training says them."""
+    if kind == "modules" or (kind == "metrics" and component_of(kind, name) is None):
+        return known
+    return FILLED[name] if name in FILLED else FILLED_FOR_PLUGINS.get(kind, ())
+
+
 def _check_arguments(document: Document, path: Path, kind: str, name: str, factory: Factory, given: Any) -> None:
     if kind != "modules" and not isinstance(given, dict):
         return None  # the form of the value is the caller's to judge
-    first, supplied = SUPPLIED[kind]
-    known = parameters(factory, first=first, skip=supplied, auto=kind == "modules")
+    first, by_name = supplied(kind, factory)
+    known = parameters(factory, first=first, skip=by_name, auto=kind == "modules")
     arguments = given
     if kind == "modules" and given is not None and not isinstance(given, dict):  # `{Dropout: 0.5}`: the first parameter
         if not known:
@@ -401,11 +438,7 @@ def _check_arguments(document: Document, path: Path, kind: str, name: str, facto
     if kind == "optimizers" and "lr" in arguments:  # two learning rates would contradict each other
         document.add((*path, "lr"), f"{label(path)}: lr is an option of the step", "write lr beside it", at_key=True)
         known["lr"] = Parameter(Any, required=False)
-    if kind in ("modules", "metrics"):  # the rest comes from the model and the data
-        filled: Iterable[str] = known
-    else:
-        filled = FILLED.get(name, ())
-    known |= {key: replace(known[key], required=False) for key in filled}
+    known |= {key: replace(known[key], required=False) for key in filled(kind, name, known) if key in known}
     lacking = [key for key, parameter in known.items() if parameter.required]
     if lacking and not arguments and path[-1] != name:  # a bare name where arguments are due
         hint = f"write {{{name}: {{{', '.join(f'{key}: …' for key in lacking)}}}}}"

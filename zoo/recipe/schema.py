@@ -11,7 +11,7 @@ from zoo import registry
 from zoo.errors import InputError
 from zoo.file_name import PATTERN as FILE_NAME
 from zoo.recipe import references
-from zoo.recipe.catalogue import FILLED, SUPPLIED, find, names
+from zoo.recipe.catalogue import SUPPLIED, find, names, supplied
 from zoo.recipe.chain import actions_of
 from zoo.recipe.load import Sections
 from zoo.recipe.options import NAMES, CheckpointOptions, DataOptions, ModelOptions
@@ -21,6 +21,7 @@ from zoo.recipe.step import is_step
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ADDRESS = "^(?!hf://)|^hf://[^/@]+/[^/@]+"  # what is one at the hub names an organisation and a repository
+NOTHING: Schema = {"not": {}}  # rather than false: then the mistake is placed at the key
 SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 
 
@@ -46,7 +47,7 @@ def _without_data() -> Schema:
     """A recipe without data has no step that needs some."""
     needing = [word for row, step in sound("steps") if is_step(step) and step.needs_data for word in actions_of(row)]
     none = {"enum": needing, "type": "string"}
-    mapping = {"type": "object", "properties": dict.fromkeys(needing, False)}
+    mapping = {"type": "object", "properties": dict.fromkeys(needing, NOTHING)}
     step = {"anyOf": [{"not": {"type": "object"}}, mapping], "not": none}
     no_data = {"not": {"required": ["data"], "properties": {"data": {"not": {"type": "null"}}}}}
     return {"if": no_data, "then": {"properties": {"steps": {"items": step}}}}
@@ -75,7 +76,7 @@ def _data() -> Schema:
             {"anyOf": [{"required": [key]}, {**under, "properties": {"arguments": {"required": [key]}}}]}
             for key in arguments["required"]
         ]
-        twice = {key: {"properties": {"arguments": {"properties": {key: False}}}} for key in beside}
+        twice = {key: {"properties": {"arguments": {"properties": {key: NOTHING}}}} for key in beside}
         section = {
             "title": component.name,
             "description": arguments["description"],
@@ -145,11 +146,11 @@ def _named(kind: str) -> Schema:
 
 def _options(kind: str, name: str, factory: Callable[..., Any]) -> Schema:
     """The arguments of what `name` stands for; what zoo works out itself may be left out."""
-    first, supplied = SUPPLIED[kind]
-    known = parameters(factory, first=first, skip=supplied, auto=kind == "modules")
-    known |= {key: replace(known[key], required=False) for key in FILLED.get(name, ()) if key in known}
-    optional = kind in ("modules", "metrics")  # from the model and the data
-    model = model_of(known, optional=optional, extra="allow" if is_open(factory) else "forbid")
+    first, by_name = supplied(kind, factory)
+    known = parameters(factory, first=first, skip=by_name, auto=kind == "modules")
+    worked_out = references.filled(kind, name, known)
+    known |= {key: replace(known[key], required=False) for key in worked_out if key in known}
+    model = model_of(known, extra="allow" if is_open(factory) else "forbid")
     return {"title": name, "description": summary(factory), **json_schema(model)}
 
 

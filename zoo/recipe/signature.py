@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import numbers
 import types
 import typing
 import warnings
@@ -193,6 +194,8 @@ def yaml_type(annotation: Any) -> Any:
         return cast(Any, origin)[inner] if inner else origin
     if _is_module(annotation):
         return ModuleName
+    if annotation is numbers.Number:
+        return int | float
     return annotation if _is_writable(annotation) else Any
 
 

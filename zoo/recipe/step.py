@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard, get_type_hints
 
 from pydantic import PrivateAttr
 
@@ -62,6 +62,7 @@ class Step(Options):
     """Whether the model is sound after the step has failed, so that a checkpoint may be made of it."""
 
     _place: Place = PrivateAttr(default_factory=Place)
+    _named: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
@@ -83,6 +84,21 @@ class Step(Options):
         placed = self.model_copy()
         placed._place = place
         return placed
+
+    def in_full(self, found: list[registry.Component]) -> Self:
+        """The same step with plugins' components named in full; each is added to `found`."""
+        kinds = get_type_hints(type(self), include_extras=True)
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        named = {key: references.in_full(kinds[key], value, found) for key, value in values.items()}
+        changed = {key: value for key, value in named.items() if value != values[key]}
+        step = self.model_copy(update=changed)
+        step._named = changed
+        return step
+
+    @property
+    def named(self) -> Mapping[str, Any]:
+        """The options that `in_full` changed."""
+        return self._named
 
     @property
     def files(self) -> frozenset[str]:

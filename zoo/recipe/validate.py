@@ -23,6 +23,9 @@ _BY_NAME = {
     "metrics": "a metric",
     "initializers": "an initializer",
     "modules": "a module",
+    "transforms": "a transform",
+    "callbacks": "a callback",
+    "trackers": "a tracker",
 }
 _LONGEST = 48  # characters of a value in an error message
 ANYTHING = "anything"
@@ -45,7 +48,7 @@ def expected(schema: Schema, definitions: Schema | None = None, *, many: bool = 
     """
     definitions = definitions or schema.get("$defs", {})
     if "$ref" in schema:
-        return expected(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions, many=many)
+        return expected(_resolved(schema, definitions), definitions, many=many)
     if NAMES in schema:
         return _BY_NAME[schema[NAMES]] + " by name" if not many else f"{schema[NAMES]} by name"
     if "anyOf" in schema:
@@ -61,6 +64,12 @@ def expected(schema: Schema, definitions: Schema | None = None, *, many: bool = 
         return noun + _items(schema, definitions)
     examples = f" such as {any_of([str(example) for example in schema.get('examples', ())])}"
     return noun + _bounds(schema) + (examples if "examples" in schema else "")
+
+
+def _resolved(schema: Schema, definitions: Schema) -> Schema:
+    """What a reference in a JSON Schema points to; any other schema as it is."""
+    found: Schema = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+    return found
 
 
 def _items(schema: Schema, definitions: Schema) -> str:
@@ -144,11 +153,11 @@ def _explain(document: Document, path: Path, value: Any, model: type[BaseModel],
     missing: dict[Path, list[str]] = {}
     unknown: list[Path] = []
     wrong: list[Path] = []
-    for mistake in error.errors(include_url=False):
-        place = _written(value, mistake["loc"])
-        if mistake["type"] == "missing" and len(place) == len(mistake["loc"]) - 1:
-            missing.setdefault(place, []).append(str(mistake["loc"][-1]))
-        elif mistake["type"] == "extra_forbidden":
+    for kind, location in _mistakes(value, schema, error):
+        place = _written(value, location)
+        if kind == "missing" and len(place) == len(location) - 1:
+            missing.setdefault(place, []).append(str(location[-1]))
+        elif kind == "extra_forbidden":
             unknown.append(place)
         elif place not in wrong:
             wrong.append(place)
@@ -169,6 +178,26 @@ def _explain(document: Document, path: Path, value: Any, model: type[BaseModel],
         _wrong(document, (*path, *place), got, _descend(schema, place))
 
 
+def _mistakes(value: Any, schema: Schema, error: ValidationError) -> list[tuple[str, Path]]:
+    """Kind and location of each mistake. Where a mapping stands for one model of a union, those of that model alone:
+    that it is no number either is not what was meant."""
+    found: list[tuple[str, Path, Path | None]] = []
+    for mistake in error.errors(include_url=False):
+        location: Path = mistake["loc"]
+        inside = _written(value, location)
+        member = location[len(inside)] if len(inside) < len(location) else None
+        model = member in schema.get("$defs", {})
+        found.append(
+            (mistake["type"], (*inside, *location[len(inside) + 1 :]) if model else location, inside if model else None)
+        )
+    unions = {place for _, _, place in found if place is not None}
+    return [
+        (kind, location)
+        for kind, location, place in found
+        if place is not None or _written(value, location) not in unions
+    ]
+
+
 def _written(value: Any, location: Path) -> Path:
     """The part of a pydantic location that leads through the data; what follows names members of unions."""
     place: Path = ()
@@ -183,10 +212,10 @@ def _descend(schema: Schema, place: Path) -> Schema:
     """The schema of the value at `place`, with the definitions its references need."""
     definitions: Schema = schema.get("$defs", {})
     for part in place:
-        if "$ref" in schema:
-            schema = definitions[schema["$ref"].rsplit("/", 1)[-1]]
+        schema = _resolved(schema, definitions)
         kind = "array" if isinstance(part, int) else "object"
-        schema = next((option for option in schema.get("anyOf", ()) if option.get("type") == kind), schema)
+        options = [_resolved(option, definitions) for option in schema.get("anyOf", ())]
+        schema = next((option for option in options if option.get("type") == kind), schema)
         if isinstance(part, int):
             prefix = schema.get("prefixItems", [])
             schema = prefix[part] if part < len(prefix) else schema.get("items", {})

@@ -31,6 +31,13 @@ EXAMPLES = {
     "remaps": ("their_names", "their_names"),
     "initializers": ("scaled_normal", "scaled_normal"),
     "steps": ("clip", "Clip"),
+    "transforms": ("cutout", "cutout"),
+    "losses": ("squared_margin", "squared_margin"),
+    "metrics": ("within", "within"),
+    "optimizers": ("SignSGD", "SignSGD"),
+    "schedulers": ("warm_root", "warm_root"),
+    "callbacks": ("Patience", "Patience"),
+    "trackers": ("Lines", "Lines"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _PARTS = re.compile(r"^# --- (tests|recipe)\n", re.M)

@@ -65,10 +65,11 @@ class Save(Step):
             message = f"save.name: {FINISHED}{SUFFIX} is the finished model, which would replace this one"
             hint = "write saved, or remove the step: the finished model is saved anyway"
             document.add((*path, "name"), message, hint)
-        saves = [step for step in earlier if isinstance(step, Save)]
-        same = [step for step in saves if step.stem.casefold() == self.stem.casefold()]  # macOS and Windows
+        own = self.file.casefold()  # macOS and Windows
+        same = [step for step in earlier if own in {file.casefold() for file in step.files}]
         if same:
-            message = f"save: {self.stem!r} is written by the save step in {same[0].place.location.within} already"
+            by = f"the {same[0].place.name} step in {same[0].place.location.within}"
+            message = f"save: {self.stem!r} is written by {by} already"
             document.add(path, message, "give it another name", at_key=True)
 
     def run(self, run: ActiveRun) -> None:

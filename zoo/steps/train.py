@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +14,8 @@ from accelerate import PartialState
 from pydantic import Field
 from torch import nn
 
+from zoo.checkpoint.save import save_checkpoint
+from zoo.contracts import TrackedRun
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.lint import fails_on_one_sample
@@ -22,27 +25,35 @@ from zoo.recipe import Step
 from zoo.recipe.catalogue import SCHEDULERS
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
+    BestBy,
+    CallbackName,
+    EarlyStopping,
     FeatureCacheUse,
     FeaturePrecision,
     LossName,
     MemoryLayout,
     MetricName,
+    Named,
     OptimizerName,
     Positive,
     Precision,
     SchedulerName,
+    TrackerName,
 )
 from zoo.recipe.step import check_expression
 from zoo.steps.freeze import Freeze
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.callbacks import Listener, Listeners
+from zoo.training.choosing import LOSS, with_chosen
+from zoo.training.components import files_of
 from zoo.training.devices import choose_precision, release_freed_memory, seed_everything
-from zoo.training.job import Job, arranged, fill
+from zoo.training.hooks import check_callbacks
+from zoo.training.job import Job, arranged, fill, put_in
 from zoo.training.losses import check_loss, make_loss, plain
-from zoo.training.metrics import explain, make_metrics
+from zoo.training.metrics import explain, make_metrics, names_of
 from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule
-from zoo.training.tensorboard import FOLDER, Curves, require_tensorboard, steps_done
+from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import NotFiniteError, Trainer
 from zoo.training.trunk.choose import Speed
 from zoo.training.trunk.prepare import Share, prepare
@@ -56,11 +67,14 @@ if TYPE_CHECKING:
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
+LAST = "last.safetensors"  # the last epoch, where another one is kept
+
+
 class Train(Step):
     """`train:` minimises a loss over the trainable parameters. `lr` is per optimizer step; `warmup` is a number of
     steps (1 or more) or a share of all steps (below 1)."""
 
-    renamed: ClassVar = {"trunk": "feature_cache"}
+    renamed: ClassVar = {"trunk": "feature_cache", "tensorboard": "trackers"}
     needs_data = True
     fails_safely = True
 
@@ -114,10 +128,16 @@ class Train(Step):
     else bfloat16 where the device computes in it and answers stay the same."""
     views: Annotated[int, Field(ge=0)] = 0
     """Augmented passes over the images whose features are kept; 0 keeps those of one plain pass."""
-    keep: Literal["last", "best"] = "last"
-    """Which epoch's weights remain."""
-    tensorboard: bool = False
-    """Keep curves of losses, metrics, learning rate and images a second, in `tensorboard/` in the run's folder."""
+    keep: Literal["auto", "last", "best"] | BestBy = "auto"
+    """Which epoch's weights remain: the last one's, or those of the best by the first metric, or by the one named in
+    `{best: METRIC}`; the last epoch is then in `last.safetensors`. `auto` is best with `early_stopping`, else last."""
+    early_stopping: Positive | EarlyStopping | None = None
+    """End training after so many epochs in a row that were not better in validation."""
+    callbacks: list[CallbackName] = Field([])
+    """What plugins do while it trains, in this order."""
+    trackers: list[TrackerName] = Field([])
+    """Where curves of losses, metrics, learning rate and images a second are kept beside the report: `tensorboard`,
+    `wandb`, `mlflow`, `aim`, or a plugin's."""
 
     @classmethod
     def form(cls) -> dict[str, Any]:
@@ -130,13 +150,38 @@ class Train(Step):
 
     @property
     def files(self) -> frozenset[str]:
-        return frozenset({FOLDER} if self.tensorboard else ())
+        own = frozenset({LAST} if self.keeps_best else ())
+        return own | files_of("callbacks", self.callbacks) | files_of("trackers", self.trackers)
+
+    @property
+    def keeps_best(self) -> bool:
+        return self.keep not in ("auto", "last") or (self.keep == "auto" and self.early_stopping is not None)
+
+    @property
+    def patience(self) -> EarlyStopping | None:
+        rule = self.early_stopping
+        return EarlyStopping(patience=rule) if isinstance(rule, int) else rule
+
+    @property
+    def chosen_by(self) -> tuple[str | None, str | None]:
+        """The names of what the kept epoch and the end go by; None for the first metric."""
+        best = self.keep.best if isinstance(self.keep, BestBy) else None
+        stop = self.patience.metric if self.patience else None
+        return (best or stop if self.keep == "auto" else best), stop or best
+
+    def measured(self, task: str) -> list[Named] | None:
+        """The metrics to measure: those of `metrics`, and what is chosen by."""
+        return with_chosen(self.metrics, task, self.chosen_by)
 
     @property
     def chooses(self) -> str:
         name, _ = named(self.scheduler) if self.scheduler is not None else ("", {})
         plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) == "ReduceLROnPlateau" else ""
-        return ", ".join(filter(None, ("keep: best" if self.keep == "best" else "", plateau)))
+        best, stop = self.chosen_by
+        kept = f"keep: {{best: {best}}}" if best else "keep: best"
+        stops = f"early_stopping: {stop}" if stop else "early_stopping"
+        chosen = (kept if self.keeps_best else "", stops if self.early_stopping else "", plateau)
+        return ", ".join(filter(None, chosen))
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
@@ -145,11 +190,17 @@ class Train(Step):
         if self.warmup > 1 and self.warmup != int(self.warmup):
             message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
+        taken = [step for step in earlier if step.place.action == "save" and LAST in map(str.casefold, step.files)]
+        if self.keeps_best and taken:
+            where = taken[0].place.location.within
+            message = f"train: {LAST}, the last epoch beside the best, is what the save step in {where} writes"
+            document.add(taken[0].place.path, message, "give it another name", at_key=True)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
-        augmented = document.get(("data", "augmentation"), "none") != "none"
-        if self.feature_cache == "kept" and augmented and not self.views:
-            message = f"train.feature_cache: augmentation {document.get(('data', 'augmentation'))} changes every epoch"
+        word, listed_ = document.get(("data", "augmentation"), "none"), document.get(("data", "transforms"))
+        if self.feature_cache == "kept" and (word != "none" or listed_) and not self.views:
+            what = "data.transforms change" if listed_ else f"augmentation {word} changes"
+            message = f"train.feature_cache: {what} every epoch"
             document.add((*path, "feature_cache"), message, "write views: K for K augmented passes, or every_step")
         loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
         if self.label_smoothing and loss not in CLASS_LOSSES:
@@ -167,11 +218,17 @@ class Train(Step):
             "optimizer": lambda: self._schedule(rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
+            "callbacks": lambda: check_callbacks(self.callbacks),
+            "trackers": lambda: make_trackers(self.trackers),
+            **{key: functools.partial(self._check_choice, key, task, outputs) for key in ("keep", "early_stopping")},
         }
         self._check_batch(rehearsal)
-        if self.tensorboard:
-            attempts["tensorboard"] = require_tensorboard
         rehearsal.attempt(path, attempts)
+
+    def _check_choice(self, key: str, task: str, outputs: int) -> None:
+        name = self.chosen_by[key == "early_stopping"]
+        if name and name not in (LOSS, *names_of(self.metrics or ())):
+            make_metrics([name], task, outputs)
 
     def _check_batch(self, rehearsal: Rehearsal) -> None:
         """Note a batch of a single sample, where batch norm cannot train on it."""
@@ -211,7 +268,7 @@ class Train(Step):
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
-        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.metrics}
+        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.measured(data.task)}
         frozen = assembly.frozen or FrozenPart()
         saved, run.saved = run.saved, None
         if saved is not None:
@@ -238,6 +295,9 @@ class Train(Step):
             run.trained = False  # a model that is not what the recipe says is no result
             raise WorkError(f"{len(proof.moved)} frozen tensors changed in training: {listed(proof.moved)}")
         run.trained |= progress.epoch > 0
+        if trainer.last is not None and PartialState().is_main_process:
+            with put_in(trainer.unfrozen, trainer.last):  # without metrics: those of the loop are not quite this file's
+                save_checkpoint(assembly, run.folder / LAST)
         _record(run, self, trainer, preparation, proof.as_dict())
 
     @classmethod
@@ -271,10 +331,12 @@ def _rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, e
 
 
 def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
-    if not step.tensorboard:
+    if not step.trackers or not PartialState().is_main_process:
         return run.listener
-    curves = Curves(run.folder / FOLDER, first=steps_done(run.stages), resumed=resumed)
-    return Listeners(curves, run.listener)  # a log that cannot be written fails before anything is displayed
+    told = TrackedRun(
+        run.recipe.name, run_id(run.folder), run.folder, run.recipe.resolved, run.optimizer_steps, resumed
+    )
+    return Listeners(Tracking(make_trackers(step.trackers), told, run.listener), run.listener)
 
 
 def _as_pinned(run: ActiveRun, step: Train) -> Train:
@@ -393,12 +455,13 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
     epochs = job.options.epochs or 1
     steps = job.options.max_steps or epochs * len(job.train)
     batch = next(job.train.epoch(0))
+    inputs = arranged(batch.inputs, job)
     loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
     network.train()
     try:
         return choose_setting(
             network,
-            arranged(batch.inputs, job),
+            inputs,
             batch.targets,
             lambda outputs, targets: loss(prediction(outputs), targets),
             samples=steps * job.train.size(0),
@@ -408,7 +471,8 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
     except ZooError:
         raise
     except Exception as error:
-        raise explain(error, f"{job.label}, timing a step on inputs {list(batch.inputs.shape)}") from error
+        shapes = ", ".join(str(list(value.shape)) for value in inputs)
+        raise explain(error, f"{job.label}, timing a step on inputs {shapes}") from error
 
 
 def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
@@ -425,6 +489,7 @@ def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, p
         epochs=progress.history,
         best=progress.best,
         kept_epoch=chosen,
+        stopped=progress.stopped,
         trainable=trainable,
         frozen=total - trainable,
         samples=samples,

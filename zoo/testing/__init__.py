@@ -14,7 +14,7 @@ name another. There is one contract a kind; `CONTRACTS` has them by the kind's n
 import pytest
 
 # so that a failing contract shows what it compared
-_ROOMS = ("architectures", "contract", "datasets", "fresh_process", "operations", "steps")
+_ROOMS = ("architectures", "contract", "datasets", "fresh_process", "operations", "steps", "training")
 pytest.register_assert_rewrite(*(f"zoo.testing.{name}" for name in _ROOMS))
 
 from zoo.testing.architectures import (  # noqa: E402
@@ -31,18 +31,34 @@ from zoo.testing.operations import (  # noqa: E402
     SurgeryContract,
 )
 from zoo.testing.steps import StepContract  # noqa: E402
+from zoo.testing.training import (  # noqa: E402
+    CallbackContract,
+    LossContract,
+    MetricContract,
+    OptimizerContract,
+    SchedulerContract,
+    TrackerContract,
+    TransformContract,
+)
 
 __all__ = [
     "CONTRACTS",
     "ArchitectureContract",
     "ArchitectureSourceContract",
+    "CallbackContract",
     "DatasetContract",
     "FreezingContract",
     "InitializerContract",
+    "LossContract",
+    "MetricContract",
     "ModuleContract",
+    "OptimizerContract",
     "RemapContract",
+    "SchedulerContract",
     "StepContract",
     "SurgeryContract",
+    "TrackerContract",
+    "TransformContract",
     "WeightsContract",
 ]
 
@@ -56,4 +72,11 @@ CONTRACTS = {
     "remaps": RemapContract,
     "initializers": InitializerContract,
     "steps": StepContract,
+    "transforms": TransformContract,
+    "losses": LossContract,
+    "metrics": MetricContract,
+    "optimizers": OptimizerContract,
+    "schedulers": SchedulerContract,
+    "callbacks": CallbackContract,
+    "trackers": TrackerContract,
 }

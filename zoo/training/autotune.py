@@ -260,6 +260,9 @@ def _step(
 
 
 def _arranged(value: Tensor, setting: Setting) -> Tensor:
+    """In the setting's layout, and in float32 where the network is: a feature cache may hold bfloat16."""
+    if setting.precision == "float32" and value.is_floating_point():
+        value = value.float()
     layout = torch.channels_last if setting.channels_last and value.ndim == 4 else torch.contiguous_format
     return value.contiguous(memory_format=layout)
 

@@ -22,7 +22,6 @@ from zoo.file_name import RUN_MARK, name_mistake
 from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
 from zoo.recipe.document import walk
-from zoo.training.tensorboard import FOLDER
 
 FORMAT = 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
@@ -30,7 +29,7 @@ PREDICTIONS = "predictions.csv"
 SAMPLES = "samples.jsonl"  # in the state folder
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
     STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
-    FOLDER: re.compile(r"events\.out\.tfevents\..+"),
+    "tensorboard": re.compile(r"events\.out\.tfevents\..+"),
 }
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")  # as atomic_file calls them; only a killed run leaves one
 

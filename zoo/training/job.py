@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ def approximation(engine: str) -> str:
 class Progress:
     """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
 
-    `digests` are those of the state as the train step began and after each epoch.
+    `digests` are those of the state as the train step began and after each epoch; `stopped` is why a callback ended the
+    training early.
     """
 
     epoch: int = 0
@@ -76,6 +78,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     digests: list[str] = field(default_factory=list)
+    stopped: str = ""
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:
@@ -102,3 +105,14 @@ def fill(live: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         if name not in live or live[name].shape != value.shape:
             raise WorkError(f"the resume state does not fit the model at {name}", suggestion="run without --resume")
         live[name].copy_(value)
+
+
+@contextmanager
+def put_in(live: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """The live tensors have other values inside the block, and their own again afterwards."""
+    own = {name: tensor.detach().clone() for name, tensor in live.items()}
+    fill(live, values)
+    try:
+        yield
+    finally:
+        fill(live, own)

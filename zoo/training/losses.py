@@ -1,4 +1,4 @@
-"""Losses by name, with targets converted to what each one takes."""
+"""Losses by name, with targets converted to what each one takes; and zoo's own, beside those of torch.nn."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from zoo.errors import InputError
-from zoo.recipe.catalogue import find
+from zoo.recipe.catalogue import bound, component_of, find
 from zoo.recipe.options import Named
+from zoo.registry import Component
+from zoo.training.components import blamed, source_of
 from zoo.training.optimizers import named
 
 BY_TASK = {"classification": "CrossEntropyLoss", "multilabel": "BCEWithLogitsLoss", "regression": "MSELoss"}
@@ -21,6 +24,38 @@ WEIGHTS = ("weight", "pos_weight")
 INDEX_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)  # take a class index a sample
 
 UNSUPPORTED = ("MultiLabelMarginLoss",)  # lists of class indices, padded with -1
+
+
+def focal(outputs: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
+    """Focal loss (Lin et al., 2017): cross-entropy in which samples that are answered well already count less.
+
+    A sample's cross-entropy is multiplied by (1 - p)^gamma, p being the probability of its class; with several labels a
+    sample each label counts so, by torchvision's `sigmoid_focal_loss`. `alpha` weighs what is there, 1 - alpha what is
+    not; of class indices it weighs all alike.
+    """
+    if targets.is_floating_point():
+        values: Tensor = sigmoid_focal_loss(outputs, targets, -1 if alpha is None else alpha, gamma)
+        return values.mean(-1)
+    surprise = F.cross_entropy(outputs, targets, reduction="none")
+    return (1.0 if alpha is None else alpha) * (1 - (-surprise).exp()) ** gamma * surprise
+
+
+def asymmetric(
+    outputs: Tensor, targets: Tensor, *, gamma_negative: float = 4.0, gamma_positive: float = 1.0, clip: float = 0.05
+) -> Tensor:
+    """Asymmetric loss (Ridnik et al., 2021) for several labels a sample: absent labels, the many, count less than
+    present ones, and not at all where their probability is below `clip`. A sample's value is the sum over its labels,
+    as in timm's AsymmetricLossMultiLabel; class indices count as one label of all.
+    """
+    if not targets.is_floating_point():
+        targets = F.one_hot(targets, outputs.shape[1]).to(outputs)
+    present = outputs.sigmoid()
+    absent = (1 - present + clip).clamp(max=1)
+    logarithms = targets * present.clamp(min=1e-8).log() + (1 - targets) * absent.clamp(min=1e-8).log()
+    with torch.no_grad():
+        right = present * targets + absent * (1 - targets)
+        focus = (1 - right) ** (gamma_positive * targets + gamma_negative * (1 - targets))
+    return -(logarithms * focus).sum(-1)
 
 
 class Loss:
@@ -34,6 +69,7 @@ class Loss:
         self.module = module
         self.reduction: str = getattr(module, "reduction", "mean")
         self.summed = self.reduction == "sum"
+        self.own: Any = None  # a plugin's, which may have a state of its own
         self._unreduced = copy.copy(module)
         self._unreduced.reduction = "none"  # type: ignore[assignment]
 
@@ -90,6 +126,42 @@ class Loss:
         return targets
 
 
+class ComponentLoss(Loss):
+    """A plugin's loss, called with targets as the data gives them: class indices [b], or floats in the outputs' shape.
+
+    It gives a value a sample, which are averaged; a module with `reduction` is called as torch's are.
+    """
+
+    def __init__(self, called: Any, component: Component) -> None:
+        self.called, self.component = called, component
+        self.reduces = isinstance(called, nn.Module) and hasattr(called, "reduction")
+        super().__init__(called if isinstance(called, nn.Module) else nn.Identity())
+        self.summed = self.reduces and self.summed
+        self.own = called
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if not self.reduces:
+            return self.each(outputs, targets)[0].mean()
+        with blamed(self.component):
+            return super().__call__(outputs, targets)
+
+    def each(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with blamed(self.component):
+            if self.reduces:
+                return super().each(outputs, targets)
+            values: Any = self.called(outputs.float(), self._fitting(targets, outputs))
+        if not isinstance(values, Tensor) or values.ndim == 0 or len(values) != len(outputs):
+            gives = str(list(values.shape)) if isinstance(values, Tensor) else type(values).__name__
+            where = f"{gives} for outputs {list(outputs.shape)}"
+            message = f"{source_of(self.component)} gives {where}, not a value a sample"
+            raise InputError(message, suggestion="let it return [b] or [b, k], without a mean over the batch")
+        values = values.flatten(1).mean(1) if values.ndim > 1 else values
+        return values, torch.ones_like(values)
+
+    def _fitting(self, targets: Tensor, outputs: Tensor) -> Tensor:
+        return super()._fitting(targets, outputs) if targets.is_floating_point() else targets
+
+
 def plain(value: Named) -> Named:
     """The loss to measure with: the one called `value` without label smoothing, which is for training."""
     name, arguments = named(value)
@@ -105,23 +177,27 @@ def label_of(value: Named) -> str:
 def check_loss(value: Named, task: str, outputs: int, *, label_smoothing: float = 0.0) -> None:
     """Raises InputError, as `make_loss` and where the loss does not work on that many outputs: a weight too many."""
     loss = make_loss(value, task, label_smoothing=label_smoothing)
-    name = type(loss.module).__name__
+    name = loss.component.name if isinstance(loss, ComponentLoss) else type(loss.module).__name__
     for key in WEIGHTS:
         weights = getattr(loss.module, key, None)
         if weights is not None and weights.numel() not in (1, outputs):
             message = f"loss {name}: {key} has {weights.numel()} values, the data has {outputs} "
             raise InputError(message + ("values a target" if task == "regression" else "classes"))
     targets = torch.zeros(2, dtype=torch.int64) if task == "classification" else torch.zeros(2, outputs)
+    given = torch.zeros(2, outputs, requires_grad=True)
     try:
-        loss(torch.zeros(2, outputs), targets)
+        value_of_both = loss(given, targets)
+        loss.each(given, targets)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"loss {name} does not work on {outputs} outputs: {error}") from error
+    if not value_of_both.requires_grad:
+        raise InputError(f"loss {name} gives no gradient: nothing would train")
 
 
 def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: torch.device | str = "cpu") -> Loss:
-    """The loss called `value`: `auto` by task, a short name, or any torch.nn loss of one output and one target.
+    """The loss called `value`: `auto` by task, a short name, a torch.nn loss of one output and one target, a plugin's.
 
     Raises InputError for unknown names, arguments it does not take, `reduction: none`, and label smoothing where the
     loss has none.
@@ -131,7 +207,7 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
         name = BY_TASK[task]
     if name in UNSUPPORTED:
         raise InputError(f"loss {name} takes targets of a form that zoo's data does not have")
-    factory = find("losses", name)
+    factory, component = find("losses", name), component_of("losses", name)
     assert factory is not None
     known = inspect.signature(factory).parameters
     if label_smoothing:
@@ -143,12 +219,17 @@ def make_loss(value: Named, task: str, *, label_smoothing: float = 0.0, device: 
         hint = "write reduction: mean, or sum"
         raise InputError(f"{name}: reduction none leaves no single value to minimise", suggestion=hint)
     try:
-        module: nn.Module = factory(**{key: _tensor(key, given) for key, given in arguments.items()})
+        with blamed(component):
+            made = bound("losses", factory, {key: _tensor(key, given) for key, given in arguments.items()})
     except (TypeError, ValueError) as error:
         raise InputError(f"loss {name}: {error}", suggestion=f"it takes {', '.join(known)}") from error
-    if any(True for _ in module.parameters()):
+    if not isinstance(made, nn.Module):
+        assert component is not None
+        return ComponentLoss(made, component)
+    if any(True for _ in made.parameters()):
         raise InputError(f"loss {name} has parameters of its own", suggestion="make its layer a part of the model")
-    return Loss(module.to(device))
+    made = made.to(device)
+    return Loss(made) if component is None else ComponentLoss(made, component)
 
 
 def _tensor(name: str, value: Any) -> Any:

@@ -18,8 +18,10 @@ from zoo.data.batches import Batch, loader_ended
 from zoo.errors import InputError, WorkError, ZooError, did_you_mean, is_out_of_memory
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
-from zoo.recipe.catalogue import find
+from zoo.recipe.catalogue import bound, component_of, find
 from zoo.recipe.options import Named
+from zoo.registry import Component
+from zoo.training.components import blamed, restore_state, source_of, state_of
 from zoo.training.intervals import Interval, bootstrap, bootstrap_ratio, wilson
 from zoo.training.losses import Loss, make_loss
 from zoo.training.optimizers import named
@@ -169,6 +171,44 @@ class FromTorchmetrics:
         return bootstrap(again, len(targets), outputs[0].numel())
 
 
+class OfAllSamples:
+    """A plugin's function of all outputs and targets at once; every sample is kept until then, of all processes."""
+
+    def __init__(self, called: Any, component: Component, *, higher_is_better: bool, local: bool = False) -> None:
+        self.called, self.component, self.local = called, component, local
+        self.higher_is_better = higher_is_better
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        if targets.is_floating_point() and targets.numel() == outputs.numel():
+            targets = targets.view_as(outputs)
+        self._kept.append((outputs.detach().cpu(), targets.detach().cpu()))
+
+    def compute(self) -> float:
+        kept, self._kept = self._kept, []
+        if not self.local and distributed.is_available() and distributed.is_initialized():
+            shares: list[Any] = [None] * distributed.get_world_size()
+            distributed.all_gather_object(shares, kept)
+            kept = [pair for share in shares for pair in share]
+        outputs, targets = (torch.cat(rows) for rows in zip(*kept, strict=True))
+        return self._value(outputs, targets)
+
+    def _value(self, outputs: Tensor, targets: Tensor) -> float:
+        with blamed(self.component):
+            value = self.called(outputs, targets)
+        if np.size(value) != 1:
+            raise InputError(f"{source_of(self.component)} gives {type(value).__name__}, not one number")
+        return float(value)
+
+    def interval(self, value: float, outputs: Tensor, targets: Tensor) -> Interval | None:
+        def again(positions: NDArray[np.int64]) -> float:
+            chosen = torch.from_numpy(positions)
+            self.update(outputs[chosen], targets[chosen])
+            return self.compute()
+
+        return bootstrap(again, len(targets), outputs[0].numel())
+
+
 class Metrics:
     """Several metrics under the names they were asked for; the first one decides which epoch is best."""
 
@@ -183,6 +223,16 @@ class Metrics:
 
     def compute(self) -> dict[str, float]:
         return {name: metric.compute() for name, metric in self.metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a plugin's metrics have to know again in a resumed run, by their names."""
+        own = {name: m.called for name, m in self.metrics.items() if isinstance(m, OfAllSamples)}
+        return {name: state for name, called in own.items() if (state := state_of(called)) is not None}
+
+    def load_state_dict(self, states: Mapping[str, Any]) -> None:
+        for name, metric in self.metrics.items():
+            if isinstance(metric, OfAllSamples):
+                restore_state(metric.called, states.get(name))
 
     def intervals(self, values: Mapping[str, float], outputs: Tensor, targets: Tensor) -> dict[str, Interval | None]:
         """The 95 % interval of each of `values`; None where the value itself or every resample is undefined."""
@@ -207,22 +257,32 @@ def make_metrics(
     are part of it: `f1(average=micro)`. Raises InputError for names that do not fit the task, for arguments a metric
     does not take, and for a metric that comes twice with the same ones.
     """
-    asked = [named(value) for value in values or DEFAULTS[task]]
-    names = [name for name, _ in asked]
+    wanted = values or DEFAULTS[task]
     made: dict[str, Metric] = {}
-    for name, arguments in asked:
-        called = name
-        if names.count(name) > 1 and arguments:
-            called = f"{name}({', '.join(f'{key}={given}' for key, given in arguments.items())})"
+    for called, value in zip(names_of(wanted), wanted, strict=True):
         if called in made:
             raise InputError(f"the metric {called!r} is asked for twice", suggestion="remove one of them")
-        made[called] = _make(name, arguments, task, outputs, device, local)
+        made[called] = _make(*named(value), task, outputs, device, local)
     return Metrics(made)
+
+
+def names_of(values: Sequence[Named]) -> list[str]:
+    """What metrics are called in reports: their names, with the arguments where a name comes twice."""
+    asked = [named(value) for value in values]
+    names = [name for name, _ in asked]
+    return [
+        f"{name}({', '.join(f'{key}={given}' for key, given in arguments.items())})"
+        if names.count(name) > 1 and arguments
+        else name
+        for name, arguments in asked
+    ]
 
 
 def _make(
     name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str, local: bool
 ) -> Metric:
+    if (component := component_of("metrics", name)) is not None:
+        return _of_component(component, name, arguments, task, outputs, device, local)
     if name == "accuracy" and task == "classification" and not arguments:
         return Average(_correct, higher_is_better=True, share=True, local=local)
     usual = VALUE_METRICS if task == "regression" else CLASS_METRICS
@@ -232,6 +292,38 @@ def _make(
     if (full := VALUE_METRICS.get(name, name)).endswith("Loss"):
         return average_loss(make_loss({full: arguments}, task, device=device), local=local)
     return _from_torchmetrics(name, arguments, task, outputs, device, local)
+
+
+def _of_component(
+    component: Component,
+    name: str,
+    arguments: dict[str, Any],
+    task: str,
+    outputs: int,
+    device: torch.device | str,
+    local: bool,
+) -> Metric:
+    """A plugin's metric, once it gave one number for a made-up batch."""
+    import torchmetrics
+
+    factory: Any = find("metrics", name)
+    if inspect.isclass(factory) and issubclass(factory, torchmetrics.Metric):
+        return _from_torchmetrics(name, arguments, task, outputs, device, local)
+    try:
+        with blamed(component):
+            called = bound("metrics", factory, arguments)
+    except WorkError as error:
+        raise InputError(error.problems) from error
+    higher = bool(getattr(called, "higher_is_better", getattr(factory, "higher_is_better", True)))
+    before = state_of(called)
+    metric = OfAllSamples(called, component, higher_is_better=higher, local=True)
+    try:
+        _tried(metric, task, outputs, device)
+    except WorkError as error:
+        raise InputError(error.problems) from error
+    restore_state(called, before)
+    metric.local = local
+    return metric
 
 
 def _correct(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,7 +366,7 @@ def _from_torchmetrics(
         raise InputError(f"metric {name} for a {task} task: {error}") from error
 
 
-def _tried(metric: FromTorchmetrics, task: str, outputs: int, device: torch.device | str) -> Metric:
+def _tried(metric: Metric, task: str, outputs: int, device: torch.device | str) -> Metric:
     """The metric, once it gave one number for a made-up batch: better now than after the first epoch."""
     values = torch.linspace(-1, 1, 4 * outputs, device=device).reshape(outputs, 4).T
     targets = torch.arange(4, device=device) % outputs if task == "classification" else (values > 0).float()

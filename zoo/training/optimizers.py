@@ -17,7 +17,7 @@ from zoo.model.freezing import trainable_parameters
 from zoo.model.heads import find_head
 from zoo.model.paths import get_module
 from zoo.model.stages import find_stages
-from zoo.recipe.catalogue import find
+from zoo.recipe.catalogue import component_of, find
 from zoo.recipe.options import Named
 
 if TYPE_CHECKING:
@@ -56,9 +56,15 @@ def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
     )
     if "weight_decay" not in known:
         groups = [{key: value for key, value in group.items() if key != "weight_decay"} for group in groups]
+    own = component_of("optimizers", name) is not None
     try:
-        return _build(factory, groups, options.lr, arguments, known)
-    except (TypeError, ValueError) as error:
+        made = _build(factory, groups, options.lr, arguments, known)
+        if not isinstance(made, Optimizer):
+            raise TypeError(f"it gives {type(made).__name__}, which is no torch.optim.Optimizer")
+        return made
+    except Exception as error:
+        if not own and not isinstance(error, TypeError | ValueError):
+            raise
         raise InputError(f"optimizer {name}: {error}", suggestion=f"it takes {', '.join(list(known)[1:])}") from error
 
 

@@ -22,11 +22,11 @@ from zoo.recipe.validate import shown
 
 ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
-    "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "metrics", "keep", "precision",
-    "memory_layout",
+    "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "metrics", "keep",
+    "early_stopping", "precision", "memory_layout", "callbacks",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
-HARMLESS = ("tensorboard", "compile")  # nothing in the resume state depends on these
+HARMLESS = ("trackers", "compile")  # nothing in the resume state depends on these
 MISSING = "not set"
 Recipe = Mapping[str, Any]
 

@@ -16,11 +16,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.errors import InputError
-from zoo.recipe.catalogue import EVERY_STEP, find
+from zoo.recipe.catalogue import EVERY_STEP, component_of, find
 from zoo.training.optimizers import named
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
+
+
+METHODS = ("step", "state_dict", "load_state_dict")
 
 
 class Schedule:
@@ -40,7 +43,7 @@ class Schedule:
         self.every_step = True
         if options.scheduler is not None:
             name, arguments = named(options.scheduler)
-            self.every_step = name in EVERY_STEP
+            self.every_step = _moves_every_step(name)
             span = max(steps - self.warmup, 1)
             self.inner = _make(optimizer, name, arguments, options.lr, span, epochs, higher_is_better)
         self.start = [group["lr"] for group in optimizer.param_groups]  # where the scheduler wants to begin
@@ -99,6 +102,14 @@ def warmup_steps(warmup: float, steps: int) -> int:
     return min(round(warmup * steps) if warmup < 1 else int(warmup), steps)
 
 
+def _moves_every_step(name: str) -> bool:
+    if component_of("schedulers", name) is None:
+        return name in EVERY_STEP
+    factory = find("schedulers", name)
+    assert factory is not None
+    return bool(getattr(factory, "every_step", "total_steps" in inspect.signature(factory).parameters))
+
+
 def _make(
     optimizer: Optimizer, name: str, arguments: dict[str, Any], lr: float, steps: int, epochs: int, higher: bool
 ) -> Any:
@@ -114,7 +125,10 @@ def _make(
         "CosineAnnealingLR": {"T_max": epochs},
     }
     values = supplied.get(name, {})
-    if "total_steps" in known:  # a length in epochs, given beside steps_per_epoch, is as good
+    own = component_of("schedulers", name) is not None
+    if own:
+        values = {key: value for key, value in (("total_steps", steps), ("total_epochs", epochs)) if key in known}
+    elif "total_steps" in known:  # a length in epochs, given beside steps_per_epoch, is as good
         values = {"max_lr": lr} | ({} if "epochs" in arguments else {"total_steps": steps})
     if factory is ReduceLROnPlateau:
         values = {"mode": "max" if higher else "min"}
@@ -123,7 +137,12 @@ def _make(
         if isinstance(merged.get(key), int | float):
             merged[key] = [merged[key] * group["lr"] / lr for group in optimizer.param_groups]
     try:
-        return factory(optimizer, **merged)
-    except (TypeError, ValueError) as error:
+        made = factory(optimizer, **merged)
+        if lacking := [word for word in METHODS if not callable(getattr(made, word, None))]:
+            raise TypeError(f"it gives {type(made).__name__}, which has no {', '.join(lacking)}")
+        return made
+    except Exception as error:
+        if not own and not isinstance(error, TypeError | ValueError):
+            raise
         hint = f"it takes {', '.join(key for key in known if key not in ('optimizer', 'last_epoch'))}"
         raise InputError(f"scheduler {name}: {error}", suggestion=hint) from error

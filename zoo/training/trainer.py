@@ -26,6 +26,8 @@ from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import prediction
 from zoo.training.callbacks import Listener
+from zoo.training.choosing import Criterion, Patience
+from zoo.training.components import restore_state, state_of
 from zoo.training.devices import (
     forward_as_written,
     generator_states,
@@ -34,6 +36,7 @@ from zoo.training.devices import (
     to_layout,
 )
 from zoo.training.ema import MovingAverage
+from zoo.training.hooks import Callbacks
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
@@ -65,7 +68,10 @@ class Trainer:
         to_layout(job.model.to(self.device), job.memory_format)
         self.loss = make_loss(options.loss, job.task, label_smoothing=options.label_smoothing, device=self.device)
         self.validation_loss = make_loss(plain(options.loss), job.task, device=self.device)
-        self.metrics = make_metrics(options.metrics, job.task, job.outputs, self.device)
+        self.metrics = make_metrics(options.measured(job.task), job.task, job.outputs, self.device)
+        best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
+        self.criterion, rule = best, options.patience
+        self.patience = Patience(stop, rule.patience, rule.min_delta) if rule else None
         optimizer = make_optimizer(job.model, options)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
         self.epochs = options.epochs or math.ceil((options.max_steps or 1) / per_epoch)
@@ -82,6 +88,8 @@ class Trainer:
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
+        self.callbacks = Callbacks(options.callbacks)
+        self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
@@ -98,15 +106,26 @@ class Trainer:
         self.listener.step_started(self)
         self._note_batch_norm()
         try:
-            while self.progress.epoch < self.epochs and self.progress.steps < self.steps:
+            self.callbacks.begin(self)
+            while self.progress.epoch < self.epochs and self.progress.steps < self.steps and not self.progress.stopped:
                 began = time.monotonic() - self.progress.seconds
                 self._train_epoch(began)
                 self._end_epoch(began)
             self.conclude()
+            self.callbacks.call(self, "train_ended")
+            self.callbacks.check()
         finally:
             self.job.train.close()
             self.listener.step_ended(self)
         return self.progress
+
+    def _stalled(self) -> str:
+        """Why early stopping ends the training here, or nothing."""
+        if self.patience is None or not self.patience.is_over(self.progress.history):
+            return ""
+        waited, best = self.patience.waited(self.progress.history)
+        better = f"than in epoch {best}" if best else "or defined"
+        return f"validation {self.patience.criterion.metric} was not better {better} for {waited} epochs"
 
     def _note_batch_norm(self) -> None:
         """Say that processes normalise by their own share of a batch: the losses are not those of one process."""
@@ -122,6 +141,8 @@ class Trainer:
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
         progress, accumulate = self.progress, self.job.options.accumulate
+        if not progress.batch:
+            self.callbacks.call(self, "epoch_started")
         self._started, self._first = time.monotonic(), progress.batch
         for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
             last = index + 1 == len(self.job.train) or (index + 1) % accumulate == 0
@@ -166,6 +187,8 @@ class Trainer:
         if self.average:
             self.average.update()
         self.progress.steps += 1
+        self.callbacks.call(self, "step_ended")
+        self.callbacks.check()
 
     def _end_epoch(self, began: float) -> None:
         progress = self.progress
@@ -178,18 +201,24 @@ class Trainer:
         self._check_weights()
         with self.average.applied() if self.average else nullcontext():
             record["validation"] = self._measure()
-            self._keep_best(record["validation"][self.metrics.main])
+            self._keep_best(self.criterion.value(record))
         self.schedule.end_epoch(record["validation"][self.metrics.main])
+        self.callbacks.call(self, "validation_ended", record["validation"])
         progress.seconds = time.monotonic() - began
         record |= {"images_per_second": self.rate, "seconds": progress.seconds}
         progress.history.append(record)
         progress.epoch, progress.batch = progress.epoch + 1, 0
         self.loss_sum.zero_()
+        self.callbacks.call(self, "epoch_ended")
+        progress.stopped = self.callbacks.stopped(self.accelerator.num_processes) or self._stalled()
         self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
+        self.callbacks.check()
+        if progress.stopped:
+            self.listener.note(f"{self.job.label}: stopped behind epoch {progress.epoch}: {progress.stopped}")
 
     def _measure(self) -> dict[str, float]:
-        if self.job.options.keep == "best":
+        if self.job.options.keeps_best:
             return self._measure_exactly()
         forward = self.forward
         if self.job.validation_network is not None:
@@ -212,12 +241,10 @@ class Trainer:
             return measure(job.model, measured, job.validation.epoch(0), self.validation_loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
-        if math.isnan(value):  # no epoch is better for being undefined
-            return
-        sign = 1 if self.metrics.higher_is_better else -1
-        if self.progress.best is None or sign * value > sign * self.progress.best["value"]:
-            self.progress.best = {"epoch": self.progress.epoch + 1, "metric": self.metrics.main, "value": value}
-            if self.job.options.keep == "best":
+        best = self.progress.best
+        if self.criterion.better(value, best["value"] if best else None):  # not where it is undefined
+            self.progress.best = {"epoch": self.progress.epoch + 1, "metric": self.criterion.metric, "value": value}
+            if self.job.options.keeps_best:
                 self.best = {name: tensor.clone() for name, tensor in self.unfrozen.items()}
 
     def _look(self, *, everywhere: bool = False) -> float:
@@ -257,6 +284,9 @@ class Trainer:
     def conclude(self) -> None:
         """Copy into the model what the step ends with: the best epoch, the averages, or the last values."""
         if self.best is not None:
+            if self.progress.best and self.progress.best["epoch"] < self.progress.epoch:
+                last = self.average.average if self.average else self.unfrozen
+                self.last = {name: last.get(name, tensor).clone() for name, tensor in self.unfrozen.items()}
             fill(self.unfrozen, self.best)
         elif self.average is not None:
             fill(self.unfrozen, self.average.average)
@@ -286,6 +316,9 @@ class Trainer:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "average": [self.average.updates, self.average.average] if self.average else None,
             "best": self.best,
+            "callbacks": self.callbacks.state_dict(),
+            "metrics": self.metrics.state_dict(),
+            "loss": state_of(self.loss.own),
             "processes": own if self.accelerator.num_processes == 1 else gather_object(own),
         }
 
@@ -298,6 +331,9 @@ class Trainer:
         training = saved.training
         if not saved.restarts:
             self._restore_weights(saved)
+            self.callbacks.load_state_dict(training.get("callbacks", {}))
+            self.metrics.load_state_dict(training.get("metrics", {}))
+            restore_state(self.loss.own, training.get("loss"))
             if saved.options is None:
                 load_state(self.optimizer.optimizer, training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
@@ -315,8 +351,9 @@ class Trainer:
         self.schedule.replay(
             [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
         )
-        if self.best is None or (self.progress.best or {}).get("metric") != self.metrics.main:
+        if self.best is None or (self.progress.best or {}).get("metric") != self.criterion.metric:
             self.best = self.progress.best = None  # of the epochs from here on
+        self.progress.stopped = self._stalled()
 
     def _restore_weights(self, saved: Saved) -> None:
         training = saved.training
@@ -329,7 +366,7 @@ class Trainer:
         if self.average:
             self.average.updates, values = training["average"]
             fill(self.average.average, values)
-        best = training["best"] if self.job.options.keep == "best" else None
+        best = training["best"] if self.job.options.keeps_best else None
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()} if best else None
 
     def rewind(self) -> bool:

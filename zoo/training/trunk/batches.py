@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.data.batches import Batch, ImageBatches, Order, to_device
 from zoo.data.samples import Samples
+from zoo.data.transforms import identity_of
 from zoo.given import any_given
 from zoo.training.devices import hardware
 from zoo.training.trunk.engine import Engine
@@ -115,7 +116,8 @@ def features_key(engine: Engine, samples: Samples, batches: ImageBatches, view: 
         digest.update(os.urandom(16))
     order = batches.order
     digest.update(f"{samples.preprocessing} {samples.task} {order.rank}/{order.world} {order.batch_size}".encode())
-    digest.update(f"{batches.augmentation} {(order.seed, view) if batches.augmentation != 'none' else ''}".encode())
+    changes = identity_of(batches.augmentation)
+    digest.update(f"{changes} {(order.seed, view) if changes != 'none' else ''}".encode())
     for position in range(order.rank, len(samples), order.world):
         value, target = samples.raw(position)
         digest.update(_fingerprint(value))

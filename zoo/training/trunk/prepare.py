@@ -138,9 +138,10 @@ def _train_batches(
     engine: Engine, data: OpenData, share: Share, views: int, use: FeatureCacheUse, note: Callable[[str], None]
 ) -> tuple[Batches, str]:
     """Training batches, and in words how they are made."""
-    augmentation = data.options.augmentation
+    augmentation = data.augmentation
     if augmentation != "none" and not views:
-        note(f"augmentation {augmentation} changes every epoch: no feature cache (views: K caches K augmented passes)")
+        what = f"augmentation {augmentation} changes" if isinstance(augmentation, str) else "data.transforms change"
+        note(f"{what} every epoch: no feature cache (views: K caches K augmented passes)")
         return StreamedBatches(_images(data, "train", share, None, augment=True), engine), EVERY_STEP
     if use == "every_step":
         augmented = augmentation != "none"
@@ -162,7 +163,7 @@ def _train_batches(
 def _cached(engine: Engine, data: OpenData, part: Part, share: Share, passes: int) -> FeatureBatches:
     """Cached features of every sample of this process's share, one pass for each view."""
     samples, cache = data.parts[part], FeatureCache()
-    augmented = part == "train" and data.options.augmentation != "none"
+    augmented = part == "train" and data.augmentation != "none"
     images = _images(data, part, share, False, augment=augmented, once=passes == 1)
     views = []
     for view in range(passes):

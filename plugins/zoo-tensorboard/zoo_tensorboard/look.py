@@ -6,28 +6,20 @@ import contextlib
 import time
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import torch
 from accelerate import PartialState
 from pydantic import Field
 from torch import Tensor, nn
 
-from zoo.data.open_data import OpenData
-from zoo.errors import InputError, Problem, ZooError
-from zoo.model.paths import get_module
-from zoo.model.trace import Recording, record
-from zoo.model.undisturbed import undisturbed
-from zoo.recipe import Step
-from zoo.recipe.document import Document
-from zoo.recipe.options import Positive
-from zoo.training.drawing import feature_maps, photographs
-from zoo.training.metrics import explain
-from zoo.training.tensorboard import FOLDER, explained, open_writer, require_tensorboard, steps_done
+from zoo.api import InputError, Recording, Step, get_module, record, undisturbed
+from zoo.errors import Problem
+from zoo_tensorboard.drawing import feature_maps, photographs
+from zoo_tensorboard.tracker import FOLDER, open_writer, require_tensorboard
 
 if TYPE_CHECKING:
-    from zoo.finetuning.run import ActiveRun
-    from zoo.preflight.rehearsal import Rehearsal
+    from zoo.api import ActiveRun, Document, Rehearsal
 
 
 class Look(Step):
@@ -35,7 +27,7 @@ class Look(Step):
 
     modules: str | list[str] = Field([])
     """Paths of modules whose inputs and outputs are drawn as feature maps."""
-    samples: Positive = 8
+    samples: Annotated[int, Field(gt=0)] = 8
     """So many samples of the validation data."""
     graph: bool = True
     """Also the graph of the model's operations."""
@@ -72,16 +64,15 @@ class Look(Step):
             return
         names = module_names(model, self.modules)
         inputs, folder = _samples(run, self.samples), run.folder / FOLDER
-        album = Album(open_writer(folder), steps_done(run.stages))
+        album = Album(open_writer(folder), run.optimizer_steps)
         model.to(run.device)
         with (
-            explained(folder),
             contextlib.closing(album.writer),
             undisturbed(model, training=False, attributes=True),
             torch.no_grad(),
         ):
             if self.images:
-                album.samples(inputs, cast(OpenData, run.data))
+                album.samples(inputs, run.data)
             failure = album.graph(model, inputs) if self.graph else None
             drawn = album.modules(_recorded(model, inputs, names), names, len(inputs))
         if failure:
@@ -122,7 +113,7 @@ class Album:
     def __init__(self, writer: Any, step: int) -> None:
         self.writer, self.step = writer, step
 
-    def samples(self, inputs: Tensor, data: OpenData) -> None:
+    def samples(self, inputs: Tensor, data: Any) -> None:
         """Images as they looked, anything else as maps."""
         if data.parts["validation"].preprocessing is not None and inputs.shape[1] in (1, 3):
             self._add("validation/images", photographs(inputs, data.preprocessing))
@@ -173,18 +164,9 @@ def _described(values: Tensor) -> dict[str, Any]:
 
 
 def _samples(run: ActiveRun, count: int) -> Tensor:
-    batches = cast(OpenData, run.data).batches(
-        "validation", device=run.device, batch_size=count, shuffle=False, once=True
-    )
+    batches = cast(Any, run.data).batches("validation", device=run.device, batch_size=count, shuffle=False, once=True)
     return cast(Tensor, next(batches.epoch(0)).inputs)
 
 
 def _recorded(model: nn.Module, inputs: Tensor, names: dict[str, str]) -> Recording:
-    if not names:
-        return Recording(torch.empty(0))
-    try:
-        return record(model, inputs, names.values())
-    except ZooError:
-        raise
-    except Exception as error:
-        raise explain(error, "looking") from error
+    return record(model, inputs, names.values()) if names else Recording(torch.empty(0))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from zoo_tensorboard.drawing import feature_maps, photographs, scaled
 
 from zoo.api import Preprocessing
-from zoo.training.drawing import feature_maps, photographs, scaled
 
 
 def test_windows_and_heads_are_tiles():

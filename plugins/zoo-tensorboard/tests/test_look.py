@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from zoo_tensorboard.look import Album, module_names
 
 from zoo.checkpoint.load import load
 from zoo.data.open_data import open_data
@@ -22,11 +23,10 @@ from zoo.model.build import build
 from zoo.preflight import check
 from zoo.recipe import load_recipe
 from zoo.recipe.options import DataOptions
-from zoo.steps.look import Album, module_names
 from zoo.training.callbacks import Listener
 
 CONVOLUTION, RELU, POOLING, SIGMOID = "features.0", "features.1", "features.2", "classifier.relu2"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Notes(Listener):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from zoo.contracts import Preprocessing
+from zoo.api import Preprocessing
 
 PADDING = 1  # white pixels around a tile
 

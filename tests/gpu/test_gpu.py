@@ -1,0 +1,178 @@
+"""What has to hold on a GPU: run there with `python -m pytest tests/gpu`, and left out where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import zoo
+from zoo.errors import WorkError
+from zoo.training import autotune
+from zoo.training import trainer as trainer_module
+from zoo.training.callbacks import Listener
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+STEPS: list[dict[str, Any]] = [
+    {"swap_head": {"num_classes": "auto"}},
+    {"freeze": "all_but_head"},
+    {"train": {"epochs": 2, "lr": 0.01}},
+    {"freeze": {"policy": "below", "module": "layer3"}},
+    {"train": {"epochs": 2, "lr": 0.01, "ema": 0.9, "optimizer": {"SGD": {"momentum": 0.9}}}},
+]
+
+
+@pytest.fixture
+def deterministic(monkeypatch) -> Iterator[None]:
+    """Kernels that add in one order, as docs/reproducibility.md asks for on a GPU."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def recipe(folder: Path, steps: list[dict[str, Any]] = STEPS, **changes: Any) -> str:
+    written = {
+        "name": "small",
+        "model": {"architecture": "timm/test_resnet"},
+        "data": {"source": "sklearn/digits", "image_size": 32, "batch_size": 32, "limit": 256, "workers": 2},
+        "steps": steps,
+        **changes,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(written))
+    return str(path)
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def same(first: Path, second: Path) -> bool:
+    mine, theirs = tensors(first), tensors(second)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
+def test_a_run_on_the_gpu_is_one_file_that_a_cpu_reads(precision, tmp_path):
+    run = zoo.finetune(recipe(tmp_path, precision=precision), output=tmp_path / "run", device="cuda")
+    assert run.report["device"].startswith("cuda")
+    assert all(not stage["freeze_proof"]["moved"] for stage in run.report["stages"])
+    there = zoo.evaluate(run.checkpoint, device="cuda")["metrics"]
+    assert there == run.metrics  # to the last digit
+    here = zoo.evaluate(run.checkpoint, device="cpu")["metrics"]
+    assert here["loss"] == pytest.approx(there["loss"], rel=2e-2)
+
+
+@pytest.mark.parametrize("cache", ["auto", "off"])
+def test_the_same_recipe_gives_the_same_bits(cache, deterministic, tmp_path):
+    steps = [({"train": {**step["train"], "feature_cache": cache}} if "train" in step else step) for step in STEPS]
+    path = recipe(tmp_path, steps, precision="float32")
+    for name in ("first", "second"):
+        zoo.finetune(path, output=tmp_path / name, device="cuda")
+    assert same(tmp_path / "first", tmp_path / "second")
+
+
+def test_the_feature_cache_changes_no_answer(deterministic, tmp_path):
+    losses = []
+    for cache in ("auto", "off"):
+        steps = [({"train": {**step["train"], "feature_cache": cache}} if "train" in step else step) for step in STEPS]
+        path = recipe(tmp_path, steps, precision="float32")
+        losses.append(zoo.finetune(path, output=tmp_path / cache, device="cuda").metrics["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+class Killed(BaseException):
+    """What nothing in zoo catches."""
+
+
+class Killer(Listener):
+    """Raises Killed in the given optimizer step of the given train step."""
+
+    def __init__(self, stage: int, step: int) -> None:
+        self.stage, self.step, self.stages = stage, step, 0
+
+    def note(self, text: str) -> None:
+        pass
+
+    def step_started(self, trainer) -> None:
+        self.stages += 1
+        if self.stages != self.stage:
+            return
+        step = trainer.schedule.step
+
+        def failing():
+            step()
+            if trainer.progress.steps == self.step:
+                raise Killed
+
+        trainer.schedule.step = failing
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("stage", "step"), [(1, 3), (2, 2), (2, 9)])
+def test_a_killed_run_resumes_bit_for_bit(precision, stage, step, deterministic, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "SAVE_SECONDS", 0.0)
+    path = recipe(tmp_path, precision=precision)
+    zoo.finetune(path, output=tmp_path / "whole", device="cuda")
+    from zoo.finetuning.finetune import finetune
+
+    with pytest.raises(Killed):
+        finetune(path, output=tmp_path / "run", device="cuda", progress=Killer(stage, step))
+    torch.manual_seed(123)
+    torch.cuda.manual_seed(9)
+    finetune(path, output=tmp_path / "run", device="cuda", resume=True)
+    assert same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_probe_is_the_same_optimum_on_both_devices(tmp_path):
+    steps = [{"swap_head": {"num_classes": "auto"}}, {"freeze": "all_but_head"}, {"probe": {}}]
+    path = recipe(tmp_path, steps, precision="float32")
+    losses = [zoo.finetune(path, output=tmp_path / device, device=device).metrics["loss"] for device in ("cuda", "cpu")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_running_out_of_memory_is_told_as_that(tmp_path):
+    path = recipe(tmp_path, [*STEPS[:1], {"train": {"epochs": 1, "lr": 0.01}}])
+    large = ["data.image_size=224", "data.batch_size=256"]
+    torch.cuda.empty_cache()
+    few = (64 << 20) / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(few)
+    try:
+        with pytest.raises(WorkError, match="memory") as refused:
+            zoo.finetune(path, overrides=large, output=tmp_path / "run", device="cuda")
+        assert "batch_size" in (refused.value.suggestion or "")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+
+
+def test_settings_are_timed_on_features_of_any_precision(tmp_path, monkeypatch):
+    monkeypatch.setattr(autotune, "WORTH_TIMING", 0.0)
+    steps = [*STEPS[:1], {"freeze": {"policy": "below", "module": "layer3"}}, {"train": {"epochs": 1, "lr": 0.01}}]
+    run = zoo.finetune(recipe(tmp_path, steps), output=tmp_path / "run", device="cuda")
+    assert run.report["stages"][0]["precision"] in {"float32", "bfloat16"}
+
+
+def test_predictions_are_those_of_the_cpu(tmp_path):
+    run = zoo.finetune(recipe(tmp_path, precision="float32"), output=tmp_path / "run", device="cuda")
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    images = []
+    for index, digit in enumerate(load_digits().images[:20]):
+        images.append(tmp_path / f"{index}.png")
+        Image.fromarray((digit * 15).astype("uint8")).save(images[-1])
+    answers = [
+        [row["predictions"][0]["label"] for row in zoo.predict(run.checkpoint, images, device=device)]
+        for device in ("cuda", "cpu")
+    ]
+    assert answers[0] == answers[1]
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["metrics"] == run.metrics
