@@ -42,6 +42,11 @@ class Document:
     keys: dict[Path, Location] = field(default_factory=dict)
     values: dict[Path, Location] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    """The files that it was read from: `file`, and those it extends."""
+
+    def __post_init__(self) -> None:
+        self.sources = self.sources or [self.file]
 
     def key(self, path: Path) -> Location:
         """Where the key of `path` is written, or that of its nearest written parent."""
@@ -79,7 +84,7 @@ class Document:
         else:
             self.get(path[:-1])[path[-1]] = value
         if location is not None:
-            self._forget(path)
+            self.forget(path)
             self.keys[path] = self.values[path] = location
 
     def wrap(self, path: Path, key: str) -> None:
@@ -89,7 +94,8 @@ class Document:
         self.keys[path], self.values[path] = key_at, value_at
         self.keys[(*path, key)] = self.values[(*path, key)] = value_at
 
-    def _forget(self, path: Path) -> None:
+    def forget(self, path: Path) -> None:
+        """Forget where `path`, and all inside it, was written."""
         for places in (self.keys, self.values):
             for known in [known for known in places if known[: len(path)] == path]:
                 del places[known]

@@ -18,6 +18,7 @@ from zoo.given import absent, given_names, is_given
 from zoo.recipe import references
 from zoo.recipe.chain import check_chain, check_steps
 from zoo.recipe.document import Document, FlagLocation, Path, label
+from zoo.recipe.extends import EXTENDS, SET, extended
 from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions, Options, Precision, TransformName
 from zoo.recipe.overrides import apply
 from zoo.recipe.recipe import Recipe
@@ -195,6 +196,11 @@ _START = "write model: ARCHITECTURE and steps: [...]"
 class Sections(Options):
     """The top of a recipe."""
 
+    extends: str | list[str] | None = None
+    """A recipe, or several, that this one changes: files beside it. What it says itself goes over theirs: mappings
+    key by key, anything else entire."""
+    set: dict[str, Any] | None = None
+    """Single values of what it extends, by keys as `--set` takes them: `{train.lr: 0.1}`."""
     name: str | None = None
     """What the run is called, one plain file name: without `--output` its folder is `checkpoints/NAME`. The recipe
     file's name without it."""
@@ -212,6 +218,9 @@ class Sections(Options):
     """What trains in: `auto` goes by the device."""
 
 
+SECTIONS = [name for name in Sections.model_fields if name not in (EXTENDS, SET)]  # once it is one document
+
+
 def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read the recipe at `path`, lay `--set` overrides over it and check it.
 
@@ -227,7 +236,8 @@ def check_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         what = "is empty" if document.data is None else f"contains {shown(document.data)}, not sections"
         document.add((), f"the recipe {what}", _START)
         raise InputError(_sorted(document.problems))
-    apply(document, overrides, list(Sections.model_fields))
+    document = extended(document, SECTIONS)
+    apply(document, overrides, SECTIONS)
     sections = validate(document, (), Sections)
     _check_name(document)
     model = check_model(document) if isinstance(document.get(("model",)), dict) else None
@@ -286,8 +296,8 @@ def _check_name(document: Document) -> None:
 def _sorted(problems: Sequence[Problem]) -> list[Problem]:
     """In the order of the file, those of the command line last; each said once."""
 
-    def place(problem: Problem) -> tuple[bool, int, int]:
+    def place(problem: Problem) -> tuple[bool, str, int, int]:
         at = problem.location or Location("", 0, 0)
-        return isinstance(at, FlagLocation), at.line, at.column
+        return isinstance(at, FlagLocation), at.file, at.line, at.column
 
     return sorted(dict.fromkeys(problems), key=place)

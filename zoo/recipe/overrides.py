@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zoo.errors import InputError, Problem, did_you_mean
+from zoo.errors import InputError, Location, Problem, did_you_mean
 from zoo.recipe.chain import first_option
 from zoo.recipe.document import Document, FlagLocation, Path, label
 from zoo.recipe.validate import shown
@@ -68,18 +69,26 @@ def apply(document: Document, overrides: Sequence[str], sections: Sequence[str])
 def _apply_one(document: Document, key: str, text: str, place: FlagLocation, sections: Sequence[str]) -> None:
     try:
         read = parse(text, str(place))
-        problems = read.problems
+    except InputError as error:
+        document.problems += [Problem(problem.message, place, problem.suggestion) for problem in error.problems]
+        return
+    document.problems += [Problem(problem.message, place, problem.suggestion) for problem in read.problems]
+    if not read.problems:
+        put_all(document, key, read.data, place, sections)
+
+
+def put_all(document: Document, key: str, value: Any, place: Location, sections: Sequence[str]) -> None:
+    """Put the value at every path that `key` speaks of; all of it is said to stand at `place`, mistakes too."""
+    try:
         targets = _targets(document, key, sections)
     except InputError as error:
-        problems = list(error.problems)
-    document.problems += [Problem(problem.message, place, problem.suggestion) for problem in problems]
-    if problems:
+        document.problems += [Problem(problem.message, place, problem.suggestion) for problem in error.problems]
         return
     for path in targets:
         if message := _unreachable(document, path):
             document.problems.append(Problem(message, place))
         else:
-            _put(document, path, read.data, place)
+            _put(document, path, copy.deepcopy(value), place)
 
 
 def _targets(document: Document, key: str, sections: Sequence[str]) -> list[Path]:
@@ -122,7 +131,7 @@ def _unreachable(document: Document, path: Path) -> str | None:
     return None
 
 
-def _put(document: Document, path: Path, value: Any, place: FlagLocation) -> None:
+def _put(document: Document, path: Path, value: Any, place: Location) -> None:
     """Put the value there, with the mappings on the way that do not exist yet."""
     for length in range(1, len(path)):
         if document.get(path[:length]) is None:

@@ -276,9 +276,9 @@ def _check_item(document: Document, path: Path, item: Any) -> Any:
     return item
 
 
-def _folders(document: Document) -> tuple[FilePath, FilePath]:
-    """Where a recipe's files are looked for: beside it, then in the current directory."""
-    return FilePath(document.file).parent, FilePath()
+def _folders(document: Document) -> tuple[FilePath, ...]:
+    """Where a recipe's files are looked for: beside it, beside what it extends, then in the current directory."""
+    return (*dict.fromkeys(FilePath(source).parent for source in document.sources), FilePath())
 
 
 def find_file(document: Document, name: str) -> str | None:

@@ -44,13 +44,14 @@ def recipe_schema() -> Schema:
 
 
 def _without_data() -> Schema:
-    """A recipe without data has no step that needs some."""
+    """A recipe without data, its own or that of one it extends, has no step that needs some."""
     needing = [word for row, step in sound("steps") if is_step(step) and step.needs_data for word in actions_of(row)]
     none = {"enum": needing, "type": "string"}
     mapping = {"type": "object", "properties": dict.fromkeys(needing, NOTHING)}
     step = {"anyOf": [{"not": {"type": "object"}}, mapping], "not": none}
     no_data = {"not": {"required": ["data"], "properties": {"data": {"not": {"type": "null"}}}}}
-    return {"if": no_data, "then": {"properties": {"steps": {"items": step}}}}
+    alone = {"not": {"required": ["extends"]}}
+    return {"if": {"allOf": [no_data, alone]}, "then": {"properties": {"steps": {"items": step}}}}
 
 
 def _model() -> Schema:
