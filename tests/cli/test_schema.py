@@ -6,7 +6,7 @@ def test_it_is_one_document(zoo):
     assert (outcome.code, outcome.err) == (0, "")
     schema = outcome.json
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["required"] == ["model", "steps"]
+    assert schema["anyOf"] == [{"required": ["model", "steps"]}, {"required": ["extends"]}]
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == {"name", "seed", "model", "data", "steps", "device", "precision"}
 

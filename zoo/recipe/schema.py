@@ -32,6 +32,7 @@ def recipe_schema() -> Schema:
     plugins, but no architecture; a broken plugin is left out.
     """
     top = json_schema(Sections)
+    top["anyOf"] = [{"required": top.pop("required")}, {"required": ["extends"]}]  # which may have all sections
     top["properties"]["name"] |= {"pattern": FILE_NAME}
     top["properties"]["model"] = _model()
     top["properties"]["data"] = _data()
