@@ -19,6 +19,14 @@ from zoo.isolation import owned_process
 from zoo.remap.rules import Outcome, Surroundings, parse_rules, run
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A contract's test that starts another Python with torch takes seconds."""
+    for item in items:
+        if "fresh_process" in item.nodeid:
+            item.add_marker(pytest.mark.slow)
+
+
 class Plugins:
     """Writes distributions into a folder that is on `sys.path`, as an installer would."""
 

@@ -20,6 +20,7 @@ FLOORS = [
     {"zoo.surroundings", "zoo.plugin_process", "zoo.plugin_memory", "zoo.plugin_switches"},
     {"zoo.installed"},
     {"zoo.registry", "zoo.plugin_calls"},
+    {"zoo.scaffolding"},
     {"zoo.formats"},
     {"zoo.remap"},
     {"zoo.recipe"},

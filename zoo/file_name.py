@@ -14,6 +14,11 @@ RUN_FILES = (RUN_MARK, RUN_LOCK)
 MAX_BYTES = 255  # what ext4, APFS and NTFS take
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"}
 _FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f-\x9f]')
+# the same for a JSON Schema, but for the length in bytes
+PATTERN = (
+    r"^(?!\.| |(?:[cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|(?:[cC][oO][mM]|[lL][pP][tT])[0-9¹²³]) *(?:\.|$))"
+    r"[^/\\:*?\"<>|\x00-\x1f\x7f-\x9f]*[^/\\:*?\"<>|\x00-\x1f\x7f-\x9f .]$"
+)
 
 
 def name_mistake(name: str, suffix: str = "") -> str | None:

@@ -6,9 +6,19 @@ def test_it_is_one_document(zoo):
     assert (outcome.code, outcome.err) == (0, "")
     schema = outcome.json
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["required"] == ["model", "steps"]
+    assert schema["anyOf"] == [{"required": ["model", "steps"]}, {"required": ["extends"]}]
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == {"name", "seed", "model", "data", "steps", "device", "precision"}
+    assert set(schema["properties"]) == {
+        "extends",
+        "set",
+        "name",
+        "seed",
+        "model",
+        "data",
+        "steps",
+        "device",
+        "precision",
+    }
 
 
 def test_help_says_how_an_editor_finds_it(zoo):

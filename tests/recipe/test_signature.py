@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import functools
 import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import nn, optim
 
-from zoo.recipe.signature import is_open, model_of, parameters, summary
+from zoo.recipe.signature import converted, is_open, model_of, parameters, plain, summary
 from zoo.recipe.validate import expected
 
 if TYPE_CHECKING:
@@ -130,3 +132,64 @@ def test_modules_are_given_by_name() -> None:
 def test_a_signature_in_c_is_open() -> None:
     assert is_open(max)
     assert parameters(max) == {}
+
+
+class Mode(enum.Enum):
+    FAST = "fast"
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    size: tuple[int, int] = (3, 3)
+    name: str = "hann"
+
+
+def typed(
+    path: Path,
+    mode: Mode = Mode.FAST,
+    window: Window = Window(),
+    sizes: tuple[int, ...] = (),
+    share: Annotated[float, Field(gt=0, description="Of the whole.")] = 1,
+    files: list[Path] | None = None,
+    layer: nn.Module | None = None,
+    either: int | str = 0,
+    bare=None,
+) -> None: ...
+
+
+def test_what_yaml_cannot_write_is_converted() -> None:
+    written = {
+        "path": "a/b",
+        "mode": "fast",
+        "window": {"size": [5, 7]},
+        "sizes": [1, 2],
+        "share": 0.5,
+        "files": ["x"],
+        "either": "auto",
+        "bare": [1],
+    }
+    assert takes(typed, written)
+    made = converted(typed, written)
+    assert made == {
+        "path": Path("a/b"),
+        "mode": Mode.FAST,
+        "window": Window((5, 7)),
+        "sizes": (1, 2),
+        "share": 0.5,
+        "files": [Path("x")],
+        "either": "auto",
+        "bare": [1],
+    }
+    assert {key: plain(value) for key, value in made.items()} == {**written, "window": {"size": [5, 7], "name": "hann"}}
+
+
+@pytest.mark.parametrize(("key", "value"), [("layer", nn.ReLU()), ("mode", "slow"), ("path", Path("a")), ("odd", 1)])
+def test_what_does_not_fit_or_is_an_object_already_is_left(key: str, value: Any) -> None:
+    assert converted(typed, {key: value})[key] is value
+
+
+def test_constraints_and_descriptions_of_annotated_are_kept() -> None:
+    assert not takes(typed, {"path": "a", "share": 0})
+    schema = model_of(parameters(typed)).model_json_schema()["properties"]
+    assert schema["share"]["description"] == "Of the whole."
+    assert (schema["path"].get("format"), schema["mode"]["default"]) == ("path", "fast")

@@ -47,6 +47,7 @@ COMMANDS = {
     "plugins": "Which plugins there are; switch one off or on",
     "push": "Put a checkpoint and its model card on the Hugging Face hub",
     "schema": "The JSON Schema of recipes, for editors",
+    "new": "A plugin to start from: a package that installs and passes its own tests",
     "doctor": "Plugins, devices and versions: what is broken and how to mend it",
 }
 OVERVIEW = """\

@@ -19,6 +19,7 @@ from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, any_of
 from zoo.plugin_calls import call, expect
 from zoo.recipe.options import DataOptions
+from zoo.recipe.signature import converted
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -183,6 +184,8 @@ def open_data(
         raise InputError(f"{options.source} contains features, not images", suggestion=f"remove data.{key}")
     image = None if features else resolved
     parts = {part: Samples(*samples, image, data.task, outputs) for part, samples in chosen.items()}
+    if data.task != "classification":  # whose targets have all been looked at
+        parts["train"].target(parts["train"].raw(0)[1], 0)
     about = describe(data.task, classes, outputs, parts, "" if whole else _held_out(data, options))
     return OpenData(
         options,
@@ -203,7 +206,10 @@ def _mean_and_std(data: Data, train: Chosen) -> tuple[tuple[float, ...], tuple[f
     listed = split.listed_targets(dataset) if data.task == "regression" else None
     if listed is None:
         return (), ()
-    values = np.asarray(listed, dtype=np.float64).reshape(len(listed), -1)[indices]
+    try:
+        values = np.asarray(listed, dtype=np.float64).reshape(len(listed), -1)[indices]
+    except (TypeError, ValueError):  # names, say: reading the samples tells which
+        return (), ()
     mean, std = values.mean(0), values.std(0)
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):  # reading the samples names those
         return (), ()
@@ -231,13 +237,34 @@ def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
     except ValueError:  # built into C: it says itself what it takes
         pass
     data = expect(
-        component, call(component, lambda: make(**options.arguments), failing="cannot be opened"), Data, "zoo.api.Data"
+        component,
+        call(component, lambda: make(**converted(make, options.arguments)), failing="cannot be opened"),
+        Data,
+        "zoo.api.Data",
     )
     for word, value, known in (("task", data.task, TASKS), ("inputs", data.inputs, INPUTS)):
         if value not in known:
             message = f"data set {options.source} has the unknown {word} {value!r}"
             raise InputError(message, suggestion=f"its code may give {any_of(known)}")
+    for part in PARTS:
+        _check_part(options.source, part, getattr(data, part))
     return data
+
+
+def _check_part(source: str, part: str, samples: Any) -> None:
+    """Raises InputError for a part that cannot be read by position, or whose samples are no pairs."""
+    if samples is None and part != "train":
+        return
+    if not (hasattr(samples, "__len__") and hasattr(samples, "__getitem__")):
+        message = f"data set {source}: its {part} part is {type(samples).__name__}, which has no length or no positions"
+        raise InputError(message, suggestion="give a map-style data set: __len__ and __getitem__")
+    try:
+        size = len(samples)
+    except Exception as error:  # torch's IterableDataset has the attribute, and no length
+        message = f"data set {source}: the length of its {part} part is not known: {type(error).__name__}: {error}"
+        raise InputError(message, suggestion="give a map-style data set: __len__ and __getitem__") from error
+    if size:
+        split.read(samples, 0)
 
 
 Chosen = tuple[Any, split.Indices]

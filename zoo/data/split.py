@@ -53,6 +53,8 @@ def class_index(target: Any) -> int | None:
 
 def no_class_index(sample: int, target: Any) -> Problem:
     hint = "a target is 0, 1, …; a vector needs task='multilabel' or 'regression' in the data set's Data"
+    if isinstance(target, str):
+        hint = "a target is 0, 1, …: the position of the name in the classes of the data set's Data"
     return Problem(f"sample {sample}: its target {shown(target)} is no class index", None, hint)
 
 

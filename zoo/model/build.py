@@ -23,6 +23,7 @@ from zoo.model.assembly import Assembly
 from zoo.model.info import assembly_of, info_of
 from zoo.model.preprocessing import for_arguments
 from zoo.plugin_calls import call, expect
+from zoo.recipe.signature import converted
 
 # These make upstream builders download or unpickle files; weights go through `weights:` and its plan.
 _WEIGHTS_ARGUMENTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
@@ -63,7 +64,7 @@ def _build(component: registry.Component, given: dict[str, Any], device: Device 
     make: Callable[..., nn.Module] = registry.load(component)
     notes: list[str] = []
     try:
-        model = _make(make, given, torch.device(device or "cpu"), notes)
+        model = _make(make, converted(make, given), torch.device(device or "cpu"), notes)
     except (InputError, WorkError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a plugin's code may raise anything

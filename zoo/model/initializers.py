@@ -18,7 +18,7 @@ from zoo.model.freeze_policies import role
 from zoo.model.paths import join
 from zoo.recipe.catalogue import find
 from zoo.recipe.options import Named
-from zoo.recipe.signature import annotated
+from zoo.recipe.signature import annotated, converted
 
 if TYPE_CHECKING:
     from zoo.steps.init import Init
@@ -133,7 +133,7 @@ def _initializer(written: Named) -> Fill:
             problems.append(Problem(f"{name} needs {key}", None, f"write {{{name}: {{{key}: …}}}}"))
     if problems:
         raise InputError(problems)
-    return functools.partial(function, **arguments)
+    return functools.partial(function, **converted(function, arguments))
 
 
 @contextlib.contextmanager

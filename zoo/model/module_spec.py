@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zoo.errors import InputError, Problem, did_you_mean
 from zoo.isolation import failure_of
 from zoo.model.trace import Shape
+from zoo.recipe import signature
 from zoo.recipe.catalogue import find
 from zoo.recipe.signature import alternatives, annotated
 
@@ -77,7 +78,7 @@ class ModuleSpec:
         arguments = {k: v.construct() if isinstance(v, ModuleSpec) else v for k, v in self.arguments.items()}
         arguments.update(given or {})
         try:
-            built = make(parts) if self.name == "Sequential" else make(**arguments)
+            built = make(parts) if self.name == "Sequential" else make(**signature.converted(make, arguments))
         except InputError:
             raise
         except Exception as error:
@@ -184,12 +185,12 @@ def _unknown_arguments(name: str, written: Mapping[str, Any], known: Mapping[str
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON stores it: a module as it is written, tuples as lists."""
+    """`value` as JSON stores it: a module as it is written, tuples as lists, a Path as its text."""
     if isinstance(value, ModuleSpec):
         return value.as_json()
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else signature.plain(value)
 
 
 # Inference: a required argument that is left out (or written `auto`) is read off the place where the module goes. Input

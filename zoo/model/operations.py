@@ -19,7 +19,7 @@ from zoo.model.freezing import Snapshot
 from zoo.model.module_spec import ModuleSpec, plain
 from zoo.model.shapes import ModuleShapes
 from zoo.plugin_calls import call, expect
-from zoo.recipe.signature import alternatives, annotated
+from zoo.recipe.signature import alternatives, annotated, converted
 
 _OWN = ("model", "context")  # what zoo hands a surgery itself
 
@@ -109,7 +109,7 @@ def _run(
     """
     handed = {"context": context} if "context" in inspect.signature(surgery).parameters else {}
     before = Snapshot(assembly.model)
-    model = call(entry, lambda: surgery(assembly.model, **arguments, **handed))
+    model = call(entry, lambda: surgery(assembly.model, **converted(surgery, arguments), **handed))
     expect(entry, model, nn.Module, "the model: a surgery returns it")
     assembly.model = model
     changed = before.restore_flags(model)

@@ -13,6 +13,7 @@ from typing import Any
 from zoo import registry
 from zoo.errors import InputError, any_of, did_you_mean
 from zoo.isolation import failure_of
+from zoo.recipe.signature import converted
 
 Factory = Callable[..., Any]
 Catalogue = dict[str, Callable[[], Factory | None]]  # name -> what loads it; None: the training engine's own word
@@ -125,6 +126,7 @@ def supplied(kind: str, factory: Factory) -> tuple[int, tuple[str, ...]]:
 
 def bound(kind: str, factory: Factory, arguments: Mapping[str, Any]) -> Factory:
     """What is called with what the engine supplies: an object of a class, or a function with its arguments."""
+    arguments = converted(factory, arguments)
     if kind in CALLED and not inspect.isclass(factory):
         return functools.partial(factory, **arguments)
     made: Factory = factory(**arguments)

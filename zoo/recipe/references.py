@@ -254,7 +254,7 @@ def refer_to_weights(
 
 
 def tags_of(architecture: registry.Component | None) -> list[str]:
-    """The tags of an architecture's pretrained weights. Raises InputError when its source fails to list them."""
+    """The tags of an architecture's pretrained weights. Raises WorkError when its source fails to list them."""
     if architecture is None or architecture.member is None:
         return []
     source: Any = registry.load_source(architecture)
@@ -509,7 +509,7 @@ def _check_chain(document: Document, path: Path, parts: Any) -> None:
         check_named(document, (*path, key), "modules")
 
 
-def _filled(kind: str, name: str, known: Iterable[str]) -> Iterable[str]:
+def filled(kind: str, name: str, known: Iterable[str]) -> Iterable[str]:
     """The parameters that need not be given, since the model, the data or the length of the training says them."""
     if kind == "modules" or (kind == "metrics" and component_of(kind, name) is None):
         return known
@@ -529,7 +529,7 @@ def _check_arguments(document: Document, path: Path, kind: str, name: str, facto
     if kind == "optimizers" and "lr" in arguments:  # two learning rates would contradict each other
         document.add((*path, "lr"), f"{label(path)}: lr is an option of the step", "write lr beside it", at_key=True)
         known["lr"] = Parameter(Any, required=False)
-    known |= {key: replace(known[key], required=False) for key in _filled(kind, name, known) if key in known}
+    known |= {key: replace(known[key], required=False) for key in filled(kind, name, known) if key in known}
     lacking = [key for key, parameter in known.items() if parameter.required]
     if lacking and not arguments and path[-1] != name:  # a bare name where arguments are due
         hint = f"write {{{name}: {{{', '.join(f'{key}: …' for key in lacking)}}}}}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import numbers
 import types
 import typing
@@ -12,8 +13,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, cast
 
-from pydantic import BaseModel, Field, TypeAdapter, create_model
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from zoo.recipe.docstrings import described_parameters
 from zoo.recipe.options import ModuleName
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
@@ -22,11 +25,13 @@ _MODULE_SPEC = "zoo.model.module_spec.ModuleSpec"  # by name: recipes do not imp
 
 @dataclass(frozen=True)
 class Parameter:
-    """What can be given by name: its type as YAML can write it and, unless it is required, its default."""
+    """What can be given by name: its type as YAML can write it, its default unless it is required, and what the
+    docstring says of it."""
 
     kind: Any
     required: bool
     default: Any = None
+    description: str = ""
 
 
 def parameters(
@@ -35,20 +40,53 @@ def parameters(
     """The parameters of `function` (or a class) by name, without the `first` ones and those called in `skip`, which
     the caller supplies. With `auto`, what takes an integer takes the word `auto` as well."""
     found: dict[str, Parameter] = {}
-    for parameter in list(annotated(function).values())[first:]:
+    known = list(annotated(function).values())[first:]
+    descriptions = described_parameters(function, [parameter.name for parameter in known])
+    for parameter in known:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in skip:
             continue
         kind = yaml_type(parameter.annotation)
         if auto and int in alternatives(kind):
             kind = Union[kind, Literal["auto"]]  # noqa: UP007 - `|` fails on some runtime types
         required = parameter.default is parameter.empty
-        found[parameter.name] = Parameter(kind, required, None if required else _plain(parameter.default))
+        default = None if required else _plain(parameter.default)
+        found[parameter.name] = Parameter(kind, required, default, descriptions.get(parameter.name, ""))
     return found
 
 
 def is_open(function: Callable[..., Any]) -> bool:
     """Whether `function` takes any argument at all (`**arguments`), so that no key can be called unknown."""
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _signature(function).parameters.values())
+
+
+def converted(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the annotations of `function` say: what a recipe can only write as text, a list or a mapping is
+    the Path, the member of an Enum, the dataclass, the tuple that the parameter is annotated with.
+
+    What has no annotation, or does not fit it, is left as it is, and so is what is an object already.
+    """
+    known = annotated(function)
+    return {
+        key: _converted(value, known[key].annotation) if key in known else value for key, value in arguments.items()
+    }
+
+
+def _converted(value: Any, annotation: Any) -> Any:
+    if annotation is Any or not _is_writable(annotation):
+        return value
+    try:
+        return TypeAdapter(annotation).validate_json(json.dumps(value), strict=True)
+    except (TypeError, ValueError, ValidationError):  # an object, or `auto` where a number will be
+        return value
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON stores it: tuples as lists, a Path or an Enum as its text, a dataclass as a mapping. What has no
+    such form stays as it is."""
+    try:
+        return to_jsonable_python(value, inf_nan_mode="constants")
+    except (PydanticSerializationError, ValueError, TypeError):
+        return value
 
 
 def model_of(
@@ -66,8 +104,14 @@ def model_of(
     for name, parameter in known.items():
         default = ... if parameter.required and not optional else parameter.default
         # numbered names, because a parameter may be called like an attribute of BaseModel
-        fields[f"parameter_{len(fields)}"] = (parameter.kind, Field(default, alias=name))
+        own = {} if _is_described(parameter.kind) else {"description": parameter.description or None}
+        fields[f"parameter_{len(fields)}"] = (parameter.kind, Field(default, alias=name, **own))  # type: ignore[call-overload]
     return create_model("Arguments", __base__=base, __cls_kwargs__={"extra": extra}, **fields)
+
+
+def _is_described(kind: Any) -> bool:
+    """Whether an annotation says itself what the value is: `Annotated[int, Field(description=…)]`."""
+    return any(getattr(each, "description", None) for each in getattr(kind, "__metadata__", ()))
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -181,5 +225,6 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _plain(default: Any) -> Any:
-    """A default that JSON can express, or None: it only informs; the component applies its own."""
-    return default if isinstance(default, (str, int, float, bool, list, tuple, dict, type(None))) else None
+    """A default as JSON can express it, or None: it only informs; the component applies its own."""
+    default = plain(default)
+    return default if isinstance(default, (str, int, float, bool, list, dict, type(None))) else None

@@ -10,6 +10,7 @@ from zoo.model.freezing import freeze
 from zoo.plugin_calls import call, texts
 from zoo.recipe import Step, references
 from zoo.recipe.document import Document, Path
+from zoo.recipe.signature import converted
 from zoo.recipe.step import check_arguments
 from zoo.recipe.validate import shown
 
@@ -55,21 +56,23 @@ class Freeze(Step, extra="allow"):
     def _names(self, model: Any) -> list[str]:
         component = registry.resolve(self.policy, "freezing")
         policy = registry.load(component)
-        return texts(component, call(component, lambda: policy(model, **self.arguments)), "dotted names")
+        return texts(
+            component, call(component, lambda: policy(model, **converted(policy, self.arguments))), "dotted names"
+        )
 
     @classmethod
     def form(cls) -> dict[str, Any]:
-        from zoo.recipe.schema import arguments_schema, sound, spellings
+        from zoo.recipe.schema import arguments_schema, chosen_by, sound, spellings
 
         alone: list[str] = []
-        mappings: list[dict[str, Any]] = []
+        cases: list[tuple[list[str], dict[str, Any]]] = []
         for component, loaded in sound("freezing"):
-            arguments = arguments_schema(loaded, "freezing")
+            arguments = arguments_schema(loaded, "freezing", component)
             names = spellings("freezing", component)
             alone += [] if arguments["required"] else names
-            properties = {"policy": {"enum": names}, **arguments["properties"]}
-            mappings.append({**arguments, "properties": properties, "required": ["policy", *arguments["required"]]})
-        return {"anyOf": [{"enum": alone}, *mappings], "description": cls.__doc__}
+            properties = {"policy": {}, **arguments["properties"]}
+            cases.append((names, {**arguments, "properties": properties}))
+        return {"anyOf": [{"enum": alone}, chosen_by("policy", cases, {})], "description": cls.__doc__}
 
 
 def _no_policy(document: Document, path: Path, given: Any) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.model.initializers import initialize
 from zoo.recipe import Step
 from zoo.recipe.document import Document
 from zoo.recipe.options import InitializerName
+from zoo.recipe.signature import json_schema
 from zoo.recipe.step import check_expression
 
 if TYPE_CHECKING:
@@ -34,6 +35,15 @@ class Init(Step):
     """The element of it that is set; all of it without."""
     value: float | None = None
     """What it is set to."""
+
+    @classmethod
+    def form(cls) -> dict[str, Any]:
+        def any_of(*keys: str) -> dict[str, Any]:
+            return {"anyOf": [{"required": [key]} for key in keys]}
+
+        several = {**any_of("weight", "bias"), "not": any_of("parameter", "value", "index")}
+        single = {"required": ["parameter", "value"], "not": any_of("match", "type", "weight", "bias")}
+        return {**json_schema(cls), "anyOf": [several, single]}
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         """Two forms: initializers for chosen modules, or one parameter set to a value."""

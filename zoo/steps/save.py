@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from accelerate import PartialState
 
 from zoo.checkpoint.save import save_checkpoint
-from zoo.file_name import as_name, name_mistake, same_name
+from zoo.file_name import PATTERN, as_name, name_mistake, same_name
 from zoo.recipe import Step
 from zoo.recipe.document import Document
 from zoo.recipe.validate import shown
@@ -31,6 +31,12 @@ class Save(Step):
     """Floating tensors are cast to it; as they are without it."""
 
     fails_safely = True
+
+    @classmethod
+    def form(cls) -> dict[str, Any]:
+        form = super().form()
+        form["anyOf"][0]["properties"]["name"]["pattern"] = PATTERN  # of the lone value, too, which is the same schema
+        return form
 
     @property
     def stem(self) -> str:

@@ -139,6 +139,15 @@ class Train(Step):
     """Where curves of losses, metrics, learning rate and images a second are kept beside the report: `tensorboard`,
     `wandb`, `mlflow`, `aim`, or a plugin's."""
 
+    @classmethod
+    def form(cls) -> dict[str, Any]:
+        form = super().form()
+        options = form["anyOf"][0]
+        options["anyOf"] = [{"required": ["epochs"]}, {"required": ["max_steps"]}]
+        options["properties"]["warmup"]["anyOf"] = [{"maximum": 1}, {"multipleOf": 1}]
+        form["anyOf"] = [each for each in form["anyOf"] if each != {"type": "null"}]
+        return form
+
     @property
     def files(self) -> frozenset[str]:
         own = frozenset({LAST} if self.keeps_best else ())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +13,32 @@ import pytest
 from zoo import registry
 from zoo.contracts import Preprocessing, Weights
 from zoo.errors import InputError
-from zoo.testing.contract import Contract
+from zoo.formats.entry import Entry
+from zoo.testing.contract import SMALL_CNN, Contract, checked
+from zoo.testing.fresh_process import check_round_trip, check_without_torch, images_for, in_fresh_python
+
+
+class ArchitectureContract(Contract):
+    """One callable builds the network: alike each time, on `meta` too, and a checkpoint brings it back."""
+
+    kind = "architectures"
+
+    def recipe(self) -> dict[str, Any]:
+        return {"model": {"architecture": self.component, "arguments": dict(self.arguments)}, "steps": ["save"]}
+
+    def built(self, device: str = "cpu") -> Any:
+        from zoo.model.build import build
+
+        return build(self.component, self.arguments, device=device)
+
+    def test_it_builds_without_memory_and_twice_alike(self) -> None:
+        check_alike(self.built("meta"), self.built("meta"))
+
+    def test_it_gives_a_prediction_for_each_image(self) -> None:
+        check_answers(self.built())
+
+    def test_a_checkpoint_gives_the_same_bits_in_a_fresh_process(self, tmp_path: Path) -> None:
+        check_round_trip(self.built(), tmp_path)
 
 
 class ArchitectureSourceContract:
@@ -41,16 +64,28 @@ class ArchitectureSourceContract:
         from zoo.model.build import build
 
         for name in self.sample:
-            first, second = (build(f"{self.namespace}/{name}", device="meta").model for _ in range(2))
-            shapes = [{key: tensor.shape for key, tensor in model.state_dict().items()} for model in (first, second)]
-            assert shapes[0] == shapes[1]
-            assert shapes[0]
-            assert all(tensor.is_meta for tensor in first.state_dict().values())
+            check_alike(*(build(f"{self.namespace}/{name}", device="meta") for _ in range(2)))
+
+    def test_each_gives_a_prediction_for_each_image(self) -> None:
+        from zoo.model.build import build
+
+        for name in self.sample:
+            check_answers(build(f"{self.namespace}/{name}"))
+
+    def test_each_works_under_zoo_check(self) -> None:
+        for name in self.sample:
+            assert checked({"model": f"{self.namespace}/{name}", "steps": ["save"]}) == []
+
+    def test_a_checkpoint_gives_the_same_bits_in_a_fresh_process(self, tmp_path: Path) -> None:
+        from zoo.model.build import build
+
+        check_round_trip(build(f"{self.namespace}/{self.sample[0]}"), tmp_path)
 
     def test_preprocessing_is_said(self) -> None:
         source = self.source()
         for name in self.sample if hasattr(source, "preprocessing") else ():
-            check_preprocessing(source.preprocessing(name, None))
+            if (stated := source.preprocessing(name, None)) is not None:
+                check_preprocessing(stated)
 
     def test_every_tag_has_weights_of_that_architecture(self) -> None:
         source = self.source()
@@ -79,6 +114,16 @@ class WeightsContract(Contract):
         if isinstance(weights.remap, str):
             registry.resolve(weights.remap, "remaps")
 
+    def test_it_comes_without_torch(self) -> None:
+        check_without_torch(self.component, self.kind)
+
+    def recipe(self) -> dict[str, Any] | None:
+        """The weights loaded into their architecture, where they are on this machine."""
+        weights = self.load()()
+        if "://" in weights.location or not Path(weights.location).exists():
+            return None
+        return {"model": {"architecture": weights.architecture, "weights": self.component}, "steps": ["save"]}
+
     def test_a_file_has_the_digest_it_should(self) -> None:
         weights = self.load()()
         if "://" not in weights.location:
@@ -87,23 +132,71 @@ class WeightsContract(Contract):
 
 
 class RemapContract(Contract):
-    """The rules are rules."""
+    """The rules are rules. With `shapes`, names and shapes as in a file that they are for, they are run; with `target`,
+    names and shapes as in the architecture that they lead to, they have to fill all of it, and back again where
+    `inverts` says so."""
 
     kind = "remaps"
+    shapes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    target: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    inverts: ClassVar[bool] = False
 
-    def test_its_rules_are_understood(self) -> None:
+    def recipe(self) -> dict[str, Any]:
+        return {"model": {"architecture": SMALL_CNN, "remap": self.component}, "steps": ["save"]}
+
+    def rules(self) -> Any:
         from zoo.remap.rules import parse_rules
 
-        assert parse_rules(list(self.load()()))
+        return parse_rules(list(self.load()()))
+
+    def test_its_rules_are_understood(self) -> None:
+        assert self.rules()
+
+    def test_it_comes_without_torch(self) -> None:
+        check_without_torch(self.component, self.kind)
+
+    def test_it_leads_to_the_target(self) -> None:
+        from zoo.remap.rules import Surroundings, run
+
+        if not self.shapes:
+            return
+        outcome = run(self.rules(), _entries(self.shapes), surroundings=Surroundings(_entries(self.target)))
+        found = {name: tuple(value.shape) for name, value in outcome.values.items()}
+        assert found
+        if self.target:
+            assert found == {name: tuple(shape) for name, shape in self.target.items()}
+
+    def test_it_leads_back_where_it_says_so(self) -> None:
+        from zoo.remap.rules.invert import check_inverse
+
+        if self.inverts:
+            assert self.target, "say names and shapes in `target`"
+            check_inverse(self.rules(), _entries(self.target))
 
 
-def in_fresh_python(statement: str) -> dict[str, Any]:
-    """`rows` as a statement leaves them in a new interpreter, and the modules it imported."""
-    code = f"import json, sys\nfrom zoo import registry\n{statement}\nprint(json.dumps([rows, sorted(sys.modules)]))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    rows, modules = json.loads(done.stdout)
-    return {"rows": rows, "modules": modules}
+def _entries(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Entry]:
+    return {name: Entry(name, "F32", tuple(shape)) for name, shape in shapes.items()}
+
+
+def check_alike(first: Any, second: Any) -> None:
+    """Two assemblies on `meta` of one structure, with something in them, and without memory."""
+    shapes = [{k: tuple(v.shape) for k, v in each.model.state_dict().items()} for each in (first, second)]
+    assert shapes[0] == shapes[1], "it builds another network each time"
+    assert shapes[0], "the network has no tensors"
+    assert all(tensor.is_meta for tensor in first.model.state_dict().values()), "a tensor takes memory on meta"
+
+
+def check_answers(assembly: Any) -> None:
+    """A batch of two images gives a prediction for each, the same one twice."""
+    import torch
+
+    from zoo.model.prediction import prediction
+
+    images, model = images_for(assembly), assembly.model.eval()
+    with torch.no_grad():
+        first, second = prediction(model(images)), prediction(model(images))
+    assert first.shape[0] == 2, f"two images give {list(first.shape)}"
+    assert torch.equal(first, second), "it gives other outputs for the same images in evaluation mode"
 
 
 def check_preprocessing(preprocessing: Preprocessing) -> None:

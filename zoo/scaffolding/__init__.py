@@ -1,0 +1,1 @@
+"""`zoo new`: a package for a start."""
