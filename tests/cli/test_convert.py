@@ -172,12 +172,9 @@ def test_the_options_are_the_parameters_of_zoo_convert():
     assert list(defaults.items()) == [(name, parameter.default) for name, parameter in of_python.items()]
     written = {p.name: p.opts[0] for p in typer_command("convert", command).params if p.param_type_name == "option"}
     expected = {name: "--" + name.rstrip("_").replace("_", "-") for name in [*of_python][2:]}
-    singular = {
-        "to_arguments": "--to-argument",
-        "from_arguments": "--from-argument",
-        "surgeries": "--surgery",
-    }  # one a time, given repeatedly
-    assert written == expected | singular | {"verbose": "--verbose", "as_json": "--json"}
+    one_a_time = {"to_arguments": "--to-argument", "from_arguments": "--from-argument", "surgeries": "--surgery"}
+    printing = {"verbose": "--verbose", "as_json": "--json", "traceback": "--traceback"}
+    assert written == expected | one_a_time | printing
 
 
 def test_every_option_arrives_as_its_parameter(zoo, monkeypatch):

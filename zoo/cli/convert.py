@@ -42,9 +42,7 @@ Key = typer.Option(metavar="KEY", help="Which of several state dicts of SRC, or 
 Overwrite = typer.Option("--overwrite", help="Replace DST if no conversion made it, and the FILE of --write-rules.")
 TrustPickle = typer.Option("--trust-pickle", help="RUN the code in a pickle.")
 VerifyBytes = typer.Option("--verify-bytes/--no-verify-bytes", help="Read DST back and compare every byte.")
-Surgery = typer.Option(
-    "--surgery", metavar="NAME", help="Do this to the checkpoint's network first: merge_adapters; repeatable."
-)
+Surgery = typer.Option("--surgery", metavar="NAME", help="Do this to SRC's network first: merge_adapters; repeatable.")
 Verbose = typer.Option("--verbose", help="Every tensor instead of patterns.")
 AsJson = typer.Option("--json", help="One JSON document.")
 

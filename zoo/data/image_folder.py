@@ -142,8 +142,8 @@ class Found:
 
 
 def _search(folder: Path) -> Found:
-    """Image files in `folder` and below, sorted; hidden ones and a run's own are passed over. Links to folders are followed, each once:
-    a link may lead to the folder that it lies in."""
+    """Image files in `folder` and below, sorted; hidden ones and a run's own are passed over. Links to folders are
+    followed, each once: a link may lead to the folder that it lies in."""
     found, seen = Found(), {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):
         here = Path(place)
