@@ -88,17 +88,17 @@ class Pass:
     error: InputError | UndecidedError | None = None
 
 
-def attempt(model: nn.Module, size: Shape) -> Pass:
+def attempt(model: nn.Module, size: Shape, *, counting: bool = False) -> Pass:
     """A pass by the first way that works, or the last one tried with its error; shapes are known up to there.
 
     On `meta` nothing is computed, but a forward that looks at values fails; torch's fake tensors know devices and some
     of those values; real random numbers are the last resort. Parameters and buffers are never used themselves: copies
-    or empty tensors stand in for them.
+    or empty tensors stand in for them. `counting` is for the trace's `macs`.
     """
     on_meta = any(tensor.is_meta for tensor in _tensors(model))
     undecided: Pass | None = None
     for way in ("meta", "fake", "real"):
-        trace = Trace(model)
+        trace = Trace(model, counting=counting)
         try:
             return Pass(trace, way, _run(model, size, way, trace))
         except Exception as failure:
