@@ -123,11 +123,11 @@ def _record(described: dict[str, Any]) -> Iterator[str]:
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         cut = text if len(text) <= METADATA_WIDTH else f"{text[:METADATA_WIDTH]}… ({len(text):,} characters)"
-        yield f"  {key:<13}{cut}"
+        yield f"  {key:<12} {cut}"
 
 
 def _tree(described: dict[str, Any], complete: bool, depth: int | None) -> Iterator[str]:
-    """Modules with what lies below them: down to `depth`, as deep as fits a screen, or `complete` with their tensors."""
+    """Modules with what lies below: down to `depth`, as deep as fits a screen, or `complete` with their tensors."""
     from zoo.formats.names import MAX_DEPTH, ancestors
 
     tensors: dict[str, list[dict[str, Any]]] = {}

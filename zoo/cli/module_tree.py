@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from zoo.errors import printable
 
@@ -17,6 +17,10 @@ COLOURS = {"F": "blue", "T": "green", "L": "cyan", "N": "magenta", "R": "red"}
 LEGEND = "F frozen, T trains; L from the base weights, N new (a surgery made it), R random (neither)"
 HEAD = ("module", "parameters", "share", "", "input", "output", "MACs", "")
 RIGHT = (1, 2, 6)  # columns of numbers
+WHOLE = (1, 2, 3, 4, 5, 6)  # columns that are never cut: half a number is another number
+LEFT_OUT = (4, 5, 2)  # where a terminal is narrow, in this order
+GAP = 2
+NAMES = 30  # characters that the first column has in a narrow terminal
 
 
 def summary(model: dict[str, Any]) -> Iterator[str]:
@@ -101,13 +105,29 @@ def _coloured(rows: list[tuple[str, ...]], stream: TextIO) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    used = [place for place in range(len(HEAD)) if any(row[place] for row in rows)]
-    for place in used:
-        table.add_column(HEAD[place], justify="right" if place in RIGHT else "left", no_wrap=True, overflow="ellipsis")
+    console = Console(file=stream, highlight=False)
+    widths = [max(len(cell) for cell in column) for column in zip(HEAD, *rows, strict=True)]
+    used = _columns(widths, console.width)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    for place, width in used.items():
+        side: Literal["left", "right"] = "right" if place in RIGHT else "left"
+        table.add_column(HEAD[place], justify=side, no_wrap=True, overflow="ellipsis", width=width)
     for row in rows:
         table.add_row(*(_styled(place, row[place]) for place in used))
-    Console(file=stream, highlight=False).print(table)
+    console.print(table)
+
+
+def _columns(widths: list[int], width: int) -> dict[int, int]:
+    """The columns that are drawn, and how wide: names and notes are cut, columns of numbers complete or left out."""
+    whole = {place: widths[place] for place in WHOLE if widths[place]}
+    names = min(widths[0], NAMES)
+    for place in LEFT_OUT:
+        if names + sum(whole.values()) + GAP * len(whole) > width:
+            whole.pop(place, None)
+    room = width - sum(whole.values()) - GAP * len(whole)
+    note = max(0, min(widths[-1], room - names - GAP))
+    first = max(8, min(widths[0], room - (note + GAP if note else 0)))
+    return {0: first, **whole, **({len(widths) - 1: note} if note else {})}
 
 
 def _styled(place: int, cell: str) -> Text:
