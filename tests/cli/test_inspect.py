@@ -110,7 +110,10 @@ def test_an_architecture_by_its_name(zoo):
     assert done.code == 0
     assert done.out.startswith("torchvision/squeezenet1_1: architecture\n  parameters   726,087\n")
     assert "output       1×7" in done.out
-    assert [line.split()[1] for line in done.out.splitlines() if line[:1] in "├└"] == ["features", "classifier"]
+    assert [line.split()[1] for line in done.out.splitlines() if line.startswith(("├", "└"))] == [
+        "features",
+        "classifier",
+    ]
     assert "frozen" not in done.out
 
 
@@ -119,7 +122,7 @@ def test_a_file_of_that_name_wins(state, tmp_path, monkeypatch, zoo):
     save_file(state, tmp_path / "timm/resnet18")
     monkeypatch.chdir(tmp_path)
     found = zoo("inspect", "timm/resnet18", "--json").json
-    assert (found["kind"], found["model"]) == ("safetensors", None)
+    assert (found["kind"], found["model"]) == ("safetensors file", None)
     done = zoo("inspect", "timm/resnet18", "--argument", "num_classes=7")
     assert done.code == 2
     assert "leave out --argument" in done.err
@@ -128,7 +131,7 @@ def test_a_file_of_that_name_wins(state, tmp_path, monkeypatch, zoo):
 def test_a_checkpoint_shows_its_modules(checkpoint, zoo):
     done = zoo("inspect", checkpoint)
     assert done.code == 0
-    assert re.search(r"└─ 1  Conv2d +5,130 +0.7% +TN +1×512×1×1", done.out)
+    assert re.search(r"├─ 1  Conv2d +5,130 +0.7% +TN +1×512×1×1", done.out)
     assert "down to depth 2; --depth N and --tree show more" in done.out
     assert "I64" not in done.out
     complete = zoo("inspect", checkpoint, "--tree").out
@@ -142,7 +145,7 @@ def test_json_has_the_facts_of_the_tree(checkpoint, zoo):
     assert (model["frozen"], model["trainable"]) == (0, model["parameters"])
     cut = zoo("inspect", checkpoint, "--json", "--depth", "1").json
     assert [child["children"] for child in cut["model"]["tree"]["children"]] == [[], []]
-    assert [module["path"] for module in cut["modules"]] == ["", "features", "classifier"]
+    assert [module["path"] for module in cut["modules"]] == ["", "classifier", "features"]
 
 
 def test_depth_of_a_plain_file(state, tmp_path, zoo):
