@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 
 import pytest
 
@@ -20,9 +21,10 @@ def test_for_people(zoo, trained, checkpoint):
     assert out.count("%") == 2
 
 
-def test_a_folder(zoo, trained, checkpoint):
-    rows = zoo("predict", checkpoint, trained, "--top", "10", "--json").json["images"]
-    assert [row["image"] for row in rows] == [str(trained / "digit.png")]
+def test_a_folder(zoo, trained, checkpoint, tmp_path):
+    shutil.copy(trained / "digit.png", tmp_path)
+    rows = zoo("predict", checkpoint, tmp_path, "--top", "10", "--json").json["images"]
+    assert [row["image"] for row in rows] == [str(tmp_path / "digit.png")]
     assert sum(prediction["probability"] for prediction in rows[0]["predictions"]) == pytest.approx(1, abs=1e-4)
 
 
