@@ -1,16 +1,18 @@
 """`zoo inspect` from the command line."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from zoo.cli import run
+from zoo.formats.safetensors_file import read_header
 
 
 @pytest.fixture
@@ -101,3 +103,65 @@ def test_torch_is_not_imported(state, tmp_path):
     code = "import sys; from zoo.cli import run; run(['inspect', sys.argv[1]]); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.pth"], check=True, capture_output=True, text=True)
     assert "state dict" in done.stdout
+
+
+def test_an_architecture_by_its_name(zoo):
+    done = zoo("inspect", "torchvision/squeezenet1_1", "--argument", "num_classes=7", "--depth", "1")
+    assert done.code == 0
+    assert done.out.startswith("torchvision/squeezenet1_1: architecture\n  parameters   726,087\n")
+    assert "output       1×7" in done.out
+    assert [line.split()[1] for line in done.out.splitlines() if line.startswith(("├", "└"))] == [
+        "features",
+        "classifier",
+    ]
+    assert "frozen" not in done.out
+
+
+def test_a_file_of_that_name_wins(state, tmp_path, monkeypatch, zoo):
+    (tmp_path / "timm").mkdir()
+    save_file(state, tmp_path / "timm/resnet18")
+    monkeypatch.chdir(tmp_path)
+    found = zoo("inspect", "timm/resnet18", "--json").json
+    assert (found["kind"], found["model"]) == ("safetensors file", None)
+    done = zoo("inspect", "timm/resnet18", "--argument", "num_classes=7")
+    assert done.code == 2
+    assert "leave out --argument" in done.err
+
+
+def test_a_checkpoint_shows_its_modules(checkpoint, zoo):
+    done = zoo("inspect", checkpoint)
+    assert done.code == 0
+    assert re.search(r"├─ 1  Conv2d +5,130 +0.7% +TN +1×512×1×1", done.out)
+    assert "down to depth 2; --depth N and --tree show more" in done.out
+    assert "I64" not in done.out
+    complete = zoo("inspect", checkpoint, "--tree").out
+    assert "squeeze_activation  ReLU" in complete
+    assert "F32 10×512×1×1" in complete
+
+
+def test_json_has_the_facts_of_the_tree(checkpoint, zoo):
+    model = zoo("inspect", checkpoint, "--json").json["model"]
+    assert (model["new"], model["random"]) == (5130, model["parameters"] - 5130)  # squeezenet from scratch
+    assert (model["frozen"], model["trainable"]) == (0, model["parameters"])
+    cut = zoo("inspect", checkpoint, "--json", "--depth", "1").json
+    assert [child["children"] for child in cut["model"]["tree"]["children"]] == [[], []]
+    assert [module["path"] for module in cut["modules"]] == ["", "classifier", "features"]
+
+
+def test_depth_of_a_plain_file(state, tmp_path, zoo):
+    save_file({f"a.{name}": value for name, value in state.items()}, tmp_path / "a.safetensors")
+    assert [
+        line.split()[0] for line in zoo("inspect", tmp_path / "a.safetensors", "--depth", "1").out.splitlines()[-1:]
+    ] == ["a"]
+
+
+def test_a_checkpoint_that_cannot_be_built_still_shows_its_tensors(checkpoint, tmp_path, zoo):
+    """Of an architecture that nobody has."""
+    header = read_header(checkpoint)
+    said = json.loads(header.metadata["zoo"]) | {"architecture": "acme/gone"}
+    del said["digests"]
+    save_file(load_file(checkpoint), tmp_path / "a.safetensors", {"zoo": json.dumps(said)})
+    done = zoo("inspect", tmp_path / "a.safetensors")
+    assert done.code == 0
+    assert "note         the network is left out: " in done.out
+    assert "52 (52 F32)" in done.out

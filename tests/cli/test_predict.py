@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 
 import pytest
 
@@ -20,9 +21,10 @@ def test_for_people(zoo, trained, checkpoint):
     assert out.count("%") == 2
 
 
-def test_a_folder(zoo, trained, checkpoint):
-    rows = zoo("predict", checkpoint, trained, "--top", "10", "--json").json["images"]
-    assert [row["image"] for row in rows] == [str(trained / "digit.png")]
+def test_a_folder(zoo, trained, checkpoint, tmp_path):
+    shutil.copy(trained / "digit.png", tmp_path)
+    rows = zoo("predict", checkpoint, tmp_path, "--top", "10", "--json").json["images"]
+    assert [row["image"] for row in rows] == [str(tmp_path / "digit.png")]
     assert sum(prediction["probability"] for prediction in rows[0]["predictions"]) == pytest.approx(1, abs=1e-4)
 
 
@@ -78,3 +80,16 @@ def test_a_threshold_is_for_labels_that_do_not_exclude_each_other(zoo, trained, 
     refused = zoo("predict", checkpoint, trained / "digit.png", "--threshold", "0.3")
     assert (refused.code, refused.out) == (2, "")
     assert "multilabel" in refused.err
+
+
+def test_a_page_beside_the_rows(checkpoint, trained, tmp_path, zoo):
+    done = zoo("predict", checkpoint, trained / "digit.png", "--html", tmp_path / "page.html", "--json")
+    label = done.json["images"][0]["predictions"][0]["label"]
+    text = (tmp_path / "page.html").read_text()
+    assert f"<b>{label}</b>" in text
+    assert text.count("<img") == 2
+    again = zoo("predict", checkpoint, trained / "digit.png", "--html", tmp_path / "page.html")
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    same = zoo("predict", checkpoint, trained / "digit.png", "--html", tmp_path / "a", "--csv", tmp_path / "a")
+    assert "name the same file" in same.err

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.model.trace import call_with
+from zoo.model.trace import Trace, call_with
 
 
 def shared_module() -> nn.Module:
@@ -33,3 +33,20 @@ def test_stand_ins_stand_everywhere_and_are_gone_afterwards(build):
     assert [(name, id(tensor)) for name, tensor in model.named_parameters(remove_duplicate=False)] == places
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(isinstance(parameter, nn.Parameter) for parameter in model.parameters())
+
+
+def test_multiply_accumulates_are_counted_over_all_calls_of_a_module():
+    twice = nn.Linear(4, 4)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.Flatten(), nn.Linear(5 * 6 * 6, 4), twice, nn.ReLU(), twice)
+    trace = Trace(model, counting=True)
+    with torch.no_grad(), trace.watching():
+        model(torch.randn(2, 3, 6, 6))
+    convolution, linear = 2 * 5 * 6 * 6 * 3 * 3 * 3, 2 * 180 * 4
+    assert trace.macs == {"0": convolution, "1": 0, "2": linear, "3": 2 * 2 * 16, "4": 0, "": convolution + linear + 64}
+
+
+def test_nothing_is_counted_unasked():
+    trace = Trace(nn.Linear(2, 2))
+    with torch.no_grad(), trace.watching():
+        trace.model(torch.ones(1, 2))
+    assert trace.macs == {}

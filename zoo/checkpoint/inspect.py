@@ -1,4 +1,7 @@
-"""What a weight file is and contains, from headers and tables alone: no tensor is read, nothing is run."""
+"""What a weight file is and contains, from headers and tables alone: no tensor is read, nothing is run.
+
+Of a zoo checkpoint, and of an architecture by its name, the network too: built without memory, and not before.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +12,84 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.errors import InputError
+from zoo import registry
+from zoo.errors import InputError, ZooError
 from zoo.formats import Source, open_source
 from zoo.formats.checkpoint_metadata import record_of
 from zoo.formats.entry import Entry
 from zoo.formats.names import by_module, in_order
 from zoo.formats.part import EVERYTHING
+from zoo.formats.remote import is_address
 from zoo.formats.state_dicts import SeveralGroupsError
 from zoo.formats.torch_file import UnsafePickleError
 from zoo.given import absent, is_given
 
 
-def inspect(location: str | os.PathLike[str], *, key: str | None = None) -> dict[str, Any]:
-    """What is at `location` (a file, a folder, hf://…, https://…), as plain data.
+def inspect(
+    location: str | os.PathLike[str], *, key: str | None = None, arguments: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What is at `location` (a file, a folder, hf://…, https://…), or an architecture by its name, as plain data.
 
     Returns `{"file", "kind", "bytes_on_disk", "metadata", "zoo", "tensors", "totals", "modules", "aliases",
-    "wrappers", "notes", "refused"}`. `tensors` are `{"name", "dtype", "shape", "bytes"}`, with `alias_of` where the
-    tensor is another's too; `zoo` is a zoo checkpoint's decoded metadata, or None; `refused` are the classes that a
-    pickle would call: such a file is described, not opened, and has no tensors here.
+    "wrappers", "notes", "refused", "model"}`. `tensors` are `{"name", "dtype", "shape", "bytes"}`, with `alias_of`
+    where the tensor is another's too; `zoo` is a zoo checkpoint's decoded metadata, or None; `refused` are the classes
+    that a pickle would call: such a file is described, not opened, and has no tensors here.
 
-    Raises InputError where there is no file, or it is damaged or of no known kind.
+    `model` is None but for zoo checkpoints and architectures. There it has `architecture`, `arguments`, `input` and
+    `output` (shapes of a batch of one image), `parameters`, of these those that are `frozen`, `trainable`, `loaded`
+    from the base weights, `new` (made by a surgery) and `random` (neither), each None where nothing says so; `macs`,
+    the multiply-accumulates of convolutions and matrix products (attention's too) for one image; and `tree`: nested
+    modules with the same, `path`, `kind`, `settings`, `share` of the parameters, `children`, and `count`, of equal
+    neighbours that are one node; its numbers are those of one of them.
+
+    `key` is of a file (see `open_source`), `arguments` are an architecture's. Raises InputError where there is no such
+    file or architecture, or it is damaged or of no known kind.
     """
     text = os.fspath(location)
+    if (component := _architecture(text)) is not None:
+        if key is not None:
+            raise InputError(f"{text} is an architecture, which has no --key", suggestion="leave it out")
+        from zoo.checkpoint import network
+
+        empty = _empty(text, "architecture")
+        return empty | {"file": None, "model": network.architecture(component, arguments or {})}
+    if arguments:
+        raise InputError(f"{text} is a file: what it was built with stands in it", suggestion="leave out --argument")
     try:
         with open_source(text, key=key) as source:
-            return _described(source)
+            return _with_model(_described(source), source)
     except SeveralGroupsError as error:
         with open_source(text, key=EVERYTHING) as source:
             source.notes.append(str(error))
             return _described(source)
     except UnsafePickleError as error:
         return _empty(text, error.kind) | {"notes": [str(error)], "refused": list(error.classes)}
+
+
+def _architecture(text: str) -> registry.Component | None:
+    """The architecture of that name; a file of the same name wins. Raises InputError for what is neither."""
+    if is_address(text) or os.path.lexists(text):
+        return None
+    found = registry.find(text, "architectures")
+    if found is None and not os.path.splitext(text)[1] and not os.path.isabs(text):
+        near = registry.unknown(text, "architectures").problems[0]
+        raise InputError(f"there is no file {text}, and {near.message}", suggestion=near.suggestion)
+    return found
+
+
+def _with_model(described: dict[str, Any], source: Source) -> dict[str, Any]:
+    """With the network, where a sound zoo checkpoint says which it is; a note where it cannot be built."""
+    if not isinstance(described["zoo"], dict) or _needs(described["zoo"]) or _edited(source):
+        return described
+    try:
+        if (metadata := record_of(source)) is None:
+            return described
+        from zoo.checkpoint import network
+
+        sizes = {"tensors": described["totals"]["tensors"], "elements": described["totals"]["elements"]}
+        return described | {"model": network.checkpoint(source.location, metadata, source.files[0], sizes)}
+    except ZooError as error:
+        return described | {"notes": [*described["notes"], f"the network is left out: {error.problems[0].message}"]}
 
 
 def _empty(location: str, kind: str) -> dict[str, Any]:
@@ -56,6 +106,7 @@ def _empty(location: str, kind: str) -> dict[str, Any]:
         "wrappers": [],
         "notes": [],
         "refused": [],
+        "model": None,
     }
 
 

@@ -23,6 +23,9 @@ Top = typer.Option(metavar="K", min=1, help="How many of the likeliest classes."
 Threshold = typer.Option(metavar="P", min=0, max=1, help="Of a multilabel network: labels with P or more; 0.5.")
 Device = typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")
 CsvOption = typer.Option("--csv", metavar="FILE", help="Write the rows as a CSV file, too.")
+HtmlOption = typer.Option(
+    "--html", metavar="FILE", help="Write a page of the images, too, and where the network looked."
+)
 Overwrite = typer.Option("--overwrite", help="Replace FILE where it is there already.")
 AsJson = typer.Option("--json", help="One JSON document on standard output.")
 
@@ -33,6 +36,7 @@ def command(
     top: Annotated[int, Top] = 5,
     threshold: Annotated[float | None, Threshold] = None,
     csv_file: Annotated[str | None, CsvOption] = None,
+    html_file: Annotated[str | None, HtmlOption] = None,
     overwrite: Annotated[bool, Overwrite] = False,
     device: Annotated[str, Device] = "auto",
     as_json: Annotated[bool, AsJson] = False,
@@ -47,6 +51,7 @@ def command(
 
         zoo predict checkpoints/quickstart/model.safetensors digit.png
         zoo predict checkpoints/quickstart/model.safetensors photos/ --top 1 --csv predictions.csv
+        zoo predict checkpoints/quickstart/model.safetensors photos/ --html gallery.html
         find photos -name '*.jpg' | zoo predict checkpoints/quickstart/model.safetensors - --json
     """
     from zoo.training.predict import find_images, listed_images, open_predictor
@@ -54,8 +59,10 @@ def command(
 
     if STANDARD_INPUT in images and len(images) > 1:
         raise InputError("- takes the place of all images", suggestion="zoo predict CHECKPOINT - < paths.txt")
-    if csv_file is not None:
-        check_free(Path(csv_file), overwrite=overwrite)
+    for file in filter(None, (csv_file, html_file)):
+        check_free(Path(file), overwrite=overwrite)
+    if csv_file is not None and html_file is not None and Path(csv_file).absolute() == Path(html_file).absolute():
+        raise InputError("--csv and --html name the same file", suggestion="name another one for the page")
     named = listed_images(sys.stdin.buffer) if images == [STANDARD_INPUT] else find_images(images)
     predictor = open_predictor(checkpoint, top, threshold=threshold, device=device)
     seen = _Seen()
@@ -65,6 +72,12 @@ def command(
             names = predictor.names
             put = files.enter_context(csv_writer(Path(csv_file), predictor.task, top, names, overwrite=overwrite))
             rows = _written(rows, put)
+        if html_file is not None:
+            from zoo.reporting.gallery import gallery_writer
+
+            title = f"What {Path(checkpoint).name} sees"
+            draw = files.enter_context(gallery_writer(Path(html_file), predictor, title, overwrite=overwrite))
+            rows = _written(rows, draw)
         if as_json:
             for piece in document(rows):
                 sys.stdout.write(piece)

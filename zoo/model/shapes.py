@@ -88,17 +88,17 @@ class Pass:
     error: InputError | UndecidedError | None = None
 
 
-def attempt(model: nn.Module, size: Shape) -> Pass:
+def attempt(model: nn.Module, size: Shape, *, counting: bool = False) -> Pass:
     """A pass by the first way that works, or the last one tried with its error; shapes are known up to there.
 
     On `meta` nothing is computed, but a forward that looks at values fails; torch's fake tensors know devices and some
     of those values; real random numbers are the last resort. Parameters and buffers are never used themselves: copies
-    or empty tensors stand in for them.
+    or empty tensors stand in for them. `counting` is for the trace's `macs`.
     """
     on_meta = any(tensor.is_meta for tensor in _tensors(model))
     undecided: Pass | None = None
     for way in ("meta", "fake", "real"):
-        trace = Trace(model)
+        trace = Trace(model, counting=counting)
         try:
             return Pass(trace, way, _run(model, size, way, trace))
         except Exception as failure:
@@ -201,18 +201,21 @@ class ModuleShapes:
 
     The input is what `context` says; where that does not go through, one with the channels or features of the model's
     first layer is tried. When none goes through, the pass that got furthest gives the shapes up to where it stopped:
-    a chain of surgeries may leave a model that does not run until the last of them is done.
+    a chain of surgeries may leave a model that does not run until the last of them is done. The input has `batch`
+    samples; `counting` is for the trace's `macs`.
     """
 
-    def __init__(self, model: nn.Module, context: Context | None = None) -> None:
-        self.model, self.context = model, context
+    def __init__(
+        self, model: nn.Module, context: Context | None = None, *, batch: int = BATCH, counting: bool = False
+    ) -> None:
+        self.model, self.context, self.batch, self.counting = model, context, batch, counting
 
     @functools.cached_property
     def furthest(self) -> Pass:
         """The first pass that goes through, else the one that called the most modules."""
         best: Pass | None = None
         for size in dict.fromkeys(_likely_inputs(self.model, self.context)):
-            done = attempt(self.model, size)
+            done = attempt(self.model, (self.batch, *size[1:]), counting=self.counting)
             if done.error is None:
                 return done
             if best is None or len(done.trace.order) > len(best.trace.order):

@@ -43,10 +43,11 @@ class Trace(TorchFunctionMode):
 
     A module counts as used when its forward ran or an operation was given one of its own tensors: attention layers
     read the weights of children they never call. `stand_ins` maps the id of a model's tensor to the tensor that took
-    its place in the pass.
+    its place in the pass. With `counting`, `macs` has the multiply-accumulates of each module with all that is inside
+    it, over all its calls: those of convolutions and matrix products (attention's too), of the whole batch.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, counting: bool = False) -> None:
         super().__init__()
         self.model = model
         self.paths = {module: path for path, module in model.named_modules()}
@@ -54,6 +55,9 @@ class Trace(TorchFunctionMode):
         self.inputs: dict[str, Shape | None] = {}
         self.order: list[str] = []
         self.stand_ins: dict[int, Tensor] = {}
+        self.macs: dict[str, int] = {}
+        self._counter = _flop_counter() if counting else None
+        self._begun: list[int] = []  # what was counted when each running module was entered
         self._touched: dict[int, None] = {}  # in order of first use
         self._running: list[nn.Module] = []
 
@@ -69,7 +73,7 @@ class Trace(TorchFunctionMode):
         hooks = [module.register_forward_pre_hook(self._enter, with_kwargs=True) for module in self.paths]
         hooks += [module.register_forward_hook(self._leave, with_kwargs=True) for module in self.paths]
         try:
-            with self:
+            with self, self._counter or contextlib.nullcontext():
                 yield
         finally:
             for hook in hooks:
@@ -105,10 +109,25 @@ class Trace(TorchFunctionMode):
         self._running.append(module)
         self.order.append(self.paths[module])
         self.inputs.setdefault(self.paths[module], _first_shape((args, kwargs)))
+        self._begun.append(self._counted())
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._running.pop()
-        self.shapes.setdefault(self.paths[module], (self.inputs[self.paths[module]], _first_shape(output)))
+        path = self.paths[module]
+        self.shapes.setdefault(path, (self.inputs[path], _first_shape(output)))
+        counted = self._counted() - self._begun.pop()
+        if self._counter is not None:
+            self.macs[path] = self.macs.get(path, 0) + counted
+
+    def _counted(self) -> int:
+        return self._counter.get_total_flops() // 2 if self._counter is not None else 0
+
+
+def _flop_counter() -> Any:
+    """torch's, which counts a multiplication and an addition as two; its import takes a tenth of a second."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    return FlopCounterMode(display=False)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -43,6 +43,12 @@ def render(template: str, **values: Any) -> str:
     return text
 
 
+def fragment(macro: str, *values: Any) -> str:
+    """What a macro of this package makes of values, as text."""
+    macros = _environment().get_template("macros.html.jinja").module
+    return str(getattr(macros, macro)(*values))
+
+
 @functools.cache
 def _environment() -> Any:
     import jinja2

@@ -151,8 +151,8 @@ def _thumbnails(pictures: Pictures, facts: Facts, assembly: Assembly, data: Open
         if row["position"] >= len(names) or Path(names[row["position"]]).name != Path(row["image"]).name:
             raise InputError("the data is not what it was when the run was made")
     images = torch.stack([samples.fitted(samples.raw(row["position"])[0]) for row in rows])
-    encoded = ({"image_address": _encoded(_pixels(image))} for image in images)
-    shown = dict(zip((row["position"] for row in rows), encoded, strict=True))
+    shown_as = ({"image_address": encoded(pixels_of(image))} for image in images)
+    shown = dict(zip((row["position"] for row in rows), shown_as, strict=True))
     pictures.thumbnails = {
         kind: [row | shown[row["position"]] for row in found] for kind, found in predicted["extremes"].items()
     }
@@ -167,14 +167,14 @@ def _add_maps(pictures: Pictures, facts: Facts, assembly: Assembly, images: Tens
     if maps is None:
         raise InputError("no layer of this network keeps places of the image with a gradient")
     seen = zip(rows, images, maps, strict=True)
-    overlaid = {row["position"]: _encoded(_overlaid(image, heat)) for row, image, heat in seen}
+    drawn = {row["position"]: encoded(overlaid(image, heat)) for row, image, heat in seen}
     pictures.maps = True
     for found in pictures.thumbnails.values():
         for row in found:
-            row["map"] = overlaid[row["position"]]
+            row["map"] = drawn[row["position"]]
 
 
-def _pixels(image: Tensor) -> np.ndarray[Any, Any]:
+def pixels_of(image: Tensor) -> np.ndarray[Any, Any]:
     """uint8 [c, h, w] as [h, w, 3]; of more than three channels the first three."""
     chosen = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
     pixels: np.ndarray[Any, Any] = chosen.permute(1, 2, 0).contiguous().cpu().numpy()
@@ -186,9 +186,9 @@ COLOURS = [(48, 18, 59), (65, 125, 235), (27, 208, 153), (165, 254, 60), (251, 1
 HEAT = np.array(COLOURS, dtype=float)
 
 
-def _overlaid(image: Tensor, heat: Tensor) -> np.ndarray[Any, Any]:
+def overlaid(image: Tensor, heat: Tensor) -> np.ndarray[Any, Any]:
     """The image in grey under the map in colours, the stronger the more of it."""
-    pixels = _pixels(image).astype(float)
+    pixels = pixels_of(image).astype(float)
     resized = Image.fromarray((heat.numpy() * 255).astype(np.uint8)).resize(
         (pixels.shape[1], pixels.shape[0]), Image.Resampling.BICUBIC
     )
@@ -201,7 +201,8 @@ def _overlaid(image: Tensor, heat: Tensor) -> np.ndarray[Any, Any]:
     return mixed
 
 
-def _encoded(pixels: np.ndarray[Any, Any]) -> str:
+def encoded(pixels: np.ndarray[Any, Any]) -> str:
+    """A thumbnail as a data address."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((SIDE, SIDE))
     content = io.BytesIO()
