@@ -149,6 +149,7 @@ def carried_out(folder, *parts):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is taken away")
 def test_everything_works_without_posix(folder):
     found = carried_out(folder, WITHOUT_POSIX, AS_WINDOWS_DOES)

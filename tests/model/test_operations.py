@@ -410,6 +410,7 @@ OPTIONS = settings(
 )
 
 
+@pytest.mark.slow
 @settings(OPTIONS, max_examples=10)
 @given(chains())
 def test_any_chain_replays_to_the_same_structure(chain):

@@ -114,6 +114,7 @@ def test_training_ends_and_keeps_the_best_epoch_and_the_last(tmp_path, capsys):
     assert zoo.evaluate(tmp_path / "run/last.safetensors", device="cpu")["metrics"]["f1"] == pytest.approx(values[-1])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_stops_where_the_uninterrupted_one_does(tmp_path, monkeypatch):
     recipe = written(tmp_path, epochs=30, early_stopping=2)
     whole = zoo.finetune(recipe, output=tmp_path / "whole")

@@ -180,6 +180,7 @@ def by_hand_and_by_recipe(pair, by_hand, workshop, epochs: int, overrides: list[
     return hand, workshop.finetune(pair.name, *overrides, "model.weights=./first.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.kind("training")
 def test_loops_by_hand_and_by_recipe_measure_the_same(pair, workshop, request, by_hand):
     """From the same first parameters, over the same batches, loss and accuracy agree after every epoch."""

@@ -66,6 +66,7 @@ def test_fashion_mnist_reports_accuracy_and_average_loss_of_each_epoch(workshop,
     assert zoo.load(report["checkpoint"]).zoo.classes[0] == "T-shirt/top"
 
 
+@pytest.mark.slow
 def test_the_nine_layers_learn_colour_images(workshop, colour_folder):
     data = f"data={{source: image_folder, path: {colour_folder}, batch_size: 64}}"
     report = workshop.finetune("cifar10_quick", data, "train.epochs=6", "train.lr=0.1")
@@ -109,6 +110,7 @@ def net_a(workshop) -> dict:
     return workshop.finetune("warm_start_source", "train.epochs=2", output="runs/net_a")
 
 
+@pytest.mark.slow
 def test_every_warm_start_loads_what_fits_and_tells_the_rest(workshop, net_a):
     assert net_a["metrics"]["accuracy"] > 0.5
     told = {}
@@ -235,6 +237,7 @@ def test_a_shared_layer_freezes_as_one(workshop):
     assert (stage["frozen"], stage["freeze_proof"]["tensors"], stage["freeze_proof"]["moved"]) == (72, 2, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["{l1: {reduction: mean}}", "{l1: {reduction: sum}}", "mse"])
 def test_regression_really_trains(workshop, loss):
     report = workshop.finetune("regression", f"train.loss={loss}", "train.epochs=3")

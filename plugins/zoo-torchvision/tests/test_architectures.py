@@ -35,6 +35,7 @@ def test_a_misspelt_name_or_tag_suggests_the_nearest():
         source.weights("resnet50", "IMAGENET1K")
 
 
+@pytest.mark.slow
 def test_every_network_builds_without_memory():
     for name in source.names():
         with torch.device("meta"):

@@ -51,6 +51,7 @@ def test_the_counts():
     assert f"by running {sum(row[4] == 'proved' for row in ROWS.values())};" in PAGE
 
 
+@pytest.mark.slow
 def test_the_abstentions(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(re.search(r"(?s)```python\n(.*?)```", PAGE)[1], {})

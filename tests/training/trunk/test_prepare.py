@@ -57,6 +57,7 @@ def test_float32_losses_are_the_whole_models(run, freeze):
         assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_default_precision_stays_close(run):
     options = {"epochs": 3, "lr": 0.01}
     plain = run("all_but_head", {**options, "feature_cache": "off"}, "plain")
@@ -65,6 +66,7 @@ def test_default_precision_stays_close(run):
         assert other == pytest.approx(one, rel=0.05)
 
 
+@pytest.mark.slow
 def test_second_run_takes_the_features_of_the_first(run, monkeypatch):
     from zoo.training.trunk import engine
 
@@ -78,6 +80,7 @@ def test_second_run_takes_the_features_of_the_first(run, monkeypatch):
     assert losses(first) != losses(second)
 
 
+@pytest.mark.slow
 def test_pixels_are_not_kept_beside_their_features(run, monkeypatch):
     from zoo.data import samples
 
@@ -88,6 +91,7 @@ def test_pixels_are_not_kept_beside_their_features(run, monkeypatch):
     assert not kept
 
 
+@pytest.mark.slow
 def test_changed_weights_or_data_are_not_served_stale_features(run):
     options = {"epochs": 1, "lr": 0.01, "precision": "float32"}
     run("all_but_head", options, "first")
@@ -151,6 +155,7 @@ def test_precision_of_features_is_recorded_and_can_be_asked_for(run):
             assert others == pytest.approx(values, rel=0.05)
 
 
+@pytest.mark.slow
 def test_best_epoch_is_chosen_on_float32s_features(run):
     """The validation losses of a head that trains on bfloat16 features are those of the head in float32."""
     options = {"epochs": 1, "lr": 1e-9, "feature_precision": "bfloat16"}  # the head stays what the seed made it
