@@ -127,7 +127,7 @@ class LiveDisplay(Display):
         name = "" if best is None or best["metric"] == trainer.metrics.main else f"{best['metric']} "
         ended = progress.batch == len(trainer.job.train)
         return [
-            f"loss {self.loss:.4f}" if self.loss is not None else "loss",
+            f"loss {self.loss:.4f}" if self.loss is not None else "starting",
             metric(last, trainer),
             f"best {name}{about(trainer)}{shown(best['value'])} (epoch {best['epoch']})" if best else "",
             "measuring" if ended else f"{trainer.rate:.0f} images/s" if self.loss is not None else "",
