@@ -262,8 +262,8 @@ steps:
 """
 
 
-def on_a_terminal(folder, *arguments, columns=100, **environment):
-    """Exit code, standard output and what a terminal on standard error was sent."""
+def on_a_terminal(folder, *arguments, columns=100, close_at="", **environment):
+    """Exit code, standard output and what a terminal on standard error was sent; closed at the text `close_at`."""
     import fcntl
     import struct
     import termios
@@ -284,8 +284,10 @@ def on_a_terminal(folder, *arguments, columns=100, **environment):
         if not piece:
             break
         shown += piece
-    printed = child.communicate(timeout=60)[0].decode()
+        if close_at and close_at.encode() in shown:
+            break
     os.close(leader)
+    printed = child.communicate(timeout=60)[0].decode()
     return child.returncode, printed, shown.decode()
 
 
@@ -310,3 +312,12 @@ def test_an_interrupt_on_a_real_terminal(tmp_path):
     after = plain(text[text.rindex(SHOW) :])
     assert "interrupted: run/model.safetensors is train after epoch 1; --resume goes on from it" in after
     assert "Traceback" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudoterminals")
+def test_a_real_terminal_that_is_closed(tmp_path):
+    code, printed, text = on_a_terminal(tmp_path, close_at="train epoch 1/2")
+    assert code == 0
+    assert "validation loss" not in text
+    assert "next: zoo predict run/model.safetensors" in printed

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR, CURVE = (6, 40), (6, 32)  # columns, at least and at most
 POINTS = 256  # of the curve are kept
+DRAW_SECONDS = 0.1  # epochs on cached features take milliseconds; what stays above is drawn whenever it comes
 
 
 def display(stream: IO[str] | None = None, *, live: bool = True) -> Display:
@@ -56,6 +58,7 @@ class LiveDisplay(Display):
         self.live: Live | None = None
         self.trainer: Trainer | None = None
         self.loss: float | None = None
+        self._drawn = 0.0
 
     def step_started(self, trainer: Trainer) -> None:
         from rich.live import Live
@@ -75,7 +78,7 @@ class LiveDisplay(Display):
     def progressed(self, trainer: Trainer, loss: float) -> None:
         self.loss = loss
         self._extend_curve(trainer, loss)
-        if self.live is not None:
+        if self.live is not None and time.monotonic() - self._drawn > DRAW_SECONDS:
             self.live.refresh()
 
     def step_ended(self, trainer: Trainer) -> None:
@@ -112,6 +115,7 @@ class LiveDisplay(Display):
         trainer = self.trainer
         if trainer is None:
             return ""
+        self._drawn = time.monotonic()
         progress, width = trainer.progress, self.console.width
         place = f"{trainer.job.label} epoch {min(progress.epoch + 1, trainer.epochs)}/{trainer.epochs}"
         rest = [f"step {progress.steps}/{trainer.steps}"] + [f"{left(trainer)} left"] * (self.loss is not None)
