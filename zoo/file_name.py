@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+FIRST_BATCH = "first_batch.jpg"  # in a run's folder: the first images as the network saw them
 RUN_MARK = ".zoo-run.json"  # in a run's folder: which recipe runs there, and what it writes (see zoo.training.folder)
 RUN_LOCK = ".zoo.lock"  # there, too: empty, held while a run is at work, and left behind
 RUN_FILES = (RUN_MARK, RUN_LOCK)

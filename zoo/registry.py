@@ -156,12 +156,14 @@ def named(name: str, kind: str | None) -> list[Component]:
 
     A full name opens no source but its own. Where one of zoo's own has a bare name, it means that one.
     """
+    if is_given(name):
+        return [row for row in _given(kind) if row.name == name]
     if name.startswith("kit/"):  # what recipes and checkpoints called zoo's own, by the distribution zoo-kit
         name = f"zoo/{name.removeprefix('kit/')}"
     namespace, slash, _ = name.partition("/")
     if slash:
         own = _opened(row for row in entries() if kind in (None, row.kind) and _may_hold(row, namespace))
-        rows = [row for row in [*own, *_given(kind)] if row.name == name]
+        rows = [row for row in own if row.name == name]
         if rows:
             return [row for row in rows if normal(row.distribution) == RESERVED.get(row.plugin)] or rows
     rows = [row for row in components(kind) if row.short == name]

@@ -172,8 +172,9 @@ def test_the_options_are_the_parameters_of_zoo_convert():
     assert list(defaults.items()) == [(name, parameter.default) for name, parameter in of_python.items()]
     written = {p.name: p.opts[0] for p in typer_command("convert", command).params if p.param_type_name == "option"}
     expected = {name: "--" + name.rstrip("_").replace("_", "-") for name in [*of_python][2:]}
-    singular = {"to_arguments": "--to-argument", "from_arguments": "--from-argument"}  # one a time, given repeatedly
-    assert written == expected | singular | {"verbose": "--verbose", "as_json": "--json"}
+    one_a_time = {"to_arguments": "--to-argument", "from_arguments": "--from-argument", "surgeries": "--surgery"}
+    printing = {"verbose": "--verbose", "as_json": "--json", "traceback": "--traceback"}
+    assert written == expected | one_a_time | printing
 
 
 def test_every_option_arrives_as_its_parameter(zoo, monkeypatch):
@@ -185,13 +186,13 @@ def test_every_option_arrives_as_its_parameter(zoo, monkeypatch):
 
     monkeypatch.setattr("zoo.conversion.convert.convert", record)
     options = "--to t --from f --to-argument a=1 --from-argument b=[2] --dtype d --min-coverage 0.5 --verify --dry-run"
-    more = "--invert --write-rules w --key k --trust-pickle --no-verify-bytes --overwrite"
+    more = "--invert --write-rules w --key k --trust-pickle --no-verify-bytes --overwrite --surgery s"
     zoo("convert", "SRC", "DST", "--remap", "x=y", "--remap", "auto", *options.split(), *more.split())
     assert received == {
         "source": "SRC", "destination": Path("DST"), "remap": ["x=y", "auto"], "to": "t", "from_": "f",
         "to_arguments": {"a": 1}, "from_arguments": {"b": [2]}, "dtype": "d", "min_coverage": 0.5, "verify": True,
         "dry_run": True, "invert": True, "write_rules": Path("w"), "key": "k", "trust_pickle": True,
-        "verify_bytes": False, "overwrite": True,
+        "verify_bytes": False, "overwrite": True, "surgeries": ["s"],
     }  # fmt: skip
     assert received.keys() == inspect.signature(convert).parameters.keys()
 

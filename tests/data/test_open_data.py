@@ -106,7 +106,9 @@ def supply(monkeypatch, data) -> None:
             raise data
         return data
 
-    monkeypatch.setattr(registry, "load", lambda name, kind: component)
+    row = registry.Component("x", "datasets", "x", "zoo-x", "1.0", "x:x")
+    monkeypatch.setattr(registry, "resolve", lambda name, kind: row)
+    monkeypatch.setattr(registry, "load", lambda *_: component)
 
 
 def test_features_pass_as_they_are(monkeypatch):
@@ -142,9 +144,9 @@ class Failing:
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (TypeError("csv() got an unexpected keyword"), InputError, "data set x: csv"),
-        (OSError("no route"), WorkError, "data set x cannot be opened: OSError: no route"),
-        ("text", InputError, "gave a str, not zoo.api.Data"),
+        (TypeError("csv() got an unexpected keyword"), WorkError, "x cannot be opened: TypeError: csv"),
+        (OSError("no route"), WorkError, "x cannot be opened: OSError: no route"),
+        ("text", WorkError, "returned str, expected zoo.api.Data"),
         (Data([(1, 2)], task="ranking"), InputError, "unknown task 'ranking'"),
         (Data(ListedSamples([], [])), InputError, "contains no samples"),
         (Data(ListedSamples([1], [0])), InputError, "too few to hold some out"),

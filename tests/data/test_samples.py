@@ -12,6 +12,7 @@ from zoo.data.datasets import ListedSamples
 from zoo.data.open_data import open_data
 from zoo.data.samples import Fetcher, Samples, collate, stack
 from zoo.errors import InputError, WorkError
+from zoo.given import given
 from zoo.recipe.options import DataOptions
 from zoo.training.metrics import explain
 
@@ -142,9 +143,8 @@ NO_INDEX = r"sample 1: its target .* is no class index \(a target is 0, 1, …[;
 def test_what_is_no_class_index_is_named_by_sample(monkeypatch, target):
     image = torch.zeros(3, 4, 4, dtype=torch.uint8)
     data = Data([(image, 0), (image, target), (image, 1)], classes=("a", "b"))
-    monkeypatch.setattr("zoo.registry.load", lambda *_: lambda: data)
-    with pytest.raises(InputError, match=NO_INDEX):
-        open_data(DataOptions(source="x"), SMALL)
+    with given({"datasets": {"python:x": lambda: data}}), pytest.raises(InputError, match=NO_INDEX):
+        open_data(DataOptions(source="python:x"), SMALL)
     with pytest.raises(InputError, match=NO_INDEX):
         Samples(data.train, np.array([1]), SMALL, "classification", 2).target(target, 0)
 

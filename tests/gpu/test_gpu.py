@@ -176,3 +176,62 @@ def test_predictions_are_those_of_the_cpu(tmp_path):
     ]
     assert answers[0] == answers[1]
     assert json.loads((tmp_path / "run" / "report.json").read_text())["metrics"] == run.metrics
+
+
+def test_what_a_run_leaves_is_whole(tmp_path, capsys):
+    steps = [*STEPS[:2], {"train": {"epochs": 6, "lr": 0.01, "early_stopping": 2}}]
+    run = zoo.finetune(recipe(tmp_path, steps), output=tmp_path / "run", device="cuda")
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"report.html", "README.md", "first_batch.jpg", "confusion.csv", "metrics.csv", "status.json"} <= left
+    assert json.loads((tmp_path / "run/status.json").read_text())["state"] == "done"
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Grad-CAM" in page
+    assert "could not" not in capsys.readouterr().err
+    checked = zoo.verify(run.folder, device="cuda")
+    assert checked["ok"], checked
+
+
+def test_a_regression_is_learned_in_its_unit(tmp_path):
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    (tmp_path / "images").mkdir()
+    digits = load_digits()
+    rows = ["path,label"]
+    for index in range(96):
+        Image.fromarray((digits.images[index] * 15).astype("uint8")).save(tmp_path / f"images/{index}.png")
+        rows.append(f"images/{index}.png,{250_000.0 + 1_000.5 * digits.target[index]}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    data = {"source": "csv", "path": str(tmp_path / "table.csv"), "image_size": 32, "batch_size": 16, "workers": 2}
+    steps = [{"swap_head": "auto"}, {"train": {"epochs": 3, "lr": 0.003}}]
+    run = zoo.finetune(recipe(tmp_path, steps, data=data), output=tmp_path / "run", device="cuda")
+    assert run.metrics["mae"] < 20_000
+    assert zoo.evaluate(run.checkpoint, device="cpu")["metrics"]["mae"] == pytest.approx(run.metrics["mae"], rel=0.05)
+
+
+def test_features_are_those_of_the_cpu(tmp_path):
+    run = zoo.finetune(recipe(tmp_path, precision="float32"), output=tmp_path / "run", device="cuda")
+    found = []
+    for device in ("cuda", "cpu"):
+        file = tmp_path / f"{len(found)}.safetensors"
+        zoo.embed(run.checkpoint, "sklearn/digits", file, device=device)
+        found.append(load_file(file)["features"])
+    assert found[0].shape == found[1].shape
+    assert torch.allclose(found[0], found[1], atol=2e-2)
+
+
+def test_an_export_of_what_a_gpu_trained(tmp_path):
+    pytest.importorskip("onnxruntime")
+    run = zoo.finetune(recipe(tmp_path), output=tmp_path / "run", device="cuda")
+    report = zoo.export(run.checkpoint, tmp_path / "model.onnx")
+    assert report.agreement.changed == 0
+
+
+def test_adapters_train_and_the_base_does_not(tmp_path):
+    pytest.importorskip("peft")
+    train = {"train": {"epochs": 1, "lr": 0.01}}
+    steps = [{"swap_head": "auto"}, {"lora": {"r": 4}}, {"freeze": "adapters_only"}, train]
+    model = {"architecture": "timm/test_vit"}
+    run = zoo.finetune(recipe(tmp_path, steps, model=model), output=tmp_path / "run", device="cuda")
+    proof = run.report["stages"][0]["freeze_proof"]
+    assert (proof["tensors"] > 10, proof["moved"]) == (True, [])

@@ -139,6 +139,7 @@ def test_the_record_is_whole_and_plain(vgg):
                 "path": None,
                 "heads": {"classifier.6": linear},
                 "reuse": None,
+                "standardise": True,
             },
         }
     ]

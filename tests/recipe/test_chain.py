@@ -9,7 +9,8 @@ from zoo.recipe.chain import actions_of, first_option, meant, name_of, step_clas
 from zoo.steps.save import Save
 from zoo.steps.train import Train
 
-OWN = ["look", "evaluate", "freeze", "init", "load", "probe", "save", "train"]  # the first is zoo-tensorboard's
+OWN = ["load_adapter", "save_adapter", "look", "evaluate", "freeze", "init", "load", "probe", "save", "train"]
+# the first two are zoo-peft's, the third is zoo-tensorboard's
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ AT_CHECK = {
     "a whole float for a batch size": "16.0 is an integer to JSON Schema",
     "means and deviations that do not pair": TWO,
     "a learning rate that is not a number": NUMBER,
+    "numbers that a checkpoint could not record": NUMBER,
     "a learning rate without end": NUMBER,
     "smoothed labels where there are no classes": TWO,
     "a factor for names that are no regular expression": "expressions are Python's",

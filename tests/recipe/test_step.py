@@ -68,7 +68,7 @@ def test_what_is_a_step():
 
 def test_what_a_plugin_raises_names_its_step():
     step = Wait().at(Place("wait", "acme/wait", 0))
-    with pytest.raises(WorkError, match=r"^acme/wait failed: KeyError: 'a'$"), explained(step):
+    with pytest.raises(WorkError, match=r"^acme/wait failed: KeyError: 'a' \(.*test_step\.py:\d+\)$"), explained(step):
         {}["a"]
     with pytest.raises(InputError, match=r"^as it is$"), explained(step):
         raise InputError("as it is")

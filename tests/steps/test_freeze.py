@@ -21,7 +21,10 @@ def test_it_is_read_with_the_policy_s_full_name_and_its_arguments(read):
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("freeze", "3:5: freeze: expected a policy's name, got nothing (policies: all, all_but_head, batchnorm,"),
+        (
+            "freeze",
+            "3:5: freeze: expected a policy's name, got nothing (policies: adapters_only, all, all_but_head,",
+        ),
         ("freeze: [all]", "3:5: freeze: expected a policy's name, got ['all'] (write freeze: {policy: pattern,"),
         ("freeze: {below: fc}", "got no policy (write freeze: {policy: below, module: 'fc'})"),
         ("freeze: {polcy: all}", "got no policy (did you mean policy?)"),

@@ -42,7 +42,7 @@ Key = typer.Option(metavar="KEY", help="Which of several state dicts of SRC, or 
 Overwrite = typer.Option("--overwrite", help="Replace DST if no conversion made it, and the FILE of --write-rules.")
 TrustPickle = typer.Option("--trust-pickle", help="RUN the code in a pickle.")
 VerifyBytes = typer.Option("--verify-bytes/--no-verify-bytes", help="Read DST back and compare every byte.")
-Surgery = typer.Option(metavar="NAME", help="Do this to the checkpoint's network first: merge_adapters; repeatable.")
+Surgery = typer.Option("--surgery", metavar="NAME", help="Do this to SRC's network first: merge_adapters; repeatable.")
 Verbose = typer.Option("--verbose", help="Every tensor instead of patterns.")
 AsJson = typer.Option("--json", help="One JSON document.")
 
@@ -65,7 +65,7 @@ def command(
     trust_pickle: Annotated[bool, TrustPickle] = False,
     verify_bytes: Annotated[bool, VerifyBytes] = True,
     overwrite: Annotated[bool, Overwrite] = False,
-    surgery: Annotated[Names, Surgery] = None,
+    surgeries: Annotated[Names, Surgery] = None,
     verbose: Annotated[bool, Verbose] = False,
     as_json: Annotated[bool, AsJson] = False,
 ) -> None:
@@ -96,7 +96,7 @@ def command(
         made = convert(
             source, destination, remap, to=to, from_=from_, **ends, dtype=dtype, min_coverage=min_coverage,
             verify=verify, dry_run=dry_run, invert=invert, write_rules=write_rules, key=key,
-            trust_pickle=trust_pickle, verify_bytes=verify_bytes, overwrite=overwrite, surgeries=surgery or (),
+            trust_pickle=trust_pickle, verify_bytes=verify_bytes, overwrite=overwrite, surgeries=surgeries,
         )  # fmt: skip
     except NotConvertedError as error:
         _report(error.conversion, verbose=verbose, as_json=as_json)

@@ -23,20 +23,21 @@ def overview(rows: Sequence[Component], *, small: int, width: int | None = None)
     """What a terminal shows. Of a kind of more than `small` components it has counts by namespace."""
     width = width or min(shutil.get_terminal_size().columns, 120)
     sound = [row for row in rows if row.status == "ok"]
-    parts = [_plugins(sound)]
+    parts = [_plugins(sound, width)]
     parts += [_kind(kind, of_kind, small, width) for kind in KINDS if (of_kind := [r for r in sound if r.kind == kind])]
     if broken := [row for row in rows if row.status != "ok"]:
         parts.append("\n".join(["broken (zoo doctor says more)", *(f"  {r.name}: {trouble(r)}" for r in broken)]))
     return "\n\n".join(parts)
 
 
-def _plugins(rows: Sequence[Component]) -> str:
+def _plugins(rows: Sequence[Component], width: int) -> str:
     plugins = sorted({(row.plugin, row.version) for row in rows})
     column = max((len(plugin) for plugin, _ in plugins), default=0)
     lines = [f"plugins ({len(plugins)})"]
     for plugin, version in plugins:
         own = counts(row for row in rows if row.plugin == plugin)
-        lines.append(f"  {plugin:{column}}  {version:8} {own}")
+        head = f"  {plugin:{column}}  {version:8} "
+        lines += textwrap.wrap(own, width, initial_indent=head, subsequent_indent=" " * len(head)) or [head.rstrip()]
     return "\n".join(lines)
 
 

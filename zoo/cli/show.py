@@ -13,6 +13,7 @@ from zoo.cli.list import kind_called
 from zoo.contracts import CONTRACTS, Preprocessing, Weights
 from zoo.errors import listed
 from zoo.plugin_calls import call, expect, texts
+from zoo.recipe.signature import parameters
 from zoo.registry import Component, describe
 
 Facts = dict[str, Any]
@@ -70,7 +71,11 @@ def _tags(component: Component) -> list[str]:
 def ask(component: Component) -> Facts:
     """What only the plugin's own code knows: preprocessing, where weights lie, a remap's rules."""
     if component.kind == "weights":
-        weights = expect(component, call(component, registry.load(component)), Weights, "zoo.api.Weights")
+        loaded = registry.load(component)
+        if lacking := [name for name, known in parameters(loaded).items() if known.required]:
+            return {"needs": lacking}
+        found = call(component, loaded, failing="fails to say where its weights are")
+        weights = expect(component, found, Weights, "zoo.api.Weights")
         facts = {key: getattr(weights, key) for key in ("location", "architecture", "sha256", "license", "source")}
         facts |= {"remap": weights.remap, "classes": list(weights.classes or ())}
         return facts | {"preprocessing": weights.preprocessing.as_dict() if weights.preprocessing else None}
@@ -78,10 +83,12 @@ def ask(component: Component) -> Facts:
         rules: Any = expect(component, call(component, registry.load(component)), (list, tuple), "a list of rules")
         return {"rules": list(rules)}
     if component.member and hasattr(source := registry.load_source(component), "preprocessing"):
-        stated = call(component, lambda: source.preprocessing(component.member, None))
-        if stated is not None:
-            expect(component, stated, Preprocessing, "zoo.api.Preprocessing", what="returned for its preprocessing")
-            return {"preprocessing": stated.as_dict()}
+        failing = "fails to say how images are prepared"
+        stated = call(component, lambda: source.preprocessing(component.member, None), failing=failing)
+        if stated is None:
+            return {"preprocessing": None}
+        expect(component, stated, Preprocessing, "zoo.api.Preprocessing", what="returned for its preprocessing")
+        return {"preprocessing": stated.as_dict()}
     return {}
 
 

@@ -130,7 +130,7 @@ def convert(
     trust_pickle: bool = False,
     verify_bytes: bool = True,
     overwrite: bool = False,
-    surgeries: Sequence[str] = (),
+    surgeries: Sequence[str] | None = None,
 ) -> Conversion:
     """Write the safetensors file `destination` that `remap` makes of `source`, complete or not at all.
 
@@ -159,7 +159,7 @@ def convert(
     start, end = _network(from_, from_arguments), _network(to, to_arguments)
     _check_request(destination, start, end, dry_run=dry_run, verify=verify)
     with (
-        _operated(os.fspath(source), surgeries, end) as file,
+        _operated(os.fspath(source), surgeries or (), end) as file,
         open_source(file, trust_pickle=trust_pickle, key=key) as opened,
     ):
         _check_free(None if dry_run else destination, write_rules, opened, overwrite=overwrite)

@@ -13,7 +13,7 @@ from typing import Any
 from zoo.contracts import Data
 from zoo.data.datasets import PARTS, ListedSamples, part_called, similar
 from zoo.errors import InputError, Problem, did_you_mean, listed
-from zoo.file_name import RUN_FILES
+from zoo.file_name import FIRST_BATCH, RUN_FILES, RUN_MARK
 
 _EXTENSIONS = (
     ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .jpx .tga"
@@ -142,8 +142,8 @@ class Found:
 
 
 def _search(folder: Path) -> Found:
-    """Image files in `folder` and below, sorted; hidden ones are passed over. Links to folders are followed, each once:
-    a link may lead to the folder that it lies in."""
+    """Image files in `folder` and below, sorted; hidden ones and a run's own are passed over. Links to folders are
+    followed, each once: a link may lead to the folder that it lies in."""
     found, seen = Found(), {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):
         here = Path(place)
@@ -155,7 +155,7 @@ def _search(folder: Path) -> Found:
                 folders.append(name)
         for name in files:
             path = here / name
-            if name.startswith("."):
+            if name.startswith(".") or (name == FIRST_BATCH and RUN_MARK in files):
                 continue
             if path.suffix.lower() not in EXTENSIONS:
                 found.passed_over[path.suffix.lower() or "without a suffix"] += 1

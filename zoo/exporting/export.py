@@ -202,7 +202,7 @@ def describe(network: Network, assembly: Assembly, source: Source) -> dict[str, 
         outputs = prediction(network.model(torch.zeros(1, *source.shape))).shape[1:]
     classes = assembly.classes if outputs == (len(assembly.classes),) else ()  # names of other outputs mislead
     raw = network.preprocess is not None
-    gives = "values" if assembly.task == "regression" else "probabilities" if network.probabilities else "logits"
+    gives = "values" if assembly.task == "regression" else "probabilities" if network.probabilities else "scores"
     return {
         "architecture": assembly.architecture,
         "task": assembly.task,

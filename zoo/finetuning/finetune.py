@@ -26,7 +26,7 @@ from zoo.data import transforms
 from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError
-from zoo.file_name import RUN_LOCK
+from zoo.file_name import FIRST_BATCH, RUN_LOCK
 from zoo.finetuning.environment import differences
 from zoo.finetuning.first_batch import write_first_batch
 from zoo.finetuning.latest import point_latest
@@ -65,7 +65,6 @@ from zoo.training.devices import (
 )
 from zoo.training.folder import (
     CONFUSION,
-    FIRST_BATCH,
     METRICS,
     MODEL,
     PREDICTIONS,

@@ -13,9 +13,9 @@ from torchvision.utils import make_grid
 
 from zoo.contracts import Preprocessing
 from zoo.data.open_data import OpenData
+from zoo.file_name import FIRST_BATCH
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.undisturbed import generators_kept
-from zoo.training.folder import FIRST_BATCH
 
 MOST = 25  # images in the picture
 QUALITY = 88

@@ -22,6 +22,7 @@ from zoo.checkpoint.load import load, with_base
 from zoo.data import transforms
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, ZooError
+from zoo.file_name import FIRST_BATCH
 from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.safetensors_file import read_header
 from zoo.model.assembly import Assembly
@@ -30,7 +31,7 @@ from zoo.reporting.activation_maps import activation_maps
 from zoo.reporting.charts import data_address
 from zoo.reporting.facts import Facts
 from zoo.training.evaluate import open_for
-from zoo.training.folder import FIRST_BATCH, MODEL
+from zoo.training.folder import MODEL
 from zoo.training.predictions import sample_names
 
 SIDE, QUALITY = 128, 80  # pixels, and of a JPEG

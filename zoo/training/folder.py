@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, ZooError, listed
-from zoo.file_name import RUN_MARK, name_mistake
+from zoo.file_name import FIRST_BATCH, RUN_MARK, name_mistake
 from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
 from zoo.recipe.document import walk
@@ -27,7 +27,7 @@ from zoo.recipe.document import walk
 FORMAT = 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
 PREDICTIONS, METRICS, CONFUSION = "predictions.csv", "metrics.csv", "confusion.csv"
-STATUS, FIRST_BATCH, CARD, PAGE = "status.json", "first_batch.jpg", "README.md", "report.html"
+STATUS, CARD, PAGE = "status.json", "README.md", "report.html"
 FILES = frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS, METRICS, CONFUSION, STATUS, FIRST_BATCH, CARD, PAGE})
 SAMPLES = "samples.jsonl"  # in the state folder
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's

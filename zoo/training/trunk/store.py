@@ -36,7 +36,7 @@ SHARD_BYTES = 256 * 2**20
 BUDGET_SHARE = 0.25  # of the memory that is free when features are first stored
 CACHE_LIMIT_GIGABYTES = 10.0
 PARTIAL = ".partial-"
-ORPHANED = 3600.0  # seconds after which a lock without a folder is nobody's: its writer had it for a moment
+ORPHANED = 5.0  # seconds after which a lock without a folder is nobody's: its writer had it for a moment
 
 
 @dataclass
