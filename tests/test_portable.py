@@ -119,7 +119,7 @@ def main(folder):
     found["renamed"] = any(tensor["name"].startswith("stem") for tensor in tensors[0])
     found["dtypes"] = sorted({tensor["dtype"] for tensor in tensors[1]})
     found["measured"] = sorted(json.loads(zoo_command("evaluate", model, "--json"))["metrics"])
-    found["predicted"] = len(json.loads(zoo_command("predict", model, folder / "digit.png", "--json")))
+    found["predicted"] = json.loads(zoo_command("predict", model, folder / "digit.png", "--json"))["read"]
     found["refused"] = sorted(
         name for name in map(os.path.basename, refused) if not name.endswith(".lock")  # filelock's own affair
     )
@@ -200,7 +200,8 @@ def test_text_is_read_and_written_as_utf8(path):
         given = {keyword.arg for keyword in node.keywords}
         arguments = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
         if name in TEXT and isinstance(node.func, ast.Attribute) and "metadata" not in arguments:
-            named = "encoding" in given or "utf-8" in arguments or "entry_points.txt" in arguments
+            of_a_distribution = {"entry_points.txt", "METADATA", "PKG-INFO"} & set(arguments)
+            named = "encoding" in given or "utf-8" in arguments or of_a_distribution
             assert named, f"{path}:{node.lineno}: {name} without an encoding"
         if name == "open" and isinstance(node.func, ast.Name):
             binary = any("b" in str(argument) for argument in arguments)

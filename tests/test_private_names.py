@@ -22,6 +22,7 @@ ALLOWED = {
     "_NormBase": KINDS,
     "_ConvNd": KINDS,
     "_DropoutNd": KINDS,
+    "_build_vision_tower": "open_clip's image tower alone, without the text tower and its tokenizer",
     "_asdict": "documented: a named tuple's way to a dict",
     "_subclasses": "fake tensors, which are nowhere else; zoo.model.fake_tensors does without them",
     "_reset_state": "accelerate's singletons refuse a second precision; its own tests use it",

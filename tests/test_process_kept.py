@@ -135,6 +135,9 @@ VERBS = {
     ),
     "inspect": lambda folder: zoo.inspect(folder / "run" / "model.safetensors"),
     "diff": lambda folder: zoo.diff(folder / "run" / "model.safetensors", folder / "half.safetensors"),
+    "export": lambda folder: zoo.export(folder / "run", folder / "exported.pt2", overwrite=True),
+    "embed": lambda folder: zoo.embed(folder / "run", "sklearn/digits", folder / "features.npz", overwrite=True),
+    "push": lambda folder: zoo.push(folder / "run", "zoo/digits", dry_run=True),
     "names": lambda folder: (registry.refresh(), zoo.names()),
 }
 

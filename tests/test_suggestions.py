@@ -101,19 +101,20 @@ def test_what_a_dry_run_says_to_type_is_right(
     assert not [problem for problem in judged(cure(text, said[0]), tmp_path) if message in problem.message]
 
 
-def test_auxiliary_heads_are_frozen_as_the_hint_says(tmp_path: Path) -> None:
+def test_auxiliary_heads_are_in_the_loss_as_the_hint_says(tmp_path: Path) -> None:
     text = textwrap.dedent(
         """\
         model: {architecture: torchvision/googlenet, arguments: {aux_logits: true, init_weights: false}}
         data: {source: sklearn/digits, image_size: 64}
         steps:
           - swap_head: auto
-          - train: 1
+          - train: {epochs: 1, auxiliary_loss: 0}
         """
     )
     (said,) = [problem for problem in judged(text, tmp_path) if "auxiliary outputs alone" in problem.message]
     assert "aux1, aux2" in said.message
-    assert judged(step_of_the_hint(text, said), tmp_path) == []
+    assert "write auxiliary_loss: 0.3" in str(said.suggestion)
+    assert judged(text.replace("auxiliary_loss: 0}", "auxiliary_loss: 0.3}"), tmp_path) == []
 
 
 def test_what_is_frozen_trains_again_as_the_hint_says() -> None:

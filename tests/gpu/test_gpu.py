@@ -148,7 +148,7 @@ def test_running_out_of_memory_is_told_as_that(tmp_path):
     try:
         with pytest.raises(WorkError, match="memory") as refused:
             zoo.finetune(path, overrides=large, output=tmp_path / "run", device="cuda")
-        assert "batch_size" in (refused.value.suggestion or "")
+        assert "batch_size" in str(refused.value.problems[0].suggestion)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()

@@ -73,7 +73,7 @@ def test_files_are_looked_for_in_the_folders_in_order(resnet, tmp_path):
 
 
 def test_a_plugin_that_fails_is_named(acme, resnet):
-    with pytest.raises(WorkError, match=r"acme/bad fails to say where .*: zoo-acme 1.0 \(acme_w:g\): ZeroDivision"):
+    with pytest.raises(WorkError, match=r"acme/bad fails to say where its weights are: ZeroDivisionError: .*acme_w\.py:3"):
         refer_to_weights("bad", resnet).look_up(resnet.name)
 
 

@@ -160,7 +160,8 @@ def settle(name, row):
 
 
 def test_no_installed_remap_is_forgotten():
-    assert set(registry.names("remaps")) == set(SOURCES) == set(written())
+    tried_there = {"openclip/image_tower"}  # in the plugin's own tests, with open_clip's networks
+    assert set(registry.names("remaps")) - tried_there == set(SOURCES) == set(written())
 
 
 @pytest.mark.parametrize("remap", SOURCES)

@@ -36,7 +36,7 @@ def warnings_of(name: str, *overrides: str) -> list[str]:
 
 def test_a_layer_that_nothing_calls_is_dead_weight(workshop):
     (said,) = [w for w in warnings_of("vgg16_add_linear", "add_module.wire=false") if "dead weight" in w]
-    assert "vgg16_add_linear.yaml:12:" in said
+    assert "vgg16_add_linear.yaml:13:" in said
     assert "add_linear is never called by the model's forward" in said
     assert not any("dead weight" in w for w in warnings_of("vgg16_add_linear"))
 
@@ -66,7 +66,7 @@ def test_layers_that_never_get_a_gradient_do_not_train(workshop):
     says = "0.weight, 0.bias, 1.weight, 1.bias are trainable but never get a gradient, and nothing else trains"
     (mistake,) = check(load_recipe(RECIPES / "mlp.yaml", own)).errors
     assert says in str(mistake)
-    assert "mlp.yaml:12:" in str(mistake)
+    assert "mlp.yaml:13:" in str(mistake)
     with pytest.raises(InputError, match=says):
         workshop.finetune("mlp", *own)
     assert not (workshop.folder / "runs").exists()
@@ -123,7 +123,7 @@ def test_the_sound_twins_raise_no_such_alarm(workshop):
 def test_check_tells_what_a_file_would_lose_where_nothing_is_trained(workshop):
     says = "2.rand_weight: random numbers outside the state dict"
     (said,) = [w for w in warnings_of("chimera", "model.arguments.kept=false") if says in w]
-    assert "chimera.yaml:6:" in said
+    assert "chimera.yaml:7:" in said
     assert "self.register_buffer(name, tensor)" in said
     assert not any(says in w for w in warnings_of("chimera"))
 
@@ -139,7 +139,7 @@ def test_a_model_that_would_answer_differently_is_not_passed_off_as_saved(worksh
 def test_a_relu_in_front_of_cross_entropy_is_told_with_its_remedy(workshop):
     own = "model.architecture=tutorial/fashion_mlp_relu"
     (said,) = [w for w in warnings_of("fashion_mnist", own) if "ReLU" in w]
-    assert "fashion_mnist.yaml:11:" in said
+    assert "fashion_mnist.yaml:12:" in said
     assert "remove_module: {path: linear_relu_stack.5}" in said
     assert not any("ReLU" in w for w in warnings_of("fashion_mnist"))
 

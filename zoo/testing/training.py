@@ -107,7 +107,7 @@ class CallbackContract(_InTraining):
 
 
 class TrackerContract(_InTraining):
-    """It is started, told, and finished."""
+    """It is started, given what is logged, and finished."""
 
     kind = "trackers"
     option = "trackers"

@@ -138,7 +138,7 @@ class _Watch:
         if who["host"] != socket.gethostname():
             return True
         try:
-            state = Path(f"/proc/{who['pid']}/stat").read_text().rpartition(")")[2].split()[0]
+            state = Path(f"/proc/{who['pid']}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
             return state not in ("Z", "X")
         except OSError:
             return False
