@@ -46,3 +46,19 @@ def test_what_nobody_expected_is_called_a_bug_with_its_place(capsys, monkeypatch
 
 def test_work_that_ends_well_is_0():
     assert exit_code(lambda: None) == 0
+
+
+def test_a_closed_terminal_does_not_change_the_exit_code(monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr("sys.stderr", Closed())
+
+    def wrong():
+        raise InputError("no such recipe")
+
+    assert exit_code(wrong) == 2

@@ -437,7 +437,7 @@ def test_a_failure_that_leaves_no_room_for_a_checkpoint_promises_none(tmp_path, 
     quiet = Quiet(OSError(28, "No space left on device"), 2, 4)
     with pytest.raises(Exception, match="No space left on device"):
         finetune(written(tmp_path), output=tmp_path / "run", progress=quiet)
-    assert quiet.notes[-1] == "the last complete epoch could not be written as a checkpoint: the disk is full"
+    assert quiet.notes[-1] == "warning: the last complete epoch could not be written as a checkpoint: the disk is full"
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 

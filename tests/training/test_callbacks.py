@@ -7,12 +7,7 @@ import io
 import pytest
 import torch
 
-from zoo.training.callbacks import Display, Listener, Listeners, _clock
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from zoo.training.callbacks import Display, Listener, Listeners, Quiet, _clock
 
 
 def trained(make_trainer, stream: io.StringIO) -> str:
@@ -32,11 +27,51 @@ def test_a_line_an_epoch(make_trainer):
     assert lines[-1].endswith("0.0 s left")
 
 
-def test_a_bar_on_a_terminal(make_trainer, monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    text = trained(make_trainer, Terminal())
-    assert "train epoch 2/2" in text
-    assert "\x1b[" in text  # drawn over itself
+def test_quiet_prints_warnings_and_what_is_kept(make_trainer):
+    stream = io.StringIO()
+    quiet = Quiet(stream)
+    trainer = make_trainer(listener=quiet, values={"precision": "bfloat16"})
+    trainer.begin(0, {})
+    trainer.run()
+    for text in ("precision: float32", "warning: slow", "interrupted: a is b", "failed: a is b"):
+        quiet.note(text)
+    assert stream.getvalue() == "warning: slow\ninterrupted: a is b\nfailed: a is b\n"
+
+
+def test_what_a_terminal_would_obey_is_spelled_out():
+    stream = io.StringIO()
+    Display(stream).note("a\x1b[2Jb\nc")
+    assert stream.getvalue() == "a\\x1b[2Jb\nc\n"
+
+
+class Broken(io.StringIO):
+    """Raises `error` as often as something is written."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.tries = error, 0
+
+    def write(self, text):
+        self.tries += 1
+        raise self.error
+
+
+def test_a_stream_that_goes_away_ends_nothing():
+    gone, busy, closed = Broken(OSError(5, "gone")), Broken(BlockingIOError(11, "busy")), io.StringIO()
+    closed.close()
+    for stream in (gone, busy, closed):
+        for text in ("one", "two"):
+            Display(stream).stream.isatty()
+            (display := Display(stream)).note(text)
+            display.note(text)
+    assert (gone.tries, busy.tries) == (2, 4)  # a busy terminal is asked again
+
+
+def test_letters_that_a_stream_lacks_are_replaced():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    Display(stream).note("3 × 4")
+    assert raw.getvalue() == b"3 ? 4\n"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -40,7 +41,8 @@ def exit_code(work: Callable[[], object]) -> int:
 
 def say(line: str) -> None:
     """A line on standard error (or several), with what a terminal would obey spelled out."""
-    print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
+    with contextlib.suppress(OSError):  # of a terminal that was closed: the exit code says it, too
+        print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
 
 
 def _show_tracebacks(error: Exception | None = None) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from typing import Annotated, Any, Literal
 
 import typer
+
+from zoo.errors import InputError
 
 
 def command(
@@ -29,7 +33,13 @@ def command(
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"] | None, typer.Option(help="Instead of the recipe's.")
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Errors, warnings and the final summary only, no progress.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="JSON lines on standard output, one an event, as the run goes on.")
+    ] = False,
 ) -> None:
     """Carry out a recipe: build, load weights, operate, freeze, train, and leave one checkpoint.
 
@@ -44,6 +54,8 @@ def command(
     --seeds N makes N runs that differ in their seed alone, seed-0, seed-1, … in the run's folder, and says mean, spread
     and 95 % interval of every metric; --resume keeps those that are finished.
 
+    Progress goes to standard error: a live view on a terminal, a line an epoch where it is piped or CI is set.
+
     Examples:
 
         zoo finetune recipes/quickstart.yaml
@@ -53,18 +65,28 @@ def command(
         zoo finetune recipes/quickstart.yaml --output runs/one --resume --set steps[2].train.lr=1e-3
         zoo finetune recipes/quickstart.yaml --output runs/one --overwrite
         zoo finetune recipes/quickstart.yaml --seeds 5
+        zoo finetune recipes/quickstart.yaml --quiet --events
         torchrun --nproc-per-node 2 -m zoo finetune recipes/quickstart.yaml
     """
+    if events and as_json:
+        raise InputError("--events and --json both want standard output", suggestion="leave one of them out")
+    from zoo.finetuning.events import Events
     from zoo.finetuning.report import summary
+    from zoo.training.callbacks import Listeners, Quiet
+    from zoo.training.live import display
     from zoo.verbs import finetune, finetune_seeds
 
+    main = os.environ.get("RANK", "0") == "0"  # a launcher's first process speaks for all
     options: dict[str, Any] = {"overrides": set_ or (), "output": output, "resume": resume, "overwrite": overwrite}
     options |= {"device": device, "precision": precision}
-    if seeds is not None:
-        runs = finetune_seeds(recipe, seeds, **options)
-        if os.environ.get("RANK", "0") == "0":
-            print(json.dumps(runs.report, indent=1) if as_json else runs)
-        return
-    run = finetune(recipe, **options)
-    if os.environ.get("RANK", "0") == "0":  # a launcher's first process speaks for all
-        print(json.dumps(run.report, indent=1) if as_json else summary(run.report))
+    shown = Quiet() if quiet else display(live=not (events and sys.stdout.isatty()))
+    said = Events() if events and main else None
+    options["progress"] = Listeners(shown, said) if said else shown
+    with contextlib.ExitStack() as stack:
+        stack.callback(shown.close)
+        ended: dict[str, Any] = stack.enter_context(said.of_run(recipe, seeds)) if said else {}
+        run = finetune_seeds(recipe, seeds, **options) if seeds else finetune(recipe, **options)
+        ended |= {key: run.report[key] for key in ("checkpoint", "metrics", "seconds", "runs") if key in run.report}
+        ended["folder"] = str(run.folder)
+    if main and not events:
+        print(json.dumps(run.report, indent=1) if as_json else run if seeds else summary(run.report))

@@ -54,7 +54,7 @@ from zoo.recipe.step import explained
 from zoo.reporting.write import pages_written
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
-from zoo.training.callbacks import Display, Listener, Listeners
+from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import (
     choose_device,
     choose_precision,
@@ -74,6 +74,7 @@ from zoo.training.folder import (
     RunFolder,
     default_folder,
 )
+from zoo.training.live import display
 from zoo.training.processes import processes_watched
 from zoo.training.sealed import sealed
 from zoo.training.state import Saved, StateFolder, write_json
@@ -113,7 +114,7 @@ def finetune(
     verdict.require()
     where = make_accelerator(where).device  # joins the process group where there is one
     main = PartialState().is_main_process
-    listener = (progress or Display()) if main else Listener()
+    listener = (progress or display()) if main else Listener()
     folder = Path(output) if output is not None else _folder(recipe, resume, overwrite, listener)
     for warning in verdict.warnings:
         listener.note(f"warning: {warning}")
@@ -328,7 +329,7 @@ def _keep(run: ActiveRun, error: BaseException) -> None:
     try:
         _conclude(run, interrupted=interrupted, failed=None if interrupted else str(error))
     except (ZooError, OSError) as another:
-        run.listener.note(f"the last complete epoch could not be written as a checkpoint: {another}")
+        run.listener.note(f"warning: the last complete epoch could not be written as a checkpoint: {another}")
         return
     ended = "interrupted" if interrupted else "failed"
     how = "with other values --resume" if isinstance(error, NotFiniteError) else "--resume"
@@ -365,7 +366,7 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
         said = type(unmeasured)([written, *unmeasured.problems])
         if finished:
             raise said from unmeasured
-        run.listener.note(str(said))
+        run.listener.note(f"warning: {said}")
     elif finished:
         run.state.finish()
         verify_reload(run.assembly, run.checkpoint, run.example(), loaded=loaded)

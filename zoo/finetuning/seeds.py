@@ -24,8 +24,9 @@ from zoo.finetuning.finetune import finetune
 from zoo.finetuning.result import Run
 from zoo.recipe import Recipe
 from zoo.recipe.options import Precision
-from zoo.training.callbacks import Display, Listener
+from zoo.training.callbacks import Listener
 from zoo.training.folder import RunFolder
+from zoo.training.live import display
 from zoo.training.state import write_json
 
 SUMMARY, KIND = "seeds.json", "zoo runs by seed"
@@ -111,10 +112,10 @@ def finetune_seeds(
     main = os.environ.get("RANK", "0") == "0"  # of several processes the first one minds the files
     for seed, recipe in recipes if main else ():  # nothing is trained where a later folder would refuse its run
         RunFolder(_folder(folder, seed), recipe).check(resume=resume, overwrite=overwrite)
-    listener, runs = progress or Display(), []
+    listener, runs = (progress or display()) if main else Listener(), []
     for number, (seed, recipe) in enumerate(recipes, 1):
         listener.note(f"seed {seed} ({number} of {seeds})")
-        options: dict[str, Any] = {"device": device, "precision": precision, "progress": progress}
+        options: dict[str, Any] = {"device": device, "precision": precision, "progress": listener}
         run = finetune(recipe, output=_folder(folder, seed), resume=resume, overwrite=overwrite, **options)
         runs.append(dataclasses.replace(run, assembly=None))  # its model is in the checkpoint: memory holds one
         report = _report(first, folder, [(seed, run) for (seed, _), run in zip(recipes, runs, strict=False)])

@@ -57,7 +57,7 @@ class Status(Listener):
             "why": None,
             "name": run.recipe.name,
             "steps": len(run.recipe.steps),
-            "started": _now(),
+            "started": now(),
             "heartbeat": None,
             "ended": None,
             "pid": os.getpid(),
@@ -68,17 +68,17 @@ class Status(Listener):
         self._write_status(resumed=self.run.saved is not None)
 
     def step_started(self, trainer: Trainer) -> None:
-        self._write_status(**_place(trainer))
+        self._write_status(**place(trainer))
 
     def progressed(self, trainer: Trainer, loss: float) -> None:
         if time.monotonic() - self.beat > BEAT_SECONDS:
-            self._write_status(**_place(trainer), loss=loss)
+            self._write_status(**place(trainer), loss=loss)
 
     def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        now = {"step": trainer.job.options.place.index + 1, "action": "train", "epochs": trainer.progress.history}
+        row = {"step": trainer.job.options.place.index + 1, "action": "train", "epochs": trainer.progress.history}
         with self._harmless():
-            write_metrics_table(self.run.folder / METRICS, [*self.run.stages, now])
-        self._write_status(**_place(trainer), loss=record["loss"], validation=record["validation"])
+            write_metrics_table(self.run.folder / METRICS, [*self.run.stages, row])
+        self._write_status(**place(trainer), loss=record["loss"], validation=record["validation"])
 
     def note(self, text: str) -> None:
         """Whoever remarks something is alive."""
@@ -89,10 +89,10 @@ class Status(Listener):
         """The run is over: `done`, `interrupted` or `failed`, and why."""
         with self._harmless():
             write_metrics_table(self.run.folder / METRICS, self.run.stages)
-        self._write_status(state=state, why=why, ended=_now())
+        self._write_status(state=state, why=why, ended=now())
 
     def _write_status(self, **values: Any) -> None:
-        self.document |= values | {"heartbeat": _now()}
+        self.document |= values | {"heartbeat": now()}
         self.beat = time.monotonic()
         with self._harmless():
             write_json(self.run.folder / STATUS, finite(self.document), sync=False)
@@ -107,7 +107,7 @@ class Status(Listener):
                 self.run.listener.note(f"warning: a watcher of this run reads old numbers: {error}")
 
 
-def _place(trainer: Trainer) -> dict[str, Any]:
+def place(trainer: Trainer) -> dict[str, Any]:
     """Where in the recipe a run is, in numbers from 1: the step, its epoch, its optimizer step."""
     return {
         "step": trainer.job.options.place.index + 1,
@@ -120,7 +120,7 @@ def _place(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -133,13 +133,17 @@ def watched(status: Status | None) -> Iterator[None]:
     status.started()
     try:
         yield
-    except KeyboardInterrupt as stop:
-        status.ended(INTERRUPTED, "SIGTERM" if isinstance(stop, TerminatedError) else "Ctrl-C")
-        raise
     except BaseException as error:
-        status.ended(FAILED, str(error) or type(error).__name__)
+        status.ended(*how_ended(error))
         raise
     status.ended(DONE)
+
+
+def how_ended(error: BaseException) -> tuple[str, str]:
+    """The state that `error` ended a run in, and why."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "SIGTERM" if isinstance(error, TerminatedError) else "Ctrl-C"
+    return FAILED, str(error) or type(error).__name__
 
 
 @contextmanager

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
+from zoo.errors import printable
 from zoo.recipe.step import shown
 from zoo.training.losses import label_of
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from zoo.training.trainer import Trainer
 
 
@@ -60,77 +59,101 @@ class Listeners(Listener):
             listener.note(text)
 
 
+class Stream:
+    """A stream of text that may go away (a closed terminal, a full disk): what is written then is lost, no more."""
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        self.stream = stream
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        if self.stream is not None:
+            try:
+                self.stream.write(text)
+            except UnicodeEncodeError:
+                self.write(text.encode(self.encoding, "replace").decode(self.encoding))
+            except (OSError, ValueError) as error:
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        if self.stream is not None:
+            try:
+                self.stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def isatty(self) -> bool:
+        try:
+            return self.stream is not None and self.stream.isatty()
+        except (OSError, ValueError):
+            return False
+
+    def _lose(self, error: Exception) -> None:
+        if not isinstance(error, BlockingIOError):  # of a terminal that is busy now
+            self.stream = None
+
+
 class Display(Listener):
-    """Loss, metric, images a second and time left."""
+    """Plain lines: one an epoch, with loss, metric, images a second and time left, and every remark."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
-        self.stream = stream or sys.stderr
-        self.bar: Bar | None = None
-        self.task: Any = None
+        self.stream = Stream(stream or sys.stderr)
 
     def step_started(self, trainer: Trainer) -> None:
         if way := trainer.job.approximate:
             self._print(f"{trainer.job.label}: ~ is measured as it trains ({way}); the end measures the file itself")
-        if self.stream.isatty():
-            self._start_bar(trainer)
-
-    def progressed(self, trainer: Trainer, loss: float) -> None:
-        if self.bar is None:
-            return
-        done, whole = trainer.progress.batch, len(trainer.job.train)
-        last = trainer.progress.history[-1]["validation"] if trainer.progress.history else {}
-        told = [f"loss {loss:.4f}", _metric(last, trainer), f"{trainer.rate:.0f} images/s", f"{_left(trainer)} left"]
-        title = f"{trainer.job.label} epoch {trainer.progress.epoch + 1}/{trainer.epochs}"
-        self.bar.update(self.task, completed=done, total=whole, description=title, told="  ".join(filter(None, told)))
 
     def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
         validation = record["validation"]
         told = [
             f"{trainer.job.label} epoch {record['epoch']}/{trainer.epochs}",
             f"loss {record['loss']:.4f}",
-            f"validation {label_of(trainer.job.options.loss)} {_about(trainer)}{shown(validation['loss'])}",
-            _metric(validation, trainer),
+            f"validation {label_of(trainer.job.options.loss)} {about(trainer)}{shown(validation['loss'])}",
+            metric(validation, trainer),
             f"{record['images_per_second']:.0f} images/s",
-            f"{_clock(record['seconds'])}, {_left(trainer)} left",
+            f"{_clock(record['seconds'])}, {left(trainer)} left",
         ]
         self._print("  ".join(told))
 
-    def step_ended(self, trainer: Trainer) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
-
     def note(self, text: str) -> None:
-        self._print(text)
+        self._print("\n".join(map(printable, text.split("\n"))))
+
+    def close(self) -> None:
+        """Leave the terminal as it was, wherever the run has ended."""
 
     def _print(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=self.stream, flush=True)
-
-    def _start_bar(self, trainer: Trainer) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[told]}"))
-        self.bar = Progress(*columns, console=Console(file=self.stream), transient=True)
-        self.task = self.bar.add_task(trainer.job.label, total=len(trainer.job.train), told="")
-        self.bar.start()
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
 
 
-def _metric(measured: dict[str, float], trainer: Trainer) -> str:
+class Quiet(Display):
+    """Warnings, and what a run that ended early has kept; nothing else."""
+
+    def step_started(self, trainer: Trainer) -> None:
+        pass
+
+    def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        if text.startswith(("warning:", "interrupted:", "failed:")):
+            super().note(text)
+
+
+def metric(measured: dict[str, float], trainer: Trainer) -> str:
+    """The main metric, `accuracy 0.9100`; empty before it is measured."""
     name = trainer.metrics.main
-    return f"{name} {_about(trainer)}{shown(measured[name])}" if name in measured else ""
+    return f"{name} {about(trainer)}{shown(measured[name])}" if name in measured else ""
 
 
-def _about(trainer: Trainer) -> str:
+def about(trainer: Trainer) -> str:
     """The sign in front of a number that the finished model's need not equal."""
     return "~" if trainer.job.approximate else ""
 
 
-def _left(trainer: Trainer) -> str:
-    """From the pace of this train step so far, its measuring included."""
+def left(trainer: Trainer) -> str:
+    """The time to the end of the train step, from the pace of this train step so far, its measuring included."""
     progress, per_epoch = trainer.progress, trainer.steps / trainer.epochs
     rest = 1 - progress.steps / trainer.steps
     if progress.history:

@@ -112,8 +112,8 @@ class Trainer:
         Raises WorkError for a loss that is no longer finite, and for what fails in torch.
         """
         self.listener.step_started(self)
-        self._note_batch_norm()
         try:
+            self._note_batch_norm()
             self.callbacks.begin(self)
             while self.progress.epoch < self.epochs and self.progress.steps < self.steps and not self.progress.stopped:
                 began = time.monotonic() - self.progress.seconds
