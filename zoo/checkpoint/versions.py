@@ -23,11 +23,16 @@ def versions(assembly: Assembly) -> dict[str, str]:
 
 
 def version(distribution: str) -> str | None:
-    """The installed version, or None."""
+    """The installed version, or None.
+
+    A plugin counts as installed where zoo finds its components: Python looks for a folder of the distribution's name,
+    and zoo goes by the name in its metadata.
+    """
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        rows = (row for row in registry.entries() if row.distribution == distribution)
+        return next((row.version for row in rows), None)
 
 
 def _requirements(distribution: str) -> list[str]:
