@@ -5,10 +5,13 @@ import torch
 import yaml
 from torch import nn
 
+from zoo.data.batches import Order
 from zoo.finetuning.finetune import finetune
 from zoo.training.callbacks import Listener
+from zoo.training.trunk import prepare as prepare_module
 from zoo.training.trunk.engine import exact_engine
 from zoo.training.trunk.prepare import same_trunk, split_for
+from zoo.training.trunk.store import Features
 
 ASKED = ("float32", "bfloat16", "mixed")
 LAST_STAGE = {"policy": "below", "module": "layer4"}
@@ -164,3 +167,20 @@ def test_best_epoch_is_chosen_on_float32s_features(run):
     wanted = losses(exact)[0][1]
     assert losses(best)[0][1] == pytest.approx(wanted, rel=1e-6)
     assert losses(last)[0][1] != pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(("samples", "batch"), [(23, 6), (12, 6), (5, 6)])
+def test_features_of_all_processes_lie_where_their_samples_are(samples, batch, monkeypatch):
+    values = torch.arange(samples)
+
+    def share(rank):
+        own = torch.cat([chunk[rank::2] for chunk in values.split(batch)])
+        return Features([{"feature_00": own[:, None] + 0.5, "targets": own}], samples)
+
+    shares = [share(rank) for rank in range(2)]
+    monkeypatch.setattr(prepare_module, "gather_object", lambda own: [each.everything() for each in shares])
+    for rank in range(2):
+        order = Order(samples, batch, seed=0, shuffle=True, rank=rank, world=2)
+        (features,), targets = prepare_module.gathered(shares[rank], order).everything()
+        assert torch.equal(targets, values)
+        assert torch.equal(features, values[:, None] + 0.5)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, fx, nn
 
 from zoo.data.batches import Batches, ImageBatches, Order
@@ -28,7 +29,7 @@ from zoo.training.trunk.choose import Speed, choose_engine
 from zoo.training.trunk.engine import Engine
 from zoo.training.trunk.graph import attribute
 from zoo.training.trunk.split import Split, split
-from zoo.training.trunk.store import FeatureCache, memory_budget
+from zoo.training.trunk.store import FeatureCache, Features, memory_budget
 
 EXAMPLES = 4
 EVERY_STEP = "frozen backbone: runs at every step"
@@ -169,7 +170,33 @@ def _cached(engine: Engine, data: OpenData, part: Part, share: Share, passes: in
     for view in range(passes):
         key = features_key(engine, samples, images, view)
         views.append(collect(engine, images, view, key=key, cache=cache))
-    return FeatureBatches(views, _order(data, part, share), share.device)
+    order = _images(data, part, share, None, augment=False).order
+    if share.world > 1 and not _fits_everywhere(views, share.world):
+        return FeatureBatches(views, ShareOrder(order), share.device)
+    return FeatureBatches([gathered(view, order) for view in views], order, share.device)
+
+
+def _fits_everywhere(views: Sequence[Features], world: int) -> bool:
+    """Whether every process has room in memory for the features of all of them; the same answer in each."""
+    fits = sum(view.bytes for view in views) * world <= memory_budget()
+    return all(gather_object([fits]))
+
+
+def gathered(features: Features, order: Order) -> Features:
+    """The features of every sample, of those that each process has computed of its share: batches are then the same
+    samples as with one process."""
+    if order.world == 1:
+        return features
+    computed = gather_object([features.everything()])
+    whole: dict[str, Tensor] = {}
+    for rank, (tensors, targets) in enumerate(computed):
+        places = torch.cat([torch.arange(order.samples)[chunk][rank :: order.world] for chunk in _slices(order)])
+        for name, values in (
+            *((f"feature_{index:02d}", one) for index, one in enumerate(tensors)),
+            ("targets", targets),
+        ):
+            whole.setdefault(name, values.new_empty(order.samples, *values.shape[1:]))[places] = values
+    return Features([whole], order.samples)
 
 
 def _images(
@@ -189,18 +216,14 @@ def _images(
     )
 
 
-def _order(data: OpenData, part: Part, share: Share) -> Order:
-    """The order in which the model would train end to end; with several processes, one of this process's share."""
-    order = _images(data, part, share, None, augment=False).order
-    return order if share.world == 1 else ShareOrder(order)
-
-
 class ShareOrder(Order):
-    """The order of one process's own cached features: batches of its share of the size, as many in every process."""
+    """The order of one process's own cached features, where those of all are too many for its memory: batches of its
+    share of the size, as many in every process."""
 
     def __init__(self, order: Order) -> None:
         unshuffled = Order(order.samples, order.batch_size, seed=0, shuffle=False, rank=0, world=order.world)
-        shares = [sum(len(chunk[rank :: order.world]) for chunk in _chunks(unshuffled)) for rank in range(order.world)]
+        chunks = [range(unshuffled.samples)[chunk] for chunk in _slices(unshuffled)]
+        shares = [sum(len(chunk[rank :: order.world]) for chunk in chunks) for rank in range(order.world)]
         samples = min(shares) if order.shuffle else shares[order.rank]
         seed = derived_seed(order.seed, order.rank) if order.shuffle else order.seed
         super().__init__(samples, order.batch_size // order.world, seed=seed, shuffle=order.shuffle, rank=0, world=1)
@@ -210,11 +233,10 @@ class ShareOrder(Order):
         return super().size(index) * self.processes
 
 
-def _chunks(order: Order) -> list[range]:
-    return [
-        range(start, min(start + order.batch_size, order.samples))
-        for start in range(0, order.samples, order.batch_size)
-    ]
+def _slices(order: Order) -> list[slice]:
+    """Where each batch of an epoch in the data's own order lies."""
+    starts = range(0, order.samples, order.batch_size)
+    return [slice(start, min(start + order.batch_size, order.samples)) for start in starts]
 
 
 def _bytes_per_sample(engine: Engine, example: Tensor) -> int:
