@@ -149,8 +149,9 @@ def test_every_mistake_has_its_place(recipe, tmp_path):
 def test_the_schema_has_them(recipe):
     schema = recipe_schema()["$defs"]
     (_, mapping) = schema["losses"]["anyOf"]
-    assert mapping["properties"]["acme/squared_margin"]["properties"]["margin"]["default"] == 1.0
-    assert "outputs" not in mapping["properties"]["acme/squared_margin"]["properties"]
+    options = mapping["properties"]["acme/squared_margin"]["then"]["properties"]  # else a lone value, the first of them
+    assert options["margin"]["default"] == 1.0
+    assert "outputs" not in options
     assert "Patience" in schema["callbacks"]["anyOf"][0]["enum"]
     assert "cutout" in schema["transforms"]["anyOf"][0]["enum"]
 

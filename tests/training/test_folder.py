@@ -222,3 +222,17 @@ def test_a_run_whose_folder_nobody_named_replaces_no_finished_one(taken, recipe,
     (tmp_path / "run-2" / "state" / "state.json").write_text("{}")
     assert default_folder(path, recipe) == tmp_path / "run-2"
     assert default_folder(path, recipe, resume=True) == tmp_path / "run-2"
+
+
+def test_a_run_that_was_killed_before_training_began_stands_in_nobodys_way(tmp_path, recipe):
+    run = tmp_path / "run"
+    first = RunFolder(run, recipe)
+    run.mkdir()
+    first.take()
+    (run / "state").mkdir()
+    for name in ("status.json", "first_batch.jpg", "state/samples.jsonl"):
+        (run / name).write_text("")
+    RunFolder(run, recipe).check()
+    (run / "state/state.json").write_text("{}")
+    with pytest.raises(InputError, match="an unfinished run"):
+        RunFolder(run, recipe).check()

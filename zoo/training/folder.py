@@ -30,6 +30,7 @@ PREDICTIONS, METRICS, CONFUSION = "predictions.csv", "metrics.csv", "confusion.c
 STATUS, CARD, PAGE = "status.json", "README.md", "report.html"
 FILES = frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS, METRICS, CONFUSION, STATUS, FIRST_BATCH, CARD, PAGE})
 SAMPLES = "samples.jsonl"  # in the state folder
+BEFORE = {SAMPLES, STATUS, FIRST_BATCH}  # written before training begins
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
     STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
     "tensorboard": re.compile(r"events\.out\.tfevents\..+"),
@@ -118,9 +119,9 @@ class RunFolder:
             write_all(file, (json.dumps(document, indent=1) + "\n").encode(), 0)
 
     def _results(self) -> list[str]:
-        """The files of an earlier run that are there; a folder counts while zoo's files are in it, beside the list of
-        samples, which is written before there is anything to lose."""
-        return [name for name in sorted(self.owned) if any(path.name != SAMPLES for path in self._files(name))]
+        """The files of an earlier run that are there; a folder counts while zoo's files are in it. What a run writes
+        before there is anything to lose is none of them."""
+        return [name for name in sorted(self.owned) if any(path.name not in BEFORE for path in self._files(name))]
 
     def _files(self, name: str) -> Iterator[Path]:
         """zoo's own files under a name of the mark. A symbolic link is one, whatever it points to."""
