@@ -232,7 +232,7 @@ def test_a_run_that_was_killed_before_training_began_stands_in_nobodys_way(tmp_p
     (run / "state").mkdir()
     for name in ("status.json", "first_batch.jpg", "state/samples.jsonl"):
         (run / name).write_text("")
-    RunFolder(run, recipe).check()
+    RunFolder(run, recipe).check(resume=False, overwrite=False)
     (run / "state/state.json").write_text("{}")
     with pytest.raises(InputError, match="an unfinished run"):
-        RunFolder(run, recipe).check()
+        RunFolder(run, recipe).check(resume=False, overwrite=False)
