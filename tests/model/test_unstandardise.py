@@ -12,8 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import zoo
+from zoo.contracts import Context
 from zoo.finetuning.finetune import finetune
-from zoo.model.unstandardise import Unstandardise, unstandardising
+from zoo.model.build import build
+from zoo.model.operations import operate
+from zoo.model.unstandardise import Unstandardise, are_far, unstandardising
 from zoo.preflight import check
 from zoo.recipe import load_recipe
 from zoo.training.callbacks import Listener
@@ -153,3 +156,15 @@ def test_without_a_new_head_the_scale_is_told(table):
     chosen.write_text(json.dumps(written))
     (said,) = check(load_recipe(str(chosen))).warnings
     assert "targets have a mean of" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "far"),
+    [((0.5,), (1.0,), False), ((31.0,), (1.0,), True), ((0.0,), (0.01,), True), ((0.0, 5.0), (1.0, 40.0), True)],
+)
+def test_only_targets_far_from_a_fresh_heads_values_are_standardised(mean, std, far):
+    assert are_far(mean, std) is far
+    assembly = build("zoo/small_cnn", {"num_classes": 3})
+    context = Context(task="regression", num_classes=len(mean), target_mean=mean, target_std=std)
+    operate(assembly, "swap_head", {"num_classes": len(mean)}, context)
+    assert (unstandardising(assembly.model) is not None) is far

@@ -15,6 +15,7 @@ from zoo.model.heads import classifies, find_heads, out_width, put_head
 from zoo.model.module_spec import ModuleSpec
 from zoo.model.paths import canonical, get_module, set_module, split
 from zoo.model.shapes import ModuleShapes
+from zoo.model.unstandardise import are_far
 from zoo.model.wiring import runs_in_order
 from zoo.remap.rules.adapt import plain
 
@@ -79,8 +80,11 @@ def swap_head(
 
 
 def _unit(num_classes: int, context: Context | None) -> ModuleSpec | None:
-    """The layer from standardised values to the targets' unit, for a regression whose targets are known."""
+    """The layer from standardised values to the targets' unit, for a regression whose targets are known to be far from
+    what a fresh head gives."""
     if context is None or context.task != "regression" or len(context.target_std) != num_classes:
+        return None
+    if not are_far(context.target_mean, context.target_std):
         return None
     unit = {"mean": list(context.target_mean), "std": list(context.target_std)}
     said = (

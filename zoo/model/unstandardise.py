@@ -36,6 +36,14 @@ class Unstandardise(nn.Module):
         return f"mean={list(self.mean)}, std={list(self.std)}"
 
 
+FAR = 30.0  # from 0, or in scale: a fresh head, whose values are near 0, learns such targets slowly
+
+
+def are_far(mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Whether targets of these means and spreads, an output each, are far from what a fresh head gives."""
+    return any(abs(mine) > FAR or not 1 / FAR <= spread <= FAR for mine, spread in zip(mean, std, strict=True))
+
+
 def unstandardising(model: nn.Module) -> Unstandardise | None:
     """The module by which the model gives its values in the unit of the data; None where it has none."""
     return next((module for module in model.modules() if isinstance(module, Unstandardise)), None)

@@ -19,7 +19,7 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, listed
 from zoo.lint import fails_on_one_sample
 from zoo.model.freezing import FrozenPart, hashes, prove
-from zoo.model.unstandardise import unstandardising
+from zoo.model.unstandardise import are_far, unstandardising
 from zoo.recipe import Step
 from zoo.recipe.catalogue import SCHEDULERS, component_of
 from zoo.recipe.document import Document
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
 
 
-FAR = 30.0  # from 0, or in scale: such regression targets are learned slowly
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
@@ -296,7 +295,7 @@ class Train(Step):
             return
         fresh = rehearsal.recipe.checkpoint is None
         for mean, std in zip(data.target_mean, data.target_std, strict=True):
-            if fresh and (abs(mean) > FAR or not 1 / FAR <= std <= FAR):
+            if fresh and are_far([mean], [std]):
                 message = (
                     f"train: targets have a mean of {mean:g} and a spread of {std:g}, and the head gives values near 0"
                 )
