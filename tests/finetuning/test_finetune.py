@@ -789,3 +789,13 @@ def test_a_full_disk_names_the_way_back_to_the_state_that_is_kept(tmp_path):
         expected = pytest.raises(WorkError, match=rf"x was not written \(.*{re.escape(hint)}")
         with expected, finetune_module._way_back(run):
             raise full
+
+
+def test_memory_that_runs_out_on_the_way_to_the_device_is_told_as_that(tmp_path, monkeypatch):
+    def full(tensor, device):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 38.00 MiB.")
+
+    monkeypatch.setattr("zoo.data.batches.to_device", full)
+    with pytest.raises(WorkError, match="out of memory while train 1/2: CUDA out of memory") as refused:
+        finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
+    assert "batch_size" in str(refused.value.problems[0].suggestion)

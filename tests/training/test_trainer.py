@@ -314,16 +314,3 @@ def test_the_best_epoch_is_chosen_in_float32(make_trainer):
         measured[keep] = trainer.progress.history[-1]["validation"]["loss"]
         plain = make_trainer(trainer.job.model, keep=keep)
         assert (measured[keep] == pytest.approx(plain._measure()["loss"], rel=1e-6)) == (keep == "best")
-
-
-def test_a_batch_that_does_not_fit_into_memory_is_told_as_that(make_trainer, monkeypatch):
-    trainer = make_trainer(epochs=1)
-
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 38.00 MiB.")
-        yield
-
-    monkeypatch.setattr(trainer.job.train, "epoch", full)
-    with pytest.raises(WorkError, match="out of memory while train") as refused:
-        trainer.run()
-    assert "batch_size" in str(refused.value.problems[0].suggestion)

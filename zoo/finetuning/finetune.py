@@ -25,7 +25,7 @@ from zoo.contracts import Context
 from zoo.data import transforms
 from zoo.data.fingerprint import fingerprint
 from zoo.data.open_data import OpenData
-from zoo.errors import InputError, Problem, WorkError, ZooError
+from zoo.errors import InputError, Problem, WorkError, ZooError, is_out_of_memory
 from zoo.file_name import FIRST_BATCH, RUN_LOCK
 from zoo.finetuning.environment import differences
 from zoo.finetuning.first_batch import write_first_batch
@@ -50,7 +50,7 @@ from zoo.preflight.verdict import FoundWeights, Known
 from zoo.preflight.weights import needs_classes
 from zoo.recipe import Recipe, load_recipe
 from zoo.recipe.options import Precision
-from zoo.recipe.step import explained
+from zoo.recipe.step import Step, explained
 from zoo.reporting.write import pages_written
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
@@ -75,6 +75,7 @@ from zoo.training.folder import (
     default_folder,
 )
 from zoo.training.live import display
+from zoo.training.metrics import explain
 from zoo.training.processes import processes_watched
 from zoo.training.sealed import sealed
 from zoo.training.state import Saved, StateFolder, write_json
@@ -298,7 +299,7 @@ def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
         if run.saved is not None and step.place.index < run.saved.step and not step.replayed:
             continue
         try:
-            with explained(step):
+            with explained(step), _memory_told(step):
                 step.run(run)
                 if main and run.saved is None and not isinstance(step, Train):
                     run.climb(step.place.index + 1, step.place.name)
@@ -319,8 +320,21 @@ def _draw_first_batch(run: ActiveRun) -> None:
         return
     try:
         write_first_batch(run.folder, run.data, batch_size=trains[0].batch_size, seed=trains[0].seed)
-    except (ZooError, OSError) as error:  # what cannot be read is said in full by the step that needs it
+    except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
+
+
+@contextlib.contextmanager
+def _memory_told(step: Step) -> Iterator[None]:
+    """Memory that runs out anywhere in a step, of a batch on its way to the device, say, is told with what to type."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise explain(error, step.place.name) from error
+        raise
 
 
 def _keep(run: ActiveRun, error: BaseException) -> None:

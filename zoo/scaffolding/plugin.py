@@ -7,7 +7,6 @@ A kind is one file in `templates/kinds`, its parts divided by lines `# --- tests
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoo.errors import InputError, did_you_mean
+from zoo.installed import all_entries
 from zoo.registry import CORE, KINDS, plugin_name
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -92,9 +92,9 @@ def distribution_name(name: str) -> str:
     plugin = plugin_name(distribution)
     if distribution == CORE or plugin == "zoo":
         raise InputError(f"{name!r} is zoo's own name", suggestion="name the plugin another way")
-    for installed in importlib.metadata.distributions():
-        if (there := installed.name) and plugin_name(there) == plugin:
-            message = f"a plugin {plugin} is installed already: {there} {installed.version}"
+    for row in all_entries():
+        if row.plugin == plugin:
+            message = f"a plugin {plugin} is installed already: {row.distribution} {row.version}"
             raise InputError(message, suggestion="name the plugin another way")
     return distribution
 

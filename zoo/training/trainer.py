@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from zoo.data.batches import Batch, Inputs
-from zoo.errors import Problem, WorkError, ZooError, is_out_of_memory
+from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
@@ -122,12 +122,6 @@ class Trainer:
             self.conclude()
             self.callbacks.call(self, "train_ended")
             self.callbacks.check()
-        except ZooError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):  # of a batch on its way to the device, say: what a step raises is explained
-                raise explain(error, self.job.label) from error
-            raise
         finally:
             self.job.train.close()
             self.listener.step_ended(self)
