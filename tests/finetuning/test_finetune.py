@@ -796,6 +796,6 @@ def test_memory_that_runs_out_on_the_way_to_the_device_is_told_as_that(tmp_path,
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 38.00 MiB.")
 
     monkeypatch.setattr("zoo.data.batches.to_device", full)
-    with pytest.raises(WorkError, match="out of memory while train 1/2: CUDA out of memory") as refused:
+    with pytest.raises(WorkError, match="out of memory while train: CUDA out of memory") as refused:
         finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
     assert "batch_size" in str(refused.value.problems[0].suggestion)
