@@ -26,7 +26,7 @@ def command(
     Examples:
 
         zoo report checkpoints/quickstart
-        zoo report checkpoints/latest --output /tmp/now.html
+        zoo report checkpoints/latest --output now.html
         zoo report runs/one runs/two
         zoo report checkpoints/quickstart --json
     """

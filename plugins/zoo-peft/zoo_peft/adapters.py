@@ -103,12 +103,7 @@ def loha(
     """
     from peft import LoHaConfig
 
-    chosen = Targets(model, _FLAT, context)
-    found = chosen.choose(targets, paths)
-    _check_rank(r, chosen, found)
-    make: Callable[..., PeftConfig] = LoHaConfig  # as of LoRA, a fraction as alpha is good arithmetic
-    config = make(r=r, alpha=alpha, target_modules=exactly(found))
-    return _inject(model, config, chosen, found, context)
+    return _product(model, LoHaConfig, r, alpha, targets, paths, context)
 
 
 def lokr(
@@ -126,10 +121,21 @@ def lokr(
     """
     from peft import LoKrConfig
 
+    return _product(model, LoKrConfig, r, alpha, targets, paths, context)
+
+
+def _product(
+    model: nn.Module,
+    make: Callable[..., PeftConfig],  # as of LoRA, a fraction as alpha is good arithmetic
+    r: int,
+    alpha: float,
+    targets: list[str] | None,
+    paths: list[str] | None,
+    context: Context | None,
+) -> nn.Module:
     chosen = Targets(model, _FLAT, context)
     found = chosen.choose(targets, paths)
     _check_rank(r, chosen, found)
-    make: Callable[..., PeftConfig] = LoKrConfig  # as of LoRA, a fraction as alpha is good arithmetic
     config = make(r=r, alpha=alpha, target_modules=exactly(found))
     return _inject(model, config, chosen, found, context)
 
