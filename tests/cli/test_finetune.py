@@ -71,9 +71,10 @@ def test_events_are_json_lines_and_nothing_else(zoo, trained, tmp_path):
     outcome = zoo("finetune", trained / "recipe.yaml", "--output", tmp_path, "--events", "--quiet", *SHORT)
     assert (outcome.code, outcome.err) == (0, "")
     events = [json.loads(line) for line in outcome.out.splitlines()]
-    assert [event["event"] for event in events if event["event"] != "note"] == [
-        "started", "step", "step", "epoch", "finished",
-    ]  # fmt: skip
+    kinds = [event["event"] for event in events if event["event"] != "note"]
+    steps = kinds.count("step")  # one each half second of training, and at the end of the epoch
+    assert steps > 0
+    assert kinds == ["started", *["step"] * steps, "epoch", "finished"]
     assert events[0]["recipe"] == str(trained / "recipe.yaml")
     report = json.loads((tmp_path / "report.json").read_text())
     assert events[-1] == {

@@ -73,7 +73,7 @@ def views(shown: LiveDisplay, make_trainer, *, width: int | None = None) -> list
 
 def test_step_epoch_bar_curve_best_rate_and_time_left(make_trainer):
     looks = views(LiveDisplay(console()), make_trainer)
-    assert len(looks) == 3  # at the end of each epoch: these take no half second
+    assert len(looks) >= 3  # at the end of each epoch, and each half second where an epoch takes longer
     first, second = looks[-1]
     assert re.fullmatch(r"train epoch 3/3  ━{38,40} +step 12/12  0.0 s left *", first), first
     pattern = rf"loss 0\.\d{{4}}  [{BLOCKS}]{{3}}  accuracy [\d.]+  best [\d.]+ \(epoch \d\)  measuring *"

@@ -326,7 +326,7 @@ def _draw_first_batch(run: ActiveRun) -> None:
 
 @contextlib.contextmanager
 def _memory_told(step: Step) -> Iterator[None]:
-    """Memory that runs out anywhere in a step, of a batch on its way to the device, say, is told with what to type."""
+    """Memory that runs out anywhere in a step, such as while a batch is moved, is reported with what to type."""
     try:
         yield
     except ZooError:

@@ -11,9 +11,13 @@ from zoo.testing.contract import SMALL_CNN, Contract
 
 
 class DatasetContract(Contract):
-    """Opening with `arguments` gives samples, classes and targets that fit each other, and the same ones again."""
+    """Opening with `arguments` gives samples, classes and targets that fit each other, and the same ones again.
+
+    `architecture` names the network that zoo check runs a sample through; one that takes rows where samples are rows.
+    """
 
     kind = "datasets"
+    architecture: ClassVar[str] = SMALL_CNN
     looked_at: ClassVar[int] = 20
 
     def test_samples_are_what_zoo_reads(self) -> None:
@@ -28,7 +32,7 @@ class DatasetContract(Contract):
 
     def recipe(self) -> dict[str, Any]:
         data = {"source": self.component, "arguments": dict(self.arguments)}
-        return {"model": SMALL_CNN, "data": data, "steps": ["save"]}
+        return {"model": self.architecture, "data": data, "steps": ["save"]}
 
     def test_it_opens_alike_twice(self) -> None:
         first, second = self.call(), self.call()

@@ -74,10 +74,12 @@ class TestShift(InitializerContract):
 
 class TestRows(DatasetContract):
     component = "tutorial/rows"
+    architecture = "tutorial/small_mlp"
 
 
 class TestRowsOfClasses(DatasetContract):
     component = "tutorial/rows"
+    architecture = "tutorial/mlp"
     arguments: ClassVar = {"features": 20, "outputs": 10, "task": "classification"}
 
 
