@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,10 +15,8 @@ from zoo import registry
 from zoo.checkpoint.save import save_checkpoint
 from zoo.contracts import TrackedRun
 from zoo.data.open_data import OpenData
-from zoo.errors import InputError, Problem, WorkError, ZooError, listed
-from zoo.lint import fails_on_one_sample
+from zoo.errors import InputError, WorkError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
-from zoo.model.unstandardise import are_far, unstandardising
 from zoo.recipe import Step
 from zoo.recipe.catalogue import SCHEDULERS, component_of
 from zoo.recipe.document import Document
@@ -41,20 +38,20 @@ from zoo.recipe.options import (
     TrackerName,
 )
 from zoo.recipe.step import check_expression
-from zoo.steps.freeze import Freeze
+from zoo.steps.train_check import build_schedule, check_batch, check_choice, check_schedule, check_unit, nothing_trains
 from zoo.steps.train_job import make_job
+from zoo.steps.train_record import record_train, rewind
 from zoo.training.callbacks import Listener, Listeners
-from zoo.training.choosing import LOSS, with_chosen
+from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
 from zoo.training.devices import release_freed_memory, seed_everything
 from zoo.training.hooks import check_callbacks
 from zoo.training.job import fill, put_in
 from zoo.training.losses import check_loss, plain, standardises
-from zoo.training.metrics import make_metrics, names_of
-from zoo.training.optimizers import described_groups, make_optimizer, named
-from zoo.training.schedulers import Schedule, schedule_traps, training_length
+from zoo.training.metrics import make_metrics
+from zoo.training.optimizers import named
 from zoo.training.trackers import Tracking, make_trackers, run_id
-from zoo.training.trainer import NotFiniteError, Trainer
+from zoo.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import ActiveRun
@@ -227,91 +224,21 @@ class Train(Step):
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
         rehearsal.fits(self)
         if not rehearsal.count(self).trainable:
-            self._nothing_trains(rehearsal)
+            nothing_trains(self, rehearsal)
             return
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
-            "optimizer": lambda: self._schedule(rehearsal),
+            "optimizer": lambda: build_schedule(self, rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
             "callbacks": lambda: check_callbacks(self.callbacks),
             "trackers": lambda: make_trackers(self.trackers),
-            **{key: functools.partial(self._check_choice, key, task, outputs) for key in ("keep", "early_stopping")},
+            **{key: functools.partial(check_choice, self, key, task, outputs) for key in ("keep", "early_stopping")},
         }
-        self._check_batch(rehearsal)
-        self._check_schedule(rehearsal)
-        self._check_unit(rehearsal)
+        check_batch(self, rehearsal)
+        check_schedule(self, rehearsal)
+        check_unit(self, rehearsal)
         rehearsal.attempt(path, attempts)
-
-    def _check_choice(self, key: str, task: str, outputs: int) -> None:
-        name = self.chosen_by[key == "early_stopping"]
-        if name and name not in (LOSS, *names_of(self.metrics or ())):
-            make_metrics([name], task, outputs)
-
-    def _check_batch(self, rehearsal: Rehearsal) -> None:
-        """Note a batch of a single sample, where batch norm cannot train on it."""
-        data, document, own = rehearsal.verdict.data, rehearsal.recipe.document, (*self.place.path, "batch_size")
-        if data is None or (size := self.batch_size or data.options.batch_size) > 1 < len(data.parts["train"]):
-            return
-        if fails_on_one_sample(rehearsal.assembly.model, rehearsal.sample.input_shape):
-            place, what, hint = (
-                (own if self.batch_size else ("data", "batch_size")),
-                f"batch_size {size}",
-                "write 2 or more",
-            )
-            if size > 1:
-                place, what, hint = ("data",), "the training part has one sample", "more images are needed"
-            message = f"train: {what}: batch norm cannot train on a single sample"
-            rehearsal.verdict.errors.append(Problem(message, document.value(place), hint))
-
-    def _schedule(self, rehearsal: Rehearsal) -> None:
-        """Build optimizer and schedule as training would; how long it would be does not matter to what fails."""
-        optimizer = make_optimizer(rehearsal.assembly.model, self)
-        try:
-            Schedule(optimizer, self, steps=100, epochs=10, higher_is_better=True)
-        except ZooError as error:
-            rehearsal.note(self.place.path, error, about="scheduler")
-
-    def _check_schedule(self, rehearsal: Rehearsal) -> None:
-        """Note what the schedule would do in a training as long as the data makes it."""
-        data = rehearsal.verdict.data
-        if data is None:
-            return
-        per_epoch = math.ceil(len(data.order("train", batch_size=self.batch_size)) / self.accumulate)
-        epochs, steps = training_length(self, per_epoch)
-        watched, better = "", None
-        with suppress(ZooError):  # a metric that cannot be made is noted by itself
-            metrics = make_metrics(self.measured(data.task), data.task, data.outputs)
-            watched, better = metrics.main, metrics.higher_is_better
-        for trap in schedule_traps(self, steps=steps, epochs=epochs, watched=watched, higher_is_better=better):
-            place = rehearsal.recipe.document.value((*self.place.path, trap.where[0]))
-            noted = rehearsal.verdict.errors if trap.fatal else rehearsal.verdict.warnings
-            noted.append(trap.problem(place))
-
-    def _check_unit(self, rehearsal: Rehearsal) -> None:
-        """Warn of a regression's targets that are far from what the head gives as training begins, which is near 0."""
-        data = rehearsal.verdict.data
-        if data is None or not data.target_std or unstandardising(rehearsal.assembly.model) is not None:
-            return
-        fresh = rehearsal.recipe.checkpoint is None
-        for mean, std in zip(data.target_mean, data.target_std, strict=True):
-            if fresh and are_far([mean], [std]):
-                message = (
-                    f"train: targets have a mean of {mean:g} and a spread of {std:g}, and the head gives values near 0"
-                )
-                hint = "put swap_head: auto in front: its head learns them standardised, and gives them in their unit"
-                rehearsal.warn(self.place.path, InputError(message, suggestion=hint))
-                return
-
-    def _nothing_trains(self, rehearsal: Rehearsal) -> None:
-        steps = rehearsal.recipe.steps[: self.place.index]
-        places = [step.place.location.within for step in steps if isinstance(step, Freeze)]
-        by = f": the freeze step in {places[-1]} leaves nothing" if places else ""
-        hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
-        if next(rehearsal.assembly.model.parameters(), None) is None:
-            by, hint = ": the model has no parameters", "remove the step"
-        location = rehearsal.recipe.document.key(self.place.path)
-        rehearsal.verdict.errors.append(Problem(f"train: there is nothing to train{by}", location, hint))
 
     def run(self, run: ActiveRun) -> None:
         """Trains, proves that what is frozen did not move, and keeps the record."""
@@ -337,7 +264,7 @@ class Train(Step):
         try:
             progress = trainer.run()
         except (KeyboardInterrupt, Exception) as error:
-            _rewind(run, self, trainer, preparation, error)
+            rewind(run, self, trainer, preparation, error)
             raise
         proof = prove(before, hashes(assembly.model, frozen))
         if not proof.holds:
@@ -347,7 +274,7 @@ class Train(Step):
         if trainer.last is not None and PartialState().is_main_process:
             with put_in(trainer.unfrozen, trainer.last):  # without metrics: those of the loop are not quite this file's
                 save_checkpoint(assembly, run.folder / LAST)
-        _record(run, self, trainer, preparation, proof.as_dict())
+        record_train(run, self, trainer, preparation, proof.as_dict())
 
     @classmethod
     def row(cls, record: dict[str, Any]) -> dict[str, str]:
@@ -371,22 +298,6 @@ def _metric_in_full(name: str) -> str:
     return name
 
 
-def _rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, error: BaseException) -> None:
-    """Leaves the last good epoch in the model, and its record, behind an interrupted or failed train step."""
-    if isinstance(error, NotFiniteError) and PartialState().is_main_process:
-        with suppress(OSError, ZooError):
-            run.state.fail(str(error.problems[0].message), run.conditions)
-    try:
-        own = trainer.rewind()
-    except ZooError:
-        run.trained = False  # what is in the model now is nothing to keep
-        return
-    run.trained |= own
-    label = trainer.job.label
-    run.kept = f"{label} after epoch {trainer.progress.epoch}" if own else f"the model as {label} began"
-    _record(run, step, trainer, preparation, None)
-
-
 def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
     if not step.trackers or not PartialState().is_main_process:
         return run.listener
@@ -394,33 +305,3 @@ def _listener(run: ActiveRun, step: Train, *, resumed: bool) -> Listener:
         run.recipe.name, run_id(run.folder), run.folder, run.recipe.resolved, run.optimizer_steps, resumed
     )
     return Listeners(Tracking(make_trackers(step.trackers), told, run.listener), run.listener)
-
-
-def _record(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None) -> None:
-    """A row of the report; `preparation` are the seconds of caching features and of choosing a setting."""
-    progress, job, model = trainer.progress, trainer.job, run.assembly.model
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    chosen = progress.best["epoch"] if trainer.best and progress.best else progress.epoch
-    samples = sum(job.train.size(index) for index in range(len(job.train)))
-    run.record(
-        step,
-        metrics=progress.history[chosen - 1]["validation"] if chosen else {},
-        measured_with=job.approximate,
-        epochs=progress.history,
-        best=progress.best,
-        kept_epoch=chosen,
-        stopped=progress.stopped,
-        trainable=trainable,
-        frozen=total - trainable,
-        samples=samples,
-        precision=job.precision,
-        setting=job.setting,
-        feature_cache=job.feature_cache,
-        feature_precision=job.feature_cache.get("precision"),
-        groups=described_groups(model, trainer.optimizer.param_groups),
-        freeze_proof=proof,
-        seconds=preparation + progress.seconds,
-    )
-    if PartialState().is_main_process:
-        run.climb(step.place.index + 1, step.place.name, progress.digests)

@@ -1,0 +1,96 @@
+"""What is wrong with a train step that only its model and its data show, as `zoo check` notes it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from zoo.errors import InputError, Problem, ZooError
+from zoo.lint import fails_on_one_sample
+from zoo.model.unstandardise import are_far, unstandardising
+from zoo.steps.freeze import Freeze
+from zoo.training.choosing import LOSS
+from zoo.training.metrics import make_metrics, names_of
+from zoo.training.optimizers import make_optimizer
+from zoo.training.schedulers import Schedule, schedule_traps, training_length
+
+if TYPE_CHECKING:
+    from zoo.preflight.rehearsal import Rehearsal
+    from zoo.steps.train import Train
+
+
+def check_choice(step: Train, key: str, task: str, outputs: int) -> None:
+    name = step.chosen_by[key == "early_stopping"]
+    if name and name not in (LOSS, *names_of(step.metrics or ())):
+        make_metrics([name], task, outputs)
+
+
+def check_batch(step: Train, rehearsal: Rehearsal) -> None:
+    """Note a batch of a single sample, where batch norm cannot train on it."""
+    data, document, own = rehearsal.verdict.data, rehearsal.recipe.document, (*step.place.path, "batch_size")
+    if data is None or (size := step.batch_size or data.options.batch_size) > 1 < len(data.parts["train"]):
+        return
+    if fails_on_one_sample(rehearsal.assembly.model, rehearsal.sample.input_shape):
+        place, what, hint = (
+            (own if step.batch_size else ("data", "batch_size")),
+            f"batch_size {size}",
+            "write 2 or more",
+        )
+        if size > 1:
+            place, what, hint = ("data",), "the training part has one sample", "more images are needed"
+        message = f"train: {what}: batch norm cannot train on a single sample"
+        rehearsal.verdict.errors.append(Problem(message, document.value(place), hint))
+
+
+def build_schedule(step: Train, rehearsal: Rehearsal) -> None:
+    """Build optimizer and schedule as training would; how long it would be does not matter to what fails."""
+    optimizer = make_optimizer(rehearsal.assembly.model, step)
+    try:
+        Schedule(optimizer, step, steps=100, epochs=10, higher_is_better=True)
+    except ZooError as error:
+        rehearsal.note(step.place.path, error, about="scheduler")
+
+
+def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
+    """Note what the schedule would do in a training as long as the data makes it."""
+    data = rehearsal.verdict.data
+    if data is None:
+        return
+    per_epoch = math.ceil(len(data.order("train", batch_size=step.batch_size)) / step.accumulate)
+    epochs, steps = training_length(step, per_epoch)
+    watched, better = "", None
+    with suppress(ZooError):  # a metric that cannot be made is noted by itstep
+        metrics = make_metrics(step.measured(data.task), data.task, data.outputs)
+        watched, better = metrics.main, metrics.higher_is_better
+    for trap in schedule_traps(step, steps=steps, epochs=epochs, watched=watched, higher_is_better=better):
+        place = rehearsal.recipe.document.value((*step.place.path, trap.where[0]))
+        noted = rehearsal.verdict.errors if trap.fatal else rehearsal.verdict.warnings
+        noted.append(trap.problem(place))
+
+
+def check_unit(step: Train, rehearsal: Rehearsal) -> None:
+    """Warn of a regression's targets that are far from what the head gives as training begins, which is near 0."""
+    data = rehearsal.verdict.data
+    if data is None or not data.target_std or unstandardising(rehearsal.assembly.model) is not None:
+        return
+    fresh = rehearsal.recipe.checkpoint is None
+    for mean, std in zip(data.target_mean, data.target_std, strict=True):
+        if fresh and are_far([mean], [std]):
+            message = (
+                f"train: targets have a mean of {mean:g} and a spread of {std:g}, and the head gives values near 0"
+            )
+            hint = "put swap_head: auto in front: its head learns them standardised, and gives them in their unit"
+            rehearsal.warn(step.place.path, InputError(message, suggestion=hint))
+            return
+
+
+def nothing_trains(step: Train, rehearsal: Rehearsal) -> None:
+    steps = rehearsal.recipe.steps[: step.place.index]
+    places = [step.place.location.within for step in steps if isinstance(step, Freeze)]
+    by = f": the freeze step in {places[-1]} leaves nothing" if places else ""
+    hint = "freeze less, for instance freeze: all_but_head, or put what shall train behind the freeze step"
+    if next(rehearsal.assembly.model.parameters(), None) is None:
+        by, hint = ": the model has no parameters", "remove the step"
+    location = rehearsal.recipe.document.key(step.place.path)
+    rehearsal.verdict.errors.append(Problem(f"train: there is nothing to train{by}", location, hint))
