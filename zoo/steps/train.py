@@ -18,7 +18,7 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, WorkError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.recipe import Step
-from zoo.recipe.catalogue import SCHEDULERS, component_of
+from zoo.recipe.catalogue import PLATEAUS, SCHEDULERS, component_of
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
     BestBy,
@@ -84,7 +84,7 @@ class Train(Step):
     """The optimizer's own without it."""
     scheduler: SchedulerName | None = "cosine"
     """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
-    torch.optim.lr_scheduler, or a plugin's, with its own arguments; null keeps it."""
+    torch.optim.lr_scheduler or of timm.scheduler, or a plugin's, with its own arguments; null keeps it."""
     warmup: Annotated[float, Field(ge=0)] = 0
     """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
     loss: LossName = "auto"
@@ -185,7 +185,7 @@ class Train(Step):
     @property
     def chooses(self) -> str:
         name, _ = named(self.scheduler) if self.scheduler is not None else ("", {})
-        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) == "ReduceLROnPlateau" else ""
+        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) in PLATEAUS else ""
         best, stop = self.chosen_by
         kept = f"keep: {{best: {best}}}" if best else "keep: best"
         stops = f"early_stopping: {stop}" if stop else "early_stopping"

@@ -63,7 +63,8 @@ def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
     with suppress(ZooError):  # a metric that cannot be made is noted by itstep
         metrics = make_metrics(step.measured(data.task), data.task, data.outputs)
         watched, better = metrics.main, metrics.higher_is_better
-    for trap in schedule_traps(step, steps=steps, epochs=epochs, watched=watched, higher_is_better=better):
+    length = {"steps": steps, "epochs": epochs, "per_epoch": per_epoch}
+    for trap in schedule_traps(step, **length, watched=watched, higher_is_better=better):
         place = rehearsal.recipe.document.value((*step.place.path, trap.where[0]))
         noted = rehearsal.verdict.errors if trap.fatal else rehearsal.verdict.warnings
         noted.append(trap.problem(place))

@@ -82,9 +82,8 @@ class Trainer:
         optimizer = make_optimizer(job.model, options)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
         self.epochs, self.steps = training_length(options, per_epoch)
-        self.schedule = Schedule(
-            optimizer, options, steps=self.steps, epochs=self.epochs, higher_is_better=self.metrics.higher_is_better
-        )
+        length = {"steps": self.steps, "epochs": self.epochs, "per_epoch": per_epoch}
+        self.schedule = Schedule(optimizer, options, **length, higher_is_better=self.metrics.higher_is_better)
         if traps := check_optimizer(job.model, optimizer, self.schedule.inner):
             raise WorkError(Problem(trap.message, suggestion=trap.suggestion) for trap in traps)
         self.second_order = getattr(optimizer, "is_second_order", False)  # timm's adahessian and the like
