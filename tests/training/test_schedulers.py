@@ -228,7 +228,7 @@ ONE_CYCLE = {"max_lr": 0.1, "total_steps": 20}
         ({"scheduler": {"MultiStepLR": {"milestones": [9, 6]}}}, "milestones is [9, 6], and", False),
         (
             {"scheduler": {"CosineLRScheduler": {"t_initial": 2}}},
-            "its cycles take 2 epochs, and training has 6: the rate is lr_min after that",
+            "it takes 2 epochs, and training has 6: the rate is lr_min after that",
             False,
         ),
         ({"scheduler": {"StepLRScheduler": {"decay_t": 2}}}, "decay_rate is 1 unless it is given", False),

@@ -36,11 +36,12 @@ from zoo.recipe.options import (
     Precision,
     SchedulerName,
     TrackerName,
+    UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
 from zoo.steps.train_check import build_schedule, check_batch, check_choice, check_schedule, check_unit, nothing_trains
 from zoo.steps.train_job import make_job
-from zoo.steps.train_record import record_train, rewind
+from zoo.steps.train_record import moments_for_next, record_train, rewind
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
@@ -50,6 +51,7 @@ from zoo.training.job import fill, put_in
 from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics
 from zoo.training.optimizers import named
+from zoo.training.state import Saved
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import Trainer
 
@@ -82,6 +84,11 @@ class Train(Step):
     """A class of torch.optim, a name that timm gives, or a plugin's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """The optimizer's own without it."""
+    weight_decay_on: Literal["weights", "all"] = "weights"
+    """What decays: neither biases and norms (every vector) nor what the model's `no_weight_decay()` names, or all."""
+    optimizer_state: Literal["fresh", "carried"] = "fresh"
+    """Whether the optimizer begins without moments, or with those that the train step before left of the same
+    parameters."""
     scheduler: SchedulerName | None = "cosine"
     """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
     torch.optim.lr_scheduler or of timm.scheduler, or a plugin's, with its own arguments; null keeps it."""
@@ -108,6 +115,8 @@ class Train(Step):
     """Each layer's learning rate is the next one's times this."""
     lr_scale: dict[str, Annotated[float, Field(ge=0)]] = Field({})
     """Factors on the learning rate by a regular expression on parameter names."""
+    unfreeze_gradually: Positive | UnfreezeGradually | None = None
+    """Train the head first, and thaw the next group of layers, from the top down, after so many epochs."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a moving average of the weights, which is then what is evaluated and kept."""
     precision: Precision | None = None
@@ -170,6 +179,12 @@ class Train(Step):
     def patience(self) -> EarlyStopping | None:
         rule = self.early_stopping
         return EarlyStopping(patience=rule) if isinstance(rule, int) else rule
+
+    @property
+    def gradual(self) -> UnfreezeGradually | None:
+        """`unfreeze_gradually` written out."""
+        given = self.unfreeze_gradually
+        return UnfreezeGradually(every=given) if isinstance(given, int) else given
 
     @property
     def chosen_by(self) -> tuple[str | None, str | None]:
@@ -256,7 +271,17 @@ class Train(Step):
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
-        before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
+        try:
+            self._run(run, trainer, saved, preparation)
+        finally:
+            if trainer.gradual is not None:
+                trainer.gradual.leave()
+
+    def _run(self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float) -> None:
+        model = run.assembly.model
+        before = hashes(model, trainer.frozen) if saved is None or saved.restarts else saved.run["frozen"]
+        if trainer.gradual is not None:
+            trainer.gradual.before = before
         if saved is not None:
             trainer.restore(saved)
         if saved is None or saved.restarts:
@@ -266,14 +291,16 @@ class Train(Step):
         except (KeyboardInterrupt, Exception) as error:
             rewind(run, self, trainer, preparation, error)
             raise
-        proof = prove(before, hashes(assembly.model, frozen))
+        still = trainer.gradual.still_frozen if trainer.gradual is not None else before
+        proof = prove(still, hashes(model, trainer.frozen))
         if not proof.holds:
             run.trained = False  # a model that is not what the recipe says is no result
             raise WorkError(f"{len(proof.moved)} frozen tensors changed in training: {listed(proof.moved)}")
         run.trained |= progress.epoch > 0
+        run.moments = moments_for_next(run, self, trainer)
         if trainer.last is not None and PartialState().is_main_process:
             with put_in(trainer.unfrozen, trainer.last):  # without metrics: those of the loop are not quite this file's
-                save_checkpoint(assembly, run.folder / LAST)
+                save_checkpoint(run.assembly, run.folder / LAST)
         record_train(run, self, trainer, preparation, proof.as_dict())
 
     @classmethod

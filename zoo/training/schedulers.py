@@ -224,11 +224,13 @@ def _too_short(name: str, kind: str, arguments: dict[str, Any], length: int, uni
 def _few_cycles(name: str, arguments: dict[str, Any], length: int, unit: str) -> Iterator[Trap]:
     """Cycles of timm's that are over before training is: the rate then stays at its lowest."""
     covered = timm_schedules.covered(arguments)
-    if covered is not None and covered < length:
-        message = f"scheduler {name}: its cycles take {covered} {unit}, and training has {length}: the rate is lr_min after that"
-        cycles = math.ceil(length / arguments["t_initial"])
-        more = f"write cycle_limit: {cycles} for restarts" if "cycle_mul" not in arguments else "raise cycle_limit"
-        yield Trap("scheduler", ("scheduler",), message, f"leave t_initial out, or {more}")
+    if covered is None or covered >= length:
+        return
+    message = f"scheduler {name}: it takes {covered} {unit}, and training has {length}: the rate is lr_min after that"
+    cycles = math.ceil(length / arguments["t_initial"])
+    again = name != "WSDLRScheduler" and "cycle_mul" not in arguments
+    hint = "leave t_initial out" + (f", or write cycle_limit: {cycles} for restarts" if again else "")
+    yield Trap("scheduler", ("scheduler",), message, hint)
 
 
 def _never_lowers(name: str, kind: str, arguments: dict[str, Any], length: int, unit: str) -> Iterator[Trap]:

@@ -1,8 +1,8 @@
 """timm's schedulers (timm.scheduler), which move learning rates as torch's do once they are wrapped here.
 
 timm counts by itself: with `t_in_epochs: true`, its default, a scheduler is asked after each epoch, otherwise after
-each optimizer step, and `t_initial` is a number of those. Source: timm/scheduler/scheduler.py, and train.py, which calls
-`step(epoch + 1, metric)` after an epoch and `step_update(updates)` after an update.
+each optimizer step, and `t_initial` is a number of those. Source: timm/scheduler/scheduler.py, and timm's train.py,
+which calls `step(epoch + 1, metric)` after an epoch and `step_update(updates)` after an update.
 """
 
 from __future__ import annotations

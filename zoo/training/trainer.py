@@ -24,6 +24,7 @@ from torch import Tensor
 from zoo.data.batches import Batch, Inputs
 from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
+from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
 from zoo.training.callbacks import Listener
@@ -39,11 +40,12 @@ from zoo.training.devices import (
     to_layout,
 )
 from zoo.training.ema import MovingAverage
+from zoo.training.gradual import GradualUnfreezing, described_groups
 from zoo.training.hooks import Callbacks
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
-from zoo.training.optimizers import load_state, make_optimizer
+from zoo.training.optimizers import carry_over, load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.state import Saved, StateFolder
 from zoo.training.sync_batch_norm import SyncBatchNorm
@@ -66,7 +68,7 @@ class Trainer:
     def __init__(self, job: Job, state: StateFolder, listener: Listener) -> None:
         options = job.options
         self.job, self.state = job, state
-        self.accelerator = make_accelerator(job.device, job.precision)
+        self.accelerator = make_accelerator(job.device, job.precision, thaws=options.unfreeze_gradually is not None)
         self.device = self.accelerator.device
         self.listener = listener if self.accelerator.is_main_process else Listener()
         to_layout(job.model.to(self.device), job.memory_format)
@@ -79,7 +81,11 @@ class Trainer:
         best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
         self.criterion, rule = best, options.patience
         self.patience = Patience(stop, rule.patience, rule.min_delta) if rule else None
-        optimizer = make_optimizer(job.model, options)
+        self.gradual = GradualUnfreezing(job.model, options.gradual) if options.gradual else None
+        self._phases = {"phases": self.gradual.begins} if self.gradual else {}
+        optimizer = make_optimizer(job.model, options, **self._phases)
+        carried = carry_over(optimizer, job.moments)
+        self.groups = described_groups(job.model, optimizer, self.gradual)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
         self.epochs, self.steps = training_length(options, per_epoch)
         length = {"steps": self.steps, "epochs": self.epochs, "per_epoch": per_epoch}
@@ -97,13 +103,14 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.callbacks = Callbacks(options.callbacks)
         self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
-        self.progress = Progress()
+        self.progress = Progress(carried=carried)
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
         self.rate = 0.0  # samples a second in the present epoch
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
         self._first = 0
+        self._thaw(0)  # behind what has to know of all that will train
 
     def run(self) -> Progress:
         """Train to the end; the model then has the values that `conclude` chooses. A KeyboardInterrupt passes through.
@@ -114,10 +121,11 @@ class Trainer:
         try:
             self._note_batch_norm()
             self.callbacks.begin(self)
-            while self.progress.epoch < self.epochs and self.progress.steps < self.steps and not self.progress.stopped:
+            while not self._finished:
                 began = time.monotonic() - self.progress.seconds
                 self._train_epoch(began)
                 self._end_epoch(began)
+            self._end_phase(last=True)
             self.conclude()
             self.callbacks.call(self, "train_ended")
             self.callbacks.check()
@@ -149,7 +157,29 @@ class Trainer:
                 each = f"each process's own {size // processes} samples (compile: true), unlike one process"
             self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
+    @property
+    def _finished(self) -> bool:
+        progress = self.progress
+        return progress.epoch >= self.epochs or progress.steps >= self.steps or bool(progress.stopped)
+
+    @property
+    def frozen(self) -> FrozenPart:
+        """What is frozen now."""
+        return self.gradual.frozen if self.gradual else self.job.frozen
+
+    def _thaw(self, epoch: int) -> None:
+        if self.gradual and (phase := self.gradual.enter(epoch)):
+            self.listener.note(f"{self.job.label}: {self.gradual.told(phase)}")
+
+    def _end_phase(self, *, last: bool = False) -> None:
+        """Prove what was frozen where a phase of gradual unfreezing is over, as the last one is with the training."""
+        if self.gradual and (last or (not self._finished and self.gradual.is_over(self.progress.epoch))):
+            if last:
+                self._thaw(max(self.progress.epoch - 1, 0))  # of a run that was resumed behind its last epoch
+            self.progress.phases.append(self.gradual.prove())
+
     def _train_epoch(self, began: float) -> None:
+        self._thaw(self.progress.epoch)
         self.job.model.train()
         forget_peak_memory(self.device)
         progress, accumulate = self.progress, self.job.options.accumulate
@@ -205,7 +235,8 @@ class Trainer:
         if self.job.options.clip_grad_norm:
             trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             self.accelerator.clip_grad_norm_(trained, self.job.options.clip_grad_norm)
-        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        self.rates = [float(g["lr"]) if any(p.requires_grad for p in g["params"]) else 0.0 for g in groups]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -241,6 +272,7 @@ class Trainer:
         self.loss_sum.zero_()
         self.callbacks.call(self, "epoch_ended")
         progress.stopped = self.callbacks.stopped(self.accelerator.num_processes) or self._stalled()
+        self._end_phase()
         self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
         self.callbacks.check()
@@ -359,31 +391,38 @@ class Trainer:
         `saved.restarts`.
         """
         training = saved.training
+        before = None if saved.options is None else type(self.job.options).model_validate(saved.options)
+        if before is not None and saved.restarts:
+            self._take_moments(before, training)  # that the step was given, and began with
+            self.progress.carried = training["progress"].get("carried", 0)
         if not saved.restarts:
             self._restore_weights(saved)
             self.callbacks.load_state_dict(training.get("callbacks", {}))
             self.metrics.load_state_dict(training.get("metrics", {}))
             restore_state(self.loss.own, training.get("loss"))
-            if saved.options is None:
+            if before is None:
                 load_state(self.optimizer.optimizer, training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
             else:
-                self._continue_with_new_options(type(self.job.options).model_validate(saved.options), training)
+                self._continue_with_new_options(before, training)
         own = training["processes"][self.accelerator.process_index % len(training["processes"])]
         self.loss_sum.fill_(own["loss_sum"])
         restore_generators(own["generators"])
 
     def _continue_with_new_options(self, before: Train, training: dict[str, Any]) -> None:
         """Keep the optimizer's moments, and set the learning rate that the new options give after the steps so far."""
-        former = make_optimizer(self.job.model, before)  # its groups may be others, its parameters are the same
-        load_state(former, training["optimizer"])
-        self.optimizer.optimizer.state.update(former.state)
+        self._take_moments(before, training)
         self.schedule.replay(
             [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
         )
         if self.best is None or (self.progress.best or {}).get("metric") != self.criterion.metric:
             self.best = self.progress.best = None  # of the epochs from here on
         self.progress.stopped = self._stalled()
+
+    def _take_moments(self, before: Train, training: dict[str, Any]) -> None:
+        former = make_optimizer(self.job.model, before, **self._phases)  # groups may be others, parameters are the same
+        load_state(former, training["optimizer"])
+        self.optimizer.optimizer.state.update(former.state)
 
     def _restore_weights(self, saved: Saved) -> None:
         training = saved.training
