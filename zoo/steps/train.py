@@ -39,7 +39,15 @@ from zoo.recipe.options import (
     UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
-from zoo.steps.train_check import build_schedule, check_batch, check_choice, check_schedule, check_unit, nothing_trains
+from zoo.steps.train_check import (
+    build_schedule,
+    check_batch,
+    check_choice,
+    check_schedule,
+    check_thawing,
+    check_unit,
+    nothing_trains,
+)
 from zoo.steps.train_job import make_job
 from zoo.steps.train_record import moments_for_next, record_train, rewind
 from zoo.training.callbacks import Listener, Listeners
@@ -225,6 +233,8 @@ class Train(Step):
             document.add(taken[0].place.path, message, "give it another name", at_key=True)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
+        self._check_unfreezing(document)
+        self._check_optimizer(document, [step for step in earlier if isinstance(step, Train)])
         word, listed_ = document.get(("data", "augmentation"), "none"), document.get(("data", "transforms"))
         if self.feature_cache == "kept" and (word != "none" or listed_) and not self.views:
             what = "data.transforms change" if listed_ else f"augmentation {word} changes"
@@ -235,6 +245,35 @@ class Train(Step):
             message = f"train.label_smoothing does nothing with the loss {loss}"
             document.add((*path, "label_smoothing"), message, "remove it", at_key=True)
 
+    def _check_unfreezing(self, document: Document) -> None:
+        path = self.place.path
+        patterns = self.gradual.groups if self.gradual and isinstance(self.gradual.groups, list) else []
+        for index, pattern in enumerate(patterns):
+            check_expression(document, (*path, "unfreeze_gradually", "groups", index), pattern)
+        if self.gradual and self.feature_cache in ("kept", "every_step"):
+            message = f"train.feature_cache: {self.feature_cache}: unfreeze_gradually thaws the backbone"
+            hint = "remove it, or train the head on cached features in a step in front: freeze: all_but_head, train"
+            document.add((*path, "feature_cache"), message, hint)
+
+    def _check_optimizer(self, document: Document, trains: Sequence[Train]) -> None:
+        """What contradicts itself about weight decay, and whether there is a state to carry over."""
+        path, (name, arguments) = self.place.path, named(self.optimizer)
+        if self.weight_decay is not None and "weight_decay" in arguments:
+            message = f"train: weight_decay is {self.weight_decay:g}, and {name} has one of its own"
+            document.add((*path, "weight_decay"), message, "remove one of the two", at_key=True)
+        if self.optimizer_state == "fresh":
+            return
+        place = (*path, "optimizer_state")
+        if not trains:
+            document.add(place, "train.optimizer_state: carried: no train step stands in front", "write fresh")
+            return
+        before, own = named(trains[-1].optimizer), {**arguments, "weight_decay": None}
+        if before[0] != name or {**before[1], "weight_decay": None} != own:
+            where = trains[-1].place.location.within
+            message = f"train.optimizer_state: carried: the train step in {where} has the optimizer {before[0]}"
+            message += " with other arguments" if before[0] == name else f", this one {name}"
+            document.add(place, message, "give both the same, or write fresh")
+
     def check(self, rehearsal: Rehearsal) -> None:
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
         rehearsal.fits(self)
@@ -244,6 +283,7 @@ class Train(Step):
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: build_schedule(self, rehearsal),
+            "unfreeze_gradually": lambda: check_thawing(self, rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
             "callbacks": lambda: check_callbacks(self.callbacks),
@@ -274,25 +314,24 @@ class Train(Step):
         try:
             self._run(run, trainer, saved, preparation)
         finally:
-            if trainer.gradual is not None:
-                trainer.gradual.leave()
+            trainer.gradual.leave()
 
     def _run(self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float) -> None:
         model = run.assembly.model
-        before = hashes(model, trainer.frozen) if saved is None or saved.restarts else saved.run["frozen"]
-        if trainer.gradual is not None:
-            trainer.gradual.before = before
+        began = hashes(model, trainer.gradual.frozen) if saved is None or saved.restarts else saved.run["frozen"]
+        trainer.gradual.before = began
         if saved is not None:
             trainer.restore(saved)
         if saved is None or saved.restarts:
-            trainer.begin(self.place.index, {**run.memory(), "frozen": before})
+            trainer.begin(self.place.index, {**run.memory(), "frozen": began})
+            if trainer.progress.carried:
+                run.listener.note(f"{trainer.job.label}: {trainer.progress.carried} tensors go on with their moments")
         try:
             progress = trainer.run()
         except (KeyboardInterrupt, Exception) as error:
             rewind(run, self, trainer, preparation, error)
             raise
-        still = trainer.gradual.still_frozen if trainer.gradual is not None else before
-        proof = prove(still, hashes(model, trainer.frozen))
+        proof = prove(trainer.gradual.still_frozen, hashes(model, trainer.gradual.frozen))
         if not proof.holds:
             run.trained = False  # a model that is not what the recipe says is no result
             raise WorkError(f"{len(proof.moved)} frozen tensors changed in training: {listed(proof.moved)}")

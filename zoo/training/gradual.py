@@ -8,9 +8,8 @@ each thaw. Which group trains is a function of the epoch alone, so that a resume
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -22,6 +21,7 @@ from zoo.model.freezing import FrozenPart, Thawing, hashes, prove, trainable_par
 from zoo.model.heads import find_heads
 from zoo.model.paths import get_module
 from zoo.recipe.options import UnfreezeGradually
+from zoo.training.job import Progress
 from zoo.training.rates import Row, rate_rows
 
 HEAD, STEM = "head", "stem"
@@ -88,50 +88,72 @@ def _by_pattern(body: list[str], patterns: list[str]) -> dict[str, list[str]]:
 
 
 class GradualUnfreezing:
-    """The phases of one train step at work on its model.
+    """The phases of one train step at work on its model; one without `options` has none, and changes nothing.
 
-    `begins` is the number of the phase in which a parameter begins to train, by name, in the model's order; `frozen` is
-    what is frozen now, `before` the hashes of what is frozen in the first phase, as the step began.
+    `begins` is the number of the phase in which a parameter begins to train, by name, in the model's order, and None
+    without phases. `frozen` is what is frozen now, `before` the hashes of what is in the first phase, as the step
+    began.
     """
 
-    def __init__(self, model: nn.Module, options: UnfreezeGradually) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        options: UnfreezeGradually | None,
+        frozen: FrozenPart | None = None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """Raises InputError as `find_phases`; the model is frozen only by `enter`."""
-        self.model = model
-        self.phases = find_phases(model, options)
+        self.model, self.note = model, note
+        self.phases = find_phases(model, options) if options else []
         numbers = {name: number for number, phase in enumerate(self.phases) for name in phase.names}
         self._trainable = tuple(trainable_parameters(model))
-        self.begins = {name: numbers[name] for name in self._trainable if name in numbers}
+        self.begins = {name: numbers[name] for name in self._trainable if name in numbers} or None
         self._thawing = Thawing(model)
-        self._number = -1
-        self.frozen = FrozenPart()
+        self._number = self._told = -1
+        self.frozen = frozen or FrozenPart()
         self.before: Mapping[str, str] = {}
 
-    def number(self, epoch: int) -> int:
-        """The phase that an epoch, counted from 0, belongs to."""
-        return sum(phase.epoch <= epoch for phase in self.phases) - 1
+    @property
+    def last(self) -> int:
+        """An epoch in which all trains that ever will."""
+        return self.phases[-1].epoch if self.phases else 0
 
-    def enter(self, epoch: int) -> Phase | None:
-        """Thaw what is due in this epoch; the phase, where another one has begun. Call it before `model.train()`."""
-        number = self.number(epoch)
+    def enter(self, epoch: int) -> None:
+        """Let train what is due in an epoch, counted from 0, and freeze the rest. Call it before `model.train()`."""
+        number = self._at(epoch)
         if number == self._number:
-            return None
-        self._number = number
-        self.frozen = self._thawing.hold(name for name in self._trainable if self.begins.get(name, number + 1) > number)
-        return self.phases[number]
+            return
+        self._number, begins = number, self.begins or {}
+        self.frozen = self._thawing.hold(name for name in self._trainable if begins.get(name, number + 1) > number)
 
-    def told(self, phase: Phase) -> str:
-        """A line for the person, as a phase begins."""
+    def thaw(self, epoch: int) -> None:
+        """As `enter`, and say what trains from now on."""
+        self.enter(epoch)
+        if (number := self._number) == self._told:
+            return
+        self._told = number
         still = sum(self.model.get_parameter(name).numel() for name in self.frozen.parameters)
-        thaws = "the head trains" if phase.group == HEAD else f"{phase.group} thaws"
-        return f"epoch {phase.epoch + 1}: {thaws}, {self._size(phase):,} parameters; {still:,} are frozen"
+        phase = self.phases[number]
+        what = "the head trains" if phase.group == HEAD else f"{phase.group} thaws"
+        numel = self._row(None, phase.group, phase.names)["parameters"]
+        self.note(f"epoch {phase.epoch + 1}: {what}, {numel:,} parameters; {still:,} are frozen")
 
-    def _size(self, phase: Phase) -> int:
-        return sum(self.model.get_parameter(name).numel() for name in phase.names)
+    def end_epoch(self, progress: Progress, *, finished: bool) -> None:
+        """Prove what was frozen where another phase begins now."""
+        if self.phases and not finished and self._at(progress.epoch) != self._number:
+            progress.phases.append(self._proved())
+
+    def end(self, progress: Progress) -> None:
+        """Prove what was frozen in the last phase that trained."""
+        if self.phases:
+            self.enter(max(progress.epoch - 1, 0))  # of a run that was resumed behind its last epoch
+            progress.phases.append(self._proved())
 
     def leave(self) -> None:
         """Everything trains again that did before."""
-        self._thawing.release()
-        self._number = -1
+        if self.phases:
+            self._thawing.release()
+            self._number = -1
 
     @property
     def still_frozen(self) -> dict[str, str]:
@@ -139,11 +161,25 @@ class GradualUnfreezing:
         own = {*self.frozen.parameters, *self.frozen.buffers}
         return {name: digest for name, digest in self.before.items() if name in own}
 
-    def is_over(self, epoch: int) -> bool:
-        """Whether another phase begins with this epoch."""
-        return self.number(epoch) != self._number
+    def rows(self, epochs: int) -> list[Row]:
+        """The phases of a training of so many epochs; what never thaws in it, last, has no epoch."""
+        rows = [
+            self._row(phase.epoch + 1 if phase.epoch < epochs else None, phase.group, phase.names)
+            for phase in self.phases
+        ]
+        left = [name for name in self._trainable if name not in (self.begins or {})]
+        return [*rows, *([self._row(None, "what no pattern finds", left)] if left else [])]
 
-    def prove(self) -> dict[str, Any]:
+    def rates(self, optimizer: Optimizer) -> list[Row]:
+        """The table of the parameter groups of an optimizer that was just made of `begins`."""
+        epochs = {name: self.phases[number].epoch + 1 for name, number in (self.begins or {}).items()}
+        return rate_rows(self.model, optimizer.param_groups, epochs)
+
+    def _at(self, epoch: int) -> int:
+        """The number of the phase that an epoch belongs to, -1 without phases."""
+        return sum(phase.epoch <= epoch for phase in self.phases) - 1
+
+    def _proved(self) -> Row:
         """Compare what is frozen now with what it was as the step began: a row for the report.
 
         Raises WorkError, with the names, where it is not bit for bit what it was.
@@ -153,14 +189,8 @@ class GradualUnfreezing:
         if not proof.holds:
             message = f"{len(proof.moved)} tensors moved before they were to thaw: {listed(proof.moved)}"
             raise WorkError(message)
-        sizes = {"tensors": len(phase.names), "parameters": self._size(phase)}
-        return {"epoch": phase.epoch + 1, "group": phase.group, **sizes, "frozen_tensors": proof.tensors}
+        return self._row(phase.epoch + 1, phase.group, phase.names) | {"frozen_tensors": proof.tensors}
 
-
-def described_groups(model: nn.Module, optimizer: Optimizer, gradual: GradualUnfreezing | None) -> list[Row]:
-    """The table of the parameter groups of an optimizer that was just made."""
-    groups = optimizer.param_groups
-    if gradual is None:
-        return rate_rows(model, groups)
-    begins = {id(model.get_parameter(name)): gradual.phases[number].epoch for name, number in gradual.begins.items()}
-    return rate_rows(model, groups, [begins[id(group["params"][0])] + 1 for group in groups])
+    def _row(self, epoch: int | None, group: str, names: Sequence[str]) -> Row:
+        numbers = sum(self.model.get_parameter(name).numel() for name in names)
+        return {"epoch": epoch, "group": group, "tensors": len(names), "parameters": numbers}

@@ -59,7 +59,9 @@ def make_optimizer(model: nn.Module, options: Train, phases: Mapping[str, int] |
         groups = [{key: value for key, value in group.items() if key != "weight_decay"} for group in groups]
     own = component_of("optimizers", name) is not None
     try:
-        made = _build(factory, groups, options.lr, arguments, known)
+        # torch's fused SGD takes a group in which all have momentum, or none
+        mixed = options.optimizer_state == "carried" and factory is torch.optim.SGD
+        made = _build(factory, groups, options.lr, {"fused": False} | arguments if mixed else arguments, known)
         if not isinstance(made, Optimizer):
             raise TypeError(f"it gives {type(made).__name__}, which is no torch.optim.Optimizer")
         return made

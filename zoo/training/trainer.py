@@ -24,7 +24,6 @@ from torch import Tensor
 from zoo.data.batches import Batch, Inputs
 from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
-from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
 from zoo.training.callbacks import Listener
@@ -40,7 +39,7 @@ from zoo.training.devices import (
     to_layout,
 )
 from zoo.training.ema import MovingAverage
-from zoo.training.gradual import GradualUnfreezing, described_groups
+from zoo.training.gradual import GradualUnfreezing
 from zoo.training.hooks import Callbacks
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
@@ -81,11 +80,11 @@ class Trainer:
         best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
         self.criterion, rule = best, options.patience
         self.patience = Patience(stop, rule.patience, rule.min_delta) if rule else None
-        self.gradual = GradualUnfreezing(job.model, options.gradual) if options.gradual else None
-        self._phases = {"phases": self.gradual.begins} if self.gradual else {}
-        optimizer = make_optimizer(job.model, options, **self._phases)
+        self.gradual = GradualUnfreezing(job.model, options.gradual, job.frozen, self._note)
+        self.gradual.enter(self.gradual.last)
+        optimizer = make_optimizer(job.model, options, self.gradual.begins)
         carried = carry_over(optimizer, job.moments)
-        self.groups = described_groups(job.model, optimizer, self.gradual)
+        self.groups = self.gradual.rates(optimizer)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
         self.epochs, self.steps = training_length(options, per_epoch)
         length = {"steps": self.steps, "epochs": self.epochs, "per_epoch": per_epoch}
@@ -110,7 +109,7 @@ class Trainer:
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
         self._first = 0
-        self._thaw(0)  # behind what has to know of all that will train
+        self.gradual.enter(0)  # behind what has to know of all that will train
 
     def run(self) -> Progress:
         """Train to the end; the model then has the values that `conclude` chooses. A KeyboardInterrupt passes through.
@@ -125,7 +124,7 @@ class Trainer:
                 began = time.monotonic() - self.progress.seconds
                 self._train_epoch(began)
                 self._end_epoch(began)
-            self._end_phase(last=True)
+            self.gradual.end(self.progress)
             self.conclude()
             self.callbacks.call(self, "train_ended")
             self.callbacks.check()
@@ -157,29 +156,16 @@ class Trainer:
                 each = f"each process's own {size // processes} samples (compile: true), unlike one process"
             self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
+    def _note(self, text: str) -> None:
+        self.listener.note(f"{self.job.label}: {text}")
+
     @property
     def _finished(self) -> bool:
         progress = self.progress
         return progress.epoch >= self.epochs or progress.steps >= self.steps or bool(progress.stopped)
 
-    @property
-    def frozen(self) -> FrozenPart:
-        """What is frozen now."""
-        return self.gradual.frozen if self.gradual else self.job.frozen
-
-    def _thaw(self, epoch: int) -> None:
-        if self.gradual and (phase := self.gradual.enter(epoch)):
-            self.listener.note(f"{self.job.label}: {self.gradual.told(phase)}")
-
-    def _end_phase(self, *, last: bool = False) -> None:
-        """Prove what was frozen where a phase of gradual unfreezing is over, as the last one is with the training."""
-        if self.gradual and (last or (not self._finished and self.gradual.is_over(self.progress.epoch))):
-            if last:
-                self._thaw(max(self.progress.epoch - 1, 0))  # of a run that was resumed behind its last epoch
-            self.progress.phases.append(self.gradual.prove())
-
     def _train_epoch(self, began: float) -> None:
-        self._thaw(self.progress.epoch)
+        self.gradual.thaw(self.progress.epoch)
         self.job.model.train()
         forget_peak_memory(self.device)
         progress, accumulate = self.progress, self.job.options.accumulate
@@ -226,9 +212,7 @@ class Trainer:
         weight = self.job.options.auxiliary_loss
         others = auxiliary(outputs) if weight else []
         if others and not self.progress.steps and not self.progress.batch:
-            self.listener.note(
-                f"{self.job.label}: {len(others)} auxiliary outputs are in the loss, each times {weight:g}"
-            )
+            self._note(f"{len(others)} auxiliary outputs are in the loss, each times {weight:g}")
         return weight * sum(self.loss(one, batch.targets) for one in others) if others else 0.0
 
     def _step(self) -> None:
@@ -272,12 +256,12 @@ class Trainer:
         self.loss_sum.zero_()
         self.callbacks.call(self, "epoch_ended")
         progress.stopped = self.callbacks.stopped(self.accelerator.num_processes) or self._stalled()
-        self._end_phase()
+        self.gradual.end_epoch(progress, finished=self._finished)
         self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
         self.callbacks.check()
         if progress.stopped:
-            self.listener.note(f"{self.job.label}: stopped behind epoch {progress.epoch}: {progress.stopped}")
+            self._note(f"stopped behind epoch {progress.epoch}: {progress.stopped}")
 
     def _measure(self) -> dict[str, float]:
         if self.job.options.keeps_best:
@@ -420,7 +404,7 @@ class Trainer:
         self.progress.stopped = self._stalled()
 
     def _take_moments(self, before: Train, training: dict[str, Any]) -> None:
-        former = make_optimizer(self.job.model, before, **self._phases)  # groups may be others, parameters are the same
+        former = make_optimizer(self.job.model, before, self.gradual.begins)  # with other groups of the same parameters
         load_state(former, training["optimizer"])
         self.optimizer.optimizer.state.update(former.state)
 
