@@ -253,6 +253,7 @@ def test_a_plugins_loss_is_a_value_a_sample(acme):
             "several",
             r"loss acme/several takes one class a sample, .*for a class's row of 1 and 0 it gives another value",
         ),
+        ("halves", r"loss acme/halves takes one class a sample, .*: acme/halves .* failed: AssertionError"),
     ],
 )
 def test_a_plugins_loss_that_is_none_is_found_before_training(acme, name, said):
