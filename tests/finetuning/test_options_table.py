@@ -129,7 +129,7 @@ OPTIONS: dict[str, Row] = {
     ),
     "unfreeze_gradually": row(
         {"unfreeze_gradually": 1},
-        {"unfreeze_gradually": {"groups": ["blocks", "stem"]}},
+        {"unfreeze_gradually": {"groups": ["blocks"]}},
         proof="training/test_gradual.py::test_it_computes_what_a_plain_loop_computes",
         cache="unfreeze_gradually thaws the backbone",
     ),

@@ -36,9 +36,6 @@ def _as_pinned(run: ActiveRun, step: Train) -> Train:
     return step.model_copy(update={key: value for key, value in pins.items() if getattr(step, key) in (None, "auto")})
 
 
-THAWS = "unfreeze_gradually thaws the backbone while it trains"
-
-
 def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     """What a train step trains, with what was chosen for the options that are left open, which becomes the run's pins.
 
@@ -98,12 +95,12 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
 
     Raises InputError for the reason where the recipe says that it has to be.
     """
-    if job.options.feature_cache == "off" or not (job.frozen.parameters or job.options.unfreeze_gradually):
+    if job.options.unfreeze_gradually:
+        return _end_to_end(run, job, "unfreeze_gradually thaws the backbone while it trains")
+    if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
     data, options = cast(OpenData, run.data), job.options
     try:
-        if options.unfreeze_gradually:
-            raise UnsplittableError(THAWS)
         prepared = prepare(
             job.model,
             data,
@@ -118,8 +115,7 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
         if options.feature_cache != "auto":
             message = f"{job.label}: feature_cache: {options.feature_cache}: {error}"
             raise InputError(message, suggestion="feature_cache: off trains end to end") from error
-        run.listener.note(f"feature cache: none, trained end to end: {error}")
-        return replace(job, feature_cache={"method": "end to end", "reason": str(error), "seconds": 0.0})
+        return _end_to_end(run, job, str(error))
     return replace(
         job,
         train=prepared.train,
@@ -128,6 +124,11 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
         validation_network=prepared.validation_network,
         feature_cache=prepared.record,
     )
+
+
+def _end_to_end(run: ActiveRun, job: Job, reason: str) -> Job:
+    run.listener.note(f"feature cache: none, trained end to end: {reason}")
+    return replace(job, feature_cache={"method": "end to end", "reason": reason, "seconds": 0.0})
 
 
 def _setting(step: Train, job: Job, precision: str) -> Choice | None:

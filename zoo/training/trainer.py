@@ -376,9 +376,8 @@ class Trainer:
         """
         training = saved.training
         before = None if saved.options is None else type(self.job.options).model_validate(saved.options)
-        if before is not None and saved.restarts:
-            self._take_moments(before, training)  # that the step was given, and began with
-            self.progress.carried = training["progress"].get("carried", 0)
+        if before is not None and saved.restarts and self.job.options.optimizer_state == "carried":
+            self.progress.carried = self._take_moments(before, training)  # that the step was given
         if not saved.restarts:
             self._restore_weights(saved)
             self.callbacks.load_state_dict(training.get("callbacks", {}))
@@ -403,10 +402,13 @@ class Trainer:
             self.best = self.progress.best = None  # of the epochs from here on
         self.progress.stopped = self._stalled()
 
-    def _take_moments(self, before: Train, training: dict[str, Any]) -> None:
-        former = make_optimizer(self.job.model, before, self.gradual.begins)  # with other groups of the same parameters
+    def _take_moments(self, before: Train, training: dict[str, Any]) -> int:
+        """Read the optimizer's state through the groups that the options before made; of how many tensors there is."""
+        with self.gradual.left():
+            model = self.job.model
+            former = make_optimizer(model, before, GradualUnfreezing(model, before.gradual).begins)
         load_state(former, training["optimizer"])
-        self.optimizer.optimizer.state.update(former.state)
+        return carry_over(self.optimizer.optimizer, former.state)
 
     def _restore_weights(self, saved: Saved) -> None:
         training = saved.training
