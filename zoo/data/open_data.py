@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,19 @@ class OpenData:
         """What `auto` in a surgery is filled in from."""
         context = Context(self.outputs, self.classes, self.preprocessing, self.task)
         return replace(context, target_mean=self.target_mean, target_std=self.target_std)
+
+    @functools.cached_property
+    def class_counts(self) -> tuple[float, ...]:
+        """How many training samples each class has: of soft targets the sum of its probabilities, of several labels a
+        sample how many have it. Reads every training sample where the data set keeps no list of its targets."""
+        targets = self.parts["train"].every_target()
+        counts = targets.sum(0) if targets.ndim == 2 else targets.bincount(minlength=self.outputs)
+        return tuple(float(count) for count in counts)
+
+    @property
+    def soft(self) -> bool:
+        """Whether a training target is a probability of each class, in place of one class."""
+        return self.task == "classification" and split.probabilities(self.parts["train"].raw(0)[1]) is not None
 
     @property
     def augmentation(self) -> transforms.Augmentation:
@@ -313,8 +327,12 @@ def _classes_and_outputs(data: Data, train: Chosen) -> tuple[tuple[str, ...], in
     """Class names and the number of outputs a network needs."""
     classes = tuple(str(name) for name in data.classes)
     if data.task == "classification":
+        soft = split.probabilities(split.read(train[0], int(train[1][0]))[1])
         if not classes:
-            classes = tuple(str(index) for index in range(max(split.class_indices(data.train)) + 1))
+            count = max(split.class_indices(data.train)) + 1 if soft is None else len(soft)
+            classes = tuple(map(str, range(count)))
+        if soft is not None and len(soft) != len(classes):
+            raise InputError(f"targets have {len(soft)} probabilities, but there are {len(classes)} class names")
         return classes, len(classes)
     dataset, indices = train
     outputs = int(np.asarray(dataset[int(indices[0])][1]).size)  # np.size(tensor) is a method

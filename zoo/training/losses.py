@@ -110,7 +110,7 @@ class Loss:
         return values, self._weights(targets, values)
 
     def _weights(self, targets: Tensor, values: Tensor) -> Tensor:
-        if not isinstance(self.module, DIVIDE_BY_WEIGHT):
+        if not isinstance(self.module, DIVIDE_BY_WEIGHT) or targets.is_floating_point():  # of soft ones by their number
             return torch.ones_like(values)
         kept = targets != self.module.ignore_index
         given = self.module.weight
