@@ -16,6 +16,7 @@ from zoo.contracts import Context, Data, Preprocessing
 from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
 from zoo.data.describe import describe
+from zoo.data.sampler import Sampler, balanced_chances
 from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, any_of
 from zoo.plugin_calls import call, expect
@@ -102,18 +103,22 @@ class OpenData:
         seed: int | None = None,
         rank: int = 0,
         world: int = 1,
+        sampler: Sampler | None = None,
         once: bool = False,
     ) -> ImageBatches:
         """Batches of a part, one process's share. Training is shuffled and augmented by default, validation never.
 
         `batch_size` counts the samples of all `world` processes together; `step` is the number of the train step, from
-        0, each of which has an order of its own (that of `seed`, where it has one). With `once` decoded samples are not
+        0, each of which has an order of its own (that of `seed`, where it has one). A `sampler` draws what is shuffled
+        so that classes are equally likely. With `once` decoded samples are not
         kept for a next epoch.
         """
         training = part == "train"
         shuffled = training if shuffle is None else shuffle
         key = (self.seed, step) if seed is None else (seed,)
-        order = self.order(part, batch_size=batch_size, shuffle=shuffled, key=key, rank=rank, world=world)
+        order = self.order(
+            part, batch_size=batch_size, shuffle=shuffled, key=key, rank=rank, world=world, sampler=sampler
+        )
         augmentation = self.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
         return ImageBatches(
@@ -134,11 +139,14 @@ class OpenData:
         key: tuple[int, ...] = (),
         rank: int = 0,
         world: int = 1,
+        sampler: Sampler | None = None,
     ) -> Order:
         """Which samples of a part are in which batch; `key` is what the order is drawn from. `len` is an epoch's
         number of batches."""
         size, drawn = batch_size or self.options.batch_size, transforms.derived_seed(*key)
-        return Order(len(self.parts[part]), size, seed=drawn, shuffle=shuffle, rank=rank, world=world)
+        samples = self.parts[part]
+        chances = balanced_chances(samples.every_target(), self.task) if sampler and shuffle else None
+        return Order(len(samples), size, seed=drawn, shuffle=shuffle, rank=rank, world=world, chances=chances)
 
     def _fetcher(self, part: Part) -> Fetcher:
         if part not in self._fetchers:

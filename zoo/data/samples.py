@@ -117,7 +117,8 @@ class Samples:
 
 
 class Augmented(torch.utils.data.Dataset[Sample | ZooError]):
-    """Samples under a random transform whose draw depends on (seed, epoch, sample) alone; indexed by (epoch, position).
+    """Samples under a random transform whose draw depends on (seed, epoch, sample) alone; indexed by (epoch, position),
+    or by (epoch, position, draw) where a sample may come twice in an epoch.
 
     An item is a sample, or the error that reading it raised: raised in a worker process, it would be a traceback for
     the caller.
@@ -131,12 +132,12 @@ class Augmented(torch.utils.data.Dataset[Sample | ZooError]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | ZooError:
-        epoch, position = key
+    def __getitem__(self, key: tuple[int, ...]) -> Sample | ZooError:
+        epoch, position, *draw = key
         try:
             value, target = self.samples.raw(position)
-            image = self.samples.decoded(value)
-            image = transforms.seeded(self.transform, image, self.seed, epoch, int(self.samples.indices[position]))
+            image, sample = self.samples.decoded(value), int(self.samples.indices[position])
+            image = transforms.seeded(self.transform, image, self.seed, epoch, sample, *draw)
             return image, self.samples.target(target, position)
         except ZooError as error:
             return error

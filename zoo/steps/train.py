@@ -38,7 +38,16 @@ from zoo.recipe.options import (
     TrackerName,
 )
 from zoo.recipe.step import check_expression
-from zoo.steps.train_check import build_schedule, check_batch, check_choice, check_schedule, check_unit, nothing_trains
+from zoo.steps.train_check import (
+    build_schedule,
+    check_batch,
+    check_choice,
+    check_class_weights,
+    check_sampler,
+    check_schedule,
+    check_unit,
+    nothing_trains,
+)
 from zoo.steps.train_job import make_job
 from zoo.steps.train_record import record_train, rewind
 from zoo.training.callbacks import Listener, Listeners
@@ -91,6 +100,12 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
+    n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
+    sampler: Literal["balanced"] | None = None
+    """`balanced` draws each epoch's samples with replacement, so that every class is equally likely; an epoch stays as
+    long as without it."""
     auxiliary_loss: Annotated[float, Field(ge=0)] = 0.3
     """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
@@ -226,10 +241,13 @@ class Train(Step):
         if not rehearsal.count(self).trainable:
             nothing_trains(self, rehearsal)
             return
+        soft = rehearsal.verdict.data is not None and rehearsal.verdict.data.soft
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: build_schedule(self, rehearsal),
-            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
+            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing, soft=soft),
+            "class_weights": lambda: check_class_weights(self, rehearsal),
+            "sampler": lambda: check_sampler(self, rehearsal),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
             "callbacks": lambda: check_callbacks(self.callbacks),
             "trackers": lambda: make_trackers(self.trackers),
@@ -244,7 +262,6 @@ class Train(Step):
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
-        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.measured(data.task)}
         frozen = assembly.frozen or FrozenPart()
         saved, run.saved = run.saved, None
         if saved is not None:
@@ -253,6 +270,7 @@ class Train(Step):
         if self.seed is not None:
             seed_everything(self.seed)
         job = make_job(run, self, frozen)
+        assembly.evaluation = {"loss": plain(job.loss), "metrics": self.measured(data.task)}
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))

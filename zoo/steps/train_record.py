@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from accelerate import PartialState
 
+from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
+from zoo.training.class_weights import as_record
 from zoo.training.optimizers import described_groups
 from zoo.training.trainer import NotFiniteError, Trainer
 
@@ -52,6 +54,8 @@ def record_train(
         trainable=trainable,
         frozen=total - trainable,
         samples=samples,
+        class_weights=as_record(job.weighted, cast(OpenData, run.data)) if job.weighted else None,
+        sampler=job.options.sampler,
         precision=job.precision,
         setting=job.setting,
         feature_cache=job.feature_cache,

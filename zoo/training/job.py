@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from zoo.data.batches import Batches, Inputs
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart
+from zoo.recipe.options import Named
+from zoo.training.class_weights import WeightedLoss
 from zoo.training.trunk.engine import EngineSettings
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ class Job:
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
     `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
-    were chosen, `label` which train step it is.
+    were chosen, `label` which train step it is; `weighted` is its loss where that has class weights.
     """
 
     model: nn.Module
@@ -44,6 +46,12 @@ class Job:
     feature_cache: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
     label: str = "train"
+    weighted: WeightedLoss | None = None
+
+    @property
+    def loss(self) -> Named:
+        """What is minimised, with its class weights."""
+        return self.weighted.loss if self.weighted else self.options.loss
 
     @property
     def approximate(self) -> str:
