@@ -14,9 +14,10 @@ from zoo.errors import InputError, ZooError
 from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import prediction
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
-from zoo.training.class_weights import weighted
+from zoo.training.class_weights import class_names, weighted
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged
+from zoo.training.labels import in_order
 from zoo.training.losses import make_loss
 from zoo.training.metrics import explain
 from zoo.training.trunk.choose import Speed
@@ -67,6 +68,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         precision=choose_precision(requested, run.device),
         frozen=frozen,
         weighted=weighted(step.loss, step.class_weights, data, evenly=step.sampler == "balanced"),
+        thresholds=in_order(run.assembly.thresholds, class_names(data)) if run.assembly.thresholds else (),
         label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
     )
     job.model.to(run.device)

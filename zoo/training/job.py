@@ -28,7 +28,8 @@ class Job:
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
     `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
-    were chosen, `label` which train step it is; `weighted` is its loss where that has class weights.
+    were chosen, `label` which train step it is; `weighted` is its loss with class weights, `thresholds` are
+    those that labels of a multilabel network are counted by.
     """
 
     model: nn.Module
@@ -47,6 +48,7 @@ class Job:
     setting: str = ""
     label: str = "train"
     weighted: WeightedLoss | None = None
+    thresholds: tuple[float, ...] = ()
 
     @property
     def loss(self) -> Named:

@@ -98,7 +98,7 @@ def stored_predictions(subject: Subject) -> Predictions | None:
     metadata = subject.metadata
     if metadata.task == "classification" and len(metadata.classes) > MOST_COLUMNS:
         return None
-    return read_predictions(subject.predictions, metadata.classes, metadata.task)
+    return read_predictions(subject.predictions, metadata.classes, metadata.task).judged(metadata.thresholds)
 
 
 def _agrees_with_itself(subject: Subject, stored: Predictions, loss: Any) -> bool:
@@ -220,7 +220,7 @@ def _compare_numbers(
 ) -> None:
     """Where no outputs are stored: the metrics, which may differ by the images whose two likeliest answers are near."""
     metrics, loss = asked(assembly)
-    measured = measured_of(found, metrics, loss)
+    measured = measured_of(found.judged(assembly.thresholds), metrics, loss)
     said, near = subject.metadata.metrics, _near(found, device)
     samples = (subject.metadata.evaluation or {}).get("samples")
     if samples != measured.samples:
