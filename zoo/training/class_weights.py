@@ -67,7 +67,7 @@ def weighted(loss: Named, asked: ClassWeights | None, data: OpenData, *, evenly:
     if not any(weight and count for weight, count in zip(weights, counts, strict=True)):
         raise InputError("class_weights: every class that has samples counts 0", suggestion="give one of them more")
     mean = None
-    if key == "weight" and find("losses", name) in DIVIDE_BY_WEIGHT and not data.soft:
+    if key == "weight" and find("losses", name) in DIVIDE_BY_WEIGHT:
         shares = [float(count > 0) for count in counts] if evenly else counts
         mean = sum(map(mul, weights, shares)) / sum(shares)
     return WeightedLoss({name: {**arguments, key: list(weights)}}, weights, mean)
