@@ -100,7 +100,7 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
-    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
     """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
     n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
     sampler: Literal["balanced"] | None = None
@@ -230,6 +230,10 @@ class Train(Step):
             what = "data.transforms change" if listed_ else f"augmentation {word} changes"
             message = f"train.feature_cache: {what} every epoch"
             document.add((*path, "feature_cache"), message, "write views: K for K augmented passes, or every_step")
+        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+        for name in (name for name, weight in weights.items() if weight < 0):
+            message = f"train.class_weights: {name!r} counts {weights[name]:g}, less than nothing"
+            document.add((*path, "class_weights", name), message, "write 0 or more")
         loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
         if self.label_smoothing and loss not in CLASS_LOSSES:
             message = f"train.label_smoothing does nothing with the loss {loss}"
