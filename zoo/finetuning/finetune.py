@@ -319,7 +319,8 @@ def _draw_first_batch(run: ActiveRun) -> None:
     if run.data is None or not trains or (run.folder / FIRST_BATCH).exists():
         return
     try:
-        write_first_batch(run.folder, run.data, batch_size=trains[0].batch_size, seed=trains[0].seed)
+        first = trains[0]
+        write_first_batch(run.folder, run.data, batch_size=first.batch_size, seed=first.seed, sampler=first.sampler)
     except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from accelerate import PartialState
 from torch import Tensor
 
+from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
+from zoo.training.class_weights import as_record
 from zoo.training.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def record_train(
         trainable=trainable,
         frozen=total - trainable,
         samples=samples,
+        class_weights=as_record(job.weighted, cast(OpenData, run.data)) if job.weighted else None,
+        sampler=job.options.sampler,
         precision=job.precision,
         setting=job.setting,
         feature_cache=job.feature_cache,
