@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 import zoo
 from zoo.cli import run
-from zoo.conversion.merge import average
 from zoo.errors import InputError, WorkError
 from zoo.formats.safetensors_file import read_header
+from zoo.model.averaging import average
 
 VIT = "timm/test_vit"
 

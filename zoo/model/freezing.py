@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,6 +134,22 @@ def frozen_part(model: nn.Module) -> FrozenPart:
         tuple(name for name, b in model.named_buffers() if id(b) in inside or name in record.buffers),
         tuple(path for path, module in model.named_modules() if id(module) in held),
     )
+
+
+@contextmanager
+def frozen_too(model: nn.Module, names: Iterable[str]) -> Iterator[FrozenPart]:
+    """Inside the block these parameters, buffers and modules are frozen beside what is; it gives all that is frozen.
+
+    Afterwards that is again what was. Raises InputError as `freeze` does.
+    """
+    record: _Record | None = model.__dict__.get(_RECORD)
+    asked = {*record.parameters, *record.buffers, *record.modules} if record else set()
+    present = {name for name, _ in (*model.named_parameters(), *model.named_buffers(), *model.named_modules())}
+    before = asked & present  # a surgery may have taken some of them away
+    try:
+        yield freeze(model, [*before, *names])
+    finally:
+        freeze(model, before)
 
 
 class Snapshot:

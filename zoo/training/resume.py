@@ -23,7 +23,7 @@ from zoo.recipe.validate import shown
 ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
     "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "auxiliary_loss", "metrics",
-    "keep", "early_stopping", "precision", "memory_layout", "callbacks",
+    "keep", "early_stopping", "precision", "memory_layout", "callbacks", "alpha",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
 HARMLESS = ("trackers", "compile")  # nothing in the resume state depends on these
