@@ -133,7 +133,8 @@ def head_inputs(
     live = {id(parameter) for parameter in head.parameters()}
     try:
         parts = split_for(model, example, training=False, live=live)
-        direct = [feature.ndim for feature in parts.trunk(example)] == [2]
+        with undisturbed(model, training=False), torch.no_grad():
+            direct = [feature.ndim for feature in parts.trunk(example)] == [2]
     except UnsplittableError:
         direct = False
     if not direct:
