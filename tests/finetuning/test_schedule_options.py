@@ -179,6 +179,17 @@ def test_two_steps_with_the_state_carried_are_one_longer_step(tmp_path):
     assert not torch.allclose(weights["fresh"]["fc.weight"], weights["one"]["fc.weight"], atol=1e-4)
 
 
+def test_a_state_is_carried_on_from_a_step_that_builds_on_train(tmp_path):
+    """And what had not thawed yet is the same everywhere on the line between probe and fine-tuned network."""
+    steps = [
+        {"finetune_from_probe": {"epochs": 1, "unfreeze_gradually": 1, "batch_size": 96}},
+        {"train": {"epochs": 1, "max_steps": 1, "optimizer_state": "carried"}},
+    ]
+    first, second = finetune(written(tmp_path, steps=steps), output=tmp_path / "run", progress=Kills()).report["stages"]
+    assert second["carried"] == 2  # the head's
+    assert first["phases"][-1]["frozen_tensors"] == first["freeze_proof"]["tensors"] > 80
+
+
 @pytest.mark.slow
 def test_two_processes_thaw_what_one_does(tmp_path):
     steps = [
