@@ -68,7 +68,8 @@ class Progress:
     """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
 
     `digests` are those of the state as the train step began and after each epoch; `stopped` is why a callback ended the
-    training early.
+    training early. A batch is trained in `parts` since memory ran out, and validated in `validation_parts`;
+    `out_of_memory` says at which steps it did.
     """
 
     epoch: int = 0
@@ -79,6 +80,9 @@ class Progress:
     best: dict[str, Any] | None = None
     digests: list[str] = field(default_factory=list)
     stopped: str = ""
+    parts: int = 1
+    validation_parts: int = 1
+    out_of_memory: list[dict[str, Any]] = field(default_factory=list)
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:

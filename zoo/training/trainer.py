@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from zoo.data.batches import Batch, Inputs
-from zoo.errors import Problem, WorkError, ZooError
+from zoo.data.batches import Batch, Batches, Inputs
+from zoo.errors import Problem, WorkError, ZooError, is_out_of_memory
 from zoo.lint import check_optimizer
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
@@ -43,6 +43,7 @@ from zoo.training.hooks import Callbacks
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
+from zoo.training.micro_batches import DoesNotFitError, InParts, MicroBatches
 from zoo.training.optimizers import load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.state import Saved, StateFolder
@@ -101,10 +102,11 @@ class Trainer:
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
+        self.micro_batches = MicroBatches(self)
         self.rate = 0.0  # samples a second in the present epoch
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
-        self._first = 0
+        self._first, self._noted = 0, False
 
     def run(self) -> Progress:
         """Train to the end; the model then has the values that `conclude` chooses. A KeyboardInterrupt passes through.
@@ -139,10 +141,14 @@ class Trainer:
         better = f"than in epoch {best}" if best else "or defined"
         return f"validation {self.patience.criterion.metric} was not better {better} for {waited} epochs"
 
+    def batch_norms(self) -> list[torch.nn.Module]:
+        """Those that train: in training mode they normalise by the batch."""
+        kinds = torch.nn.modules.batchnorm._BatchNorm
+        return [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
+
     def _note_batch_norm(self) -> None:
         """Say what trained batch norms normalise by where there are several processes."""
-        kinds, processes = torch.nn.modules.batchnorm._BatchNorm, self.accelerator.num_processes
-        trained = [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
+        processes, trained = self.accelerator.num_processes, self.batch_norms()
         if processes > 1 and trained:
             size = self.job.train.size(0)
             each = f"the {size} samples of all {processes} processes, as one process would"
@@ -153,16 +159,22 @@ class Trainer:
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
         forget_peak_memory(self.device)
-        progress, accumulate = self.progress, self.job.options.accumulate
-        if not progress.batch:
+        if not self.progress.batch:
             self.callbacks.call(self, "epoch_started")
-        self._started, self._first = time.monotonic(), progress.batch
+        self._started, self._first = time.monotonic(), self.progress.batch
+        while not self._train_batches(began):
+            self.micro_batches.halve()
+
+    def _train_batches(self, began: float) -> bool:
+        """Train on the rest of the epoch's batches; False where memory ran out, and smaller parts are left to try."""
+        progress, accumulate = self.progress, self.job.options.accumulate
         for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
             last = index + 1 == len(self.job.train) or (index + 1) % accumulate == 0
-            with self._explained(batch):
-                self._backward(index, batch, last)
-                if last:
-                    self._step()
+            if index % accumulate == 0:
+                self.micro_batches.agree(batch)
+                self.micro_batches.begin_step()
+            if not self._train_batch(index, batch, last):
+                return False
             progress.batch = index + 1
             now = time.monotonic()
             if now - self._looked > LOOK_SECONDS:
@@ -172,7 +184,23 @@ class Trainer:
                 progress.seconds = now - began
                 self.save()
             if progress.steps == self.steps:
-                return
+                break
+        return True
+
+    def _train_batch(self, index: int, batch: Batch, last: bool) -> bool:
+        """Train on a batch, in the parts that fit into memory; False as `_train_batches`."""
+        try:
+            with self._explained(batch):
+                *parts, final = self.micro_batches.of(index, batch)
+                for part in parts:
+                    self._backward(index, part, last=False)
+                self._backward(index, final, last=last)
+        except DoesNotFitError:
+            return False
+        if last:
+            with self._explained(batch, halvable=False):  # activations are gone by now: it is the optimizer's state
+                self._step()
+        return True
 
     def _backward(self, index: int, batch: Batch, last: bool) -> None:
         """Add a batch's gradients, so that every sample of the optimizer step has the same weight."""
@@ -196,7 +224,8 @@ class Trainer:
         """What auxiliary classifiers add to the loss that is minimised; what is shown is the main loss alone."""
         weight = self.job.options.auxiliary_loss
         others = auxiliary(outputs) if weight else []
-        if others and not self.progress.steps and not self.progress.batch:
+        if others and not self._noted:
+            self._noted = True
             self.listener.note(
                 f"{self.job.label}: {len(others)} auxiliary outputs are in the loss, each times {weight:g}"
             )
@@ -261,15 +290,24 @@ class Trainer:
             with self.accelerator.autocast():
                 return forward(*arranged(inputs, self.job))
 
-        return measure(self.job.model, measured, self.job.validation.epoch(0), self.validation_loss, self.metrics)
+        return self._measured(measured, self.job.validation)
 
     def _measure_exactly(self) -> dict[str, float]:
         """In float32 whatever training computes in: the best epoch is the one whose file will be the best."""
         job = replace(self.job, precision="float32")
         network = job.validation_network or job.network or job.model
         with forward_as_written(network):
-            measured = lambda inputs: network(*arranged(inputs, job))  # noqa: E731
-            return measure(job.model, measured, job.validation.epoch(0), self.validation_loss, self.metrics)
+            return self._measured(lambda inputs: network(*arranged(inputs, job)), job.validation)
+
+    def _measured(self, forward: Callable[[Inputs], Any], batches: Batches) -> dict[str, float]:
+        """What is measured of a forward pass over all batches, in the parts that memory leaves room for."""
+
+        def halved(parts: int) -> None:
+            self.progress.validation_parts = parts
+            self.listener.note(f"{self.job.label}: out of memory in validation: its batches are in {parts} parts now")
+
+        forward = InParts(forward, self.progress.validation_parts, halved)
+        return measure(self.job.model, forward, batches.epoch(0), self.validation_loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
         best = self.progress.best
@@ -302,12 +340,14 @@ class Trainer:
         return sum(self.job.train.size(index) for index in range(first, end))
 
     @contextmanager
-    def _explained(self, batch: Batch) -> Iterator[None]:
+    def _explained(self, batch: Batch, *, halvable: bool = True) -> Iterator[None]:
         try:
             yield
         except ZooError:
             raise
         except Exception as error:
+            if halvable and is_out_of_memory(error) and self.micro_batches.can_halve():
+                raise DoesNotFitError from None
             shape = list(getattr(batch.inputs, "shape", ()))
             doing = f"{self.job.label}, step {self.progress.steps + 1}, on inputs {shape}"
             raise explain(error, doing) from error
@@ -390,6 +430,7 @@ class Trainer:
         training = saved.training
         fill(self.job.model.state_dict(), saved.model)
         self.progress = Progress(**training["progress"])
+        self._noted = True
         if len(self.progress.digests) <= self.progress.epoch:  # a file cannot contain its own
             self.progress.digests.append(saved.digest)
         if self.accelerator.scaler is not None and training["scaler"]:
