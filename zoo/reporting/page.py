@@ -10,10 +10,12 @@ import base64
 import functools
 import hashlib
 import importlib.metadata
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from zoo.finetuning.report import cost
 from zoo.formats.names import grouped
 from zoo.reporting import charts
 from zoo.reporting.facts import Facts
@@ -70,7 +72,7 @@ def page(facts: Facts, pictures: Pictures) -> str:
         "pictures": pictures,
         "notes": [*facts["notes"], *pictures.notes],
         "tiles": list(_tiles(facts)),
-        "curves": curves(facts["epochs"] or []),
+        "curves": [*sweeps(report), *curves(facts["epochs"] or [])],
         "groups": _groups(trains),
         "loads": [load for load in (report.get("weights"), *report.get("stages", [])) if load and "coverage" in load],
         "proofs": [stage for stage in trains if stage.get("freeze_proof")],
@@ -172,6 +174,30 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [chart for chart in drawn if chart]
 
 
+def sweep(stage: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The chart of a learning-rate finder: the loss over the logarithm of the rate, and what it suggests."""
+    points = [(math.log10(rate), loss, smoothed) for rate, loss, smoothed in stage["points"]]
+    top = max((smoothed for _, _, smoothed in points), default=0.0)  # single losses behind the end are far above it
+    series: dict[str, list[tuple[float, Any]]] = {
+        "loss": [(x, min(loss, top)) for x, loss, _ in points],
+        "smoothed": [(x, smoothed) for x, _, smoothed in points],
+    }
+    for how, rate in stage["suggestions"].items():
+        place = math.log10(rate)
+        near = min(points, key=lambda point: abs(point[0] - place))
+        series[f"{how}: {rate:g}"] = [(place, near[2])]
+    chart = charts.line_chart(f"Learning rate, step {stage['step']}", series, x_label="learning rate (logarithmic)")
+    if chart is not None:
+        chart["x_ticks"] = [(x, f"{10 ** float(label):.0e}") for x, label in chart["x_ticks"] if float(label) % 1 == 0]
+    return chart
+
+
+def sweeps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The charts of all learning-rate finders of a run."""
+    drawn = [sweep(stage) for stage in report.get("stages", []) if "suggestions" in stage]
+    return [chart for chart in drawn if chart]
+
+
 def _different(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, str]:
     """The columns by name and label; of those with the same values the first, with all their numbers in its label."""
     kept: dict[tuple[Any, ...], str] = {}
@@ -199,7 +225,7 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, str]:
     return {
         "step": stage["step"],
         "action": stage["action"],
-        "setting": stage.get("setting") or "",
+        "setting": "; ".join(filter(None, (stage.get("setting"), cost(stage)))),
         "epochs": str(len(epochs) or ""),
         "trainable": f"{stage['trainable']:,}" if "trainable" in stage else "",
         "frozen": f"{stage['frozen']:,}" if "trainable" in stage else "",

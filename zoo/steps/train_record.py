@@ -36,7 +36,7 @@ def record_train(
     run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None
 ) -> None:
     """A row of the report; `preparation` are the seconds of caching features and of choosing a setting."""
-    progress, job, model = trainer.progress, trainer.job, run.assembly.model
+    progress, job, model, compiled = trainer.progress, trainer.job, run.assembly.model, trainer.compiled
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
     chosen = progress.best["epoch"] if trainer.best and progress.best else progress.epoch
@@ -54,6 +54,12 @@ def record_train(
         samples=samples,
         precision=job.precision,
         setting=job.setting,
+        batch_size=job.train.size(0),
+        parts=progress.parts,
+        validation_parts=progress.validation_parts,
+        out_of_memory=progress.out_of_memory,
+        checkpointed=len(trainer.checkpointed),
+        compiled={"seconds": compiled.seconds, "graphs": compiled.graphs} if compiled else None,
         feature_cache=job.feature_cache,
         feature_precision=job.feature_cache.get("precision"),
         groups=described_groups(model, trainer.optimizer.param_groups),

@@ -2,7 +2,7 @@
 
 Where memory runs out in a forward or backward pass, the optimizer step begins anew as it began: gradients, the loss so
 far, running statistics and torch's random generators are put back, and each batch is trained in twice as many parts,
-whose gradients add up, as those of accumulated batches do. Order, augmentation and the number of steps stay as they are.
+whose gradients add up, as those of accumulated batches do. Order, augmentation and number of steps stay as they are.
 How many parts there are is part of the resume state, which is written at that moment.
 
 Of several processes each would run out by itself, while the others wait for it inside a collective operation. So they
@@ -58,7 +58,7 @@ class MicroBatches:
 
     def samples(self, parts: int | None = None) -> int:
         """The most samples that a process trains on at once."""
-        batch = -(-self.trainer.job.train.size(0) // self._world)
+        batch: int = -(-self.trainer.job.train.size(0) // self._world)
         return -(-batch // (parts or self.parts))
 
     def of(self, index: int, batch: Batch) -> list[Batch]:

@@ -15,8 +15,7 @@ from zoo.errors import InputError, Problem
 from zoo.expressions import Expression
 from zoo.model.freezing import trainable_parameters
 from zoo.model.heads import find_head
-from zoo.model.paths import get_module
-from zoo.model.stages import find_stages
+from zoo.model.stages import find_blocks
 from zoo.recipe.catalogue import component_of, find
 from zoo.recipe.options import Named
 
@@ -48,7 +47,7 @@ def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
     default = known["weight_decay"].default if "weight_decay" in known else 0.0
     groups = parameter_groups(
         model,
-        lr=arguments.pop("lr", options.lr),
+        lr=arguments.pop("lr", options.rate),
         weight_decay=default if chosen is None else chosen,
         decay_all=stated is not None,
         layer_decay=options.layer_decay,
@@ -58,7 +57,7 @@ def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
         groups = [{key: value for key, value in group.items() if key != "weight_decay"} for group in groups]
     own = component_of("optimizers", name) is not None
     try:
-        made = _build(factory, groups, options.lr, arguments, known)
+        made = _build(factory, groups, options.rate, arguments, known)
         if not isinstance(made, Optimizer):
             raise TypeError(f"it gives {type(made).__name__}, which is no torch.optim.Optimizer")
         return made
@@ -200,7 +199,7 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     Raises InputError where the model has no chain of blocks.
     """
     try:
-        blocks = [block for stage in find_stages(model) for block in _blocks(model, stage)]
+        blocks = find_blocks(model)
         head = find_head(model)
     except InputError as error:
         hint = "use lr_scale with regular expressions"
@@ -213,17 +212,6 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
         depth = next((number for number, block in enumerate(blocks, 1) if _inside(name, block)), depth)
         depths[name] = depth
     return depths
-
-
-def _blocks(model: nn.Module, stage: str) -> list[str]:
-    """The blocks of a stage that is a row of composite modules, or contains one; else the stage itself."""
-    module = get_module(model, stage)
-    for path, row in [(stage, module), *((f"{stage}.{name}", child) for name, child in module.named_children())]:
-        children = [(name, child) for name, child in row.named_children() if any(True for _ in child.parameters())]
-        composite = bool(children) and all(any(True for _ in child.children()) for _, child in children)
-        if isinstance(row, nn.Sequential | nn.ModuleList) and composite:
-            return [f"{path}.{name}" for name, _ in children]
-    return [stage]
 
 
 def _inside(name: str, path: str) -> bool:

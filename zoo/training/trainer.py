@@ -24,10 +24,12 @@ from torch import Tensor
 from zoo.data.batches import Batch, Batches, Inputs
 from zoo.errors import Problem, WorkError, ZooError, is_out_of_memory
 from zoo.lint import check_optimizer
+from zoo.model.gradient_checkpointing import checkpointed
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
 from zoo.training.callbacks import Listener
 from zoo.training.choosing import Criterion, Patience
+from zoo.training.compiled import Compiled
 from zoo.training.components import restore_state, state_of
 from zoo.training.devices import (
     forget_peak_memory,
@@ -91,7 +93,8 @@ class Trainer:
         self.second_order = getattr(optimizer, "is_second_order", False)  # timm's adahessian and the like
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.network = self.accelerator.prepare_model(job.network or job.model)
-        self.forward = torch.compile(self.network) if options.compile else self.network
+        self.compiled = Compiled(self.network) if options.compile else None
+        self.forward = self.compiled or self.network
         # a compiled forward does not meet what answers torch's batch norm in its place
         self._synchronises = self.accelerator.num_processes > 1 and not options.compile
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
@@ -106,6 +109,7 @@ class Trainer:
         self.rate = 0.0  # samples a second in the present epoch
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
+        self.checkpointed: set[str] = set()  # the blocks that are run again in the backward pass
         self._first, self._noted = 0, False
 
     def run(self) -> Progress:
@@ -162,8 +166,17 @@ class Trainer:
         if not self.progress.batch:
             self.callbacks.call(self, "epoch_started")
         self._started, self._first = time.monotonic(), self.progress.batch
-        while not self._train_batches(began):
-            self.micro_batches.halve()
+        with self._checkpointed() as called:
+            while not self._train_batches(began):
+                self.micro_batches.halve()
+        self.checkpointed |= called
+        if self.job.options.gradient_checkpointing and not called:
+            self.listener.note("warning: gradient_checkpointing does nothing: the network calls none of its blocks")
+
+    def _checkpointed(self) -> AbstractContextManager[set[str]]:
+        if not self.job.options.gradient_checkpointing:
+            return nullcontext(set())
+        return checkpointed(self.job.model, self._synchronised)
 
     def _train_batches(self, began: float) -> bool:
         """Train on the rest of the epoch's batches; False where memory ran out, and smaller parts are left to try."""
