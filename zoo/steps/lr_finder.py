@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 from pydantic import Field
+from torch import nn
 
 from zoo.errors import WorkError
 from zoo.formats.files import atomic_file, write_all
@@ -20,7 +22,7 @@ from zoo.recipe import Step
 from zoo.recipe.document import Document
 from zoo.steps.train_job import make_job
 from zoo.training.callbacks import Listener
-from zoo.training.job import put_in, unfrozen_tensors
+from zoo.training.job import fill, unfrozen_tensors
 from zoo.training.lr_sweep import Point, Sweep, smoothed, suggestions
 
 if TYPE_CHECKING:
@@ -70,10 +72,7 @@ class LrFinder(Step):
         model, frozen = run.assembly.model, run.assembly.frozen or FrozenPart()
         with generators_kept():
             job = make_job(run, train.model_copy(update={"lr": self.start}), frozen)
-            with (
-                undisturbed(model, attributes=True, buffers=True),
-                put_in(unfrozen_tensors(model, frozen), {}),
-            ):
+            with undisturbed(model, attributes=True, buffers=True), _parameters_kept(model, frozen):
                 sweep = Sweep(job, run.state, Listener(), start=self.start, end=self.end, steps=self.steps)
                 points, ended = sweep.sweep(), sweep.ended
         del sweep
@@ -100,7 +99,7 @@ class LrFinder(Step):
             seconds=seconds,
         )
         if not found:
-            message = f"lr_finder: the loss did not fall between {self.start:g} and {self.end:g}"
+            message = f"lr_finder: the loss did not clearly fall between {self.start:g} and {self.end:g}"
             if taken:
                 raise WorkError(message, suggestion="write a number for lr, or give the lr_finder more steps")
             run.listener.note(f"warning: {message}")
@@ -118,6 +117,16 @@ class LrFinder(Step):
         if record["lr"] is not None:
             cells["metrics"] = f"lr {record['lr']:g} ({record['suggest']})"
         return cells
+
+
+@contextmanager
+def _parameters_kept(model: nn.Module, frozen: FrozenPart) -> Iterator[None]:
+    """What may train has its values again afterwards, wherever it is in memory then: several processes move it."""
+    own = {name: tensor.detach().clone() for name, tensor in unfrozen_tensors(model, frozen).items()}
+    try:
+        yield
+    finally:
+        fill(model.state_dict(), own)
 
 
 def _rows(points: Sequence[Point]) -> list[list[float]]:

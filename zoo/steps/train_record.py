@@ -59,7 +59,7 @@ def record_train(
         validation_parts=progress.validation_parts,
         out_of_memory=progress.out_of_memory,
         checkpointed=len(trainer.checkpointed),
-        compiled={"seconds": compiled.seconds, "graphs": compiled.graphs} if compiled else None,
+        compiled={"seconds": compiled.seconds} if compiled else None,
         feature_cache=job.feature_cache,
         feature_precision=job.feature_cache.get("precision"),
         groups=described_groups(model, trainer.optimizer.param_groups),

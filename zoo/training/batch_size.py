@@ -58,7 +58,10 @@ def choose_batch_size(job: Job, samples: int) -> BatchSize:
     """
     processes = PartialState()
     world, on_cpu = processes.num_processes, job.device.type == "cpu"
-    most, why = min((MOST_ON_CPU if on_cpu else MOST, "no larger one is tried"), (samples, "the training part"))
+    most, why = min(
+        (MOST_ON_CPU if on_cpu else MOST, "no larger one is tried on a CPU" if on_cpu else "no larger one is tried"),
+        (samples, f"the training part has {samples} samples"),
+    )
     batch = next(job.train.epoch(0))
     job.train.close()
     fits = counted(job, batch) if on_cpu else tried(job, batch)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 AVERAGE = 0.9  # decay of the average loss that says when to end
 BROKEN = 4.0  # times its lowest
+CLEARLY = 5.0  # times the median distance of single losses from the smoothed ones: what counts as falling
 WIDTH = 0.03  # of all steps: the standard deviation of the window that smooths the loss
 
 
@@ -102,21 +103,22 @@ class Sweep(Trainer):
 def smoothed(points: Sequence[Point]) -> NDArray[np.float64]:
     """The losses, each averaged with its neighbours on both sides (a Gaussian window)."""
     losses = np.array([point.loss for point in points], dtype=np.float64)
-    return np.asarray(gaussian_filter1d(losses, max(WIDTH * len(losses), 1.0), mode="nearest"))
+    return np.asarray(gaussian_filter1d(losses, max(WIDTH * len(losses), 2.0), mode="nearest"))
 
 
 def suggestions(points: Sequence[Point]) -> dict[str, float]:
     """Learning rates by how they were chosen, to two digits: `steepest`, where the smoothed loss falls fastest with the
     logarithm of the rate, in front of its lowest; `minimum`, a tenth of the rate where it is lowest.
 
-    Empty where the loss never fell.
+    Empty where the loss never fell by more than it varies from step to step.
     """
     if len(points) < 3:
         return {}
     losses = smoothed(points)
     lowest = int(losses.argmin())
     falling = np.gradient(losses)[:lowest]
-    if not len(falling) or falling.min() >= 0:
+    spread = np.median(np.abs([point.loss for point in points] - losses))  # the jumps behind the end do not count
+    if losses[: lowest + 1].max() - losses[lowest] <= CLEARLY * spread or falling.min() >= 0:
         return {}
     return {"steepest": _short(points[int(falling.argmin())].lr), "minimum": _short(points[lowest].lr / 10)}
 

@@ -122,6 +122,7 @@ class MicroBatches:
         """Whether forward and backward go through, without the other processes."""
         trainer = self.trainer
         network = trainer.accelerator.unwrap_model(trainer.network, keep_fp32_wrapper=True)
+        own, trainer.synchronises = trainer.synchronises, False
         try:
             with undisturbed(trainer.job.model, buffers=True), trainer.accelerator.no_sync(trainer.network):
                 loss = trainer.loss(prediction(network(*arranged(inputs, trainer.job))), targets)
@@ -130,6 +131,8 @@ class MicroBatches:
             if is_out_of_memory(error):
                 return False
             raise
+        finally:
+            trainer.synchronises = own
         return True
 
     def _set(self, parts: int) -> None:

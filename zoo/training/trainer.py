@@ -96,7 +96,7 @@ class Trainer:
         self.compiled = Compiled(self.network) if options.compile else None
         self.forward = self.compiled or self.network
         # a compiled forward does not meet what answers torch's batch norm in its place
-        self._synchronises = self.accelerator.num_processes > 1 and not options.compile
+        self.synchronises = self.accelerator.num_processes > 1 and not options.compile
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
@@ -135,7 +135,7 @@ class Trainer:
 
     def _synchronised(self) -> AbstractContextManager[Any]:
         """Around a forward pass that trains: batch norms of several processes normalise by the batch of all of them."""
-        return SyncBatchNorm() if self._synchronises else nullcontext()
+        return SyncBatchNorm() if self.synchronises else nullcontext()
 
     def _stalled(self) -> str:
         """Why early stopping ends the training here, or nothing."""
@@ -156,7 +156,7 @@ class Trainer:
         if processes > 1 and trained:
             size = self.job.train.size(0)
             each = f"the {size} samples of all {processes} processes, as one process would"
-            if not self._synchronises:
+            if not self.synchronises:
                 each = f"each process's own {size // processes} samples (compile: true), unlike one process"
             self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
