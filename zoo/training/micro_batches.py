@@ -151,7 +151,7 @@ class MicroBatches:
 
 
 class InParts:
-    """A forward pass without gradients over whole batches, each in as many parts as memory asks for.
+    """A forward pass without gradients over entire batches, each in as many parts as memory asks for.
 
     `parts` doubles whenever memory runs out, down to a single sample, where the error is raised; `halved` is called
     with it.
