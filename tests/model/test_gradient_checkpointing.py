@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo.errors import InputError
+from zoo.model.depths import find_chain
 from zoo.model.gradient_checkpointing import checkpointed
-from zoo.model.stages import find_blocks
 from zoo.training.batch_size import kept_for_backward
 
 NETWORKS = {
@@ -45,7 +45,7 @@ def test_loss_gradients_and_running_statistics_are_the_same_bits(name):
     with checkpointed(saving) as called:
         assert torch.equal(step(saving), expected)
     assert torch.equal(torch.rand(1), drawn)  # nothing more was drawn
-    assert called == set(find_blocks(saving))
+    assert called == set(find_chain(saving))
     for (path, one), other in zip(plain.named_parameters(), saving.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad), path
     for path, buffer in plain.state_dict().items():  # updated once, `num_batches_tracked` too
@@ -73,7 +73,7 @@ def test_a_frozen_block_in_the_middle_is_run_again_as_it_was():
 
 def test_blocks_are_as_before_afterwards():
     model = built("batch norm")
-    block = model.get_submodule(find_blocks(model)[0])
+    block = model.get_submodule(find_chain(model)[0])
     own = block.forward
     wrapped = functools.partial(own)
     block.forward = wrapped  # as accelerate does
@@ -81,7 +81,7 @@ def test_blocks_are_as_before_afterwards():
     with pytest.raises(KeyboardInterrupt), checkpointed(model):
         raise KeyboardInterrupt
     assert block.forward is wrapped
-    assert "forward" not in vars(model.get_submodule(find_blocks(model)[1]))
+    assert "forward" not in vars(model.get_submodule(find_chain(model)[1]))
     assert list(model.state_dict()) == before
 
 
@@ -98,7 +98,7 @@ def test_without_gradients_nothing_is_run_twice():
             model(torch.randn(2, 3, 32, 32))
         assert (called, again) == (set(), [])
         step(model.train())
-    assert len(again) == len(find_blocks(model))
+    assert len(again) == len(find_chain(model))
 
 
 def test_a_network_without_blocks_is_told():

@@ -15,15 +15,15 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from zoo.model.depths import find_chain
 from zoo.model.paths import get_module
-from zoo.model.stages import find_blocks
 
 
 @contextmanager
 def checkpointed(
     model: nn.Module, recomputing: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> Iterator[set[str]]:
-    """In the block, the blocks of the model (`find_blocks`) keep no more than their inputs for the backward pass.
+    """In the block, the blocks of the model (`find_chain`) keep no more than their inputs for the backward pass.
 
     Outputs, gradients and buffers are those of an ordinary pass. Without gradients nothing changes. `recomputing` is
     entered where a block is run again. Gives the paths of the blocks that were called so far; raises InputError where
@@ -31,7 +31,7 @@ def checkpointed(
     """
     called: set[str] = set()
     with ExitStack() as stack:
-        for path in find_blocks(model):
+        for path in find_chain(model):
             stack.enter_context(_checkpointed(path, get_module(model, path), recomputing, called))
         yield called
 

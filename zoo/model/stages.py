@@ -10,7 +10,7 @@ from torch import nn
 from zoo.errors import InputError
 from zoo.formats.names import ancestors
 from zoo.model.heads import heads_if_any
-from zoo.model.paths import get_module, has_parameters, join
+from zoo.model.paths import has_parameters, join
 
 
 def find_stages(model: nn.Module) -> list[str]:
@@ -35,25 +35,6 @@ def find_stages(model: nn.Module) -> list[str]:
     if len(best) < 2:
         raise InputError("first_stages: the model has no chain of stages", suggestion="use the policy below or pattern")
     return best
-
-
-def find_blocks(model: nn.Module) -> list[str]:
-    """Paths of the blocks: what the stages consist of where they are rows of composite modules, or contain one
-    (`layer1.0`, `layer1.1`, …), else the stages themselves.
-
-    Raises InputError as `find_stages`.
-    """
-    return [block for stage in find_stages(model) for block in _blocks(model, stage)]
-
-
-def _blocks(model: nn.Module, stage: str) -> list[str]:
-    module = get_module(model, stage)
-    for path, row in [(stage, module), *((f"{stage}.{name}", child) for name, child in module.named_children())]:
-        children = [(name, child) for name, child in row.named_children() if any(True for _ in child.parameters())]
-        composite = bool(children) and all(any(True for _ in child.children()) for _, child in children)
-        if isinstance(row, nn.Sequential | nn.ModuleList) and composite:
-            return [f"{path}.{name}" for name, _ in children]
-    return [stage]
 
 
 def _layers(model: nn.Module, *, shared: bool = False) -> Iterator[str]:

@@ -142,7 +142,7 @@ def repeated(batch: Batch, size: int) -> tuple[Inputs, Tensor]:
 
 def _backward(job: Job, inputs: Inputs, targets: Tensor) -> None:
     half = None if job.precision == "float32" else getattr(torch, job.precision)
-    loss = make_loss(job.options.loss, job.task, device=job.device)
+    loss = make_loss(job.loss, job.task, device=job.device)
     with checkpointed(job.model) if job.options.gradient_checkpointing else nullcontext():
         with torch.autocast(job.device.type, dtype=half) if half else nullcontext():
             outputs = job.model(inputs)

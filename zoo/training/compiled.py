@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -41,9 +42,11 @@ class Compiled:
 
 
 def _graphs() -> int:
-    from torch._dynamo.utils import counters
+    with suppress(ImportError, KeyError):
+        from torch._dynamo.utils import counters
 
-    return int(counters["stats"]["unique_graphs"])
+        return int(counters["stats"]["unique_graphs"])
+    return 0
 
 
 def _explained(error: Exception) -> WorkError:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
 from zoo.training.callbacks import Listener
 from zoo.training.trainer import Trainer
@@ -48,9 +49,17 @@ class Sweep(Trainer):
     def __init__(
         self, job: Job, state: StateFolder, listener: Listener, *, start: float, end: float, steps: int
     ) -> None:
-        left_out: dict[str, Any] = {"scheduler": None, "warmup": 0, "ema": None, "callbacks": [], "keep": "last"}
+        left_out: dict[str, Any] = {
+            "scheduler": None,
+            "warmup": 0,
+            "ema": None,
+            "callbacks": [],
+            "unfreeze_gradually": None,
+            "keep": "last",
+        }
         length = {"lr": start, "epochs": None, "max_steps": steps, "early_stopping": None, "compile": False}
-        super().__init__(replace(job, options=job.options.model_copy(update=left_out | length)), state, listener)
+        options = job.options.model_copy(update=left_out | length)
+        super().__init__(replace(job, options=options, moments=_copied(job.moments)), state, listener)
         self.lr, self.factor = start, (end / start) ** (1 / max(steps - 1, 1))
         self.points: list[Point] = []
         self.ended = ""
@@ -98,6 +107,14 @@ class Sweep(Trainer):
 
     def save(self, *, epoch_end: bool = False) -> None:
         """Nothing of a sweep is gone on with."""
+
+
+def _copied(moments: Mapping[Tensor, dict[str, Any]]) -> dict[Tensor, dict[str, Any]]:
+    """What an optimizer may change without changing what the train step goes on with."""
+    return {
+        parameter: {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}
+        for parameter, state in moments.items()
+    }
 
 
 def smoothed(points: Sequence[Point]) -> NDArray[np.float64]:
