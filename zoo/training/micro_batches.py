@@ -23,13 +23,10 @@ from zoo.errors import is_out_of_memory
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
 from zoo.training.job import arranged
+from zoo.training.sync_batch_norm import trained_norms
 
 if TYPE_CHECKING:
     from zoo.training.trainer import Trainer
-
-
-class DoesNotFitError(Exception):
-    """Memory ran out for a batch, and parts of it may fit."""
 
 
 def halves(inputs: Any, count: int) -> list[Any]:
@@ -61,6 +58,32 @@ class MicroBatches:
         batch: int = -(-self.trainer.job.train.size(0) // self._world)
         return -(-batch // (parts or self.parts))
 
+    def train(self, index: int, batch: Batch, last: bool) -> bool:
+        """The gradients of a batch, part by part; False where memory ran out, and smaller parts are left to try.
+
+        The error is gone when this returns, and with it what its frames kept in memory.
+        """
+        *parts, final = self.of(index, batch)
+        try:
+            for part in parts:
+                self.trainer.backward(index, part, last=False)
+            self.trainer.backward(index, final, last=last)
+        except Exception as error:
+            if is_out_of_memory(error) and self.can_halve():
+                return False
+            raise
+        return True
+
+    def validating(self, forward: Callable[[Any], Any]) -> InParts:
+        """A forward pass over validation batches, in the parts that memory leaves room for."""
+
+        def halved(parts: int) -> None:
+            self.trainer.progress.validation_parts = parts
+            said = f"{self.trainer.job.label}: out of memory in validation: its batches are in {parts} parts now"
+            self.trainer.listener.note(said)
+
+        return InParts(forward, self.trainer.progress.validation_parts, halved)
+
     def of(self, index: int, batch: Batch) -> list[Batch]:
         """The parts of this process's share of the epoch's batch `index`: as many in every process."""
         size = self.trainer.job.train.size(index)
@@ -69,6 +92,9 @@ class MicroBatches:
             return [batch]
         columns = (halves(column, count) for column in batch)
         return [Batch(*part) for part in zip(*columns, strict=True)]
+
+    def _norms(self) -> int:
+        return len(trained_norms(self.trainer.job.network or self.trainer.job.model))
 
     def begin_step(self) -> None:
         """Remember what an optimizer step changes before its end. Waits for no device."""
@@ -85,7 +111,7 @@ class MicroBatches:
     def can_halve(self) -> bool:
         """Whether there are smaller parts to try: of one sample each, or of two where batch norms are trained, which
         cannot normalise by a single one. One process alone may change them."""
-        least = 2 if self.trainer.batch_norms() else 1
+        least = 2 if self._norms() else 1
         return self._world == 1 and least <= self.samples(2 * self.parts) < self.samples()
 
     def halve(self) -> None:
@@ -108,7 +134,7 @@ class MicroBatches:
         """Before the first of several processes' steps: parts that all of them have the memory for."""
         if self._world == 1 or self.trainer.progress.steps or self.trainer.progress.batch or self.parts > 1:
             return
-        parts, least = 1, 2 if self.trainer.batch_norms() else 1
+        parts, least = 1, 2 if self._norms() else 1
         while not self._fits(halves(batch.inputs, parts)[0], halves(batch.targets, parts)[0]):
             clear_device_cache(garbage_collection=True)
             if self.samples(2 * parts) < least or self.samples(2 * parts) == self.samples(parts):
@@ -144,7 +170,7 @@ class MicroBatches:
             f" is trained in {parts} parts of {each * self._world} from here on, whose gradients add up"
             " (half the batch, twice the accumulation: the same samples in an optimizer step)"
         )
-        if norms := len(trainer.batch_norms()):
+        if norms := self._norms():
             said += f"; {norms} batch norms normalise by {each * self._world} samples at a time"
         trainer.listener.note(said)
         trainer.save()

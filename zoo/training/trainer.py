@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from zoo.data.batches import Batch, Batches, Inputs
-from zoo.errors import Problem, WorkError, ZooError, is_out_of_memory
+from zoo.errors import Problem, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.gradient_checkpointing import checkpointed
 from zoo.model.prediction import auxiliary, prediction
@@ -46,11 +46,11 @@ from zoo.training.hooks import Callbacks
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
-from zoo.training.micro_batches import DoesNotFitError, InParts, MicroBatches
+from zoo.training.micro_batches import MicroBatches
 from zoo.training.optimizers import carry_over, load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.state import Saved, StateFolder
-from zoo.training.sync_batch_norm import SyncBatchNorm
+from zoo.training.sync_batch_norm import SyncBatchNorm, trained_norms
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
@@ -153,14 +153,9 @@ class Trainer:
         better = f"than in epoch {best}" if best else "or defined"
         return f"validation {self.patience.criterion.metric} was not better {better} for {waited} epochs"
 
-    def batch_norms(self) -> list[torch.nn.Module]:
-        """Those that train: in training mode they normalise by the batch."""
-        kinds = torch.nn.modules.batchnorm._BatchNorm
-        return [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
-
     def _note_batch_norm(self) -> None:
         """Say what trained batch norms normalise by where there are several processes."""
-        processes, trained = self.accelerator.num_processes, self.batch_norms()
+        processes, trained = self.accelerator.num_processes, trained_norms(self.job.network or self.job.model)
         if processes > 1 and trained:
             size = self.job.train.size(0)
             each = f"the {size} samples of all {processes} processes, as one process would"
@@ -183,17 +178,15 @@ class Trainer:
         if not self.progress.batch:
             self.callbacks.call(self, "epoch_started")
         self._started, self._first = time.monotonic(), self.progress.batch
-        with self._checkpointed() as called:
+        blocks: AbstractContextManager[set[str]] = nullcontext(set())
+        if saving := self.job.options.gradient_checkpointing:
+            blocks = checkpointed(self.job.model, self._synchronised)
+        with blocks as called:
             while not self._train_batches(began):
                 self.micro_batches.halve()
         self.checkpointed |= called
-        if self.job.options.gradient_checkpointing and not called:
+        if saving and not called:
             self.listener.note("warning: gradient_checkpointing does nothing: the network calls none of its blocks")
-
-    def _checkpointed(self) -> AbstractContextManager[set[str]]:
-        if not self.job.options.gradient_checkpointing:
-            return nullcontext(set())
-        return checkpointed(self.job.model, self._synchronised)
 
     def _train_batches(self, began: float) -> bool:
         """Train on the rest of the epoch's batches; False where memory ran out, and smaller parts are left to try."""
@@ -203,8 +196,11 @@ class Trainer:
             if index % accumulate == 0:
                 self.micro_batches.agree(batch)
                 self.micro_batches.begin_step()
-            if not self._train_batch(index, batch, last):
-                return False
+            with self._explained(batch):
+                if not self.micro_batches.train(index, batch, last):
+                    return False
+                if last:
+                    self._step()
             progress.batch = index + 1
             now = time.monotonic()
             if now - self._looked > LOOK_SECONDS:
@@ -217,22 +213,7 @@ class Trainer:
                 break
         return True
 
-    def _train_batch(self, index: int, batch: Batch, last: bool) -> bool:
-        """Train on a batch, in the parts that fit into memory; False as `_train_batches`."""
-        try:
-            with self._explained(batch):
-                *parts, final = self.micro_batches.of(index, batch)
-                for part in parts:
-                    self._backward(index, part, last=False)
-                self._backward(index, final, last=last)
-        except DoesNotFitError:
-            return False
-        if last:
-            with self._explained(batch, halvable=False):  # activations are gone by now: it is the optimizer's state
-                self._step()
-        return True
-
-    def _backward(self, index: int, batch: Batch, last: bool) -> None:
+    def backward(self, index: int, batch: Batch, last: bool) -> None:
         """Add a batch's gradients, so that every sample of the optimizer step has the same weight."""
         accumulate = self.job.options.accumulate
         first = index - index % accumulate
@@ -330,13 +311,7 @@ class Trainer:
             return self._measured(lambda inputs: network(*arranged(inputs, job)), job.validation)
 
     def _measured(self, forward: Callable[[Inputs], Any], batches: Batches) -> dict[str, float]:
-        """What is measured of a forward pass over all batches, in the parts that memory leaves room for."""
-
-        def halved(parts: int) -> None:
-            self.progress.validation_parts = parts
-            self.listener.note(f"{self.job.label}: out of memory in validation: its batches are in {parts} parts now")
-
-        forward = InParts(forward, self.progress.validation_parts, halved)
+        forward = self.micro_batches.validating(forward)
         return measure(self.job.model, forward, batches.epoch(0), self.validation_loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
@@ -370,14 +345,12 @@ class Trainer:
         return sum(self.job.train.size(index) for index in range(first, end))
 
     @contextmanager
-    def _explained(self, batch: Batch, *, halvable: bool = True) -> Iterator[None]:
+    def _explained(self, batch: Batch) -> Iterator[None]:
         try:
             yield
         except ZooError:
             raise
         except Exception as error:
-            if halvable and is_out_of_memory(error) and self.micro_batches.can_halve():
-                raise DoesNotFitError from None
             shape = list(getattr(batch.inputs, "shape", ()))
             doing = f"{self.job.label}, step {self.progress.steps + 1}, on inputs {shape}"
             raise explain(error, doing) from error
