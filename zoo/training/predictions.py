@@ -24,6 +24,7 @@ from zoo.model.undisturbed import undisturbed
 from zoo.training.labels import class_of, in_order, present
 from zoo.training.losses import Loss
 from zoo.training.metrics import explain
+from zoo.training.micro_batches import InParts
 
 MOST_COLUMNS = 100  # classes up to which predictions.csv has all outputs
 
@@ -142,8 +143,9 @@ def _answers(
     """What the network gives for this process's batches of a part."""
     images = data.batches(part, device=device, shuffle=False, augment=False, once=True, batch_size=batch_size)
     images.order.take_turns(rank, world)
+    forward = InParts(model)
     for number, batch in enumerate(images.epoch(0)):
-        outputs = prediction(model(batch.inputs)).float().cpu()
+        outputs = prediction(forward(batch.inputs)).float().cpu()
         yield _Answered(number * world + rank, batch.positions.tolist(), outputs, batch.targets.cpu())
 
 
