@@ -38,6 +38,7 @@ from zoo.recipe.options import (
     TrackerName,
 )
 from zoo.recipe.step import check_expression
+from zoo.steps.train_changes import check_cost, check_mixing
 from zoo.steps.train_check import build_schedule, check_batch, check_choice, check_schedule, check_unit, nothing_trains
 from zoo.steps.train_job import make_job
 from zoo.steps.train_record import record_train, rewind
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
 
 
+Alpha = Annotated[float, Field(ge=0)]
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
@@ -91,6 +93,12 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    mixup: Alpha | None = None
+    """Mix samples and their targets in pairs, by a share drawn from Beta(this, this) for each batch (0.2 is usual); 0
+    does not. Without it as `data.augmentation` says. Behind kept features of a frozen backbone, these are mixed."""
+    cutmix: Alpha | None = None
+    """Cut a box out of each image and put that of another in its place, targets by their areas (1.0 is usual); 0 does
+    not. With both, each batch has one of them at random. Without it as `data.augmentation` says."""
     auxiliary_loss: Annotated[float, Field(ge=0)] = 0.3
     """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
@@ -223,7 +231,8 @@ class Train(Step):
     def check(self, rehearsal: Rehearsal) -> None:
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
         rehearsal.fits(self)
-        if not rehearsal.count(self).trainable:
+        stage = rehearsal.count(self)
+        if not stage.trainable:
             nothing_trains(self, rehearsal)
             return
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
@@ -238,6 +247,8 @@ class Train(Step):
         check_batch(self, rehearsal)
         check_schedule(self, rehearsal)
         check_unit(self, rehearsal)
+        check_mixing(self, rehearsal, frozen=stage.frozen > 0)
+        check_cost(self, rehearsal, frozen=stage.frozen > 0)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:

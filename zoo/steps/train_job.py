@@ -13,6 +13,7 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, ZooError
 from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import prediction
+from zoo.steps.train_changes import changes_said, changing, mixed
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged
@@ -54,9 +55,10 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         world=processes.num_processes,
     )
     requested = step.precision or run.precision
+    images = data.batches("train", **asdict(share))
     job = Job(
         model=run.assembly.model,
-        train=data.batches("train", **asdict(share)),
+        train=images,
         validation=data.batches("validation", **asdict(share)),
         options=step,
         task=data.task,
@@ -68,7 +70,9 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     )
     job.model.to(run.device)
     speed = Speed.of(step.feature_precision, requested)
-    job = _on_features(run, job, share, speed)
+    job = mixed(_on_features(run, job, share, speed), data, images.order.seed)
+    for line in changes_said(data, job):
+        run.listener.note(f"{job.label}: {line}")
     setting = _setting(step, job, requested)
     if setting is not None:
         layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
@@ -103,6 +107,7 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
             data,
             share,
             speed,
+            changing=changing(options, data),
             views=options.views,
             use=options.feature_cache,
             validate_exactly=options.keeps_best,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from accelerate import PartialState
 
+from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
+from zoo.steps.train_changes import changes_of
 from zoo.training.optimizers import described_groups
 from zoo.training.trainer import NotFiniteError, Trainer
 
@@ -54,6 +56,8 @@ def record_train(
         samples=samples,
         precision=job.precision,
         setting=job.setting,
+        changes=changes_of(cast(OpenData, run.data)),
+        mixing=job.mixing,
         feature_cache=job.feature_cache,
         feature_precision=job.feature_cache.get("precision"),
         groups=described_groups(model, trainer.optimizer.param_groups),

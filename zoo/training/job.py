@@ -25,7 +25,8 @@ class Job:
 
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
-    `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
+    `feature_cache` is the report's record of how the frozen backbone is run, `mixing` that of how samples are mixed
+    (alpha by name, and `of` features where these are), `setting` says how precision and layout
     were chosen, `label` which train step it is.
     """
 
@@ -42,6 +43,7 @@ class Job:
     network: nn.Module | None = None
     validation_network: nn.Module | None = None
     feature_cache: dict[str, Any] = field(default_factory=dict)
+    mixing: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
     label: str = "train"
 
