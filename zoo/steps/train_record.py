@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from accelerate import PartialState
+from torch import Tensor
 
 from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
 from zoo.steps.train_changes import changes_of
-from zoo.training.optimizers import described_groups
 from zoo.training.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ def rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, er
     label = trainer.job.label
     run.kept = f"{label} after epoch {trainer.progress.epoch}" if own else f"the model as {label} began"
     record_train(run, step, trainer, preparation, None)
+
+
+def moments_for_next(run: ActiveRun, step: Train, trainer: Trainer) -> dict[Tensor, dict[str, Any]]:
+    """The optimizer's state by parameter, where the next train step goes on with it."""
+    later = (other for other in run.recipe.steps[step.place.index + 1 :] if isinstance(other, type(step)))
+    carries = (following := next(later, None)) is not None and following.optimizer_state == "carried"
+    return dict(trainer.optimizer.optimizer.state) if carries else {}
 
 
 def record_train(
@@ -60,7 +67,9 @@ def record_train(
         mixing=job.mixing,
         feature_cache=job.feature_cache,
         feature_precision=job.feature_cache.get("precision"),
-        groups=described_groups(model, trainer.optimizer.param_groups),
+        groups=trainer.groups,
+        phases=progress.phases,
+        carried=progress.carried,
         freeze_proof=proof,
         seconds=preparation + progress.seconds,
     )
