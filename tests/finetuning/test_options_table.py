@@ -108,12 +108,20 @@ OPTIONS: dict[str, Row] = {
         {"mixup": 0.4},
         {"mixup": 0.4, "cutmix": 1.0, "accumulate": 2},
         proof="data/test_mixing.py::test_mixup_adds_inputs_and_targets_by_one_share",
-        cache="mixup: images change in every epoch",
+        cache="images change in every epoch",
     ),
     "cutmix": row(
         {"cutmix": 1.0},
         proof="data/test_mixing.py::test_cutmix_puts_a_box_of_the_other_image_in_and_counts_its_area",
-        cache="cutmix: images change in every epoch",
+        cache="images change in every epoch",
+    ),
+    "class_weights": row(
+        {"class_weights": {"0": 3.0, "7": 0.5}},
+        {"class_weights": "balanced", "accumulate": 2},
+        proof="training/test_class_weights.py::test_a_step_cut_up_is_the_same_step",
+    ),
+    "sampler": row(
+        {"sampler": "balanced"}, proof="data/test_sampler.py::test_an_epoch_draws_classes_evenly_and_every_epoch_anew"
     ),
     "auxiliary_loss": row(
         {"auxiliary_loss": 0.7},

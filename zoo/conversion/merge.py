@@ -121,12 +121,15 @@ def _merged(
     labels = Labels.joined(read)
     outline = outline_of(described, labels)
     outline.data = _common_data(read)
+    outline.thresholds = _common_thresholds(read)
     read = with_rows(read, labels, outline.model)
     validation = None if data is None else Validation(outline, data, device, batch_size)
     mixture = _Mixture(outline, read, validation)
     found = {"average": _average, "greedy": _greedy, "wise-ft": _wise_ft}[method](mixture, alpha)
     made = mixture.finished(found, target, method)
     made.notes += [f"{member.name}: {note}" for member in read for note in member.notes]
+    if not outline.thresholds and any(member.record and member.record.thresholds for member in read):
+        made.notes.append("the members' thresholds differ, and the result has none: thresholds: tuned, in a recipe")
     if unknown := unknown_bases(read):
         made.notes.append(
             f"of {listed(unknown)} it is not known whether the base is that of the others"
@@ -166,6 +169,12 @@ def _common_data(members: Sequence[Member]) -> dict[str, Any] | None:
     """The data that all members that are checkpoints were trained on, where that is the same."""
     known = [member.record.data for member in members if member.record is not None]
     return known[0] if known and all(data == known[0] for data in known) else None
+
+
+def _common_thresholds(members: Sequence[Member]) -> dict[str, float]:
+    """From which probability on labels count as there, where all members that are checkpoints say the same of it."""
+    known = [member.record.thresholds for member in members if member.record is not None]
+    return dict(known[0]) if known and all(each == known[0] for each in known) else {}
 
 
 @dataclass(frozen=True)

@@ -322,7 +322,8 @@ def _draw_first_batch(run: ActiveRun) -> None:
     step = trains[0]
     try:
         mixed = mixing(step, run.data, of_features=keeps_features(step))
-        write_first_batch(run.folder, run.data, batch_size=step.batch_size, seed=step.seed, mixing=mixed)
+        own: dict[str, Any] = {"batch_size": step.batch_size, "seed": step.seed, "sampler": step.sampler}
+        write_first_batch(run.folder, run.data, mixing=mixed, **own)
     except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
 

@@ -15,6 +15,7 @@ from zoo.contracts import Preprocessing
 from zoo.data.batches import Batches
 from zoo.data.mixing import MixedBatches, Mixing
 from zoo.data.open_data import OpenData
+from zoo.data.sampler import Sampler
 from zoo.file_name import FIRST_BATCH
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.undisturbed import generators_kept
@@ -25,12 +26,18 @@ UNMIXED = Mixing()
 
 
 def write_first_batch(
-    folder: Path, data: OpenData, *, batch_size: int | None, seed: int | None, mixing: Mixing = UNMIXED
+    folder: Path,
+    data: OpenData,
+    *,
+    batch_size: int | None,
+    seed: int | None,
+    sampler: Sampler | None = None,
+    mixing: Mixing = UNMIXED,
 ) -> bool:
     """Draw the first images that a run trains on, with the augmentation of its first epoch, and mixed as they are.
 
-    `batch_size`, `seed` and `mixing` are the first train step's, as in `OpenData.batches`. False where there is
-    nothing to draw: features instead of images, or more channels than a picture has. Random generators stay as they
+    `batch_size`, `seed`, `sampler` and `mixing` are the first train step's, as in `OpenData.batches`. False where there
+    is nothing to draw: features instead of images, or more channels than a picture has. Random generators stay as they
     are. Raises what reading images raises, and WorkError or InputError where the file cannot be written.
     """
     if data.parts["train"].preprocessing is None or data.preprocessing.channels not in (1, 3):
@@ -39,7 +46,7 @@ def write_first_batch(
     if not mixing:  # what is mixed goes by the size of the batch, the order of samples by the seed alone
         size = min(MOST, size)
     with generators_kept():
-        batches = data.batches("train", batch_size=size, seed=seed, once=True)
+        batches = data.batches("train", batch_size=size, seed=seed, sampler=sampler, once=True)
         batches.workers = 0  # a few images are not worth the start of a process
         given: Batches = batches
         if mixing:

@@ -100,6 +100,7 @@ class ActiveRun:
             "loaded": self.loaded,
             "base_weights": self.assembly.base_weights,
             "preprocessing": self.assembly.preprocessing.as_dict(),
+            "thresholds": self.assembly.thresholds,
             "pins": self.pins,
             "ladder": self.ladder,
             "environment": self.environment(),
@@ -112,6 +113,7 @@ class ActiveRun:
         self.stages, self.loaded, self.pins = memory["stages"], memory["loaded"], memory["pins"]
         self.assembly.base_weights = memory["base_weights"]
         self.assembly.preprocessing = Preprocessing.from_dict(memory["preprocessing"])
+        self.assembly.thresholds = memory.get("thresholds", {})
         self.began -= memory["seconds"]
         self.trained, self.ladder = memory["trained"], memory["ladder"]
 

@@ -81,7 +81,7 @@ class Evaluate(Step):
         else:
             data = other_data(self.data, assembly, run.recipe.seed)
             parts = tuple(data.parts)
-        found = predict_parts(model, data, parts, run.device, views=self.views)
+        found = predict_parts(model, data, parts, run.device, views=self.views).judged(assembly.thresholds)
         measured = measured_of(found, self.metrics or metrics, loss)
         run.record(self, **measured.as_dict(), **({"tta": list(self.views.words)} if self.views else {}))
         how = f" ({' x '.join(self.views.words)})" if self.views else ""

@@ -44,6 +44,8 @@ from zoo.steps.train_check import (
     build_schedule,
     check_batch,
     check_choice,
+    check_class_weights,
+    check_sampler,
     check_schedule,
     check_thawing,
     check_unit,
@@ -114,6 +116,12 @@ class Train(Step):
     cutmix: Alpha | None = None
     """Cut a box out of each image and put that of another in its place, targets by their areas (1.0 is usual); 0 does
     not. With both, each batch has one of them at random. Without it as `data.augmentation` says."""
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
+    n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
+    sampler: Literal["balanced"] | None = None
+    """`balanced` draws each epoch's samples with replacement, so that every class is equally likely; an epoch stays as
+    long as without it."""
     auxiliary_loss: Annotated[float, Field(ge=0)] = 0.3
     """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
@@ -248,6 +256,10 @@ class Train(Step):
             what = "data.transforms change" if listed_ else f"augmentation {word} changes"
             message = f"train.feature_cache: {what} every epoch"
             document.add((*path, "feature_cache"), message, "write views: K for K augmented passes, or every_step")
+        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+        for name in (name for name, weight in weights.items() if weight < 0):
+            message = f"train.class_weights: {name!r} counts {weights[name]:g}, less than nothing"
+            document.add((*path, "class_weights", name), message, "write 0 or more")
         loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
         if self.label_smoothing and loss not in CLASS_LOSSES:
             message = f"train.label_smoothing does nothing with the loss {loss}"
@@ -289,11 +301,14 @@ class Train(Step):
         if not stage.trainable:
             nothing_trains(self, rehearsal)
             return
+        soft = rehearsal.verdict.data is not None and rehearsal.verdict.data.soft
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: build_schedule(self, rehearsal),
             "unfreeze_gradually": lambda: check_thawing(self, rehearsal),
-            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
+            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing, soft=soft),
+            "class_weights": lambda: check_class_weights(self, rehearsal),
+            "sampler": lambda: check_sampler(self, rehearsal),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
             "callbacks": lambda: check_callbacks(self.callbacks),
             "trackers": lambda: make_trackers(self.trackers),
@@ -310,7 +325,6 @@ class Train(Step):
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
-        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.measured(data.task)}
         frozen = assembly.frozen or FrozenPart()
         saved, run.saved = run.saved, None
         if saved is not None:
@@ -319,6 +333,7 @@ class Train(Step):
         if self.seed is not None:
             seed_everything(self.seed)
         job = make_job(run, self, frozen)
+        assembly.evaluation = {"loss": plain(job.loss), "metrics": self.measured(data.task)}
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))

@@ -15,8 +15,10 @@ from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import prediction
 from zoo.steps.train_changes import changes_said, changing, mixed
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
+from zoo.training.class_weights import class_names, weighted
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged
+from zoo.training.labels import in_order
 from zoo.training.losses import make_loss
 from zoo.training.metrics import explain
 from zoo.training.trunk.choose import Speed
@@ -56,6 +58,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         seed=step.seed,
         rank=processes.process_index,
         world=processes.num_processes,
+        sampler=step.sampler,
     )
     requested = step.precision or run.precision
     images = data.batches("train", **asdict(share))
@@ -69,6 +72,8 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         device=run.device,
         precision=choose_precision(requested, run.device),
         frozen=frozen,
+        weighted=weighted(step.loss, step.class_weights, data, evenly=step.sampler == "balanced"),
+        thresholds=in_order(run.assembly.thresholds, class_names(data)) if run.assembly.thresholds else (),
         label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
         moments=run.moments,
     )
@@ -159,7 +164,7 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
     steps = job.options.max_steps or epochs * len(job.train)
     batch = next(job.train.epoch(0))
     inputs = arranged(batch.inputs, job)
-    loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
+    loss = make_loss(job.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
     network.train()
     try:
         return choose_setting(

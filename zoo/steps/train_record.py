@@ -11,6 +11,7 @@ from torch import Tensor
 from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
 from zoo.steps.train_changes import changes_of
+from zoo.training.class_weights import as_record
 from zoo.training.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def record_train(
         trainable=trainable,
         frozen=total - trainable,
         samples=samples,
+        class_weights=as_record(job.weighted, cast(OpenData, run.data)) if job.weighted else None,
+        sampler=job.options.sampler,
         precision=job.precision,
         setting=job.setting,
         changes=changes_of(cast(OpenData, run.data)),

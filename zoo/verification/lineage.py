@@ -21,7 +21,8 @@ from zoo.model.undisturbed import generators_kept
 from zoo.verification.rows import Rows
 from zoo.verification.subject import Subject
 
-WRITES_NOTHING = ("train", "freeze", "evaluate", "look", "save", "probe")  # nothing that is frozen, that is
+# nothing that is frozen, that is
+WRITES_NOTHING = ("train", "freeze", "evaluate", "look", "save", "probe", "thresholds")
 FROZEN, BASE, COVERAGE = "frozen tensors", "base weights", "coverage"
 UNMOVED = "frozen tensors and base weights"
 
