@@ -8,9 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional
 
-from zoo.contracts import Preprocessing
+import zoo
+from zoo.contracts import Data, Preprocessing
+from zoo.data.open_data import open_data
 from zoo.data.transforms import fit
 from zoo.errors import InputError
+from zoo.given import given, name_of
+from zoo.recipe.options import DataOptions
+from zoo.training.callbacks import Listener
 from zoo.training.tta import Views, averaged
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -88,3 +93,30 @@ def test_mistakes_are_explained(words, said):
 def test_quarter_turns_are_of_squares():
     with pytest.raises(InputError, match="rotations need square images; the network takes 32 x 48"):
         Views.of("rotations").preprocessing(Preprocessing(size=(32, 48)))
+
+
+def test_a_number_is_the_same_wherever_it_is_read(tmp_path):
+    """The step's record, and the checkpoint measured again; its own numbers are without views."""
+    recipe = {
+        "model": "tutorial/fashion_mlp",
+        "data": {"source": "sklearn/digits", "limit": 40, "image_size": 28, "workers": 0},
+        "steps": [{"train": {"epochs": 1}}, {"evaluate": {"tta": ["five_crop", "flip"]}}],
+    }
+    run = zoo.finetune(recipe, output=tmp_path / "run", progress=Listener(), device="cpu")
+    record = run.report["stages"][-1]
+    again = zoo.evaluate(run.checkpoint, tta=["five_crop", "flip"], device="cpu")
+    assert again["metrics"] == record["metrics"]
+    assert again["intervals"] == record["intervals"]
+    assert again["tta"] == record["tta"]
+    assert zoo.evaluate(run.checkpoint, device="cpu")["metrics"] == run.report["metrics"] != record["metrics"]
+    ten = zoo.predict(run.checkpoint, [torch.zeros(3, 30, 30, dtype=torch.uint8)], tta="rotations", device="cpu")
+    assert len(ten[0]["predictions"]) == 5
+
+
+def test_features_have_no_views():
+    labelled = [(torch.rand(5), place % 2) for place in range(8)]
+    name = name_of(Data([], None))
+    with given({"datasets": {name: lambda: Data(labelled, labelled, inputs="features")}}):
+        data = open_data(DataOptions(source=name, batch_size=2))
+    with pytest.raises(InputError, match="test-time augmentation changes images, and .* contains features"):
+        Views.of("flip").data(data)
