@@ -118,5 +118,5 @@ def test_features_have_no_views():
     name = name_of(Data([], None))
     with given({"datasets": {name: lambda: Data(labelled, labelled, inputs="features")}}):
         data = open_data(DataOptions(source=name, batch_size=2))
-    with pytest.raises(InputError, match="test-time augmentation changes images, and .* contains features"):
+    with pytest.raises(InputError, match=r"test-time augmentation changes images, and .* contains features"):
         Views.of("flip").data(data)

@@ -18,6 +18,7 @@ from zoo.data.fingerprint import Fingerprint
 from zoo.data.open_data import OpenData
 from zoo.finetuning.environment import environment
 from zoo.finetuning.ladder import Rung, model_digest
+from zoo.finetuning.tables import train_stages
 from zoo.model.assembly import Assembly
 from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
@@ -85,7 +86,7 @@ class ActiveRun:
     @property
     def optimizer_steps(self) -> int:
         """Those of all train steps so far: the axis of curves and pictures."""
-        rows = (row["epochs"] for row in self.stages if row["action"] == "train" and row["epochs"])
+        rows = (row["epochs"] for row in train_stages(self.stages) if row["epochs"])
         return sum(epochs[-1]["steps"] for epochs in rows)
 
     @property

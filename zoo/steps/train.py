@@ -200,9 +200,19 @@ class Train(Step):
         return self.keep not in ("auto", "last") or (self.keep == "auto" and self.early_stopping is not None)
 
     @property
+    def measures_exactly(self) -> bool:
+        """Whether validation is measured as the finished file will be, since it chooses."""
+        return self.keeps_best
+
+    @property
     def patience(self) -> EarlyStopping | None:
         rule = self.early_stopping
         return EarlyStopping(patience=rule) if isinstance(rule, int) else rule
+
+    def number_among(self, steps: Sequence[Step]) -> tuple[int, int]:
+        """Which of a recipe's train steps it is, from 0, and how many there are: that decides the order of samples."""
+        trains = [step.place.index for step in steps if isinstance(step, Train)]
+        return trains.index(self.place.index), len(trains)
 
     @property
     def gradual(self) -> UnfreezeGradually | None:
@@ -238,7 +248,8 @@ class Train(Step):
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
         if self.epochs is None and self.max_steps is None:
-            document.add(path, "train: epochs is missing", "write epochs, or max_steps", at_key=True)
+            message = f"{self.place.action}: epochs is missing"
+            document.add(path, message, "write epochs, or max_steps", at_key=True)
         if self.warmup > 1 and self.warmup != int(self.warmup):
             message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
@@ -330,6 +341,7 @@ class Train(Step):
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
         began = time.monotonic()
+        prepared = self.prepared(run) if saved is None or saved.restarts else saved.run.get("prepared", {})
         if self.seed is not None:
             seed_everything(self.seed)
         job = make_job(run, self, frozen)
@@ -338,24 +350,27 @@ class Train(Step):
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
         try:
-            self._run(run, trainer, saved, preparation)
+            self._run(run, trainer, saved, preparation, prepared)
         finally:
             trainer.gradual.leave()
 
-    def _run(self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float) -> None:
+    def _run(
+        self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float, prepared: dict[str, Any]
+    ) -> None:
         model = run.assembly.model
         began = hashes(model, trainer.gradual.frozen) if saved is None or saved.restarts else saved.run["frozen"]
         trainer.gradual.before = began
         if saved is not None:
             trainer.restore(saved)
         if saved is None or saved.restarts:
-            trainer.begin(self.place.index, {**run.memory(), "frozen": began})
+            trainer.begin(self.place.index, {**run.memory(), "frozen": began, "prepared": prepared})
             if trainer.progress.carried:
                 run.listener.note(f"{trainer.job.label}: {trainer.progress.carried} tensors go on with their moments")
         try:
             progress = trainer.run()
+            concluded = self.concluded(run, trainer)
         except (KeyboardInterrupt, Exception) as error:
-            rewind(run, self, trainer, preparation, error)
+            rewind(run, self, trainer, preparation, error, prepared)
             raise
         proof = prove(trainer.gradual.still_frozen, hashes(model, trainer.gradual.frozen))
         if not proof.holds:
@@ -366,7 +381,16 @@ class Train(Step):
         if trainer.last is not None and PartialState().is_main_process:
             with put_in(trainer.unfrozen, trainer.last):  # without metrics: those of the loop are not quite this file's
                 save_checkpoint(run.assembly, run.folder / LAST)
-        record_train(run, self, trainer, preparation, proof.as_dict())
+        record_train(run, self, trainer, preparation, proof.as_dict(), prepared | concluded)
+
+    def prepared(self, run: ActiveRun) -> dict[str, Any]:
+        """What a step that builds on this one does before it trains; plain data, which a resumed run finds again, for
+        its record in the report."""
+        return {}
+
+    def concluded(self, run: ActiveRun, trainer: Trainer) -> dict[str, Any]:
+        """What such a step does with the trained weights; plain data, which goes over the record's own."""
+        return {}
 
     @classmethod
     def row(cls, record: dict[str, Any]) -> dict[str, str]:

@@ -49,8 +49,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     """
     step = _as_pinned(run, step)
     data, processes = cast(OpenData, run.data), PartialState()
-    trains = [other.place.index for other in run.recipe.steps if isinstance(other, type(step))]
-    number = trains.index(step.place.index)
+    number, trains = step.number_among(run.recipe.steps)
     share = Share(
         run.device,
         step.batch_size,
@@ -74,8 +73,8 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         frozen=frozen,
         weighted=weighted(step.loss, step.class_weights, data, evenly=step.sampler == "balanced"),
         thresholds=in_order(run.assembly.thresholds, class_names(data)) if run.assembly.thresholds else (),
-        label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
         moments=run.moments,
+        label=step.place.name if trains == 1 else f"{step.place.name} {number + 1}/{trains}",
     )
     job.model.to(run.device)
     speed = Speed.of(step.feature_precision, requested)
@@ -87,7 +86,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
         run.listener.note(f"precision: {setting}")
         job = replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
-    run.pins[str(step.place.index)] = _pins(job, speed)
+    run.pins[str(step.place.index)] = run.pins.get(str(step.place.index), {}) | _pins(job, speed)
     return job
 
 
@@ -121,7 +120,7 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
             changing=changing(options, data),
             views=options.views,
             use=options.feature_cache,
-            validate_exactly=options.keeps_best,
+            validate_exactly=options.measures_exactly,
             note=run.listener.note,
         )
     except UnsplittableError as error:

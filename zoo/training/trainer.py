@@ -266,8 +266,8 @@ class Trainer:
             self._note(f"stopped behind epoch {progress.epoch}: {progress.stopped}")
 
     def _measure(self) -> dict[str, float]:
-        if self.job.options.keeps_best:
-            return self._measure_exactly()
+        if self.job.options.measures_exactly:
+            return self.measure_exactly()
         forward = self.forward
         if self.job.validation_network is not None:
             forward = self.job.validation_network
@@ -280,8 +280,8 @@ class Trainer:
 
         return measure(self.job.model, measured, self.job.validation.epoch(0), self.validation_loss, self.metrics)
 
-    def _measure_exactly(self) -> dict[str, float]:
-        """In float32 whatever training computes in: the best epoch is the one whose file will be the best."""
+    def measure_exactly(self) -> dict[str, float]:
+        """Validation in float32 whatever training computes in: what is best here is what makes the best file."""
         job = replace(self.job, precision="float32")
         network = job.validation_network or job.network or job.model
         with forward_as_written(network):
