@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from zoo.contracts import Preprocessing
 from zoo.data.presets import OF_COLOURS, PRESETS, transforms_of
-from zoo.errors import InputError, WorkError, did_you_mean
+from zoo.errors import InputError, WorkError, ZooError, did_you_mean
 from zoo.given import find_given, is_given
 from zoo.isolation import PluginError, failure_of, guarded
 from zoo.recipe.catalogue import FILLED, OF_TRANSFORMS, bound, component_of, find
@@ -179,7 +179,7 @@ def _filled(key: str, to: Preprocessing) -> Any:
     """What an argument is that a recipe leaves out."""
     if key == "value":
         return [min(max(255 * mean, 0), 255) for mean in to.mean]
-    return list(to.size) if key == "size" else "bicubic" if to.interpolation == "lanczos" else to.interpolation
+    return list(to.size) if key == "size" else MODES["bicubic" if to.interpolation == "lanczos" else to.interpolation]
 
 
 def _check_values(name: str, arguments: Mapping[str, Any], to: Preprocessing) -> None:
@@ -240,6 +240,8 @@ class GivenTransform:
         where it fails."""
         try:
             made = self.transform(image)
+        except ZooError:  # of a transform inside this one
+            raise
         except Exception as error:
             raise WorkError(f"{self.name} failed on an image: {failure_of(error)}") from error
         if isinstance(made, Tensor) and made.dtype == torch.uint8 and made.ndim == 3 and made.numel():
