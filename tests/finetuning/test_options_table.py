@@ -104,6 +104,17 @@ OPTIONS: dict[str, Row] = {
         proof="training/test_losses.py::test_every_loss_on_offer_gives_a_number_with_a_gradient",
     ),
     "label_smoothing": row({"label_smoothing": 0.1}, proof="training/test_losses.py::test_smoothing_and_class_weights"),
+    "mixup": row(
+        {"mixup": 0.4},
+        {"mixup": 0.4, "cutmix": 1.0, "accumulate": 2},
+        proof="data/test_mixing.py::test_mixup_adds_inputs_and_targets_by_one_share",
+        cache="images change in every epoch",
+    ),
+    "cutmix": row(
+        {"cutmix": 1.0},
+        proof="data/test_mixing.py::test_cutmix_puts_a_box_of_the_other_image_in_and_counts_its_area",
+        cache="images change in every epoch",
+    ),
     "class_weights": row(
         {"class_weights": {"0": 3.0, "7": 0.5}},
         {"class_weights": "balanced", "accumulate": 2},

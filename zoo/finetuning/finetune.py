@@ -54,6 +54,7 @@ from zoo.recipe.step import Step, explained
 from zoo.reporting.write import pages_written
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
+from zoo.steps.train_changes import keeps_features, mixing
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import (
     choose_device,
@@ -320,9 +321,11 @@ def _draw_first_batch(run: ActiveRun) -> None:
     trains = [step for step in run.recipe.steps if isinstance(step, Train)]
     if run.data is None or not trains or (run.folder / FIRST_BATCH).exists():
         return
+    step = trains[0]
     try:
-        first = trains[0]
-        write_first_batch(run.folder, run.data, batch_size=first.samples, seed=first.seed, sampler=first.sampler)
+        mixed = mixing(step, run.data, of_features=keeps_features(step))
+        own: dict[str, Any] = {"batch_size": step.samples, "seed": step.seed, "sampler": step.sampler}
+        write_first_batch(run.folder, run.data, mixing=mixed, **own)
     except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
 

@@ -39,6 +39,7 @@ from zoo.recipe.options import (
     UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
+from zoo.steps.train_changes import check_mixing, check_passes
 from zoo.steps.train_check import (
     build_schedule,
     check_batch,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
 
 
+Alpha = Annotated[float, Field(ge=0)]
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
@@ -110,6 +112,12 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    mixup: Alpha | None = None
+    """Mix samples and their targets in pairs, by a share drawn from Beta(this, this) for each batch (0.2 is usual); 0
+    does not. Without it as `data.augmentation` says. Behind kept features of a frozen backbone, these are mixed."""
+    cutmix: Alpha | None = None
+    """Cut a box out of each image and put that of another in its place, targets by their areas (1.0 is usual); 0 does
+    not. With both, each batch has one of them at random. Without it as `data.augmentation` says."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
     n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
@@ -322,7 +330,8 @@ class Train(Step):
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
         usual = self.rehearsed()
         rehearsal.fits(self)
-        if not rehearsal.count(self).trainable:
+        stage = rehearsal.count(self)
+        if not stage.trainable:
             nothing_trains(self, rehearsal)
             return
         soft = rehearsal.verdict.data is not None and rehearsal.verdict.data.soft
@@ -343,6 +352,8 @@ class Train(Step):
             check_schedule(usual, rehearsal)
         check_checkpointing(self, rehearsal)
         check_unit(self, rehearsal)
+        check_mixing(self, rehearsal, frozen=stage.frozen > 0)
+        check_passes(self, rehearsal, frozen=stage.frozen > 0)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:

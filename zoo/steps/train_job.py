@@ -13,6 +13,7 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, ZooError, is_out_of_memory
 from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import prediction
+from zoo.steps.train_changes import changes_said, changing, mixed
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.batch_size import choose_batch_size
 from zoo.training.class_weights import class_names, weighted
@@ -64,9 +65,10 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         sampler=step.sampler,
     )
     requested = step.precision or run.precision
+    images = data.batches("train", **asdict(share))
     job = Job(
         model=run.assembly.model,
-        train=data.batches("train", **asdict(share)),
+        train=images,
         validation=data.batches("validation", **asdict(share)),
         options=step,
         task=data.task,
@@ -84,7 +86,9 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         job, share = _with_batch_size(run, job, share)
         step = job.options
     speed = Speed.of(step.feature_precision, requested)
-    job = _on_features(run, job, share, speed)
+    job = mixed(_on_features(run, job, share, speed), data, images.order.seed)
+    for line in changes_said(data, job):
+        run.listener.note(f"{job.label}: {line}")
     setting = _setting(step, job, requested)
     if setting is not None:
         layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
@@ -136,6 +140,7 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
             data,
             share,
             speed,
+            changing=changing(options, data),
             views=options.views,
             use=options.feature_cache,
             validate_exactly=options.measures_exactly,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
+from zoo.steps.train_changes import changes_of
 from zoo.training.class_weights import as_record
 from zoo.training.trainer import NotFiniteError, Trainer
 
@@ -84,6 +85,8 @@ def record_train(
         "out_of_memory": progress.out_of_memory,
         "checkpointed": len(trainer.checkpointed),
         "compiled": {"seconds": trainer.compiled.seconds} if trainer.compiled else None,
+        "changes": changes_of(cast(OpenData, run.data)),
+        "mixing": job.mixing,
         "feature_cache": job.feature_cache,
         "feature_precision": job.feature_cache.get("precision"),
         "groups": trainer.groups,

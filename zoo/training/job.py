@@ -27,11 +27,11 @@ class Job:
 
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
-    `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
-    were chosen, `label` which train step it is. `moments`
-    are the optimizer's state at the end of an earlier train step, by parameter, where this one goes on with it;
-    were chosen, `label` which train step it is; `weighted` is its loss with class weights, `thresholds` are
-    those that labels of a multilabel network are counted by.
+    `feature_cache` is the report's record of how the frozen backbone is run, `mixing` that of how samples are mixed
+    (alpha by name, and `of` features where these are), `setting` says how precision and layout were chosen, `label`
+    which train step it is. `moments` are the optimizer's state at the end of an earlier train step, by parameter, where
+    this one goes on with it. `weighted` is its loss with class weights, `thresholds` are those that labels of a
+    multilabel network are counted by.
     """
 
     model: nn.Module
@@ -47,6 +47,7 @@ class Job:
     network: nn.Module | None = None
     validation_network: nn.Module | None = None
     feature_cache: dict[str, Any] = field(default_factory=dict)
+    mixing: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
     label: str = "train"
     moments: Mapping[Tensor, dict[str, Any]] = field(default_factory=dict)
