@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -21,11 +21,14 @@ from zoo.finetuning.ladder import Rung, model_digest
 from zoo.model.assembly import Assembly
 from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
-from zoo.recipe.options import Precision
+from zoo.recipe.options import Precision, seconds_of
 from zoo.training.callbacks import Listener
 from zoo.training.evaluate import finite
 from zoo.training.folder import MODEL
 from zoo.training.state import Saved, StateFolder
+
+if TYPE_CHECKING:
+    from zoo.steps.train import Train
 
 
 @dataclass
@@ -58,7 +61,7 @@ class ActiveRun:
     stages: list[dict[str, Any]] = field(default_factory=list)
     trained: bool = False
     kept: str = "the model as the steps before left it"
-    pins: dict[str, dict[str, str]] = field(default_factory=dict)
+    pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
@@ -90,6 +93,10 @@ class ActiveRun:
     def conditions(self) -> dict[str, str]:
         """What beside the recipe decides how training goes."""
         return {"device": str(self.device), "precision": self.precision}
+
+    def time_for(self, step: Train) -> float | None:
+        """The seconds that a train step may take: its own time budget; None without one."""
+        return seconds_of(step.time_budget) if step.time_budget is not None else None
 
     def memory(self) -> dict[str, Any]:
         """What a resumed run cannot work out again, as plain data."""

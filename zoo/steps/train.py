@@ -23,6 +23,7 @@ from zoo.recipe.document import Document
 from zoo.recipe.options import (
     BestBy,
     CallbackName,
+    Duration,
     EarlyStopping,
     FeatureCacheUse,
     FeaturePrecision,
@@ -50,6 +51,8 @@ from zoo.training.job import fill, put_in
 from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics
 from zoo.training.optimizers import named
+from zoo.training.pace import clock
+from zoo.training.time_budget import plan_time
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import Trainer
 
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
+LENGTHS = ("epochs", "max_steps", "time_budget", "planned")  # what says how long training is; one of them has to
 LAST = "last.safetensors"  # the last epoch, where another one is kept
 
 
@@ -73,9 +77,16 @@ class Train(Step):
     fails_safely = True
 
     epochs: Positive | None = None
-    """Passes over the training data; this or `max_steps`."""
+    """Passes over the training data; this, `max_steps` or `time_budget`."""
     max_steps: Positive | None = None
     """Stop after so many optimizer steps."""
+    time_budget: Duration | None = None
+    """The time that this step may take with its features, measuring and saving (`10m`, `1h30m`, `45s`): as many
+    optimizer steps are planned as fit, by the speed measured here, so that the schedule ends with the time. At most
+    `epochs` or `max_steps` where they are given, too."""
+    planned: Annotated[list[tuple[Annotated[int, Field(ge=0)], Positive]], Field(min_length=1)] | None = None
+    """What a run with a time budget planned, which it writes here: pairs of an optimizer step and how many there are to
+    be in all from it on. Such a plan is repeated, and no clock looked at."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
     """Learning rate at its highest."""
     optimizer: OptimizerName = "AdamW"
@@ -139,7 +150,7 @@ class Train(Step):
     def form(cls) -> dict[str, Any]:
         form = super().form()
         options = form["anyOf"][0]
-        options["anyOf"] = [{"required": ["epochs"]}, {"required": ["max_steps"]}]
+        options["anyOf"] = [{"required": [key]} for key in LENGTHS]
         options["properties"]["warmup"]["anyOf"] = [{"maximum": 1}, {"multipleOf": 1}]
         form["anyOf"] = [each for each in form["anyOf"] if each != {"type": "null"}]
         return form
@@ -198,8 +209,11 @@ class Train(Step):
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
-        if self.epochs is None and self.max_steps is None:
-            document.add(path, "train: epochs is missing", "write epochs, or max_steps", at_key=True)
+        if all(getattr(self, key) is None for key in LENGTHS):
+            document.add(path, "train: epochs is missing", "write epochs, max_steps or time_budget", at_key=True)
+        if (self.planned and self.planned != sorted(self.planned)) or (self.planned and self.planned[0][0]):
+            message = "train.planned: a plan begins with optimizer step 0, and its steps rise"
+            document.add((*path, "planned"), message, "remove it: time_budget plans anew")
         if self.warmup > 1 and self.warmup != int(self.warmup):
             message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
@@ -249,7 +263,7 @@ class Train(Step):
         saved, run.saved = run.saved, None
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
-        began = time.monotonic()
+        began, clock_began = time.monotonic(), clock()
         if self.seed is not None:
             seed_everything(self.seed)
         job = make_job(run, self, frozen)
@@ -259,6 +273,7 @@ class Train(Step):
         before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
         if saved is not None:
             trainer.restore(saved)
+        plan_time(trainer, run.time_for(self), clock_began)
         if saved is None or saved.restarts:
             trainer.begin(self.place.index, {**run.memory(), "frozen": before})
         try:

@@ -18,6 +18,7 @@ from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged
 from zoo.training.losses import make_loss
 from zoo.training.metrics import explain
+from zoo.training.resume import PLANNED
 from zoo.training.trunk.choose import Speed
 from zoo.training.trunk.prepare import Share, prepare
 from zoo.training.trunk.split import UnsplittableError
@@ -33,7 +34,9 @@ def _as_pinned(run: ActiveRun, step: Train) -> Train:
     requested = step.precision or run.precision
     if requested not in ("auto", pins.get("precision")):
         return step
-    return step.model_copy(update={key: value for key, value in pins.items() if getattr(step, key) in (None, "auto")})
+    return step.model_copy(
+        update={key: value for key, value in pins.items() if key != PLANNED and getattr(step, key) in (None, "auto")}
+    )
 
 
 def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:

@@ -9,6 +9,7 @@ from accelerate import PartialState
 
 from zoo.errors import ZooError
 from zoo.training.optimizers import described_groups
+from zoo.training.resume import PLANNED
 from zoo.training.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def record_train(
     run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None
 ) -> None:
     """A row of the report; `preparation` are the seconds of caching features and of choosing a setting."""
+    if trainer.progress.plan:
+        run.pins[str(step.place.index)] |= {PLANNED: trainer.progress.plan}
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -49,6 +52,7 @@ def record_train(
         best=progress.best,
         kept_epoch=chosen,
         stopped=progress.stopped,
+        plan=progress.plan,
         trainable=trainable,
         frozen=total - trainable,
         samples=samples,

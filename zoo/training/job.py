@@ -68,7 +68,8 @@ class Progress:
     """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
 
     `digests` are those of the state as the train step began and after each epoch; `stopped` is why a callback ended the
-    training early.
+    training early. `plan` are the [optimizer step, steps in all] pairs of `zoo.training.time_budget`, `spent` the
+    seconds of the time that the train step may take.
     """
 
     epoch: int = 0
@@ -79,6 +80,8 @@ class Progress:
     best: dict[str, Any] | None = None
     digests: list[str] = field(default_factory=list)
     stopped: str = ""
+    plan: list[list[int]] = field(default_factory=list)
+    spent: float = 0.0
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:

@@ -23,10 +23,11 @@ from zoo.recipe.validate import shown
 ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
     "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "auxiliary_loss", "metrics",
-    "keep", "early_stopping", "precision", "memory_layout", "callbacks",
+    "keep", "early_stopping", "precision", "memory_layout", "callbacks", "time_budget",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
 HARMLESS = ("trackers", "compile")  # nothing in the resume state depends on these
+PLANNED = "planned"
 MISSING = "not set"
 Recipe = Mapping[str, Any]
 
@@ -82,6 +83,8 @@ def _steps(before: list[Any], now: list[Any]) -> list[Change]:
         action = next(iter(one))
         label, given, taken = _label(now, index), one[action], other[action]
         for option in dict.fromkeys((*given, *taken)):
+            if option == PLANNED:  # what is planned stands in the state
+                continue
             if given.get(option) != taken.get(option):
                 place = ("steps", index, action, option)
                 found.append(Change(place, given.get(option), taken.get(option), f"{label}: {option}", index))

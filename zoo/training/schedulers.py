@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoo.steps.train import Train
 
 
+MOVED = ("lr", "betas", "momentum")  # what schedules change in an optimizer's groups
 METHODS = ("step", "state_dict", "load_state_dict")
 
 
@@ -38,7 +39,8 @@ class Schedule:
         self, optimizer: Optimizer, options: Train, *, steps: int, epochs: int, higher_is_better: bool
     ) -> None:
         """`steps` are all optimizer steps of the train step. Raises InputError for arguments that do not fit."""
-        self.optimizer = optimizer
+        self.optimizer, self.options, self.higher_is_better = optimizer, options, higher_is_better
+        self._given = [{key: group[key] for key in MOVED if key in group} for group in optimizer.param_groups]
         self.warmup = warmup_steps(options.warmup, steps)
         self.taken = 0
         self.inner: Any = None
@@ -79,6 +81,14 @@ class Schedule:
                     self.step()
                 if value is not None:  # a metric that was not measured then cannot be watched
                     self.end_epoch(value)
+
+    def over(self, *, steps: int, epochs: int) -> Schedule:
+        """The same schedule from its beginning, over so many optimizer steps and epochs; this one is over."""
+        for group, given in zip(self.optimizer.param_groups, self._given, strict=True):
+            group.pop("initial_lr", None)  # a torch scheduler takes it for where another one began
+            group.update(given)
+        better = self.higher_is_better
+        return Schedule(self.optimizer, self.options, steps=steps, epochs=epochs, higher_is_better=better)
 
     def state_dict(self) -> dict[str, Any]:
         inner = None if self.inner is None else self.inner.state_dict()
