@@ -21,14 +21,14 @@ from zoo.finetuning.ladder import Rung, model_digest
 from zoo.model.assembly import Assembly
 from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
-from zoo.recipe.options import Precision, seconds_of
+from zoo.recipe.options import Precision
 from zoo.training.callbacks import Listener
 from zoo.training.evaluate import finite
 from zoo.training.folder import MODEL
 from zoo.training.state import Saved, StateFolder
 
 if TYPE_CHECKING:
-    from zoo.steps.train import Train
+    from zoo.finetuning.trial import Trial, Within
 
 
 @dataclass
@@ -40,8 +40,8 @@ class ActiveRun:
     choose again what was chosen by timing or tolerance, by the step's index, `asked` what goes before the recipe;
     `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
     was when the run began, `ladder` has a digest of the model after each step and epoch;
-    `evaluation` is what was measured of the finished checkpoint, where anything was; `written` is the recipe's file as
-    the run began.
+    `evaluation` is what was measured of the finished checkpoint, where anything was; `within` is the time that all of
+    it may take, `trial` what times a run that is only tried out; `written` is the recipe's file as the run began.
     """
 
     recipe: Recipe
@@ -66,6 +66,8 @@ class ActiveRun:
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
     evaluation: dict[str, Any] | None = None
+    within: Within | None = None
+    trial: Trial | None = None
     written: str | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,9 +96,12 @@ class ActiveRun:
         """What beside the recipe decides how training goes."""
         return {"device": str(self.device), "precision": self.precision}
 
-    def time_for(self, step: Train) -> float | None:
-        """The seconds that a train step may take: its own time budget; None without one."""
-        return seconds_of(step.time_budget) if step.time_budget is not None else None
+    def share_of(self, step: Step) -> float | None:
+        """The seconds that a train step may take of those of the whole run; None where that may take any time."""
+        if self.within is None:
+            return None
+        left = self.within.seconds - (time.monotonic() - self.began)
+        return self.within.share(step.place.index, left)
 
     def memory(self) -> dict[str, Any]:
         """What a resumed run cannot work out again, as plain data."""

@@ -42,6 +42,7 @@ from zoo.recipe.step import check_expression
 from zoo.steps.train_check import build_schedule, check_batch, check_choice, check_schedule, check_unit, nothing_trains
 from zoo.steps.train_job import make_job
 from zoo.steps.train_record import record_train, rewind
+from zoo.training import pace
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
@@ -51,7 +52,6 @@ from zoo.training.job import fill, put_in
 from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics
 from zoo.training.optimizers import named
-from zoo.training.pace import clock
 from zoo.training.time_budget import plan_time
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import Trainer
@@ -263,7 +263,7 @@ class Train(Step):
         saved, run.saved = run.saved, None
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
-        began, clock_began = time.monotonic(), clock()
+        began, clock_began = time.monotonic(), pace.clock()
         if self.seed is not None:
             seed_everything(self.seed)
         job = make_job(run, self, frozen)
@@ -273,7 +273,9 @@ class Train(Step):
         before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
         if saved is not None:
             trainer.restore(saved)
-        plan_time(trainer, run.time_for(self), clock_began)
+        plan_time(trainer, run.share_of(self), clock_began)
+        if run.trial is not None:
+            run.trial.time(trainer)
         if saved is None or saved.restarts:
             trainer.begin(self.place.index, {**run.memory(), "frozen": before})
         try:

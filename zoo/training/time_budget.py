@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from accelerate.utils import broadcast_object_list
 
+from zoo.recipe.options import seconds_of
+from zoo.training import pace
 from zoo.training.callbacks import clocked
-from zoo.training.pace import clock, measure_pace, now
 
 if TYPE_CHECKING:
     from zoo.training.trainer import Trainer
 
 TOLERANCE = 0.02  # of all steps: a cosine that ends so much early has fallen to a thousandth of its height
+WORTH_SAYING = 0.1
 LOOK_SECONDS = 1.0
 LOOKS = 200  # in all at least, where steps are long
 WINDOW = 16  # looks over which the present speed is measured
@@ -45,17 +47,19 @@ class Plan(Protocol):
         """The state is about to be saved."""
 
 
-def plan_time(trainer: Trainer, seconds: float | None, began: float) -> None:
+def plan_time(trainer: Trainer, share: float | None, began: float) -> None:
     """Give a trainer that is about to begin or to go on its plan, where it has one to make or to repeat.
 
-    `seconds` are what the train step may take from `began` (on the clock) on, its preparation included; those that an
-    interrupted run has spent count. None is for a step without such a limit.
+    It may take its own `time_budget`, and its `share` of the seconds of the whole run, from `began` (on the clock) on,
+    its preparation included; what an interrupted run has spent counts.
     """
-    planned = trainer.job.options.planned
-    if planned is not None and not (trainer.progress.plan and seconds is not None and trainer.progress.spent):
-        trainer.plan = Repeated(trainer, planned)
-    elif seconds is not None:
-        trainer.plan = TimeBudget(trainer, seconds, began)
+    options, interrupted = trainer.job.options, trainer.progress.spent > 0
+    own = seconds_of(options.time_budget) if options.time_budget and (interrupted or not options.planned) else None
+    limits = [seconds for seconds in (own, share) if seconds is not None]
+    if limits:
+        trainer.plan = TimeBudget(trainer, min(limits), began)
+    elif options.planned:
+        trainer.plan = Repeated(trainer, options.planned)
 
 
 class Repeated:
@@ -88,23 +92,24 @@ class TimeBudget:
         limited = options.epochs is not None or options.max_steps is not None
         self.most = trainer.most if limited else math.inf
         self.began = began - progress.spent
-        self.pace = measure_pace(trainer)
+        self.pace = pace.measure_pace(trainer)
         self.ending = self.pace.measuring + self.pace.saving  # seconds behind the last step of an epoch
         self._ended = 0.0  # seconds spent in endings
         self._stepped = self.spent()
         self._seen: deque[tuple[float, int]] = deque(maxlen=WINDOW)  # seconds of stepping, and steps, at each look
         if not progress.plan:
             self._begin()
+        self._said = trainer.steps  # the plan that the person knows
         self._next = progress.steps + self._gap()
 
     def spent(self) -> float:
         """Seconds of the train step so far, those before an interruption included."""
-        return now(self.trainer.device) - self.began
+        return pace.now(self.trainer.device) - self.began
 
     def look(self) -> None:
         """After each optimizer step: plan anew where the end would not be in time, or well before."""
         trainer, steps = self.trainer, self.trainer.progress.steps
-        self._stepped = clock() - self.began
+        self._stepped = pace.clock() - self.began
         if not self._seen:  # behind the first step, which is slower, and the state written in front of it
             self._seen.append((self._stepped - self._ended, steps))
         if self._next <= steps < trainer.steps:
@@ -145,13 +150,14 @@ class TimeBudget:
         if possible <= steps:
             trainer.take(steps, steps)
             trainer.listener.note(f"{trainer.job.label}: ends at optimizer step {steps}, for the time is over")
-        elif abs(possible - trainer.steps) > TOLERANCE * trainer.steps:
-            before = trainer.steps
+        elif abs(possible - trainer.steps) > max(TOLERANCE * trainer.steps, 1):
             trainer.take(steps, int(possible))
-            trainer.listener.note(
-                f"{trainer.job.label}: planned anew at optimizer step {steps}: {possible} in all, not {before} "
-                f"({clocked(self._epoch_seconds())} an epoch)"
-            )
+            if abs(possible - self._said) > WORTH_SAYING * self._said:
+                trainer.listener.note(
+                    f"{trainer.job.label}: planned anew at optimizer step {steps}: {possible} in all, not "
+                    f"{self._said} ({clocked(self._epoch_seconds())} an epoch)"
+                )
+                self._said = int(possible)
         self._next = steps + self._gap(possible - steps)
 
     def _gap(self, fitting: float = math.inf) -> int:
