@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -70,8 +71,11 @@ class Evaluate(Step):
         else:
             data = other_data(self.data, assembly, run.recipe.seed)
             parts = tuple(data.parts)
-        measured = measured_of(predict_parts(model, data, parts, run.device), self.metrics or metrics, loss)
-        run.record(self, **measured.as_dict())
+        began = time.perf_counter()
+        predictions = predict_parts(model, data, parts, run.device)
+        seconds = time.perf_counter() - began
+        measured = measured_of(predictions, self.metrics or metrics, loss)
+        run.record(self, **measured.as_dict(), seconds=seconds)
         run.listener.note(
             f"evaluate: {', '.join(f'{name} {shown(value)}' for name, value in measured.metrics.items())}"
         )

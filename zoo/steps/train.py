@@ -273,9 +273,10 @@ class Train(Step):
         before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
         if saved is not None:
             trainer.restore(saved)
-        plan_time(trainer, run.share_of(self), clock_began)
         if run.trial is not None:
             run.trial.time(trainer)
+        else:
+            plan_time(trainer, run.share_of(self), clock_began)
         if saved is None or saved.restarts:
             trainer.begin(self.place.index, {**run.memory(), "frozen": before})
         try:

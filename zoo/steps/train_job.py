@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +14,7 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, ZooError
 from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import prediction
+from zoo.recipe.options import seconds_of
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged
@@ -26,6 +28,8 @@ from zoo.training.trunk.split import UnsplittableError
 if TYPE_CHECKING:
     from zoo.finetuning.run import ActiveRun
     from zoo.steps.train import Train
+
+WORTH_CHOOSING = 60  # seconds of training to fill: a faster setting pays for the search there
 
 
 def _as_pinned(run: ActiveRun, step: Train) -> Train:
@@ -67,6 +71,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         device=run.device,
         precision=choose_precision(requested, run.device),
         frozen=frozen,
+        larger=run.trial.share("train") if run.trial else 1.0,
         label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
     )
     job.model.to(run.device)
@@ -142,13 +147,21 @@ def _setting(step: Train, job: Job, precision: str) -> Choice | None:
     return found
 
 
+def _samples(job: Job) -> int:
+    """How many samples training takes; of a time alone that it is to fill as many as timing settings pays for."""
+    options = job.options
+    filled = seconds_of(options.time_budget or "1s") >= WORTH_CHOOSING and not (options.epochs or options.max_steps)
+    if filled:
+        return sys.maxsize
+    steps = options.max_steps or (options.epochs or 1) * len(job.train) * job.larger
+    return round(steps * job.train.size(0))
+
+
 def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice | None:
     """The fastest setting; None where training is too short, or too small, for timing it to pay."""
     layers = [module for module in network.modules() if any(p.ndim > 1 for p in module.parameters(recurse=False))]
     if len(layers) < 2 or PartialState().num_processes > 1:
         return None
-    epochs = job.options.epochs or 1
-    steps = job.options.max_steps or epochs * len(job.train)
     batch = next(job.train.epoch(0))
     inputs = arranged(batch.inputs, job)
     loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
@@ -159,7 +172,7 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
             inputs,
             batch.targets,
             lambda outputs, targets: loss(prediction(outputs), targets),
-            samples=steps * job.train.size(0),
+            samples=_samples(job),
             precision=precision,
             layout=layout,
         )

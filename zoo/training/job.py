@@ -26,7 +26,8 @@ class Job:
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
     `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
-    were chosen, `label` which train step it is.
+    were chosen, `label` which train step it is. `larger` is
+    how many times these samples the training has, where it is only tried out on a few.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class Job:
     feature_cache: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
     label: str = "train"
+    larger: float = 1.0
 
     @property
     def approximate(self) -> str:
