@@ -4,8 +4,8 @@
     python benchmarks/estimates.py quickstart probe    some
     python benchmarks/estimates.py --clock wall        by the clock on the wall, on a machine that does nothing else
 
-Each recipe is estimated in one fresh process and carried out in another, with an empty cache. By default both count the
-seconds of the processor (`time.process_time`): on a machine that others use, too, the wall's seconds are theirs as well.
+Each recipe is estimated in one fresh process and carried out in another, with an empty cache. By default both count
+the seconds of the processor (`time.process_time`): on a machine that others use, too, those of the wall are theirs.
 Results are kept in a folder, a file a recipe, so that the table can be made in pieces.
 """
 
@@ -37,7 +37,7 @@ def images(folder: Path) -> None:
 
     digits = load_digits()
     several, value = ["path,label"], ["path,label"]
-    for index, (picture, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
+    for index, (picture, digit) in enumerate(zip(digits.images, digits.target.tolist(), strict=True)):
         path = folder / str(digit) / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         grown = np.kron(picture / 16 * 255, np.ones((24, 24))).astype(np.uint8)
@@ -64,7 +64,7 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         | steps(freeze, {"train": {"epochs": 3, "feature_cache": "every_step"}}),
         "vit": PLAIN
         | {"model": {"architecture": "timm/vit_tiny_patch16_224", "arguments": {"img_size": 64}}, "data": DIGITS}
-        | steps({"train": {"max_steps": 60, "lr": 0.0003}}),
+        | steps({"train": {"max_steps": 50, "lr": 0.0003}}),
         "several steps": PLAIN
         | {"model": RESNET, "data": DIGITS}
         | steps(
@@ -76,10 +76,10 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
             {"train": {"epochs": 2, "lr": 0.0001, "accumulate": 2, "optimizer": "SGD"}},
             "evaluate",
         ),
-        "several labels": PLAIN | {"model": RESNET, "data": several} | steps({"train": {"epochs": 2, "lr": 0.001}}),
-        "regression": PLAIN | {"model": RESNET, "data": value} | steps({"train": {"epochs": 2, "lr": 0.001}}),
+        "several labels": PLAIN | {"model": RESNET, "data": several} | steps({"train": {"epochs": 1, "lr": 0.001}}),
+        "regression": PLAIN | {"model": RESNET, "data": value} | steps({"train": {"epochs": 1, "lr": 0.001}}),
         "folder": {"model": RESNET, "data": {"source": "image_folder", "path": str(folder), **table}}
-        | steps({"train": {"epochs": 4, "lr": 0.001}}),
+        | steps({"train": {"epochs": 2, "lr": 0.001}}),
     }
 
 
@@ -88,6 +88,7 @@ def _quickstart() -> dict[str, Any]:
 
     text = (Path(__file__).parents[1] / "recipes" / "quickstart.yaml").read_text(encoding="utf-8")
     recipe: dict[str, Any] = yaml.safe_load(text)
+    recipe["data"]["limit"] = 800
     recipe["steps"][2]["train"]["epochs"], recipe["steps"][4]["train"]["epochs"] = 5, 1
     return recipe
 
@@ -103,7 +104,7 @@ with owned_process():
     print(json.dumps(estimate(load_recipe(sys.argv[1])).as_dict()))
 """
 CARRIED_OUT = """
-import json, time, sys, psutil, os
+import contextlib, json, os, sys, threading, time
 from pathlib import Path
 if sys.argv[2] == "cpu":
     time.monotonic = time.perf_counter = time.process_time
@@ -114,13 +115,16 @@ from zoo.recipe import load_recipe
 from zoo.training.callbacks import Listener
 from zoo.training.devices import peak_memory
 state = [0]
-class Watch(Listener):
-    def epoch_ended(self, trainer, record):
-        state.append(folder_bytes(Path("run/state")))
+def watch():
+    while True:
+        with contextlib.suppress(OSError):  # a file that is gone by now
+            state.append(folder_bytes(Path("run/state")))
+        threading.Event().wait(0.05)
+threading.Thread(target=watch, daemon=True).start()
 recipe = load_recipe(sys.argv[1])
 with owned_process():
     began = time.monotonic()
-    run = finetune(recipe, output="run", progress=Watch())
+    run = finetune(recipe, output="run", progress=Listener())
     seconds = time.monotonic() - began
 gpu = max([row["epochs"][-1]["peak_memory"] or 0 for row in run.report["stages"] if row.get("epochs")], default=0)
 memory = gpu if run.device.type == "cuda" else peak_memory(run.device)
@@ -179,10 +183,9 @@ def main() -> None:
             found = compared(name, recipe, given.clock)
             file.write_text(json.dumps(found))
             print(row(found), flush=True)
-    print(
-        "\n| recipe | estimated s | taken s | off | estimated MB | taken MB | off | folder | state | features | trial s |"
-    )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    heads = ("recipe", "estimated s", "taken s", "off", "estimated MB", "taken MB", "off")
+    print(f"\n| {' | '.join((*heads, 'folder MB', 'state MB', 'features MB', 'trial s'))} |")
+    print(f"| --- |{' ---: |' * 10}")
     for file in sorted(given.results.glob(f"{given.clock}-*.json")):
         print(row(json.loads(file.read_text())))
 

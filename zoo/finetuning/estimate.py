@@ -125,7 +125,7 @@ def share_time(recipe: Recipe, within: str, *, device: str | None = None, precis
     except ValueError as error:
         raise InputError(f"--within: {error}") from error
     found = estimate(recipe, device=device, precision=precision)
-    trains = {row.step - 1: row.seconds for row in found.steps if row.action == "train"}
+    trains = {row.step - 1: (row.once, row.seconds - row.once) for row in found.steps if row.action == "train"}
     others = {row.step - 1: row.seconds for row in found.steps if row.action != "train"}
     return Within(seconds - found.trial, trains, others | {END: found.end})
 

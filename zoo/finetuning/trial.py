@@ -137,18 +137,20 @@ def trial_cache(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Within:
-    """The time that a run may take: `trains` are the seconds that each train step would take by its index, `others`
-    those of the other steps and, at `END`, of what follows the last one."""
+    """The time that a run may take. `trains` are the seconds of each train step by its index, those before its epochs
+    and those of them; `others` those of the other steps and, at `END`, of what follows the last one."""
 
     seconds: float
-    trains: Mapping[int, float]
+    trains: Mapping[int, tuple[float, float]]
     others: Mapping[int, float]
 
     def share(self, index: int, left: float) -> float:
-        """The seconds for a train step, where so many are left: as large a share as it costs beside the later ones."""
+        """The seconds for a train step, where so many are left: epochs are fewer in all steps by the same factor."""
         later = {number: seconds for number, seconds in self.trains.items() if number >= index}
-        after = sum(seconds for number, seconds in self.others.items() if number > index)
-        return max(left - after, 0.0) * later[index] / max(sum(later.values()), 1e-9)
+        left -= sum(seconds for number, seconds in self.others.items() if number > index)
+        left -= sum(once for once, _ in later.values())
+        once, epochs = later[index]
+        return once + max(left, 0.0) * epochs / max(sum(epochs for _, epochs in later.values()), 1e-9)
 
 
 END = 1_000_000  # behind every step

@@ -213,7 +213,7 @@ class Train(Step):
             document.add(path, "train: epochs is missing", "write epochs, max_steps or time_budget", at_key=True)
         if (self.planned and self.planned != sorted(self.planned)) or (self.planned and self.planned[0][0]):
             message = "train.planned: a plan begins with optimizer step 0, and its steps rise"
-            document.add((*path, "planned"), message, "remove it: time_budget plans anew")
+            document.add((*path, "planned"), message, "write time_budget in its place, which plans anew")
         if self.warmup > 1 and self.warmup != int(self.warmup):
             message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)

@@ -55,7 +55,7 @@ def build_schedule(step: Train, rehearsal: Rehearsal) -> None:
 def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
     """Note what the schedule would do in a training as long as the data makes it."""
     data = rehearsal.verdict.data
-    if data is None:
+    if data is None or (step.epochs is None and step.max_steps is None):  # its length is found when it is measured
         return
     per_epoch = math.ceil(len(data.order("train", batch_size=step.batch_size)) / step.accumulate)
     epochs, steps = training_length(step, per_epoch)

@@ -148,8 +148,10 @@ class TimeBudget:
         self._seen.append((spent - self._ended, steps))
         possible = min(steps + self._agreed(self._fitting()), self.most)
         if possible <= steps:
+            early = trainer.steps - steps
             trainer.take(steps, steps)
-            trainer.listener.note(f"{trainer.job.label}: ends at optimizer step {steps}, for the time is over")
+            if early > TOLERANCE * (steps + early):
+                trainer.listener.note(f"{trainer.job.label}: ends at optimizer step {steps}, for the time is over")
         elif abs(possible - trainer.steps) > max(TOLERANCE * trainer.steps, 1):
             trainer.take(steps, int(possible))
             if abs(possible - self._said) > WORTH_SAYING * self._said:
