@@ -49,7 +49,7 @@ METRICS = (
 SUPPLIED: dict[str, tuple[int, tuple[str, ...]]] = {
     "optimizers": (1, ("lr",)),
     "schedulers": (1, ("last_epoch",)),
-    "losses": (2, ()),
+    "losses": (2, ("task",)),
     "metrics": (2, ()),
     "initializers": (1, ("generator",)),
     "modules": (0, ("device", "dtype")),
