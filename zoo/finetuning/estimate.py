@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from zoo.errors import InputError
@@ -19,7 +18,7 @@ from zoo.recipe import Recipe
 from zoo.recipe.options import Precision, seconds_of
 from zoo.steps.train import Train
 from zoo.training.callbacks import Listener, clocked
-from zoo.training.devices import choose_device, process_kept
+from zoo.training.devices import peak_memory, process_kept
 from zoo.training.trunk.store import memory_budget
 
 STATES = 3  # files of a train step's state that exist at once while another is written
@@ -107,7 +106,7 @@ def estimate(recipe: Recipe, *, device: str | None = None, precision: Precision 
         steps=tuple(steps),
         rest=rest,
         end=end + more,
-        memory=_memory(trial, run.report, features, choose_device(device or recipe.device)),
+        memory=_memory(trial, features, run.device),
         folder=written,
         state=max((one.model_bytes + STATES * one.pace.written for one in trial.timed.values()), default=0),
         features=features,
@@ -202,17 +201,15 @@ def _features(trial: Trial, folder: Path) -> int:
     return round(folder_bytes(folder) * (trial.full["train"] + trial.full["validation"]) / used)
 
 
-def _memory(trial: Trial, report: Mapping[str, Any], features: int, device: torch.device) -> int:
+def _memory(trial: Trial, features: int, device: torch.device) -> int:
     """The most memory: of the trial, and of what a run keeps for all samples."""
-    peaks = [row["epochs"][-1]["peak_memory"] or 0 for row in report["stages"] if row.get("epochs")]
-    peak = max(peaks, default=0)
     if device.type == "cuda":
-        return int(peak)
+        return max((timed.pace.memory or 0 for timed in trial.timed.values()), default=0)
     beside = 1 - (trial.used["train"] + trial.used["validation"]) / (trial.full["train"] + trial.full["validation"])
     kept = features if features <= memory_budget() else 0
     if any(not timed.on_features for timed in trial.timed.values()):
         kept += trial.image_bytes
-    return int(max(peak, psutil.Process().memory_info().rss) + beside * kept)
+    return round((peak_memory(device) or 0) + beside * kept)
 
 
 def _size(count: float) -> str:

@@ -367,10 +367,11 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     """
     finished = not interrupted and failed is None
     save_checkpoint(run.assembly, run.checkpoint)
-    copy = run.folder / RECIPE
-    if not _is_own_copy(run.recipe, run.folder):  # a resumed run may be that of its own copy
+    copy, document = run.folder / RECIPE, pinned(run)
+    # a resumed run may be that of its own copy, in which only what has been planned since then is missing
+    if not _is_own_copy(run.recipe, run.folder) or document != run.recipe.resolved:
         with atomic_file(copy) as file:
-            write_all(file, yaml.safe_dump(pinned(run), sort_keys=False, allow_unicode=True).encode(), 0)
+            write_all(file, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode(), 0)
     loaded: Assembly | None = None
     unmeasured: ZooError | None = None
     try:

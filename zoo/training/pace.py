@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import statistics
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from zoo.data.batches import Batch, Batches
 from zoo.model.undisturbed import undisturbed
 from zoo.training.callbacks import Listener
 from zoo.training.components import restore_state, state_of
+from zoo.training.devices import forget_peak_memory, peak_memory
 from zoo.training.job import Progress, fill
 from zoo.training.optimizers import make_optimizer
 
@@ -36,7 +38,8 @@ MOST = 20
 @dataclass(frozen=True)
 class Pace:
     """Seconds of one batch (forward, backward, and reading it), of one optimizer step beside that, of measuring an
-    epoch, and of writing its state; `batches` were timed. `written` are the bytes of that state's file."""
+    epoch, and of writing its state; `batches` were timed. `written` are the bytes of that state's file, `memory` those
+    that a GPU had allocated at most; None on a CPU."""
 
     batch: float
     update: float
@@ -44,6 +47,7 @@ class Pace:
     saving: float
     batches: int
     written: int = 0
+    memory: int | None = None
 
     def step(self, accumulate: int) -> float:
         """Seconds of an optimizer step that takes the gradients of `accumulate` batches."""
@@ -63,9 +67,10 @@ def measure_pace(trainer: Trainer, *, seconds: float = TRIAL_SECONDS) -> Pace:
     optimizer = make_optimizer(trainer.job.model, trainer.job.options)
     with _left_as_it_was(trainer):
         batch, update, count = _time_steps(trainer, optimizer, seconds)
+        memory = _memory(trainer)
         measuring = _time_measuring(trainer, seconds)
         saving, written = _time_saving(trainer, optimizer)
-    found = [Pace(batch, update, measuring, saving, count, written)]
+    found = [Pace(batch, update, measuring, saving, count, written, memory)]
     if trainer.accelerator.num_processes > 1:
         broadcast_object_list(found)
     return found[0]
@@ -105,10 +110,19 @@ def _apart(average: Any) -> Any:
     return other
 
 
+def _memory(trainer: Trainer) -> int | None:
+    """What training had allocated at most on a GPU; the copies of values that only the trial keeps are not counted."""
+    if trainer.device.type != "cuda":
+        return None
+    copies = sum(tensor.nbytes for tensor in trainer.unfrozen.values()) * (2 if trainer.average else 1)
+    return (peak_memory(trainer.device) or 0) - copies
+
+
 def _time_steps(trainer: Trainer, optimizer: torch.optim.Optimizer, seconds: float) -> tuple[float, float, int]:
-    """Seconds of a batch and of an update, over as many batches as every process agrees on."""
+    """Seconds of a batch and of an update, the median over as many batches as every process agrees on: what a busy
+    machine adds to one of a few would count too much."""
     batches, device = _endless(trainer.job.train), trainer.device
-    spent = {"batch": 0.0, "update": 0.0}
+    spent: list[tuple[float, float]] = []
 
     def one(index: int) -> None:
         began = now(device)
@@ -120,20 +134,20 @@ def _time_steps(trainer: Trainer, optimizer: torch.optim.Optimizer, seconds: flo
             optimizer.zero_grad()
             if trainer.average:
                 trainer.average.update()
-        spent["batch"] += passed - began
-        spent["update"] += now(device) - passed
+        spent.append((passed - began, now(device) - passed))
 
+    forget_peak_memory(device)
     one(0)
-    spent = dict.fromkeys(spent, 0.0)
     one(1)
-    first = sum(spent.values())
+    first = sum(spent[1])
     counts = [1 + min(int(seconds / max(first, 1e-9)), MOST)]
     if trainer.accelerator.num_processes > 1:
         broadcast_object_list(counts)
     for index in range(2, counts[0] + 1):
         one(index)
     batches.close()
-    return spent["batch"] / counts[0], spent["update"] / counts[0], counts[0]
+    batch, update = (statistics.median(seconds) for seconds in zip(*spent[1:], strict=True))
+    return batch, update, counts[0]
 
 
 def _endless(batches: Batches) -> Generator[Batch]:
