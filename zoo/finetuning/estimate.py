@@ -97,7 +97,7 @@ def estimate(recipe: Recipe, *, device: str | None = None, precision: Precision 
             run = finetune(tried, output=folder, device=device, precision=precision, progress=Listener(), trial=trial)
             took = time.monotonic() - started
         end = time.monotonic() - trial.ended
-        written, features = folder_bytes(folder), _features(trial, cache / "features")
+        written, features = folder_bytes(folder), _features(trial, run.report, cache / "features")
     steps, in_steps = _steps(recipe, trial, run.report)
     more = _measured_later(trial, run.report)
     rest = took - in_steps + more
@@ -108,7 +108,7 @@ def estimate(recipe: Recipe, *, device: str | None = None, precision: Precision 
         end=end + more,
         memory=_memory(trial, features, run.device),
         folder=written,
-        state=max((one.model_bytes + STATES * one.pace.written for one in trial.timed.values()), default=0),
+        state=max((_state(timed) for timed in trial.timed.values()), default=0),
         features=features,
         device=run.report["device"],
         tried=trial.used["train"],
@@ -136,7 +136,7 @@ def _batch_size(recipe: Recipe) -> int:
 
 
 def _quiet(step: Train) -> Train:
-    """The step without what tells others of a run."""
+    """The step without what speaks of a run elsewhere."""
     return step.model_copy(update={"trackers": [], "callbacks": []})
 
 
@@ -166,8 +166,7 @@ def _measured_later(trial: Trial, report: dict[str, Any]) -> float:
 
 def _growing(trial: Trial, row: Mapping[str, Any]) -> float:
     """What a step takes more on the complete data, beside the epochs of a train step."""
-    passes = row.get("passes") or (row.get("feature_cache") or {}).get("passes") or {}
-    more = float(sum(seconds * (trial.share(part) - 1) for part, seconds in passes.items()))
+    more = float(sum(seconds * (trial.share(part) - 1) for part, seconds in _passes(row).items()))
     more += float(row.get("solving", 0.0)) * (trial.share("train") - 1)
     if row["action"] == "evaluate":
         more += float(row["seconds"]) * (trial.share("validation") - 1)
@@ -193,12 +192,24 @@ def _train_cost(recipe: Recipe, trial: Trial, row: Mapping[str, Any], timed: Tim
     return StepCost(row["step"], row["action"], seconds, once, epoch + ending, epochs)
 
 
-def _features(trial: Trial, folder: Path) -> int:
+def _state(timed: Timed) -> int:
+    """Bytes of the state while the last epoch's is written."""
+    return timed.model_bytes + min(STATES, timed.epochs) * timed.pace.written
+
+
+def _features(trial: Trial, report: Mapping[str, Any], folder: Path) -> int:
     """Bytes of the features of the complete data, of the trial's in its cache."""
-    if not folder.is_dir():
+    parts = {part for row in report["stages"] for part, seconds in _passes(row).items() if seconds}
+    if not parts or not folder.is_dir():
         return 0
-    used = trial.used["train"] + trial.used["validation"]
-    return round(folder_bytes(folder) * (trial.full["train"] + trial.full["validation"]) / used)
+    full, used = (sum(sizes[part] for part in parts) for sizes in (trial.full, trial.used))
+    return round(folder_bytes(folder) * full / used)
+
+
+def _passes(row: Mapping[str, Any]) -> dict[str, float]:
+    """The seconds that a step spent on computing features, by part of the data."""
+    found: dict[str, float] = row.get("passes") or (row.get("feature_cache") or {}).get("passes") or {}
+    return found
 
 
 def _memory(trial: Trial, features: int, device: torch.device) -> int:

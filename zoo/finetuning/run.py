@@ -97,7 +97,7 @@ class ActiveRun:
         return {"device": str(self.device), "precision": self.precision}
 
     def share_of(self, step: Step) -> float | None:
-        """The seconds that a train step may take of those of the whole run; None where that may take any time."""
+        """The seconds that a train step may take where the run has a time for all of it; None without one."""
         if self.within is None:
             return None
         left = self.within.seconds - (time.monotonic() - self.began)

@@ -60,7 +60,6 @@ class Trial:
     reading: float = 0.0
     workers: int = 1
     image_bytes: int = 0  # of the decoded images that the complete run keeps
-    began: float = 0.0
     ended: float = 0.0  # when the last step was done
 
     def cut(self, data: OpenData) -> OpenData:

@@ -53,10 +53,6 @@ class Pace:
         """Seconds of an optimizer step that takes the gradients of `accumulate` batches."""
         return self.batch * accumulate + self.update
 
-    def epoch(self, batches: int, updates: int) -> float:
-        """Seconds of an epoch with all that ends it."""
-        return batches * self.batch + updates * self.update + self.measuring + self.saving
-
 
 def measure_pace(trainer: Trainer, *, seconds: float = TRIAL_SECONDS) -> Pace:
     """Time a few steps of a train step that has not begun, or is about to go on.
