@@ -93,6 +93,12 @@ def test_without_data_there_is_none(tmp_path):
         estimate(load_recipe(str(tmp_path / "recipe.yaml")))
 
 
+def test_nothing_is_downloaded_for_it(tmp_path):
+    data = {"source": "torchvision/MNIST", "root": "data", "image_size": 32}
+    with pytest.raises(InputError, match="the data: not on this machine yet, so that what a run takes cannot be tried"):
+        estimate(load_recipe(written(tmp_path, data=data)))
+
+
 def test_shares_of_a_time():
     within = Within(100, {1: (10.0, 30.0), 3: (0.0, 60.0)}, {2: 5.0, END: 5.0})
     assert within.share(1, 100) == pytest.approx(10 + 80 * 30 / 90)  # 100 but for 5, 5 and 10; a third of the rest

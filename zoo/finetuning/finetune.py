@@ -119,6 +119,8 @@ def finetune(
     choose_precision(wanted, where)
     verdict = check(recipe)
     verdict.require()
+    if trial is not None:
+        trial.require(verdict)
     where = make_accelerator(where).device  # joins the process group where there is one
     main = PartialState().is_main_process
     listener = (progress or display()) if main else Listener()

@@ -22,6 +22,8 @@ import numpy as np
 from zoo.cache import cache_folder
 from zoo.data.open_data import OpenData, Part
 from zoo.data.samples import Samples
+from zoo.errors import InputError, listed
+from zoo.preflight.verdict import Verdict
 from zoo.training.pace import Pace, measure_pace
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ class Timed:
 
 @dataclass
 class Trial:
-    """What a run that is tried out finds: `timed` by the train step's index, `full` and `used` samples of each part,
-    `reading` the seconds that reading one image of each part takes, where decoded images are kept."""
+    """What a run that is tried out finds: `timed` by the train step's index, `full` and `used` samples of each part of
+    `data`, which is the complete data, `reading` the seconds that reading an image takes, 0 of images in memory."""
 
     batch_size: int
     timed: dict[int, Timed] = field(default_factory=dict)
@@ -60,7 +62,17 @@ class Trial:
     reading: float = 0.0
     workers: int = 1
     image_bytes: int = 0  # of the decoded images that the complete run keeps
+    data: OpenData | None = None
     ended: float = 0.0  # when the last step was done
+
+    def require(self, verdict: Verdict) -> None:
+        """Raises InputError where something is not on this machine yet: a trial downloads nothing."""
+        weights = [verdict.weights, *verdict.loads.values()]
+        missing = [found.name for found in weights if found is not None and found.planned is None]
+        missing += ["the data"] if verdict.data is None else []
+        if missing:
+            message = f"{listed(missing)}: not on this machine yet, so that what a run takes cannot be tried out"
+            raise InputError(message, suggestion="run it once, for instance with --set data.limit=100: that fetches it")
 
     def cut(self, data: OpenData) -> OpenData:
         """The data with a few samples of each part."""
@@ -70,6 +82,7 @@ class Trial:
             parts[part] = copy.copy(samples)
             parts[part].indices = samples.indices[np.linspace(0, len(samples) - 1, count).astype(int)]
             self.full[part], self.used[part] = len(samples), count
+        self.data = data
         self._read(data)
         self.image_bytes = data.kept_bytes
         return replace(data, parts=parts, _fetchers={})
@@ -80,10 +93,10 @@ class Trial:
 
     def time(self, trainer: Trainer) -> None:
         """Time a train step that is about to begin, and let it end after its first optimizer step."""
+        assert self.data is not None
         began, job = time.monotonic(), trainer.job
         pace = measure_pace(trainer)
-        size = job.options.batch_size or self.batch_size
-        batches = max(self.full["train"] // size, 1) + (self.full["train"] % size >= 2)
+        batches = len(self.data.order("train", batch_size=job.options.batch_size))
         per_epoch = -(-batches // job.options.accumulate)
         epochs = job.options.epochs or -(-(job.options.max_steps or per_epoch) // per_epoch)
         self.timed[job.options.place.index] = Timed(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TOLERANCE = 0.02  # of all steps: a cosine that ends so much early has fallen to a thousandth of its height
 WORTH_SAYING = 0.1
 LOOK_SECONDS = 1.0
-LOOKS = 200  # in all at least, where steps are long
+LOOKS = 200  # at which a plan may be made anew, in all; those between them only see whether the time is over
 WINDOW = 16  # looks over which the present speed is measured
 ENOUGH = 10  # steps of training that say more than the trial before it
 
@@ -144,15 +144,16 @@ class TimeBudget:
 
     def _revise(self) -> None:
         trainer, steps = self.trainer, self.trainer.progress.steps
-        spent = self.spent()
-        self._seen.append((spent - self._ended, steps))
+        paced = steps - self._seen[-1][1] >= trainer.steps // LOOKS if self._seen else True
+        if paced:
+            self._seen.append((self.spent() - self._ended, steps))
         possible = min(steps + self._agreed(self._fitting()), self.most)
         if possible <= steps:
             early = trainer.steps - steps
             trainer.take(steps, steps)
             if early > TOLERANCE * (steps + early):
                 trainer.listener.note(f"{trainer.job.label}: ends at optimizer step {steps}, for the time is over")
-        elif abs(possible - trainer.steps) > max(TOLERANCE * trainer.steps, 1):
+        elif paced and abs(possible - trainer.steps) > max(TOLERANCE * trainer.steps, 1):
             trainer.take(steps, int(possible))
             if abs(possible - self._said) > WORTH_SAYING * self._said:
                 trainer.listener.note(
@@ -165,8 +166,8 @@ class TimeBudget:
     def _gap(self, fitting: float = math.inf) -> int:
         """Optimizer steps until the next look, the same in every process."""
         rest = min(self.trainer.steps - self.trainer.progress.steps, fitting)
-        often = self._agreed(max(round(LOOK_SECONDS / max(self._step_seconds(), 1e-9)), self.trainer.steps // LOOKS))
-        return max(min(often, int(rest) // 2), 1)
+        often = self._agreed(round(LOOK_SECONDS / max(self._step_seconds(), 1e-9)))
+        return max(int(min(2 * often, rest)) // 2, 1)
 
     def _step_seconds(self) -> float:
         """Of an optimizer step: as seen lately, as tried out before that."""
