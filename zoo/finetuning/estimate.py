@@ -124,8 +124,8 @@ def share_time(recipe: Recipe, within: str, *, device: str | None = None, precis
     except ValueError as error:
         raise InputError(f"--within: {error}") from error
     found = estimate(recipe, device=device, precision=precision)
-    trains = {row.step - 1: (row.once, row.seconds - row.once) for row in found.steps if row.action == "train"}
-    others = {row.step - 1: row.seconds for row in found.steps if row.action != "train"}
+    trains = {row.step - 1: (row.once, row.seconds - row.once) for row in found.steps if row.epoch is not None}
+    others = {row.step - 1: row.seconds for row in found.steps if row.epoch is None}
     return Within(seconds - found.trial, trains, others | {END: found.end})
 
 

@@ -72,7 +72,7 @@ class Evaluate(Step):
             data = other_data(self.data, assembly, run.recipe.seed)
             parts = tuple(data.parts)
         began = time.perf_counter()
-        predictions = predict_parts(model, data, parts, run.device)
+        predictions = predict_parts(model, data, parts, run.device).judged(assembly.thresholds)
         seconds = time.perf_counter() - began
         measured = measured_of(predictions, self.metrics or metrics, loss)
         run.record(self, **measured.as_dict(), seconds=seconds)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from zoo.data.batches import Batches, Inputs
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart
+from zoo.recipe.options import Named
+from zoo.training.class_weights import WeightedLoss
 from zoo.training.trunk.engine import EngineSettings
 
 if TYPE_CHECKING:
@@ -26,8 +28,10 @@ class Job:
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
     `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
-    were chosen, `label` which train step it is. `larger` is
-    how many times these samples the training has, where it is only tried out on a few.
+    were chosen, `label` which train step it is. `moments`
+    are the optimizer's state at the end of an earlier train step, by parameter, where this one goes on with it;
+    `weighted` is its loss with class weights, `thresholds` are those that labels of a multilabel network are counted
+    by. `larger` is how many times these samples the training has, where it is only tried out on a few.
     """
 
     model: nn.Module
@@ -46,6 +50,14 @@ class Job:
     setting: str = ""
     label: str = "train"
     larger: float = 1.0
+    moments: Mapping[Tensor, dict[str, Any]] = field(default_factory=dict)
+    weighted: WeightedLoss | None = None
+    thresholds: tuple[float, ...] = ()
+
+    @property
+    def loss(self) -> Named:
+        """What is minimised, with its class weights."""
+        return self.weighted.loss if self.weighted else self.options.loss
 
     @property
     def approximate(self) -> str:
@@ -70,8 +82,9 @@ class Progress:
     """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
 
     `digests` are those of the state as the train step began and after each epoch; `stopped` is why a callback ended the
-    training early. `plan` are the [optimizer step, steps in all] pairs of `zoo.training.time_budget`, `spent` the
-    seconds of the time that the train step may take.
+    training early. `phases` are those of gradual unfreezing that are over, each with its proof; `carried` is how many
+    tensors began with moments of an earlier train step. `plan` are the [optimizer step, steps in all] pairs of
+    `zoo.training.time_budget`, `spent` the seconds of the time that the train step may take.
     """
 
     epoch: int = 0
@@ -82,6 +95,8 @@ class Progress:
     best: dict[str, Any] | None = None
     digests: list[str] = field(default_factory=list)
     stopped: str = ""
+    phases: list[dict[str, Any]] = field(default_factory=list)
+    carried: int = 0
     plan: list[list[int]] = field(default_factory=list)
     spent: float = 0.0
 
