@@ -94,7 +94,7 @@ def test_without_data_there_is_none(tmp_path):
 
 
 def test_nothing_is_downloaded_for_it(tmp_path):
-    data = {"source": "torchvision/MNIST", "root": "data", "image_size": 32}
+    data = {"source": "torchvision/MNIST", "root": "data", "download": True, "image_size": 32}
     with pytest.raises(InputError, match="the data: not on this machine yet, so that what a run takes cannot be tried"):
         estimate(load_recipe(written(tmp_path, data=data)))
 
