@@ -73,6 +73,14 @@ AUGMENTED = {"augmentation": "crop_flip"}
 OPTIONS: dict[str, Row] = {
     "epochs": row({"epochs": 4}, proof="training/test_trainer.py::test_epochs_and_steps"),
     "max_steps": row({"epochs": None, "max_steps": 8}, proof="training/test_trainer.py::test_epochs_and_steps"),
+    "time_budget": row(
+        {"time_budget": "1h", "scheduler": "cosine"},
+        proof="training/test_time_budget.py::test_a_machine_that_becomes_slower_still_ends_in_time",
+    ),
+    "planned": row(
+        {"epochs": None, "planned": [[0, 9], [7, 11]], "scheduler": "cosine"},
+        proof="training/test_time_budget.py::test_a_plan_repeated_gives_the_same_bits",
+    ),
     "lr": row({"lr": 0.01}, proof="training/test_trainer.py::test_it_computes_what_a_plain_loop_computes"),
     "optimizer": row(
         ADAMW,
@@ -341,6 +349,7 @@ def different(mine: Any, theirs: Any, where: str = "") -> list[str]:
 VARYING = (
     "seconds",
     "images_per_second",
+    "passes",
     "peak_memory",
     "setting",
 )  # how it was chosen: by timing, or as the run began

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -164,9 +165,17 @@ class OpenData:
         random = part == "train" and transforms.is_random_per_image(self.augmentation)
         if self.options.cache == "off" or random:
             return False
+        free = CACHE_SHARE * _free_memory() / _local_processes()
+        return self.options.cache == "memory" or self._decoded_bytes(("train", "validation")) <= free
+
+    def _decoded_bytes(self, parts: Sequence[Part]) -> int:
         size = self.preprocessing.channels * self.preprocessing.size[0] * self.preprocessing.size[1]
-        needed = size * sum(len(samples) for name, samples in self.parts.items() if name != "test")  # seen once
-        return self.options.cache == "memory" or needed <= CACHE_SHARE * _free_memory() / _local_processes()
+        return size * sum(len(self.parts[part]) for part in parts if part in self.parts)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the decoded images that training end to end keeps in memory; the test part is seen once."""
+        return self._decoded_bytes([part for part in ("train", "validation") if self._caches(part)])
 
     def _workers(self, part: Part, augmentation: transforms.Augmentation) -> int:
         """Threads, or processes for random transforms: as many as there are cores, none for tensors in memory."""

@@ -6,6 +6,7 @@ A `Named` value is a bare name (`AdamW`) or a mapping of one name to its argumen
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -58,6 +59,15 @@ ViewName = Literal["flip", "vertical_flip", "rotations", "five_crop"]
 VIEWS: tuple[str, ...] = get_args(ViewName)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+_DURATION = r"^([1-9][0-9]*h([0-9]+m)?([0-9]+s)?|[1-9][0-9]*m([0-9]+s)?|[1-9][0-9]*s)$"
+Duration = Annotated[str, Field(pattern=_DURATION, examples=["10m", "1h30m", "45s"])]
+
+
+def seconds_of(duration: str) -> int:
+    """The seconds of a duration such as `1h30m`. Raises ValueError where it is none."""
+    if re.fullmatch(_DURATION, duration) is None:
+        raise ValueError(f"{duration!r} is no time such as 10m, 1h30m or 45s")
+    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)(\w)", duration))
 
 
 class Options(BaseModel):

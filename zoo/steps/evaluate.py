@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -81,9 +82,13 @@ class Evaluate(Step):
         else:
             data = other_data(self.data, assembly, run.recipe.seed)
             parts = tuple(data.parts)
+        began = time.perf_counter()
         found = predict_parts(model, data, parts, run.device, views=self.views).judged(assembly.thresholds)
+        seconds = time.perf_counter() - began
         measured = measured_of(found, self.metrics or metrics, loss)
-        run.record(self, **measured.as_dict(), **({"tta": list(self.views.words)} if self.views else {}))
+        run.record(
+            self, **measured.as_dict(), seconds=seconds, **({"tta": list(self.views.words)} if self.views else {})
+        )
         how = f" ({' x '.join(self.views.words)})" if self.views else ""
         said = ", ".join(f"{name} {shown(value)}" for name, value in measured.metrics.items())
         run.listener.note(f"evaluate{how}: {said}")

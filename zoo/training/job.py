@@ -31,7 +31,8 @@ class Job:
     (alpha by name, and `of` features where these are), `setting` says how precision and layout were chosen, `label`
     which train step it is. `moments` are the optimizer's state at the end of an earlier train step, by parameter, where
     this one goes on with it. `weighted` is its loss with class weights, `thresholds` are those that labels of a
-    multilabel network are counted by.
+    multilabel network are counted by. `larger` is how many times these samples the training has, where it is only tried
+    out on a few.
     """
 
     model: nn.Module
@@ -50,6 +51,7 @@ class Job:
     mixing: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
     label: str = "train"
+    larger: float = 1.0
     moments: Mapping[Tensor, dict[str, Any]] = field(default_factory=dict)
     weighted: WeightedLoss | None = None
     thresholds: tuple[float, ...] = ()
@@ -85,6 +87,8 @@ class Progress:
     training early. A batch is trained in `parts` since memory ran out, and validated in `validation_parts`;
     `out_of_memory` says at which steps it did. `phases` are those of gradual unfreezing that are over, each with its
     proof; `carried` is how many tensors began with moments of an earlier train step.
+    `plan` are the [optimizer step, steps in all] pairs of `zoo.training.time_budget`, `spent` the seconds of the time
+    that the train step may take.
     """
 
     epoch: int = 0
@@ -100,6 +104,8 @@ class Progress:
     out_of_memory: list[dict[str, Any]] = field(default_factory=list)
     phases: list[dict[str, Any]] = field(default_factory=list)
     carried: int = 0
+    plan: list[list[int]] = field(default_factory=list)
+    spent: float = 0.0
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:

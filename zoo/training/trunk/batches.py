@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ def collect(
     found = cache.find(key, budget)
     if found is not None:
         return found
-    writer = cache.writer(budget)
+    writer, began = cache.writer(budget), time.perf_counter()
     try:
         for batch in batches.epoch(view):
             writer.add(engine(batch.inputs), batch.targets)
@@ -91,6 +92,7 @@ def collect(
         writer.discard()
         raise
     cache.keep(key, writer)
+    features.seconds = time.perf_counter() - began
     return features
 
 

@@ -114,6 +114,11 @@ def prepare(
         "use": "every_step" if how == EVERY_STEP else "kept",
         "cost": asdict(cost) if cost else None,
         "seconds": seconds,
+        "passes": {
+            part: sum(view.seconds for view in batches.views)
+            for part, batches in (("train", train), ("validation", validation))
+            if isinstance(batches, FeatureBatches)
+        },
     }
     return Prepared(train, validation, training.rest, evaluation.rest, record)
 
@@ -209,7 +214,7 @@ def gathered(features: Features, order: Order) -> Features:
             ("targets", targets),
         ):
             whole.setdefault(name, values.new_empty(order.samples, *values.shape[1:]))[places] = values
-    return Features([whole], order.samples)
+    return Features([whole], order.samples, seconds=features.seconds)
 
 
 def _images(
