@@ -129,7 +129,9 @@ OPTIONS: dict[str, Row] = {
     ),
     "metrics": row({"metrics": ["f1", "accuracy"]}, proof="training/test_metrics.py::test_short_names_for_classes"),
     "batch_size": row(
-        {"batch_size": 6}, proof="steps/test_train.py::test_a_batch_of_one_sample_is_told_before_training"
+        {"batch_size": 6},
+        {"batch_size": "auto"},
+        proof="training/test_batch_size.py::test_it_is_written_down_and_resumed_as_it_was",
     ),
     "seed": row(
         {"seed": 11}, proof="test_reproducibility.py::test_a_step_in_front_leaves_the_order_of_a_train_step_as_it_is"
@@ -148,7 +150,7 @@ OPTIONS: dict[str, Row] = {
     ),
     "unfreeze_gradually": row(
         {"unfreeze_gradually": 1},
-        {"unfreeze_gradually": {"groups": ["blocks", "stem"]}},
+        {"unfreeze_gradually": {"groups": ["blocks"]}},
         proof="training/test_gradual.py::test_it_computes_what_a_plain_loop_computes",
         cache="unfreeze_gradually thaws the backbone",
     ),
@@ -163,6 +165,11 @@ OPTIONS: dict[str, Row] = {
         {"compile": True},
         proof="training/test_trainer.py::test_compiled_it_trains_the_same",
         processes="each process's own 4 samples (compile: true), unlike one process",
+    ),
+    "gradient_checkpointing": row(
+        {"gradient_checkpointing": True},
+        proof="model/test_gradient_checkpointing.py::test_loss_gradients_and_running_statistics_are_the_same_bits",
+        cache="feature cache: none, trained end to end: gradient_checkpointing needs the network's blocks",
     ),
     "memory_layout": row(
         {"memory_layout": "channels_last"},

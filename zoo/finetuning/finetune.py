@@ -225,10 +225,11 @@ def _check_failed(run: ActiveRun) -> None:
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
         return
     step = cast(Train, run.recipe.steps[run.saved.step])
-    lr = f"steps[{run.saved.step}].{step.place.action}.lr={step.lr / 10:g}"
+    lr = run.saved.run["pins"].get(str(run.saved.step), {}).get("lr", step.lr)
+    lower = f"steps[{run.saved.step}].{step.place.action}.lr={lr / 10:g}"
     raise InputError(
         f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
-        suggestion=f"change what led there: --resume --set {lr}",
+        suggestion=f"change what led there: --resume --set {lower}",
     )
 
 
@@ -323,7 +324,7 @@ def _draw_first_batch(run: ActiveRun) -> None:
     step = trains[0]
     try:
         mixed = mixing(step, run.data, of_features=keeps_features(step))
-        own: dict[str, Any] = {"batch_size": step.batch_size, "seed": step.seed, "sampler": step.sampler}
+        own: dict[str, Any] = {"batch_size": step.samples, "seed": step.seed, "sampler": step.sampler}
         write_first_batch(run.folder, run.data, mixing=mixed, **own)
     except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")

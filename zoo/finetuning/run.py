@@ -60,7 +60,7 @@ class ActiveRun:
     stages: list[dict[str, Any]] = field(default_factory=list)
     trained: bool = False
     kept: str = "the model as the steps before left it"
-    pins: dict[str, dict[str, str]] = field(default_factory=dict)
+    pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)

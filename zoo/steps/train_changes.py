@@ -52,7 +52,7 @@ def check_mixing(step: Train, rehearsal: Rehearsal, *, frozen: bool) -> None:
     if step.cutmix:
         _check_cutmix(step, rehearsal, data, of_features)
     said, own = str(mixed), next((name for name in NAMES if getattr(step, name)), "")
-    if (step.batch_size or data.options.batch_size) < 2:
+    if (step.samples or data.options.batch_size) < 2:
         message = f"train: {said} mixes the samples of a batch, and batches have one sample"
         _note(step, rehearsal, own, message, "write batch_size: 2 or more")
     try:
@@ -98,12 +98,12 @@ def changing(step: Train, data: OpenData) -> Changing:
     return Changing(" and ".join(why), without + instead, USUAL_VIEWS if augmented else 1)
 
 
-def check_cost(step: Train, rehearsal: Rehearsal, *, frozen: bool) -> None:
+def check_changing(step: Train, rehearsal: Rehearsal, *, frozen: bool) -> None:
     """Warn of a frozen backbone that has to run on every image in every epoch, as these change at random."""
     data = rehearsal.verdict.data
     if data is None or not frozen or step.views or step.feature_cache == "off" or step.unfreeze_gradually:
         return
-    samples, per_epoch = len(data.parts["train"]), len(data.order("train", batch_size=step.batch_size))
+    samples, per_epoch = len(data.parts["train"]), len(data.order("train", batch_size=step.samples))
     epochs, _ = training_length(step, math.ceil(per_epoch / step.accumulate))
     if (found := changing(step, data)) and epochs > found.passes:
         each = f"{samples:,} images"

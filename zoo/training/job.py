@@ -82,8 +82,9 @@ class Progress:
     """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
 
     `digests` are those of the state as the train step began and after each epoch; `stopped` is why a callback ended the
-    training early. `phases` are those of gradual unfreezing that are over, each with its proof; `carried` is how many
-    tensors began with moments of an earlier train step.
+    training early. A batch is trained in `parts` since memory ran out, and validated in `validation_parts`;
+    `out_of_memory` says at which steps it did. `phases` are those of gradual unfreezing that are over, each with its
+    proof; `carried` is how many tensors began with moments of an earlier train step.
     """
 
     epoch: int = 0
@@ -94,6 +95,9 @@ class Progress:
     best: dict[str, Any] | None = None
     digests: list[str] = field(default_factory=list)
     stopped: str = ""
+    parts: int = 1
+    validation_parts: int = 1
+    out_of_memory: list[dict[str, Any]] = field(default_factory=list)
     phases: list[dict[str, Any]] = field(default_factory=list)
     carried: int = 0
 

@@ -23,6 +23,7 @@ from zoo.model.undisturbed import undisturbed
 from zoo.training.labels import class_of, in_order, present
 from zoo.training.losses import Loss
 from zoo.training.metrics import explain
+from zoo.training.micro_batches import InParts
 from zoo.training.tta import PLAIN, Views
 
 MOST_COLUMNS = 100  # classes up to which predictions.csv has all outputs
@@ -118,7 +119,8 @@ def predict_parts(
     rank, world = (0, 1) if alone else (processes.process_index, processes.num_processes)
     found: list[tuple[Part, _Answered]] = []
     size, data = data.preprocessing.size, views.data(data)
-    answered = lambda images: views.outputs(model, images, data.task, size)  # noqa: E731
+    forward = InParts(model)
+    answered = lambda images: views.outputs(forward, images, data.task, size)  # noqa: E731
     try:
         with undisturbed(model, training=False), torch.inference_mode():
             for part in parts:
