@@ -74,13 +74,38 @@ def test_a_check_says_how_often_a_frozen_backbone_runs(read):
     (warning,) = map(str, verdict.warnings)
     assert warning.endswith(
         "5:5: train: augmentation: light: the frozen backbone runs on 9 x 40 images, as each epoch has others "
-        "(views: 4 runs it on 4 x 40 and keeps their features)"
+        "(views: 4 runs it on 4 x 40 images and keeps their features)"
     )
     for quiet in ("{epochs: 9, views: 4}", "{epochs: 4}", "{epochs: 9, feature_cache: off}"):
         assert check(read(text(quiet, augmentation="light"))).warnings == []
     assert check(read(text("{epochs: 9, mixup: 0.2, feature_cache: kept}"))).warnings == []
-    (warning,) = map(str, check(read(text("{epochs: 9, mixup: 0.2}"))).warnings)
-    assert "train: mixup: the frozen backbone runs on 9 x 40" in warning
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "cure", "followed"),
+    [
+        (
+            "{epochs: 9, mixup: 0.2}",
+            {},
+            "feature_cache: kept (of mixed features) runs",
+            "mixup: 0.2, feature_cache: kept",
+        ),
+        (
+            "{epochs: 9, cutmix: 1}",
+            {},
+            "mixup in place of cutmix with feature_cache: kept",
+            "mixup: 1, feature_cache: kept",
+        ),
+        ("{epochs: 9, mixup: 1, cutmix: 1}", {}, "cutmix: 0 with feature_cache: kept", "mixup: 1, feature_cache: kept"),
+        ("{epochs: 9, cutmix: 1}", {"augmentation": "flip"}, "cutmix: 0 with views: 4 runs", "cutmix: 0, views: 4"),
+        ("{epochs: 9, mixup: 1}", {"augmentation": "flip"}, "(views: 4 runs it on 4 x 40", "mixup: 1, views: 4"),
+    ],
+)
+def test_what_avoids_that_works(read, options, data, cure, followed):
+    (warning,) = map(str, check(read(text(options, **data))).warnings)
+    assert cure in warning
+    verdict = check(read(text(f"{{epochs: 9, {followed}}}", **data)))
+    assert verdict.errors + verdict.warnings == []
 
 
 def trained(started, options, *, frozen=True, **data):

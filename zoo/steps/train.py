@@ -40,7 +40,7 @@ from zoo.recipe.options import (
     UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
-from zoo.steps.train_changes import check_mixing, check_passes
+from zoo.steps.train_changes import check_changing, check_mixing
 from zoo.steps.train_check import (
     build_schedule,
     check_batch,
@@ -367,7 +367,7 @@ class Train(Step):
         check_checkpointing(self, rehearsal)
         check_unit(self, rehearsal)
         check_mixing(self, rehearsal, frozen=stage.frozen > 0)
-        check_passes(self, rehearsal, frozen=stage.frozen > 0)
+        check_changing(self, rehearsal, frozen=stage.frozen > 0)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:

@@ -16,7 +16,7 @@ from zoo.training.job import Job
 from zoo.training.losses import check_loss
 from zoo.training.schedulers import training_length
 from zoo.training.trunk.batches import StreamedBatches
-from zoo.training.trunk.cost import USUAL_VIEWS
+from zoo.training.trunk.cost import USUAL_VIEWS, Changing
 
 if TYPE_CHECKING:
     from zoo.data.open_data import OpenData
@@ -85,24 +85,30 @@ def _note(step: Train, rehearsal: Rehearsal, key: str, message: str, hint: str) 
     rehearsal.verdict.errors.append(Problem(message, location, hint))
 
 
-def changing(step: Train, data: OpenData) -> str:
-    """What changes images at random in every epoch, in words of the recipe; nothing where features can be kept."""
-    found = [said_of(data.options)] if data.augmentation != "none" else []
+def changing(step: Train, data: OpenData) -> Changing:
+    """What changes images at random in every epoch; nothing where features are asked to be kept all the same."""
+    augmented, own = data.augmentation != "none", [name for name in NAMES if getattr(step, name)]
+    why = [said_of(data.options)] if augmented else []
     if not keeps_features(step):
-        found += [name for name in NAMES if getattr(step, name)]
-    return " and ".join(found)
+        why += own
+    without = "cutmix: 0 with " if own == ["mixup", "cutmix"] or (augmented and step.cutmix) else ""
+    instead = f"views: {USUAL_VIEWS}" if augmented else "feature_cache: kept (of mixed features)"
+    if not augmented and own == ["cutmix"]:
+        without = "mixup in place of cutmix with "
+    return Changing(" and ".join(why), without + instead, USUAL_VIEWS if augmented else 1)
 
 
-def check_passes(step: Train, rehearsal: Rehearsal, *, frozen: bool) -> None:
+def check_changing(step: Train, rehearsal: Rehearsal, *, frozen: bool) -> None:
     """Warn of a frozen backbone that has to run on every image in every epoch, as these change at random."""
     data = rehearsal.verdict.data
-    if data is None or not frozen or step.views or step.feature_cache == "off" or not (why := changing(step, data)):
+    if data is None or not frozen or step.views or step.feature_cache == "off" or step.unfreeze_gradually:
         return
     samples, per_epoch = len(data.parts["train"]), len(data.order("train", batch_size=step.samples))
     epochs, _ = training_length(step, math.ceil(per_epoch / step.accumulate))
-    if epochs > USUAL_VIEWS:
-        message = f"train: {why}: the frozen backbone runs on {epochs} x {samples:,} images, as each epoch has others"
-        hint = f"views: {USUAL_VIEWS} runs it on {USUAL_VIEWS} x {samples:,} and keeps their features"
+    if (found := changing(step, data)) and epochs > found.passes:
+        each = f"{samples:,} images"
+        message = f"train: {found.why}: the frozen backbone runs on {epochs} x {each}, as each epoch has others"
+        hint = f"{found.instead} runs it on {found.passes} x {each} and keeps their features"
         rehearsal.warn(step.place.path, InputError(message, suggestion=hint))
 
 

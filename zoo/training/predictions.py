@@ -119,7 +119,8 @@ def predict_parts(
     rank, world = (0, 1) if alone else (processes.process_index, processes.num_processes)
     found: list[tuple[Part, _Answered]] = []
     size, data = data.preprocessing.size, views.data(data)
-    answered = lambda images: views.outputs(model, images, data.task, size)  # noqa: E731
+    forward = InParts(model)
+    answered = lambda images: views.outputs(forward, images, data.task, size)  # noqa: E731
     try:
         with undisturbed(model, training=False), torch.inference_mode():
             for part in parts:
@@ -153,9 +154,8 @@ def _answers(
     """What the network gives for this process's batches of a part."""
     images = data.batches(part, device=device, shuffle=False, augment=False, once=True, batch_size=batch_size)
     images.order.take_turns(rank, world)
-    forward = InParts(answered)
     for number, batch in enumerate(images.epoch(0)):
-        outputs = forward(batch.inputs).cpu()
+        outputs = answered(batch.inputs).cpu()
         yield _Answered(number * world + rank, batch.positions.tolist(), outputs, batch.targets.cpu())
 
 

@@ -6,9 +6,10 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional
 
@@ -95,7 +96,7 @@ class Views:
         words = sorted(self.words, key=lambda word: word != "five_crop")  # crops first: the others are of crops
         return _views(images, [MAKERS[word] for word in words], size)
 
-    def outputs(self, model: nn.Module, images: Tensor, task: str, size: Size) -> Tensor:
+    def outputs(self, model: Callable[[Tensor], Any], images: Tensor, task: str, size: Size) -> Tensor:
         """The model's answers [b, …] to a batch: its own without words, else `averaged` over the views."""
         if not self:
             return prediction(model(images)).float()

@@ -15,6 +15,19 @@ USUAL_VIEWS = 4
 
 
 @dataclass(frozen=True)
+class Changing:
+    """What changes images at random in every epoch, in words of the recipe: nothing where nothing does; and what to
+    write so that features can be kept, of so many passes over the images."""
+
+    why: str = ""
+    instead: str = ""
+    passes: int = 1
+
+    def __bool__(self) -> bool:
+        return bool(self.why)
+
+
+@dataclass(frozen=True)
 class Cost:
     """Images a second: read and changed by one process, and through the frozen backbone alone; how many processes read;
     and what a sample's features take in a feature cache."""
@@ -24,16 +37,17 @@ class Cost:
     processes: int
     bytes_per_sample: int
 
-    def said(self, changing: str, samples: int) -> str:
+    def said(self, changing: Changing, samples: int) -> str:
         """A line for the person: what changes, what that costs in an epoch of so many samples, and what avoids it."""
+        passes = changing.passes
         made, passed = samples / self.changed_per_second / self.processes, samples / self.backbone_per_second
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
-        size = self.bytes_per_sample * samples * USUAL_VIEWS / 1e6
+        size = self.bytes_per_sample * samples * passes / 1e6
         return (
-            f"{changing}: images change in every epoch, so no feature cache: reading them "
+            f"{changing.why}: images change in every epoch, so no feature cache: reading them "
             f"({self.changed_per_second:,.0f} images/s{each}) and the frozen backbone "
             f"({self.backbone_per_second:,.0f} images/s) take up to {shown(made + passed)} of each epoch. "
-            f"views: {USUAL_VIEWS} takes {shown(USUAL_VIEWS * (made + passed))} once, and {size:,.1f} MB"
+            f"{changing.instead} takes {shown(passes * (made + passed))} once, and {size:,.1f} MB"
         )
 
 

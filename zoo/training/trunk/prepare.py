@@ -28,13 +28,14 @@ from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import FeatureCacheUse
 from zoo.training.trunk.batches import FeatureBatches, StreamedBatches, collect, features_key
 from zoo.training.trunk.choose import Speed, choose_engine
-from zoo.training.trunk.cost import Cost, measure_cost
+from zoo.training.trunk.cost import Changing, Cost, measure_cost
 from zoo.training.trunk.engine import Engine
 from zoo.training.trunk.graph import attribute
 from zoo.training.trunk.split import Split, split
 from zoo.training.trunk.store import FeatureCache, Features, memory_budget
 
 EXAMPLES = 4
+UNCHANGED = Changing()
 EVERY_STEP = "frozen backbone: runs at every step"
 
 
@@ -71,7 +72,7 @@ def prepare(
     share: Share,
     speed: Speed,
     *,
-    changing: str = "",
+    changing: Changing = UNCHANGED,
     views: int = 0,
     use: FeatureCacheUse = "auto",
     validate_exactly: bool = False,
@@ -81,7 +82,7 @@ def prepare(
 
     Args:
         model: on `share.device`, frozen as it will train.
-        changing: what changes images at random in every epoch, in words; nothing where nothing does.
+        changing: what changes images at random in every epoch.
         views: augmented passes to cache, where the data is augmented at random; 0 runs the backbone at every step.
         use: whether features are "kept" or computed at "every_step"; "auto" keeps them where there is room.
         validate_exactly: compute the validation samples' features in float32 whatever the others are computed in, so
@@ -151,7 +152,7 @@ def _train_batches(
     engine: Engine,
     data: OpenData,
     share: Share,
-    changing: str,
+    changing: Changing,
     views: int,
     use: FeatureCacheUse,
     note: Callable[[str], None],
