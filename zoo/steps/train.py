@@ -45,6 +45,7 @@ from zoo.steps.train_check import (
     check_class_weights,
     check_sampler,
     check_schedule,
+    check_thresholds,
     check_unit,
     nothing_trains,
 )
@@ -260,6 +261,7 @@ class Train(Step):
         check_batch(self, rehearsal)
         check_schedule(self, rehearsal)
         check_unit(self, rehearsal)
+        check_thresholds(self, rehearsal)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:
