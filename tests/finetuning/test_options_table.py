@@ -84,8 +84,17 @@ OPTIONS: dict[str, Row] = {
         {"weight_decay": 0.1},
         proof="training/test_optimizers.py::test_weight_decay_comes_from_the_step_the_optimizer_or_its_default",
     ),
+    "weight_decay_on": row(
+        {"weight_decay_on": "all", "weight_decay": 0.1},
+        proof="training/test_optimizers.py::test_weight_decay_on_all_is_torchs_own",
+    ),
+    "optimizer_state": row(  # what is carried takes two train steps, which the test that is named has
+        {"optimizer_state": "fresh"},
+        proof="finetuning/test_schedule_options.py::test_killed_in_the_middle_of_each_phase_it_goes_on_bit_for_bit",
+    ),
     "scheduler": row(
         {"scheduler": "one_cycle"},
+        {"scheduler": {"CosineLRScheduler": {"t_in_epochs": False}}},
         {"scheduler": {"plateau": {"patience": 0}}},
         proof="training/test_schedulers.py::test_closed_forms",
     ),
@@ -125,6 +134,12 @@ OPTIONS: dict[str, Row] = {
     "lr_scale": row(
         {"lr_scale": {"^head": 3.0}},
         proof="training/test_optimizers.py::test_lr_scale_takes_the_first_pattern_that_finds_the_name",
+    ),
+    "unfreeze_gradually": row(
+        {"unfreeze_gradually": 1},
+        {"unfreeze_gradually": {"groups": ["blocks", "stem"]}},
+        proof="training/test_gradual.py::test_it_computes_what_a_plain_loop_computes",
+        cache="unfreeze_gradually thaws the backbone",
     ),
     "ema": row({"ema": 0.8}, proof="training/test_trainer.py::test_averages_are_measured_and_left_in_the_model"),
     "precision": row(

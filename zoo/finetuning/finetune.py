@@ -224,9 +224,10 @@ def _check_failed(run: ActiveRun) -> None:
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
         return
     step = cast(Train, run.recipe.steps[run.saved.step])
+    lr = f"steps[{run.saved.step}].{step.place.action}.lr={step.lr / 10:g}"
     raise InputError(
         f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
-        suggestion=f"change what led there: --resume --set steps[{run.saved.step}].train.lr={step.lr / 10:g}",
+        suggestion=f"change what led there: --resume --set {lr}",
     )
 
 

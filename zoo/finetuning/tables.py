@@ -20,6 +20,11 @@ MOST_CLASSES = 2000  # of a confusion matrix that is written: 4 million cells
 LABEL_COLUMNS = ("label", "true positive", "false positive", "false negative", "true negative")
 
 
+def train_stages(stages: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Of a report's records those of steps that train over epochs, `train` and what builds on it."""
+    return [stage for stage in stages if "freeze_proof" in stage]
+
+
 def history(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One flat row an epoch, over all train steps of a report.
 
@@ -29,8 +34,7 @@ def history(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     return [
         _row(stage["step"], number, epoch)
-        for stage in stages
-        if stage["action"] == "train"
+        for stage in train_stages(stages)
         for number, epoch in enumerate(stage["epochs"], 1)
     ]
 
