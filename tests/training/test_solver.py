@@ -79,3 +79,17 @@ def test_ridge_is_scikit_learns(digits):
     assert np.abs(theirs.coef_ - solution.weight.numpy()).max() < 1e-9
     assert np.abs(theirs.intercept_ - solution.bias.numpy()).max() < 1e-9
     assert solution.gradient_norm < 1e-9
+
+
+def test_shares_of_classes_are_solved_to_a_gradient_of_zero():
+    generator = torch.Generator().manual_seed(5)
+    features = torch.randn(40, 6, generator=generator)
+    shares = torch.rand(40, 3, generator=generator).softmax(-1)
+    found = solve(features, softmax_loss(shares), 3, l2=0.01, tolerance=1e-6, max_iterations=200)
+    weight, bias = (value.double().clone().requires_grad_() for value in (found.weight, found.bias))
+    loss = torch.nn.functional.cross_entropy(features.double() @ weight.T + bias, shares.double())
+    (loss + 0.005 * weight.square().sum()).backward()
+    assert max(weight.grad.abs().max(), bias.grad.abs().max()) < 1e-5
+    rows = torch.nn.functional.one_hot(shares.argmax(-1), 3).double()
+    logits = torch.randn(40, 3, dtype=torch.float64, generator=generator)
+    assert torch.equal(softmax_loss(rows).gradient(logits), softmax_loss(shares.argmax(-1)).gradient(logits))

@@ -56,10 +56,11 @@ class Loss:
 
 
 def softmax_loss(targets: Tensor) -> Loss:
-    """Cross-entropy against class indices [n]."""
+    """Cross-entropy against class indices [n], or shares of classes [n, k] that add up to 1."""
 
     def gradient(logits: Tensor) -> Tensor:
-        return logits.softmax(1) - F.one_hot(targets, logits.shape[1])
+        shares = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1])
+        return logits.softmax(1) - shares
 
     def product(logits: Tensor, direction: Tensor) -> Tensor:
         weighted = logits.softmax(1) * direction
@@ -68,7 +69,10 @@ def softmax_loss(targets: Tensor) -> Loss:
     def curvature(logits: Tensor) -> Tensor:
         return (logits.softmax(1) * (1 - logits.softmax(1))).mean(1)
 
-    return Loss(lambda logits: F.cross_entropy(logits, targets), gradient, product, curvature)
+    def value(logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets.to(logits) if targets.is_floating_point() else targets)
+
+    return Loss(value, gradient, product, curvature)
 
 
 def logistic_loss(targets: Tensor) -> Loss:
