@@ -130,11 +130,12 @@ class Data:
     `train` and `validation` are map-style datasets (`__len__`, `__getitem__`) of (input, target). With `inputs`
     "image" an input is a PIL image, a uint8 tensor [c, h, w], or a path to an image file; zoo decodes, transforms and
     normalises. With `inputs` "features" it is a float tensor of any shape, taken as it is. A target is what `task`
-    says: a class index ("classification"), a multi-hot vector ("multilabel"), a float or a vector of floats
-    ("regression"). `validation`, which chooses among epochs and settings, may be None: a seeded part of `train` is then
-    held out. `test` is measured once, at the end of a run; without it the validation data has to report, too.
-    `classes` are the class names by index; without them they are called 0, 1, …. `notes` are remarks for the person on
-    how the data was read (which folder was taken for which part).
+    says: a class index, or in every sample a probability of each class ("classification"), a multi-hot vector
+    ("multilabel"), a float or a vector of floats ("regression"). `validation`, which chooses among epochs and
+    settings, may be None: a seeded part of `train` is then held out. `test` is measured once, at the end of a run;
+    without it the validation data has to report, too. `classes` are the class names by index; without them they are
+    called 0, 1, …. `notes` are remarks for the person on how the data was read (which folder was taken for which
+    part).
     """
 
     train: Any

@@ -92,7 +92,7 @@ def test_the_first_metric_decides_and_knows_its_direction():
         (["mae"], "classification", "metric 'mae' does not fit a classification task"),
         (["accuracy"], "regression", "metric 'accuracy' does not fit a regression task"),
         (["acuracy"], "classification", "no metric is called 'acuracy'"),
-        (["ConfusionMatrix"], "classification", "it gives more than one number"),
+        (["ConfusionMatrix"], "classification", "gives more than one number"),
         (["SpearmanCorrCoef"], "classification", "metric SpearmanCorrCoef for a classification task"),
         ([{"f1": {"avg": "macro"}}], "classification", "metric f1 for a classification task: .*avg"),
     ],

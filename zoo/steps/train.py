@@ -51,6 +51,7 @@ from zoo.steps.train_check import (
     check_sampler,
     check_schedule,
     check_thawing,
+    check_thresholds,
     check_unit,
     nothing_trains,
 )
@@ -368,6 +369,7 @@ class Train(Step):
         check_unit(self, rehearsal)
         check_mixing(self, rehearsal, frozen=stage.frozen > 0)
         check_changing(self, rehearsal, frozen=stage.frozen > 0)
+        check_thresholds(self, rehearsal)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:

@@ -17,6 +17,7 @@ from zoo.model.unstandardise import are_far, unstandardising
 from zoo.recipe import Step
 from zoo.recipe.document import Document
 from zoo.steps.freeze import Freeze
+from zoo.steps.thresholds import Thresholds
 from zoo.training.choosing import LOSS
 from zoo.training.class_weights import class_names, weighted
 from zoo.training.gradual import GradualUnfreezing
@@ -112,6 +113,15 @@ def check_sampler(step: Train, rehearsal: Rehearsal) -> None:
         return
     data.order("train", sampler=step.sampler)
     rehearsal.say(f"train: sampler: balanced: {epoch_of(data.class_counts, class_names(data))}")
+
+
+def check_thresholds(step: Train, rehearsal: Rehearsal) -> None:
+    """Warn where thresholds of labels that were set before training are not set again behind it."""
+    later = rehearsal.recipe.steps[step.place.index + 1 :]
+    if rehearsal.assembly.thresholds and not any(isinstance(each, (Thresholds, type(step))) for each in later):
+        message = "train: the labels' thresholds were set for the weights in front of this step, and stay"
+        hint = "put thresholds: tuned behind it"
+        rehearsal.warn(step.place.path, InputError(message, suggestion=hint))
 
 
 def build_schedule(step: Train, rehearsal: Rehearsal) -> None:

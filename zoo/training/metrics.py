@@ -163,7 +163,10 @@ class FromTorchmetrics:
             value = value[self._defined()]
             value = value.mean() if len(value) else torch.tensor(math.nan)
         if not isinstance(value, Tensor) or value.numel() != 1:
-            raise ValueError("it gives more than one number")
+            raise InputError(
+                f"metric {type(self.metric).__name__} gives more than one number",
+                suggestion="every report has precision, recall and F1 of each class: per_class",
+            )
         return float(value)
 
     def _defined(self) -> Tensor:

@@ -87,7 +87,7 @@ def as_values(targets: Tensor, task: str, outputs: int) -> Tensor:
     """Targets [n] or [n, k] as what least squares fits, [n, k]: one-hot, multi-hot, or values in units of their own
     deviation."""
     if task == "classification":
-        return F.one_hot(targets, outputs).double()
+        return targets.double() if targets.is_floating_point() else F.one_hot(targets, outputs).double()
     values = targets.double().reshape(len(targets), -1)
     return values if task == "multilabel" else values / values.std(0).clamp_min(1e-12)
 
