@@ -62,6 +62,7 @@ def test_other_tasks_are_refused_with_the_reason(task, hint):
 
 
 def test_an_epoch_in_words():
+    assert "each of the 2 samples of 'a' about 2,500 times" in epoch_of([2, 9998], ("a", "b"))
     said = epoch_of([10, 990, 0], ("rare", "usual", "none"))
     assert said == (
         "an epoch is 1,000 draws with replacement, about 500 of each of 2 classes: each of the 10 samples of 'rare' "

@@ -14,10 +14,11 @@ from zoo.exporting.program import Network
 ROWS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.5, 0.0, 4.0]])
 
 
-def found(change, task="classification", probabilities=None):
+def found(change, task="classification", probabilities=None, thresholds=()):
     source = Source("3 rows", [Input(row, row) for row in ROWS], [], True, (3,))
     network = Network(nn.Identity(), None, probabilities)
-    return compare(network, lambda values: change(values.copy()), source, task, ("a", "b", "c"), Preprocessing())
+    run, names = lambda values: change(values.copy()), ("a", "b", "c")
+    return compare(network, run, source, task, names, Preprocessing(), thresholds)
 
 
 def changed(values):
@@ -39,10 +40,14 @@ def test_a_changed_label_is_counted_for_its_class():
 
 
 def test_labels_of_a_multilabel_network_change_one_by_one():
-    other = found(lambda values: values - 0.75, "multilabel")  # 0.5 is there no more
+    def lower(values):
+        return np.where(values == 0.5, np.float32(-0.25), values)
+
+    other = found(lower, "multilabel")
     assert other.changed == 1
-    assert other.by_class["a"] == {"images": 2, "changed": 1}
-    assert other.by_class["c"] == {"images": 2, "changed": 0}
+    assert other.by_class["a"] == {"images": 3, "changed": 1}  # a score of 0 is a probability of 0.5
+    assert other.by_class["c"] == {"images": 3, "changed": 0}
+    assert found(lower, "multilabel", thresholds=(0.8, 0.5, 0.5)).changed == 0  # 0.5 was not there before
 
 
 def test_values_have_no_labels():

@@ -91,17 +91,3 @@ def test_probabilities_of_certain_classes_are_class_indices(digits):
     assert torch.allclose(hard.weight, soft.weight, atol=1e-9)
     assert smooth.converged
     assert smooth.weight.norm() < 0.9 * hard.weight.norm()
-
-
-def test_shares_of_classes_are_solved_to_a_gradient_of_zero():
-    generator = torch.Generator().manual_seed(5)
-    features = torch.randn(40, 6, generator=generator)
-    shares = torch.rand(40, 3, generator=generator).softmax(-1)
-    found = solve(features, softmax_loss(shares), 3, l2=0.01, tolerance=1e-6, max_iterations=200)
-    weight, bias = (value.double().clone().requires_grad_() for value in (found.weight, found.bias))
-    loss = torch.nn.functional.cross_entropy(features.double() @ weight.T + bias, shares.double())
-    (loss + 0.005 * weight.square().sum()).backward()
-    assert max(weight.grad.abs().max(), bias.grad.abs().max()) < 1e-5
-    rows = torch.nn.functional.one_hot(shares.argmax(-1), 3).double()
-    logits = torch.randn(40, 3, dtype=torch.float64, generator=generator)
-    assert torch.equal(softmax_loss(rows).gradient(logits), softmax_loss(shares.argmax(-1)).gradient(logits))

@@ -41,8 +41,12 @@ def epoch_of(counts: Sequence[float], classes: Sequence[str]) -> str:
     samples = sum(count for count, _ in known)
     each = samples / len(known)
     ends = known if len(known) <= 2 * SHOWN else [known[0], known[-1]]
-    times = [f"each of the {count:,} samples of {name!r} about {each / count:.2g} times" for count, name in ends]
+    times = [f"each of the {count:,} samples of {name!r} about {_short(each / count)} times" for count, name in ends]
     return (
         f"an epoch is {samples:,} draws with replacement, about {each:,.0f} of each of {len(known)} classes: "
         + ", ".join(times)
     )
+
+
+def _short(times: float) -> str:
+    return f"{times:.2g}" if times < 9.95 else f"{times:,.0f}"

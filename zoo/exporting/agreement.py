@@ -16,9 +16,9 @@ from zoo.exporting.formats import Runner
 from zoo.exporting.images import Source, batches_of, file_input, network_input
 from zoo.exporting.program import Network
 from zoo.model.prediction import prediction
+from zoo.training.labels import present
 
 TOLERANCE = 0.01  # of the largest output: float32 rounds at 1e-6, and a difference above this is another network
-HALF = 0.5  # above it a label is there
 
 
 @dataclass
@@ -60,9 +60,16 @@ class Agreement:
 
 
 def compare(
-    network: Network, run: Runner, source: Source, task: str, classes: Sequence[str], preprocessing: Preprocessing
+    network: Network,
+    run: Runner,
+    source: Source,
+    task: str,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    thresholds: Sequence[float] = (),
 ) -> Agreement:
-    """Run the file and the network on the held-out inputs of `source`.
+    """Run the file and the network on the held-out inputs of `source`; labels of a multilabel network are there from
+    their `thresholds` on, 0.5 without.
 
     The first batch is run once more with its first image alone, doubled: a file that fits one number of images only
     does not get through.
@@ -78,7 +85,7 @@ def compare(
             if number == 0:
                 _checked(run(file_input([batch[0]] * 2, scaled, raw=raw)), expected[[0, 0]])
             _add(found, expected, given)
-            labels, differ = _labels(expected, given, task, network.probabilities is not None)
+            labels, differ = _labels(expected, given, task, network.probabilities is not None, thresholds)
             found.changed += int(differ.reshape(len(batch), -1).any(1).sum())
             _count(seen, changed, labels, differ, classes)
             if network.preprocess is not None:
@@ -113,7 +120,9 @@ def _add_pixels(found: Agreement, pixels: Tensor, expected: Tensor) -> None:
     found.pixel_steps = max(found.pixel_steps, int(steps.max()))
 
 
-def _labels(expected: Tensor, given: Tensor, task: str, probabilities: bool) -> tuple[Tensor, Tensor]:
+def _labels(
+    expected: Tensor, given: Tensor, task: str, probabilities: bool, thresholds: Sequence[float]
+) -> tuple[Tensor, Tensor]:
     """The network's labels, and whether each is another one in the file: indices [n], or of a multilabel set whether
     each label is there [n, k]. A regression has none."""
     if task == "classification":
@@ -122,8 +131,8 @@ def _labels(expected: Tensor, given: Tensor, task: str, probabilities: bool) -> 
     if task == "regression":
         nothing = torch.zeros(len(expected), dtype=torch.bool)
         return nothing, nothing
-    edge = HALF if probabilities else 0.0  # the sigmoid of 0 is one half
-    return expected > edge, (expected > edge) != (given > edge)
+    there, its = (present(each if probabilities else each.sigmoid(), thresholds) for each in (expected, given))
+    return there, there != its
 
 
 def _count(seen: Counter[str], changed: Counter[str], labels: Tensor, differ: Tensor, classes: Sequence[str]) -> None:

@@ -187,7 +187,8 @@ class _Export:
         start = time.perf_counter()
         assembly = self.assembly
         classes, task = assembly.classes, assembly.task
-        found = compare(self.network, runner_of(path), self.source, task, classes, assembly.preprocessing)
+        judged = self.description.get("thresholds", ())
+        found = compare(self.network, runner_of(path), self.source, task, classes, assembly.preprocessing, judged)
         self.seconds["comparison"] = round(time.perf_counter() - start, 2)
         return found
 

@@ -367,9 +367,9 @@ class Train(Step):
             check_schedule(usual, rehearsal)
         check_checkpointing(self, rehearsal)
         check_unit(self, rehearsal)
+        check_thresholds(self, rehearsal)
         check_mixing(self, rehearsal, frozen=stage.frozen > 0)
         check_changing(self, rehearsal, frozen=stage.frozen > 0)
-        check_thresholds(self, rehearsal)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:
