@@ -17,7 +17,7 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("", "4:5: train: epochs is missing (write epochs, or max_steps)"),
+        ("", "4:5: train: epochs is missing (write epochs, max_steps or time_budget)"),
         (
             "{epochs: 1, warmup: 1.5}",
             "4:32: train.warmup: 1.5 is neither a share below 1 nor an integer number of steps",
@@ -39,6 +39,11 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
         ("{epochs: 1, sampler: weighted}", "4:33: train.sampler"),
         ("{epochs: 1, scheduler: {plateau: {mode: min}}}", "4:35: scheduler plateau: mode is min, but accuracy"),
         ("{epochs: 9, scheduler: {one_cycle: {total_steps: 5}}}", "4:35: scheduler one_cycle: total_steps is 5, and"),
+        ("{time_budget: 10 minutes}", "4:26: train.time_budget: expected a string such as 10m, 1h30m or 45s, got"),
+        ("{time_budget: 90}", "4:26: train.time_budget: expected a string such as 10m, 1h30m or 45s, got 90"),
+        ("{time_budget: 0s}", "4:26: train.time_budget: expected a string such as 10m, 1h30m or 45s"),
+        ("{planned: [[0, 4], [9, 12], [5, 7]]}", "4:22: train.planned: a plan begins with optimizer step 0, and its"),
+        ("{planned: [[3, 4]]}", "4:22: train.planned: a plan begins with optimizer step 0, and its steps rise (write"),
         (
             "{epochs: 1, scheduler: {CosineLRScheduler: {warmup_t: 3}}}",
             "train.scheduler.CosineLRScheduler: warmup is an option of the step (write warmup beside it)",
@@ -80,6 +85,12 @@ def test_a_warm_up_longer_than_training_is_told_before_it(read):
     assert said.startswith(
         "recipe.yaml:4:32: train: a warm-up of 500 steps, and training has 2: the learning rate never"
     )
+
+
+def test_a_time_budget_is_enough_to_say_how_long_training_is(read):
+    verdict = check(read(MODEL + "  - train: {time_budget: 1h30m, warmup: 500}\n"))
+    assert verdict.ok
+    assert not verdict.warnings
 
 
 def test_a_check_says_what_an_epoch_of_even_draws_is(read):
