@@ -33,7 +33,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "zoo/training/trunk/": (r"trunks?",),  # the code's name for what people know as the frozen backbone
     "zoo/reporting/": (r"calibrations?",),  # of probabilities, as the field calls it
     "zoo/cli/report.py": (r"calibrations?",),
-    "zoo/training/optimizers.py": (r"stages?",),  # of a network, as in all of these
+    "zoo/model/depths.py": (r"stages?",),  # of a network, as in all of these
+    "zoo/training/gradual.py": (r"stages?",),
     "zoo/remap/rules/split_concat.py": (r"wholes?(?! numbers?)",),  # a tensor, and the parts it is split into
     "zoo/model/stages.py": (r"stages?",),
     "zoo/finetuning/run.py": (r"stages?",),  # the report's key

@@ -76,7 +76,11 @@ class TestJson:
         assert document["ok"] is True
         assert document["errors"] == document["warnings"] == []
         assert (document["trainable"], document["frozen"]) == (850, 61156)
-        assert document["stages"] == [{"step": "train", "line": 5, "trainable": 850, "frozen": 61156}]
+        (stage,) = document["stages"]
+        assert (stage["step"], stage["line"], stage["trainable"], stage["frozen"]) == ("train", 5, 850, 61156)
+        rates = [(row["lr"], row["weight_decay"], row["parameters"], row["from_epoch"]) for row in stage["groups"]]
+        assert rates == [(1e-3, 0.01, 840, 1), (1e-3, 0.0, 10, 1)]  # biases do not decay
+        assert stage["phases"] == []
         assert (document["input_shape"], document["output_shape"]) == ([2, 3, 32, 32], [2, 10])
 
     def test_the_tree_on_demand(self, zoo, recipe):

@@ -128,8 +128,8 @@ class UnfreezeGradually(Options):
     every: Positive = 1
     """Thaw the next group after so many epochs."""
     groups: Literal["stages", "blocks"] | Annotated[list[str], Field(min_length=1)] = "stages"
-    """What thaws at a time: a stage of the network, a block, or what the next one of these regular expressions on
-    parameter names finds; what none of them finds stays frozen."""
+    """What thaws at a time: `layer4`, then `layer3` and so on, or a block each, or what the next one of these regular
+    expressions on parameter names finds; what none of them finds stays frozen."""
 
 
 class DataOptions(Options):
