@@ -73,6 +73,14 @@ AUGMENTED = {"augmentation": "crop_flip"}
 OPTIONS: dict[str, Row] = {
     "epochs": row({"epochs": 4}, proof="training/test_trainer.py::test_epochs_and_steps"),
     "max_steps": row({"epochs": None, "max_steps": 8}, proof="training/test_trainer.py::test_epochs_and_steps"),
+    "time_budget": row(
+        {"time_budget": "1h", "scheduler": "cosine"},
+        proof="training/test_time_budget.py::test_a_machine_that_becomes_slower_still_ends_in_time",
+    ),
+    "planned": row(
+        {"epochs": None, "planned": [[0, 9], [7, 11]], "scheduler": "cosine"},
+        proof="training/test_time_budget.py::test_a_plan_repeated_gives_the_same_bits",
+    ),
     "lr": row({"lr": 0.01}, proof="training/test_trainer.py::test_it_computes_what_a_plain_loop_computes"),
     "optimizer": row(
         ADAMW,
@@ -104,6 +112,17 @@ OPTIONS: dict[str, Row] = {
         proof="training/test_losses.py::test_every_loss_on_offer_gives_a_number_with_a_gradient",
     ),
     "label_smoothing": row({"label_smoothing": 0.1}, proof="training/test_losses.py::test_smoothing_and_class_weights"),
+    "mixup": row(
+        {"mixup": 0.4},
+        {"mixup": 0.4, "cutmix": 1.0, "accumulate": 2},
+        proof="data/test_mixing.py::test_mixup_adds_inputs_and_targets_by_one_share",
+        cache="images change in every epoch",
+    ),
+    "cutmix": row(
+        {"cutmix": 1.0},
+        proof="data/test_mixing.py::test_cutmix_puts_a_box_of_the_other_image_in_and_counts_its_area",
+        cache="images change in every epoch",
+    ),
     "class_weights": row(
         {"class_weights": {"0": 3.0, "7": 0.5}},
         {"class_weights": "balanced", "accumulate": 2},
@@ -139,7 +158,7 @@ OPTIONS: dict[str, Row] = {
     ),
     "unfreeze_gradually": row(
         {"unfreeze_gradually": 1},
-        {"unfreeze_gradually": {"groups": ["blocks", "stem"]}},
+        {"unfreeze_gradually": {"groups": ["blocks"]}},
         proof="training/test_gradual.py::test_it_computes_what_a_plain_loop_computes",
         cache="unfreeze_gradually thaws the backbone",
     ),
@@ -330,6 +349,7 @@ def different(mine: Any, theirs: Any, where: str = "") -> list[str]:
 VARYING = (
     "seconds",
     "images_per_second",
+    "passes",
     "peak_memory",
     "setting",
 )  # how it was chosen: by timing, or as the run began

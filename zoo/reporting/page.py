@@ -241,7 +241,7 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, str]:
     return {
         "step": stage["step"],
         "action": stage["action"],
-        "setting": "; ".join(filter(None, (stage.get("setting"), cost(stage)))),
+        "setting": "; ".join(filter(None, (stage.get("setting"), cost(stage), _plan(stage)))),
         "epochs": str(len(epochs) or ""),
         "trainable": f"{stage['trainable']:,}" if "trainable" in stage else "",
         "frozen": f"{stage['frozen']:,}" if "trainable" in stage else "",
@@ -249,6 +249,15 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, str]:
         "memory": f"{memory / 1e9:.2f} GB" if memory else "",
         "seconds": f"{stage['seconds']:.1f}" if "seconds" in stage else "",
     }
+
+
+def _plan(stage: Mapping[str, Any]) -> str:
+    """That a time decided how long training was."""
+    plan = stage.get("plan")
+    if not plan:
+        return ""
+    again = f", at first {plan[0][1]}" if plan[-1][1] != plan[0][1] else ""
+    return f"{plan[-1][1]} optimizer steps planned by time{again}"
 
 
 def _changed(layer: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from zoo.recipe.document import Document
 from zoo.recipe.options import (
     BestBy,
     CallbackName,
+    Duration,
     EarlyStopping,
     FeatureCacheUse,
     FeaturePrecision,
@@ -39,6 +40,7 @@ from zoo.recipe.options import (
     UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
+from zoo.steps.train_changes import check_changing, check_mixing
 from zoo.steps.train_check import (
     build_schedule,
     check_batch,
@@ -54,6 +56,7 @@ from zoo.steps.train_check import (
 )
 from zoo.steps.train_job import make_job
 from zoo.steps.train_record import moments_for_next, record_train, rewind
+from zoo.training import pace
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
@@ -64,6 +67,7 @@ from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics
 from zoo.training.optimizers import named
 from zoo.training.state import Saved
+from zoo.training.time_budget import plan_time
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import Trainer
 
@@ -72,9 +76,11 @@ if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
 
 
+Alpha = Annotated[float, Field(ge=0)]
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
+LENGTHS = ("epochs", "max_steps", "time_budget", "planned")  # what says how long training is; one of them has to
 LAST = "last.safetensors"  # the last epoch, where another one is kept
 
 
@@ -87,9 +93,16 @@ class Train(Step):
     fails_safely = True
 
     epochs: Positive | None = None
-    """Passes over the training data; this or `max_steps`."""
+    """Passes over the training data; this, `max_steps` or `time_budget`."""
     max_steps: Positive | None = None
     """Stop after so many optimizer steps."""
+    time_budget: Duration | None = None
+    """The time that this step may take with its features, measuring and saving (`10m`, `1h30m`, `45s`): as many
+    optimizer steps are planned as fit, by the speed measured here, so that the schedule ends with the time. At most
+    `epochs` or `max_steps` where they are given, too."""
+    planned: Annotated[list[tuple[Annotated[int, Field(ge=0)], Positive]], Field(min_length=1)] | None = None
+    """What a run with a time budget planned, which it writes here: pairs of an optimizer step and how many there are to
+    be in all from it on. Such a plan is repeated, and no clock looked at."""
     lr: Annotated[float, Field(gt=0)] | Literal["found"] = 1e-3
     """Learning rate at its highest; `found` is what the `lr_finder` in front of the step suggests."""
     optimizer: OptimizerName = "AdamW"
@@ -110,6 +123,12 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    mixup: Alpha | None = None
+    """Mix samples and their targets in pairs, by a share drawn from Beta(this, this) for each batch (0.2 is usual); 0
+    does not. Without it as `data.augmentation` says. Behind kept features of a frozen backbone, these are mixed."""
+    cutmix: Alpha | None = None
+    """Cut a box out of each image and put that of another in its place, targets by their areas (1.0 is usual); 0 does
+    not. With both, each batch has one of them at random. Without it as `data.augmentation` says."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
     n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
@@ -184,7 +203,7 @@ class Train(Step):
     def form(cls) -> dict[str, Any]:
         form = super().form()
         options = form["anyOf"][0]
-        options["anyOf"] = [{"required": ["epochs"]}, {"required": ["max_steps"]}]
+        options["anyOf"] = [{"required": [key]} for key in LENGTHS]
         options["properties"]["warmup"]["anyOf"] = [{"maximum": 1}, {"multipleOf": 1}]
         form["anyOf"] = [each for each in form["anyOf"] if each != {"type": "null"}]
         return form
@@ -259,9 +278,12 @@ class Train(Step):
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
-        if self.epochs is None and self.max_steps is None:
+        if all(getattr(self, key) is None for key in LENGTHS):
             message = f"{self.place.action}: epochs is missing"
-            document.add(path, message, "write epochs, or max_steps", at_key=True)
+            document.add(path, message, "write epochs, max_steps or time_budget", at_key=True)
+        if (self.planned and self.planned != sorted(self.planned)) or (self.planned and self.planned[0][0]):
+            message = "train.planned: a plan begins with optimizer step 0, and its steps rise"
+            document.add((*path, "planned"), message, "write time_budget in its place, which plans anew")
         if self.warmup > 1 and self.warmup != int(self.warmup):
             message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
@@ -322,7 +344,8 @@ class Train(Step):
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
         usual = self.rehearsed()
         rehearsal.fits(self)
-        if not rehearsal.count(self).trainable:
+        stage = rehearsal.count(self)
+        if not stage.trainable:
             nothing_trains(self, rehearsal)
             return
         soft = rehearsal.verdict.data is not None and rehearsal.verdict.data.soft
@@ -343,6 +366,8 @@ class Train(Step):
             check_schedule(usual, rehearsal)
         check_checkpointing(self, rehearsal)
         check_unit(self, rehearsal)
+        check_mixing(self, rehearsal, frozen=stage.frozen > 0)
+        check_changing(self, rehearsal, frozen=stage.frozen > 0)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:
@@ -353,7 +378,7 @@ class Train(Step):
         saved, run.saved = run.saved, None
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
-        began = time.monotonic()
+        began, since = time.monotonic(), pace.clock()
         prepared = self.prepared(run) if saved is None or saved.restarts else saved.run.get("prepared", {})
         if self.seed is not None:
             seed_everything(self.seed)
@@ -363,18 +388,28 @@ class Train(Step):
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
         try:
-            self._run(run, trainer, saved, preparation, prepared)
+            self._run(run, trainer, saved, preparation, prepared, since)
         finally:
             trainer.gradual.leave()
 
     def _run(
-        self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float, prepared: dict[str, Any]
+        self,
+        run: ActiveRun,
+        trainer: Trainer,
+        saved: Saved | None,
+        preparation: float,
+        prepared: dict[str, Any],
+        since: float,
     ) -> None:
         model = run.assembly.model
         began = hashes(model, trainer.gradual.frozen) if saved is None or saved.restarts else saved.run["frozen"]
         trainer.gradual.before = began
         if saved is not None:
             trainer.restore(saved)
+        if run.trial is not None:
+            run.trial.time(trainer)
+        else:
+            plan_time(trainer, run.share_of(self), since)
         if saved is None or saved.restarts:
             trainer.begin(self.place.index, {**run.memory(), "frozen": began, "prepared": prepared})
             if trainer.progress.carried:

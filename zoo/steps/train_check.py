@@ -159,7 +159,7 @@ def _length(step: Train, rehearsal: Rehearsal) -> dict[str, int]:
 def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
     """Note what the schedule would do in a training as long as the data makes it."""
     data = rehearsal.verdict.data
-    if data is None:
+    if data is None or (step.epochs is None and step.max_steps is None):  # its length is found when it is measured
         return
     watched, better = "", None
     with suppress(ZooError):  # a metric that cannot be made is noted by itstep

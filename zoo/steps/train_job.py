@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,8 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, ZooError, is_out_of_memory
 from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import prediction
+from zoo.recipe.options import seconds_of
+from zoo.steps.train_changes import changes_said, changing, mixed
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
 from zoo.training.batch_size import choose_batch_size
 from zoo.training.class_weights import class_names, weighted
@@ -21,6 +24,7 @@ from zoo.training.job import Job, arranged
 from zoo.training.labels import in_order
 from zoo.training.losses import make_loss
 from zoo.training.metrics import explain
+from zoo.training.resume import PLANNED
 from zoo.training.trunk.choose import Speed
 from zoo.training.trunk.prepare import PARTS, Share, prepare
 from zoo.training.trunk.split import UnsplittableError
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from zoo.steps.train import Train
 
 FOUND = ("lr", "batch_size")  # options that are found, by an lr_finder or by trial, where a word stands for them
+WORTH_CHOOSING = 60  # seconds of training to fill: a faster setting pays for the search there
 
 
 def _as_pinned(run: ActiveRun, step: Train) -> Train:
@@ -43,10 +48,9 @@ def _as_pinned(run: ActiveRun, step: Train) -> Train:
     requested = step.precision or run.precision
     if requested not in ("auto", pins.get("precision")):
         return step
-    return step.model_copy(update={key: value for key, value in pins.items() if getattr(step, key) in (None, "auto")})
-
-
-THAWS = "unfreeze_gradually thaws the backbone while it trains"
+    return step.model_copy(
+        update={key: value for key, value in pins.items() if key != PLANNED and getattr(step, key) in (None, "auto")}
+    )
 
 
 def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
@@ -67,9 +71,10 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         sampler=step.sampler,
     )
     requested = step.precision or run.precision
+    images = data.batches("train", **asdict(share))
     job = Job(
         model=run.assembly.model,
-        train=data.batches("train", **asdict(share)),
+        train=images,
         validation=data.batches("validation", **asdict(share)),
         options=step,
         task=data.task,
@@ -77,6 +82,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         device=run.device,
         precision=choose_precision(requested, run.device),
         frozen=frozen,
+        larger=run.trial.share("train") if run.trial else 1.0,
         weighted=weighted(step.loss, step.class_weights, data, evenly=step.sampler == "balanced"),
         thresholds=in_order(run.assembly.thresholds, class_names(data)) if run.assembly.thresholds else (),
         moments=run.moments,
@@ -87,7 +93,9 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         job, share = _with_batch_size(run, job, share)
         step = job.options
     speed = Speed.of(step.feature_precision, requested)
-    job = _on_features(run, job, share, speed)
+    job = mixed(_on_features(run, job, share, speed), data, images.order.seed)
+    for line in changes_said(data, job):
+        run.listener.note(f"{job.label}: {line}")
     setting = _setting(step, job, requested)
     if setting is not None:
         layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
@@ -125,20 +133,21 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
 
     Raises InputError for the reason where the recipe says that it has to be.
     """
-    if job.options.feature_cache == "off" or not (job.frozen.parameters or job.options.unfreeze_gradually):
+    if job.options.unfreeze_gradually:
+        return _end_to_end(run, job, "unfreeze_gradually thaws the backbone while it trains")
+    if job.options.feature_cache == "off" or not job.frozen.parameters:
         return job
     if job.options.gradient_checkpointing:
         run.listener.note("feature cache: none, trained end to end: gradient_checkpointing needs the network's blocks")
         return job
     data, options = cast(OpenData, run.data), job.options
     try:
-        if options.unfreeze_gradually:
-            raise UnsplittableError(THAWS)
         prepared = prepare(
             job.model,
             data,
             share,
             speed,
+            changing=changing(options, data),
             views=options.views,
             use=options.feature_cache,
             validate_exactly=options.measures_exactly,
@@ -148,8 +157,7 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
         if options.feature_cache != "auto":
             message = f"{job.label}: feature_cache: {options.feature_cache}: {error}"
             raise InputError(message, suggestion="feature_cache: off trains end to end") from error
-        run.listener.note(f"feature cache: none, trained end to end: {error}")
-        return replace(job, feature_cache={"method": "end to end", "reason": str(error), "seconds": 0.0})
+        return _end_to_end(run, job, str(error))
     return replace(
         job,
         train=prepared.train,
@@ -158,6 +166,11 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
         validation_network=prepared.validation_network,
         feature_cache=prepared.record,
     )
+
+
+def _end_to_end(run: ActiveRun, job: Job, reason: str) -> Job:
+    run.listener.note(f"feature cache: none, trained end to end: {reason}")
+    return replace(job, feature_cache={"method": "end to end", "reason": reason, "seconds": 0.0})
 
 
 def _setting(step: Train, job: Job, precision: str) -> Choice | None:
@@ -175,13 +188,21 @@ def _setting(step: Train, job: Job, precision: str) -> Choice | None:
     return found
 
 
+def _samples(job: Job) -> int:
+    """How many samples training takes; of a time alone that it is to fill as many as timing settings pays for."""
+    options = job.options
+    filled = seconds_of(options.time_budget or "1s") >= WORTH_CHOOSING and not (options.epochs or options.max_steps)
+    if filled:
+        return sys.maxsize
+    steps = options.max_steps or (options.epochs or 1) * len(job.train) * job.larger
+    return round(steps * job.train.size(0))
+
+
 def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice | None:
     """The fastest setting; None where training is too short, or too small, for timing it to pay."""
     layers = [module for module in network.modules() if any(p.ndim > 1 for p in module.parameters(recurse=False))]
     if len(layers) < 2 or PartialState().num_processes > 1:
         return None
-    epochs = job.options.epochs or 1
-    steps = job.options.max_steps or epochs * len(job.train)
     batch = next(job.train.epoch(0))
     inputs = arranged(batch.inputs, job)
     loss = make_loss(job.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
@@ -192,7 +213,7 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
             inputs,
             batch.targets,
             lambda outputs, targets: loss(prediction(outputs), targets),
-            samples=steps * job.train.size(0),
+            samples=_samples(job),
             precision=precision,
             layout=layout,
         )

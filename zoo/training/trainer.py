@@ -51,6 +51,7 @@ from zoo.training.optimizers import carry_over, load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.state import Saved, StateFolder
 from zoo.training.sync_batch_norm import SyncBatchNorm, trained_norms
+from zoo.training.time_budget import Plan
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
@@ -90,9 +91,10 @@ class Trainer:
         optimizer = make_optimizer(job.model, options, self.gradual.begins)
         carried = carry_over(optimizer, job.moments)
         self.groups = self.gradual.rates(optimizer)
-        per_epoch = math.ceil(len(job.train) / options.accumulate)
-        self.epochs, self.steps = training_length(options, per_epoch)
-        length = {"steps": self.steps, "epochs": self.epochs, "per_epoch": per_epoch}
+        self.per_epoch = math.ceil(len(job.train) / options.accumulate)
+        self.epochs, self.steps = training_length(options, self.per_epoch)
+        self.most = self.steps
+        length = {"steps": self.steps, "epochs": self.epochs, "per_epoch": self.per_epoch}
         self.schedule = Schedule(optimizer, options, **length, higher_is_better=self.metrics.higher_is_better)
         if traps := check_optimizer(job.model, optimizer, self.schedule.inner):
             raise WorkError(Problem(trap.message, suggestion=trap.suggestion) for trap in traps)
@@ -109,6 +111,7 @@ class Trainer:
         self.callbacks = Callbacks(options.callbacks)
         self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
         self.progress = Progress(carried=carried)
+        self.plan: Plan | None = None
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
         self.micro_batches = MicroBatches(self)
@@ -202,6 +205,8 @@ class Trainer:
                 if last:
                     self._step()
             progress.batch = index + 1
+            if last and self.plan:
+                self.plan.look()
             now = time.monotonic()
             if now - self._looked > LOOK_SECONDS:
                 self._look()
@@ -285,8 +290,24 @@ class Trainer:
         self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
         self.callbacks.check()
+        if self.plan:
+            self.plan.epoch_ended()
         if progress.stopped:
             self._note(f"stopped behind epoch {progress.epoch}: {progress.stopped}")
+
+    def take(self, step: int, total: int) -> None:
+        """Plan `total` optimizer steps in all: from `step`, the present one, on learning rates are those of a training
+        that was so long from its beginning."""
+        self.progress.plan.append([step, total])
+        self._lengthen(total)
+        rows = [(row["steps"], row["validation"][self.metrics.main]) for row in self.progress.history]
+        self.schedule.replay([*rows, (step, None)])
+
+    def _lengthen(self, total: int) -> None:
+        """A fresh schedule over `total` optimizer steps."""
+        self.steps, self.epochs = total, math.ceil(total / self.per_epoch)
+        self.callbacks.lengthened(self)
+        self.schedule = self.schedule.over(steps=self.steps, epochs=self.epochs)
 
     def _measure(self) -> dict[str, float]:
         if self.job.options.measures_exactly:
@@ -381,6 +402,8 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
+        if self.plan:
+            self.plan.count()
         own = [{"generators": generator_states(), "loss_sum": self.loss_sum.item()}]
         scaler = self.accelerator.scaler
         return {
@@ -404,11 +427,12 @@ class Trainer:
         """
         training = saved.training
         before = None if saved.options is None else type(self.job.options).model_validate(saved.options)
-        if before is not None and saved.restarts:
-            self._take_moments(before, training)  # that the step was given, and began with
-            self.progress.carried = training["progress"].get("carried", 0)
+        if before is not None and saved.restarts and self.job.options.optimizer_state == "carried":
+            self.progress.carried = self._take_moments(before, training)  # that the step was given
         if not saved.restarts:
             self._restore_weights(saved)
+            if self.progress.plan:
+                self._lengthen(self.progress.plan[-1][1])
             self.callbacks.load_state_dict(training.get("callbacks", {}))
             self.metrics.load_state_dict(training.get("metrics", {}))
             restore_state(self.loss.own, training.get("loss"))
@@ -431,10 +455,13 @@ class Trainer:
             self.best = self.progress.best = None  # of the epochs from here on
         self.progress.stopped = self._stalled()
 
-    def _take_moments(self, before: Train, training: dict[str, Any]) -> None:
-        former = make_optimizer(self.job.model, before, self.gradual.begins)  # with other groups of the same parameters
+    def _take_moments(self, before: Train, training: dict[str, Any]) -> int:
+        """Read the optimizer's state through the groups that the options before made; of how many tensors there is."""
+        with self.gradual.left():
+            model = self.job.model
+            former = make_optimizer(model, before, GradualUnfreezing(model, before.gradual).begins)
         load_state(former, training["optimizer"])
-        self.optimizer.optimizer.state.update(former.state)
+        return carry_over(self.optimizer.optimizer, former.state)
 
     def _restore_weights(self, saved: Saved) -> None:
         training = saved.training
