@@ -51,7 +51,7 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
         ("{epochs: 1, scheduler: {WSDLRScheduler: {}}}", "train.scheduler.WSDLRScheduler: decay_t is missing"),
         (
             "{epochs: 1, gradient_checkpointing: true, compile: true}",
-            "4:24: train.gradient_checkpointing: not with compile, which decides itself what to compute again (remove one",
+            "4:24: train.gradient_checkpointing: not with compile, which decides itself what to compute again",
         ),
         (
             "{epochs: 1, gradient_checkpointing: true, feature_cache: kept}",
@@ -130,8 +130,8 @@ steps:
   - train: {epochs: 1, gradient_checkpointing: true}
 """
     assert mistakes(recipe.lstrip()) == [
-        "recipe.yaml:5:24: train.gradient_checkpointing: no block of the network trains, so that none keeps anything for "
-        "the backward pass (remove it)"
+        "recipe.yaml:5:24: train.gradient_checkpointing: no block of the network trains, so that none keeps anything "
+        "for the backward pass (remove it)"
     ]
 
 
