@@ -45,6 +45,20 @@ def test_the_summary_of_a_run():
     assert lines[6:8] == ["accuracy 0.9000 after 5.0 s on cpu", "checkpoint: runs/one/model.safetensors"]
 
 
+def test_what_a_step_did_to_fit_into_memory():
+    did = {
+        "out_of_memory": [{"step": 1, "parts": 2, "samples": 16}],
+        "parts": 2,
+        "validation_parts": 4,
+        "checkpointed": 12,
+        "compiled": {"seconds": 31.2},
+    }
+    assert summary({**REPORT, "stages": [TRAIN | did]}).splitlines()[2] == (
+        "step 3: memory ran out: from step 1 on batches in 2 parts; validation batches in 4 parts; "
+        "gradient checkpointing of 12 blocks; compiled in 31.2 s"
+    )
+
+
 def test_a_run_of_nothing_and_an_interrupted_one():
     assert summary({**REPORT, "stages": [], "metrics": {}, "weights": None}).startswith("nothing was measured after")
     assert "interrupted: this is the last complete epoch" in summary({**REPORT, "interrupted": True})

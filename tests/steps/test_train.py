@@ -49,6 +49,15 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
             "train.scheduler.CosineLRScheduler: warmup is an option of the step (write warmup beside it)",
         ),
         ("{epochs: 1, scheduler: {WSDLRScheduler: {}}}", "train.scheduler.WSDLRScheduler: decay_t is missing"),
+        (
+            "{epochs: 1, gradient_checkpointing: true, compile: true}",
+            "4:24: train.gradient_checkpointing: not with compile, which decides itself what to compute again",
+        ),
+        (
+            "{epochs: 1, gradient_checkpointing: true, feature_cache: kept}",
+            "4:24: train.gradient_checkpointing: not with a feature cache",
+        ),
+        ("{epochs: 1, batch_size: all}", "4:36: train.batch_size: expected an integer above 0 or auto, got 'all'"),
         ("{epochs: 1, trunk: off}", "train: trunk is called feature_cache (write feature_cache)"),
     ],
 )
@@ -110,6 +119,20 @@ def test_nothing_to_train_names_the_freeze_step(mistakes):
     assert said.startswith(
         "recipe.yaml:5:5: train: there is nothing to train: the freeze step in line 4 leaves nothing"
     )
+
+
+def test_nothing_to_run_again_is_told_before_training(mistakes):
+    recipe = """
+model: {architecture: timm/test_resnet, arguments: {num_classes: 10}}
+data: {source: sklearn/digits, limit: 20, image_size: 32}
+steps:
+  - freeze: all_but_head
+  - train: {epochs: 1, gradient_checkpointing: true}
+"""
+    assert mistakes(recipe.lstrip()) == [
+        "recipe.yaml:5:24: train.gradient_checkpointing: no block of the network trains, so that none keeps anything "
+        "for the backward pass (remove it)"
+    ]
 
 
 def test_a_check_counts_what_trains(read):
