@@ -423,6 +423,7 @@ def evaluate(
     metrics: Sequence[Named] | None = None,
     device: str | None = None,
     batch_size: int | None = None,
+    tta: str | Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """`{"metrics": {…}, "intervals": {name: [low, high]}, "samples": n, "part": …, …}` of a checkpoint, or of a model
     that zoo made (it stays as it is). The intervals hold 95 %; a number that the samples do not define is None.
@@ -435,6 +436,7 @@ def evaluate(
             part where there is one. Every look at it is recorded.
         metrics: names as in a recipe; those that the model was trained with without it.
         device: where a checkpoint is measured, "auto" by default; a model is measured where it is.
+        tta: views of each image whose answers are averaged, as in the step `evaluate`: "flip", ["five_crop", "flip"].
 
     Raises InputError for a file that is no checkpoint, data that is not there, or classes the model lacks.
     """
@@ -445,7 +447,7 @@ def evaluate(
     where = _assembly(checkpoint)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(where):
         on = _device(checkpoint, device)
-        return measure(where, named, part=part, metrics=metrics, device=on, batch_size=batch_size)
+        return measure(where, named, part=part, metrics=metrics, device=on, batch_size=batch_size, tta=tta)
 
 
 def compare(
@@ -638,6 +640,7 @@ def predict(
     *,
     threshold: float | None = None,
     device: str | None = None,
+    tta: str | Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One row an image: `{"image", "predictions": [{"label", "probability"}, …]}`, the likeliest first.
 
@@ -649,6 +652,7 @@ def predict(
         threshold: of a multilabel network: a row's `labels` are those with this probability or more; without it each
             label's own threshold counts, 0.5 where the checkpoint has none.
         device: where a checkpoint is run, "auto" by default; a model is run where it is.
+        tta: views of each image whose answers are averaged, as in the step `evaluate`: "flip", ["five_crop", "flip"].
 
     A regression's rows have `value` in place of `probability`. An image that cannot be read has `error` in place of
     `predictions`. Raises InputError for a path that does not exist and a folder without images.
@@ -659,7 +663,7 @@ def predict(
     listed = [images] if alone else list(images)
     where = _assembly(checkpoint)
     with _evaluating(where):
-        return run(where, listed, top, threshold=threshold, device=_device(checkpoint, device))
+        return run(where, listed, top, threshold=threshold, device=_device(checkpoint, device), tta=tta)
 
 
 def _assembly(checkpoint: Any) -> Any:

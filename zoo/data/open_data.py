@@ -17,6 +17,7 @@ from zoo.contracts import Context, Data, Preprocessing
 from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
 from zoo.data.describe import describe
+from zoo.data.presets import FITTED
 from zoo.data.sampler import Sampler, balanced_chances
 from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, any_of
@@ -52,6 +53,7 @@ class OpenData:
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
     _fetchers: dict[Part, Fetcher] = field(default_factory=dict)
+    _colours: bool | None = None  # whether training images have any, once that was asked
 
     @property
     def context(self) -> Context:
@@ -75,7 +77,11 @@ class OpenData:
     @property
     def augmentation(self) -> transforms.Augmentation:
         """How training images are changed at random; `none` where they are not."""
-        return transforms.changes_of(self.options)
+        if self.options.augmentation not in FITTED:
+            return transforms.changes_of(self.options)
+        if self._colours is None:
+            self._colours = self.parts["train"].has_colours()
+        return transforms.changes_of(self.options, channels=self.preprocessing.channels, colours=self._colours)
 
     def with_classes(self, classes: tuple[str, ...]) -> OpenData:
         """The same data with class indices as in `classes`, which has to contain all of its classes."""

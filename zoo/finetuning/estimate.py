@@ -131,7 +131,7 @@ def share_time(recipe: Recipe, within: str, *, device: str | None = None, precis
 
 def _batch_size(recipe: Recipe) -> int:
     assert recipe.data is not None
-    own = [step.batch_size for step in recipe.steps if isinstance(step, Train) and step.batch_size]
+    own = [step.samples for step in recipe.steps if isinstance(step, Train) and step.samples]
     return max([recipe.data.batch_size, *own])
 
 

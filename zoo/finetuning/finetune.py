@@ -55,6 +55,7 @@ from zoo.recipe.step import Step, explained
 from zoo.reporting.write import pages_written
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
+from zoo.steps.train_changes import keeps_features, mixing
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import (
     choose_device,
@@ -233,10 +234,11 @@ def _check_failed(run: ActiveRun) -> None:
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
         return
     step = cast(Train, run.recipe.steps[run.saved.step])
-    lr = f"steps[{run.saved.step}].{step.place.action}.lr={step.lr / 10:g}"
+    lr = run.saved.run["pins"].get(str(run.saved.step), {}).get("lr", step.lr)
+    lower = f"steps[{run.saved.step}].{step.place.action}.lr={lr / 10:g}"
     raise InputError(
         f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
-        suggestion=f"change what led there: --resume --set {lr}",
+        suggestion=f"change what led there: --resume --set {lower}",
     )
 
 
@@ -331,9 +333,11 @@ def _draw_first_batch(run: ActiveRun) -> None:
     trains = [step for step in run.recipe.steps if isinstance(step, Train)]
     if run.data is None or not trains or (run.folder / FIRST_BATCH).exists():
         return
+    step = trains[0]
     try:
-        first = trains[0]
-        write_first_batch(run.folder, run.data, batch_size=first.batch_size, seed=first.seed, sampler=first.sampler)
+        mixed = mixing(step, run.data, of_features=keeps_features(step))
+        own: dict[str, Any] = {"batch_size": step.samples, "seed": step.seed, "sampler": step.sampler}
+        write_first_batch(run.folder, run.data, mixing=mixed, **own)
     except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
 

@@ -96,7 +96,7 @@ class Trial:
         assert self.data is not None
         began, job = time.monotonic(), trainer.job
         pace = measure_pace(trainer)
-        batches = len(self.data.order("train", batch_size=job.options.batch_size))
+        batches = len(self.data.order("train", batch_size=job.options.samples))
         per_epoch = -(-batches // job.options.accumulate)
         epochs = job.options.epochs or -(-(job.options.max_steps or per_epoch) // per_epoch)
         self.timed[job.options.place.index] = Timed(

@@ -40,11 +40,14 @@ from zoo.recipe.options import (
     UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
+from zoo.steps.train_changes import check_changing, check_mixing
 from zoo.steps.train_check import (
     build_schedule,
     check_batch,
+    check_checkpointing,
     check_choice,
     check_class_weights,
+    check_cost,
     check_sampler,
     check_schedule,
     check_thawing,
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
 
 
+Alpha = Annotated[float, Field(ge=0)]
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
@@ -99,8 +103,8 @@ class Train(Step):
     planned: Annotated[list[tuple[Annotated[int, Field(ge=0)], Positive]], Field(min_length=1)] | None = None
     """What a run with a time budget planned, which it writes here: pairs of an optimizer step and how many there are to
     be in all from it on. Such a plan is repeated, and no clock looked at."""
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Learning rate at its highest."""
+    lr: Annotated[float, Field(gt=0)] | Literal["found"] = 1e-3
+    """Learning rate at its highest; `found` is what the `lr_finder` in front of the step suggests."""
     optimizer: OptimizerName = "AdamW"
     """A class of torch.optim, a name that timm gives, or a plugin's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
@@ -119,6 +123,12 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    mixup: Alpha | None = None
+    """Mix samples and their targets in pairs, by a share drawn from Beta(this, this) for each batch (0.2 is usual); 0
+    does not. Without it as `data.augmentation` says. Behind kept features of a frozen backbone, these are mixed."""
+    cutmix: Alpha | None = None
+    """Cut a box out of each image and put that of another in its place, targets by their areas (1.0 is usual); 0 does
+    not. With both, each batch has one of them at random. Without it as `data.augmentation` says."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
     n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
@@ -129,8 +139,8 @@ class Train(Step):
     """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
     """Classes of torchmetrics, or plugins' metrics, beside the loss; those of the data's task without it."""
-    batch_size: Positive | None = None
-    """Goes over `data.batch_size`."""
+    batch_size: Positive | Literal["auto"] | None = None
+    """Goes over `data.batch_size`; `auto` is the largest power of two that fits into memory, with `lr` as it is."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """Decides this step's order of samples, augmentation and dropout, whatever stands in front of it; without it the
     recipe's `seed` and the number of the train step do."""
@@ -150,6 +160,9 @@ class Train(Step):
     """Goes over the recipe's `precision`."""
     compile: bool = False
     """Run the model through torch.compile."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes into each block of the network for the backward pass, and compute the rest again there: less
+    memory for activations, about a third more time."""
     memory_layout: MemoryLayout = "auto"
     """How images lie in memory; `auto` is timed, and contiguous with `precision: float32`."""
     feature_cache: FeatureCacheUse = "auto"
@@ -170,6 +183,21 @@ class Train(Step):
     trackers: list[TrackerName] = Field([])
     """Where curves of losses, metrics, learning rate and images a second are kept beside the report: `tensorboard`,
     `wandb`, `mlflow`, `aim`, or a plugin's."""
+
+    @property
+    def rate(self) -> float:
+        """`lr` as a number."""
+        assert not isinstance(self.lr, str)
+        return self.lr
+
+    @property
+    def samples(self) -> int | None:
+        """`batch_size` where it is a number already."""
+        return None if isinstance(self.batch_size, str) else self.batch_size
+
+    def rehearsed(self) -> Self:
+        """As it is checked, before a learning rate is found: with the usual one."""
+        return self.model_copy(update={"lr": 1e-3}) if self.lr == "found" else self
 
     @classmethod
     def form(cls) -> dict[str, Any]:
@@ -264,6 +292,7 @@ class Train(Step):
             where = taken[0].place.location.within
             message = f"train: {LAST}, the last epoch beside the best, is what the save step in {where} writes"
             document.add(taken[0].place.path, message, "give it another name", at_key=True)
+        check_cost(self, document, earlier)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
         self._check_unfreezing(document)
@@ -313,14 +342,16 @@ class Train(Step):
 
     def check(self, rehearsal: Rehearsal) -> None:
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
+        usual = self.rehearsed()
         rehearsal.fits(self)
-        if not rehearsal.count(self).trainable:
+        stage = rehearsal.count(self)
+        if not stage.trainable:
             nothing_trains(self, rehearsal)
             return
         soft = rehearsal.verdict.data is not None and rehearsal.verdict.data.soft
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
-            "optimizer": lambda: build_schedule(self, rehearsal),
+            "optimizer": lambda: build_schedule(usual, rehearsal),
             "unfreeze_gradually": lambda: check_thawing(self, rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing, soft=soft),
             "class_weights": lambda: check_class_weights(self, rehearsal),
@@ -330,9 +361,13 @@ class Train(Step):
             "trackers": lambda: make_trackers(self.trackers),
             **{key: functools.partial(check_choice, self, key, task, outputs) for key in ("keep", "early_stopping")},
         }
-        check_batch(self, rehearsal)
-        check_schedule(self, rehearsal)
+        if self.batch_size != "auto":
+            check_batch(usual, rehearsal)
+            check_schedule(usual, rehearsal)
+        check_checkpointing(self, rehearsal)
         check_unit(self, rehearsal)
+        check_mixing(self, rehearsal, frozen=stage.frozen > 0)
+        check_changing(self, rehearsal, frozen=stage.frozen > 0)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
+from zoo.steps.train_changes import changes_of
 from zoo.training.class_weights import as_record
 from zoo.training.resume import PLANNED
 from zoo.training.trainer import NotFiniteError, Trainer
@@ -45,9 +46,9 @@ def rewind(
 
 def moments_for_next(run: ActiveRun, step: Train, trainer: Trainer) -> dict[Tensor, dict[str, Any]]:
     """The optimizer's state by parameter, where the next train step goes on with it."""
-    later = (other for other in run.recipe.steps[step.place.index + 1 :] if isinstance(other, type(step)))
-    carries = (following := next(later, None)) is not None and following.optimizer_state == "carried"
-    return dict(trainer.optimizer.optimizer.state) if carries else {}
+    steps = run.recipe.steps[step.place.index + 1 :]  # a step that builds on train has its options
+    asked = next((other.optimizer_state for other in steps if hasattr(other, "optimizer_state")), "fresh")
+    return dict(trainer.optimizer.optimizer.state) if asked == "carried" else {}
 
 
 def record_train(
@@ -82,6 +83,14 @@ def record_train(
         "sampler": job.options.sampler,
         "precision": job.precision,
         "setting": job.setting,
+        "changes": changes_of(cast(OpenData, run.data)),
+        "mixing": job.mixing,
+        "batch_size": job.train.size(0),
+        "parts": progress.parts,
+        "validation_parts": progress.validation_parts,
+        "out_of_memory": progress.out_of_memory,
+        "checkpointed": len(trainer.checkpointed),
+        "compiled": {"seconds": trainer.compiled.seconds} if trainer.compiled else None,
         "feature_cache": job.feature_cache,
         "feature_precision": job.feature_cache.get("precision"),
         "groups": trainer.groups,

@@ -124,7 +124,7 @@ def _time_steps(trainer: Trainer, optimizer: torch.optim.Optimizer, seconds: flo
         began = now(device)
         batch = next(batches)
         with trainer._explained(batch):
-            trainer._backward(index % len(trainer.job.train), batch, last=True)
+            trainer.backward(index % len(trainer.job.train), batch, last=True)
             passed = now(device)
             optimizer.step()
             optimizer.zero_grad()

@@ -28,7 +28,8 @@ DURING = (
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
 FIXED = ("optimizer_state",)  # what it began with, the state does not have again otherwise
-HARMLESS = ("trackers", "compile")  # nothing in the resume state depends on these
+HARMLESS = ("trackers", "compile", "gradient_checkpointing")  # nothing in the resume state depends on these
+OPEN = (None, "auto", "found")  # what stands where a run is to choose
 PLANNED = "planned"
 MISSING = "not set"
 Recipe = Mapping[str, Any]
@@ -114,7 +115,7 @@ def without_pins(found: list[Change], pins: Mapping[str, Mapping[str, Any]]) -> 
 
     def is_pin(change: Change) -> bool:
         chosen = pins.get(str(change.step), {}).get(change.option)
-        return chosen is not None and change.before in (None, "auto") and change.now == chosen
+        return chosen is not None and change.before in OPEN and change.now == chosen
 
     return [change for change in found if not is_pin(change)]
 

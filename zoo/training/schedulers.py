@@ -61,7 +61,7 @@ class Schedule:
             name, arguments = named(options.scheduler)
             self.every_step = _moves_every_step(name, arguments)
             left = behind_warmup(self.warmup, steps, epochs, per_epoch)
-            self.inner = _make(optimizer, name, arguments, options.lr, *left, higher_is_better)
+            self.inner = _make(optimizer, name, arguments, options.rate, *left, higher_is_better)
         self.start = [group["lr"] for group in optimizer.param_groups]  # where the scheduler wants to begin
         self._warm()
 
@@ -189,7 +189,7 @@ def schedule_traps(
     if options.warmup and warmup >= steps:
         long = f"{options.warmup:g} steps" if options.warmup >= 1 else f"{options.warmup:g} of all steps"
         message = (
-            f"train: a warm-up of {long}, and training has {steps}: the learning rate never gets to {options.lr:g}"
+            f"train: a warm-up of {long}, and training has {steps}: the learning rate never gets to {options.rate:g}"
         )
         yield Trap("scheduler", ("warmup",), message, "write a share of all steps, for instance warmup: 0.1")
     if options.scheduler is None:

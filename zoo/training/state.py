@@ -107,7 +107,9 @@ class StateFolder:
 
         The last state at the end of an epoch is kept beside a later one. Returns the digest of the tensors.
         """
-        latest = self._write(f"step-{self._written['step']}-{steps}.safetensors", training, changed)
+        named = _named(self._current)  # one after these very steps is complete until the new one is
+        numbers = (f"step-{self._written['step']}-{steps}{suffix}.safetensors" for suffix in ("", "-1", "-2"))
+        latest = self._write(next(name for name in numbers if name not in named), training, changed)
         if epoch_end:
             self._written["epoch_end"] = latest
         self._commit({"latest": latest})

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.data.batches import Batch, ImageBatches, Order, to_device
+from zoo.data.batches import Batch, Batches, ImageBatches, Order, to_device
 from zoo.data.samples import Samples
 from zoo.data.transforms import identity_of
 from zoo.given import any_given
@@ -49,7 +49,7 @@ class FeatureBatches:
 class StreamedBatches:
     """Batches that run through the frozen backbone at every step: for random augmentation, which nothing can cache."""
 
-    def __init__(self, batches: ImageBatches, engine: Engine) -> None:
+    def __init__(self, batches: Batches, engine: Engine) -> None:
         self.batches = batches
         self.engine = engine
 
