@@ -97,7 +97,7 @@ def record_train(
         "phases": progress.phases,
         "carried": progress.carried,
         "freeze_proof": proof,
-        "seconds": preparation + progress.seconds,
+        "seconds": max(preparation + progress.seconds, progress.spent),  # what is spent has the steps tried out, too
     }
     run.record(step, **record | dict(own))
     if PartialState().is_main_process:
