@@ -101,14 +101,14 @@ def patches() -> Samples:
 
 # source, samples of training, validation and test, epochs
 DATA: dict[str, tuple[Callable[[], Samples], tuple[int, int, int], int]] = {
-    "digits": (digits, (300, 100, 300), 3),
+    "digits": (digits, (250, 100, 300), 4),
     "few_digits": (digits, (50, 50, 300), 8),
-    "mnist_500": (mnist, (400, 100, 300), 2),
+    "mnist_500": (mnist, (400, 100, 300), 3),
     "mnist_2000": (mnist, (1600, 200, 300), 1),
-    "mnist_noise": (changed(noisy), (400, 100, 300), 2),
-    "mnist_blur": (changed(blurred), (400, 100, 300), 2),
-    "mnist_rotation": (changed(rotated), (400, 100, 300), 2),
-    "patches": (patches, (240, 80, 200), 3),
+    "mnist_noise": (changed(noisy), (400, 100, 300), 3),
+    "mnist_blur": (changed(blurred), (400, 100, 300), 3),
+    "mnist_rotation": (changed(rotated), (400, 100, 300), 3),
+    "patches": (patches, (240, 80, 200), 4),
 }
 
 
