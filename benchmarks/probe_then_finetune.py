@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 import zoo
+from zoo.errors import ZooError
 
 Samples = tuple[list[Image.Image], list[str]]
 SIZE = 64
@@ -225,7 +226,11 @@ def main() -> None:
             if asked.table or known or time.monotonic() - began > 60 * asked.minutes:
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                rows.append(row(data, model, asked.lr, Path(folder)))
+                try:
+                    rows.append(row(data, model, asked.lr, Path(folder)))
+                except ZooError as error:  # the row is missing, and the next call tries it again
+                    print(f"{data}, {model}: {error}", file=sys.stderr, flush=True)
+                    continue
             asked.results.write_text(json.dumps(rows, indent=1))
             print(table(rows[-1:]).splitlines()[2], file=sys.stderr, flush=True)
     print(table(rows))
