@@ -77,7 +77,7 @@ def equal(one, other):
 
 def test_the_first_loss_is_the_probes(tmp_path):
     """On a network with batch norm and dropout in front of the head; with one of them as in training it is another."""
-    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1}
+    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1, "l2": 1e-3}
     first = finetuned(tmp_path / "first", still)["stages"][-1]
     assert first["epochs"][0]["loss"] == pytest.approx(first["probe"]["train_loss"], rel=1e-5)
     assert first["epochs"][0]["validation"]["loss"] == pytest.approx(first["probe"]["metrics"]["loss"], rel=1e-5)
@@ -99,7 +99,7 @@ def test_norms_keep_their_statistics_and_train_their_weights(tmp_path):
 
 def test_the_best_point_of_the_line_remains(tmp_path):
     notes = Notes()
-    report = finetuned(tmp_path / "run", {"epochs": 3, "lr": 3e-3}, progress=notes)
+    report = finetuned(tmp_path / "run", {"epochs": 3, "lr": 3e-3, "l2": 1e-3, "warmup": 0}, progress=notes)
     stage = report["stages"][-1]
     points = {point["alpha"]: point["metrics"]["accuracy"] for point in stage["line"]["points"]}
     assert tuple(points) == ALPHAS
@@ -117,7 +117,9 @@ def test_a_fine_tuning_that_lost_returns_the_probe(tmp_path):
     notes = Notes()
     report = finetuned(tmp_path / "run", DESTROYS, progress=notes)
     zoo.finetune(
-        {**recipe({}), "steps": [{"swap_head": "auto"}, "probe"]}, output=tmp_path / "probe", progress=Listener()
+        {**recipe({}), "steps": [{"swap_head": "auto"}, {"probe": {"l2": 0.01}}]},
+        output=tmp_path / "probe",
+        progress=Listener(),
     )
     assert report["stages"][-1]["alpha"] == 0
     assert equal(tensors(tmp_path / "run"), tensors(tmp_path / "probe"))

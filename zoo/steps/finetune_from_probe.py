@@ -39,10 +39,13 @@ class FinetuneFromProbe(Train):
 
     lr: Annotated[float, Field(gt=0)] = 3e-4
     """Learning rate at its highest, that of the head."""
+    warmup: Annotated[float, Field(ge=0)] = 0.3
+    """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1): a probe's gradients
+    are small, and an optimizer like Adam makes full steps of them."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = 0.9
     """Each layer's learning rate is the next one's times this; null for one rate."""
-    l2: Annotated[float, Field(ge=0)] = 1e-3
-    """In the probe, the weight of 0.5 * |w|^2 beside the mean loss."""
+    l2: Annotated[float, Field(ge=0)] = 1e-2
+    """In the probe, the weight of 0.5 * |w|^2 beside the mean loss: a small head leaves something to learn."""
     batch_norm: Literal["fixed", "train"] = "fixed"
     """Whether batch norms keep the statistics that the probe saw, or normalise by the batch and learn new ones."""
     dropout: bool = False
