@@ -73,7 +73,7 @@ def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
     for stage in verdict.stages:
         where = stage.location.within
         print(f"{stage.action:8} {where:9} trains {stage.trainable:>13,}   frozen {stage.frozen:>13,}")
-    for note in verdict.data.notes if verdict.data else ():
+    for note in (*verdict.notes, *(verdict.data.notes if verdict.data else ())):
         print(printable(note))
     if tree and assembly is not None:
         print(_drawn(verdict))

@@ -61,6 +61,15 @@ class OpenData:
         """How training images are changed at random; `none` where they are not."""
         return transforms.changes_of(self.options)
 
+    def prepare(self, preprocessing: Preprocessing) -> None:
+        """Prepare the images of all parts so from now on; features stay as they are. What was decoded and kept stays
+        where it does not depend on it."""
+        if (preprocessing.range, preprocessing.layout) != (self.preprocessing.range, self.preprocessing.layout):
+            self._fetchers.clear()
+        self.preprocessing = preprocessing
+        for samples in self.parts.values():
+            samples.preprocessing = None if samples.preprocessing is None else preprocessing
+
     def with_classes(self, classes: tuple[str, ...]) -> OpenData:
         """The same data with class indices as in `classes`, which has to contain all of its classes."""
         places = [classes.index(name) for name in self.classes]
@@ -137,6 +146,7 @@ class OpenData:
         if self.options.cache == "off" or random:
             return False
         size = self.preprocessing.channels * self.preprocessing.size[0] * self.preprocessing.size[1]
+        size *= 1 if self.preprocessing.range is None else 4
         needed = size * sum(len(samples) for name, samples in self.parts.items() if name != "test")  # seen once
         return self.options.cache == "memory" or needed <= CACHE_SHARE * _free_memory() / _local_processes()
 

@@ -34,7 +34,8 @@ class ActiveRun:
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
     there is a complete epoch worth keeping, `kept` which one, where a train step failed; `pins` are the options that
-    choose again what was chosen by timing or tolerance, by the step's index, `asked` what goes before the recipe;
+    choose again what was chosen by timing or tolerance, by the step's index, and under `data` what was measured of it;
+    `asked` what goes before the recipe;
     `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
     was when the run began, `ladder` has a digest of the model after each step and epoch;
     `evaluation` is what was measured of the finished checkpoint, where anything was; `written` is the recipe's file as
@@ -58,7 +59,7 @@ class ActiveRun:
     stages: list[dict[str, Any]] = field(default_factory=list)
     trained: bool = False
     kept: str = "the model as the steps before left it"
-    pins: dict[str, dict[str, str]] = field(default_factory=dict)
+    pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
@@ -147,7 +148,9 @@ class ActiveRun:
     def _data(self) -> dict[str, Any] | None:
         if self.data is None:
             return None
-        known = {"fingerprint": self.fingerprint.as_dict()} if self.fingerprint else {}
+        known: dict[str, Any] = {"fingerprint": self.fingerprint.as_dict()} if self.fingerprint else {}
+        if self.data.parts["train"].preprocessing is not None:
+            known["preprocessing"] = self.data.preprocessing.as_dict()
         return self.data.summary() | known | ({"changes": self.data_changes} if self.data_changes else {})
 
     def environment(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from zoo import registry
 from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
+from zoo.data.measure import decide_range, to_measure
 from zoo.data.open_data import OpenData, open_data
 from zoo.errors import InputError, Problem, ZooError, listed
 from zoo.model.undisturbed import generators_kept
@@ -52,7 +53,8 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
             for part in opened.parts.values():
                 part.raw(0)  # a data set that lists its targets was not asked for a sample yet
         sample = Sample(opened.context, _shape(opened), opened.outputs)
-        _check_transforms(recipe, verdict, preprocessing)
+        _check_values(recipe, verdict, opened)
+        _check_transforms(recipe, verdict, opened.preprocessing)
     except ZooError as error:
         if later:
             said = f"{recipe.data.source} is not here yet, so the number of classes is not known"
@@ -65,9 +67,30 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
     return sample
 
 
+def _check_values(recipe: Recipe, verdict: Verdict, opened: OpenData) -> None:
+    """Decode the first training image, so that values or channels that do not fit are said before anything starts, and
+    note what features cannot have."""
+    samples, names = opened.parts["train"], to_measure(opened)
+    if samples.preprocessing is None:
+        for name in names:
+            error = InputError("features are taken as they are, not normalised", suggestion=f"remove data.{name}")
+            verdict.errors += placed(recipe, ("data", name), error)
+        return
+    if "range" in names:
+        return  # any values
+    try:
+        samples.decoded(samples.raw(0)[0])
+    except ZooError as error:
+        verdict.errors += placed(recipe, ("data",), error)
+
+
 def _check_transforms(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> None:
     """Note each transform that does not work, at its place."""
     assert recipe.data is not None
+    try:
+        transforms.check_augmentation(recipe.data.augmentation, preprocessing)
+    except ZooError as error:
+        verdict.errors += placed(recipe, ("data", "augmentation"), error)
     for index, value in enumerate(recipe.data.transforms):
         try:
             transforms.check_transform(value, preprocessing)
@@ -92,6 +115,7 @@ def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = No
     with generators_kept():
         seed_everything(recipe.seed if options.split_seed is None else options.split_seed)
         opened = open_data(asked, known.preprocessing, seed=recipe.seed, dataset=recipe.dataset)
+        decide_range(opened)
     if not all(step.standardises for step in recipe.steps):
         opened = replace(opened, target_mean=(), target_std=())
     return replace(in_order_of(known, opened), options=options)

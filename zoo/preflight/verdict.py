@@ -144,7 +144,8 @@ class Verdict:
     `known` is what the model's weights say of the data. `weights`, `loads` (of the `load` steps, by their index) and
     `data` are what a run goes on with: found, planned and opened, where they are on this machine.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
-    are modules that forward never uses, `changes` what the steps did to the structure.
+    are modules that forward never uses, `changes` what the steps did to the structure; `notes` say what the input's
+    size and channels decided. `built_for` are those of `arguments` that the data section has changed.
     """
 
     errors: list[Problem] = field(default_factory=list)
@@ -152,6 +153,7 @@ class Verdict:
     stages: list[Stage] = field(default_factory=list)
     assembly: Assembly | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    built_for: dict[str, Any] = field(default_factory=dict)
     known: Known = field(default_factory=lambda: Known(Preprocessing()))
     weights: FoundWeights | None = None
     loads: dict[int, FoundWeights] = field(default_factory=dict)
@@ -161,6 +163,7 @@ class Verdict:
     outputs: int | None = None
     uncalled: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

@@ -105,11 +105,13 @@ def _values(place: tuple[str, ...], before: Any, now: Any, label: str) -> list[C
 
 def without_pins(found: list[Change], pins: Mapping[str, Mapping[str, Any]]) -> list[Change]:
     """The changes but for those that write out what a run had chosen for an option that was left open: `pins` are these
-    choices by the step's index, as in the recipe that a run leaves."""
+    choices by the step's index, and under `data` the numbers that were measured, as in the recipe that a run leaves."""
 
     def is_pin(change: Change) -> bool:
-        chosen = pins.get(str(change.step), {}).get(change.option)
-        return chosen is not None and change.before in (None, "auto") and change.now == chosen
+        measured = change.before == "measure" and change.place[0] == "data" and len(change.place) == 2
+        pinned = pins.get("data", {}).get(str(change.place[1])) if measured else None
+        chosen = pins.get(str(change.step), {}).get(change.option) if pinned is None else pinned
+        return chosen is not None and change.before in (None, "auto", "measure") and change.now == chosen
 
     return [change for change in found if not is_pin(change)]
 
