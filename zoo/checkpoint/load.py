@@ -155,7 +155,8 @@ def load(
     """A checkpoint as an Assembly, its model in eval mode on `device` (the CPU by default).
 
     `arguments` go before the recorded ones: those for images of another size or with other channels, for which the
-    tensors are adapted (see zoo.model.input_fit); `notes` say so. Tensors that are in no state dict (index tables, masks) are those that the architecture's constructor makes.
+    tensors are adapted (see zoo.model.input_fit); `notes` say so. Tensors that are in no state dict (index tables,
+    masks) are those that the architecture's constructor makes.
 
     Raises InputError where the file is no zoo checkpoint, is damaged, was edited, or needs what is not installed, and
     WorkError where the base weights of a thin checkpoint are missing or others.

@@ -42,7 +42,7 @@ def build_for_images(recipe: Recipe, verdict: Verdict, weights: Weights | None, 
             verdict.assembly = build()
     except ZooError as error:
         verdict.errors += placed(recipe, ("data",), error, about=about)
-        verdict.built_for = {}
+        verdict.built_for, verdict.unfit = {}, True
         return
     if verdict.built_for:
         verdict.arguments |= verdict.built_for

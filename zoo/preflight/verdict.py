@@ -145,7 +145,8 @@ class Verdict:
     `data` are what a run goes on with: found, planned and opened, where they are on this machine.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
     are modules that forward never uses, `changes` what the steps did to the structure; `notes` say what the input's
-    size and channels decided. `built_for` are those of `arguments` that the data section has changed.
+    size and channels decided. `built_for` are those of `arguments` that the data section has changed; `unfit` says that
+    the network could not be built for the images, which explains what does not go through it.
     """
 
     errors: list[Problem] = field(default_factory=list)
@@ -154,6 +155,7 @@ class Verdict:
     assembly: Assembly | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     built_for: dict[str, Any] = field(default_factory=dict)
+    unfit: bool = False
     known: Known = field(default_factory=lambda: Known(Preprocessing()))
     weights: FoundWeights | None = None
     loads: dict[int, FoundWeights] = field(default_factory=dict)
