@@ -341,6 +341,8 @@ def _draw_first_batch(run: ActiveRun) -> None:
     trains = [step for step in run.recipe.steps if isinstance(step, Train)]
     if run.data is None or not trains or (run.folder / FIRST_BATCH).exists():
         return
+    if (channels := run.data.preprocessing.channels) > 3 and run.data.parts["train"].preprocessing is not None:
+        run.listener.note(f"{FIRST_BATCH} shows the first three of {channels} channels")
     try:
         write_first_batch(run.folder, run.data, batch_size=trains[0].batch_size, seed=trains[0].seed)
     except Exception as error:  # what is wrong is said in full by the step that needs these images

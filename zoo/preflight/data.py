@@ -76,12 +76,22 @@ def _check_values(recipe: Recipe, verdict: Verdict, opened: OpenData) -> None:
             error = InputError("features are taken as they are, not normalised", suggestion=f"remove data.{name}")
             verdict.errors += placed(recipe, ("data", name), error)
         return
+    if recipe.data is not None and recipe.data.mean is None and _repeats(opened.preprocessing):
+        said = f"{opened.preprocessing.channels} channels are normalised by the means of red, green and blue in turn"
+        place = recipe.document.key(("data",))
+        verdict.warnings.append(Problem(said, place, "mean: measure, std: measure; or write the numbers"))
     if "range" in names:
         return  # any values
     try:
         samples.decoded(samples.raw(0)[0])
     except ZooError as error:
         verdict.errors += placed(recipe, ("data",), error)
+
+
+def _repeats(preprocessing: Preprocessing) -> bool:
+    """Whether bands beyond three have the numbers of three colours."""
+    mean = preprocessing.mean
+    return len(mean) > 3 and all(value == mean[place % 3] for place, value in enumerate(mean)) and len(set(mean)) > 1
 
 
 def _check_transforms(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> None:
