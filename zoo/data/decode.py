@@ -85,11 +85,9 @@ def natural_type(value: Any, channels: int, layout: str) -> np.dtype[Any]:
     if isinstance(value, str | os.PathLike):
         with _explained(f"image {value}"):
             pixels = _decode(Path(value).read_bytes(), channels, layout, deep=True)
-            kind: np.dtype[Any] = pixels.values.dtype
-            return kind
+            return np.dtype(str(pixels.values.dtype))
     if isinstance(value, Image.Image):
-        kind = _from_pil(value).values.dtype
-        return kind
+        return np.dtype(str(_from_pil(value).values.dtype))
     return np.dtype(str(value.dtype).removeprefix("torch.")) if hasattr(value, "dtype") else np.dtype(np.uint8)
 
 

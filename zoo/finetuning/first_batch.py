@@ -25,7 +25,8 @@ def write_first_batch(folder: Path, data: OpenData, *, batch_size: int | None, s
     """Draw the first images that a run trains on, with the augmentation of its first epoch.
 
     `batch_size` and `seed` are the first train step's own, as in `OpenData.batches`. Of more than three channels the
-    first three are drawn, of two the first. False for features. Random generators stay as they are. Raises what reading images raises, and WorkError or InputError where the file cannot be written.
+    first three are drawn, of two the first. False for features. Random generators stay as they are. Raises what reading
+    images raises, and WorkError or InputError where the file cannot be written.
     """
     if data.parts["train"].preprocessing is None:
         return False
