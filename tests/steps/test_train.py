@@ -25,6 +25,11 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
         ("{epochs: 1, loss: {cross_entropy: {weight: [1, 2]}}}", "4:24: loss CrossEntropyLoss: weight has 2 values"),
         ("{epochs: 1, scheduler: {plateau: {mode: min}}}", "4:35: scheduler plateau: mode is min, but accuracy"),
         ("{epochs: 9, scheduler: {one_cycle: {total_steps: 5}}}", "4:35: scheduler one_cycle: total_steps is 5, and"),
+        (
+            "{epochs: 1, scheduler: {CosineLRScheduler: {warmup_t: 3}}}",
+            "train.scheduler.CosineLRScheduler: warmup is an option of the step (write warmup beside it)",
+        ),
+        ("{epochs: 1, scheduler: {WSDLRScheduler: {}}}", "train.scheduler.WSDLRScheduler: decay_t is missing"),
         ("{epochs: 1, trunk: off}", "train: trunk is called feature_cache (write feature_cache)"),
     ],
 )

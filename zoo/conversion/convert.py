@@ -306,10 +306,12 @@ def choose_rules(
                 raise
             hint = f"the file has the names of {name}: have both networks run, --from {name}"
             raise WorkError([*error.problems, Problem(f"hint: {hint}")]) from error
-    from zoo.conversion.equivalence import match_networks
+    from zoo.conversion.equivalence import emptied, match_networks
 
     auto = split_at_auto(source, remap, start.target)
-    return auto.completed(match_networks(auto.entries, start.build(), end.build()), end.target)
+    network = end.build()
+    emptied(network.model)  # before the other one is made: no more than one has weights
+    return auto.completed(match_networks(auto.entries, start.build(), network), end.target)
 
 
 def architecture_of(source: Source, end: str) -> str | None:

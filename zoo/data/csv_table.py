@@ -112,11 +112,11 @@ def read_table(
         table.notes.append(f"{path}: its columns are separated by {DELIMITERS[delimiter]}")
     problems: list[Problem] = []
     first: dict[str, Row] = {}
-    repeated, parent = 0, str(path.parent)
+    repeated, paths = 0, _Paths(path.parent)
     for line, cells in _cells(path, text, delimiter):
-        image, label, split = ((cells[at].strip() if at is not None and at < len(cells) else "") for at in places)
+        image, label, split = [cells[at].strip() if at is not None and at < len(cells) else "" for at in places]
         # of a million rows, most have one of a few labels: each is kept once
-        row = Row(os.path.normpath(os.path.join(parent, image)), sys.intern(label), sys.intern(split), line)
+        row = Row(paths[image], sys.intern(label), sys.intern(split), line)
         before = first.setdefault(row.image, row)
         faults = _faults(table, row, image, labelled, len(cells) - len(header))
         if before is not row and not faults and before.label != label:
@@ -135,6 +135,23 @@ def read_table(
     if repeated:
         table.notes.append(f"warning: {path}: {repeated} rows repeat an image of an earlier row; each counts once")
     return table
+
+
+class _Paths:
+    """An image's path as the table gives it, from the table's folder on and without detours; few tables have as many
+    folders as rows, so what a folder becomes is worked out once."""
+
+    def __init__(self, parent: Path) -> None:
+        self.parent = str(parent)
+        self.folders: dict[str, str] = {}
+
+    def __getitem__(self, image: str) -> str:
+        folder, _, name = image.rpartition("/")
+        if name in ("", ".", "..") or not folder or os.path.altsep:  # the last: backslashes part folders, too
+            return os.path.normpath(os.path.join(self.parent, image))
+        if folder not in self.folders:
+            self.folders[folder] = os.path.join(os.path.normpath(os.path.join(self.parent, folder)), "")
+        return self.folders[folder] + name
 
 
 def _text(path: Path) -> str:

@@ -38,6 +38,7 @@ class ActiveRun:
     `asked` what goes before the recipe;
     `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
     was when the run began, `ladder` has a digest of the model after each step and epoch;
+    `moments` are the optimizer's state, by parameter, that the last train step left for the next one;
     `evaluation` is what was measured of the finished checkpoint, where anything was; `written` is the recipe's file as
     the run began.
     """
@@ -63,6 +64,7 @@ class ActiveRun:
     asked: dict[str, str] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
+    moments: dict[Tensor, dict[str, Any]] = field(default_factory=dict)
     evaluation: dict[str, Any] | None = None
     written: str | None = field(init=False)
 

@@ -135,6 +135,44 @@ def frozen_part(model: nn.Module) -> FrozenPart:
     )
 
 
+class Thawing:
+    """Freezes parts of a model beside what `freeze` has frozen, other parts each time, and lets go of them again."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._before: _Record | None = model.__dict__.get(_RECORD)
+        self._stopped: list[nn.Parameter] = []
+
+    def hold(self, names: Iterable[str]) -> FrozenPart:
+        """Freeze the named parameters too, and no longer those of the last call. All that is frozen now.
+
+        Raises InputError with every name that is not in the model.
+        """
+        self.release()
+        parameters, buffers, modules = _resolve(self.model, names)
+        stopping = {name: p for name, p in self.model.named_parameters() if name in parameters and p.requires_grad}
+        for parameter in stopping.values():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        self._stopped = list(stopping.values())
+        kept = self._before or _Record(frozenset(), frozenset(), frozenset(), ())
+        self.model.__dict__[_RECORD] = _Record(
+            kept.parameters | parameters, kept.buffers | buffers, kept.modules | modules, (*kept.stopped, *stopping)
+        )
+        return frozen_part(self.model)
+
+    def release(self) -> FrozenPart:
+        """What `freeze` has frozen is frozen again, and nothing else."""
+        _release(self.model)
+        for parameter in self._stopped:
+            parameter.requires_grad_(True)
+        self._stopped = []
+        self.model.__dict__.pop(_RECORD, None)
+        if self._before is not None:
+            self.model.__dict__[_RECORD] = self._before
+        return frozen_part(self.model)
+
+
 class Snapshot:
     """What a model consisted of before a surgery, by which its frozen part is found again under any new names."""
 

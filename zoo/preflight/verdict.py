@@ -100,15 +100,22 @@ def _words(module: nn.Module | None) -> str | None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A train or probe step as it would begin: how many parameters (numbers, not tensors) train and are frozen."""
+    """A train or probe step as it would begin: how many parameters (numbers, not tensors) train and are frozen.
+
+    Of a train step `groups` are the rows of its learning rates (`zoo.training.rates`), `phases` those of gradual
+    unfreezing: `{"epoch", "group", "tensors", "parameters"}`, the epoch None for what never trains.
+    """
 
     action: str
     location: Location
     trainable: int
     frozen: int
+    groups: Sequence[dict[str, Any]] = ()
+    phases: Sequence[dict[str, Any]] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return {"step": self.action, "line": self.location.line, "trainable": self.trainable, "frozen": self.frozen}
+        counted = {"step": self.action, "line": self.location.line, "trainable": self.trainable, "frozen": self.frozen}
+        return counted | {"groups": list(self.groups), "phases": list(self.phases)}
 
 
 @dataclass(frozen=True)

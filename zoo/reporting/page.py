@@ -24,7 +24,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 GENERATOR = "zoo report"  # in a meta element: how a page is known as one that may be replaced
 MOST_SQUARES = 60  # classes up to which the confusion matrix has names and squares
 MOST_LABELS = 24  # labels whose curves are drawn
-MOST_GROUPS = 20  # parameter groups that are listed
+MOST_GROUPS = 120  # parameter groups that are listed
 MOST_CHANGED = 10
 
 
@@ -71,7 +71,9 @@ def page(facts: Facts, pictures: Pictures) -> str:
         "notes": [*facts["notes"], *pictures.notes],
         "tiles": list(_tiles(facts)),
         "curves": curves(facts["epochs"] or []),
-        "groups": _groups(trains),
+        "groups": (groups := _groups(trains)),
+        "staggered": any(group.get("from_epoch", 1) > 1 for group in groups),
+        "thawed": [stage for stage in trains if stage.get("phases")],
         "loads": [load for load in (report.get("weights"), *report.get("stages", [])) if load and "coverage" in load],
         "proofs": [stage for stage in trains if stage.get("freeze_proof")],
         "stages": [_stage(stage) for stage in report.get("stages", [])],

@@ -18,7 +18,7 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, WorkError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.recipe import Step
-from zoo.recipe.catalogue import SCHEDULERS, component_of
+from zoo.recipe.catalogue import PLATEAUS, SCHEDULERS, component_of
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
     BestBy,
@@ -36,11 +36,20 @@ from zoo.recipe.options import (
     Precision,
     SchedulerName,
     TrackerName,
+    UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
-from zoo.steps.train_check import build_schedule, check_batch, check_choice, check_schedule, check_unit, nothing_trains
+from zoo.steps.train_check import (
+    build_schedule,
+    check_batch,
+    check_choice,
+    check_schedule,
+    check_thawing,
+    check_unit,
+    nothing_trains,
+)
 from zoo.steps.train_job import make_job
-from zoo.steps.train_record import record_train, rewind
+from zoo.steps.train_record import moments_for_next, record_train, rewind
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
@@ -50,6 +59,7 @@ from zoo.training.job import fill, put_in
 from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics
 from zoo.training.optimizers import named
+from zoo.training.state import Saved
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import Trainer
 
@@ -82,9 +92,14 @@ class Train(Step):
     """A class of torch.optim, a name that timm gives, or a plugin's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """The optimizer's own without it."""
+    weight_decay_on: Literal["weights", "all"] = "weights"
+    """What decays: neither biases and norms (every vector) nor what the model's `no_weight_decay()` names, or all."""
+    optimizer_state: Literal["fresh", "carried"] = "fresh"
+    """Whether the optimizer begins without moments, or with those that the train step before left of the same
+    parameters."""
     scheduler: SchedulerName | None = "cosine"
     """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
-    torch.optim.lr_scheduler, or a plugin's, with its own arguments; null keeps it."""
+    torch.optim.lr_scheduler or of timm.scheduler, or a plugin's, with its own arguments; null keeps it."""
     warmup: Annotated[float, Field(ge=0)] = 0
     """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
     loss: LossName = "auto"
@@ -108,6 +123,8 @@ class Train(Step):
     """Each layer's learning rate is the next one's times this."""
     lr_scale: dict[str, Annotated[float, Field(ge=0)]] = Field({})
     """Factors on the learning rate by a regular expression on parameter names."""
+    unfreeze_gradually: Positive | UnfreezeGradually | None = None
+    """Train the head first, and thaw the next group of layers, from the top down, after so many epochs."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a moving average of the weights, which is then what is evaluated and kept."""
     precision: Precision | None = None
@@ -172,6 +189,12 @@ class Train(Step):
         return EarlyStopping(patience=rule) if isinstance(rule, int) else rule
 
     @property
+    def gradual(self) -> UnfreezeGradually | None:
+        """`unfreeze_gradually` written out."""
+        given = self.unfreeze_gradually
+        return UnfreezeGradually(every=given) if isinstance(given, int) else given
+
+    @property
     def chosen_by(self) -> tuple[str | None, str | None]:
         """The names of what the kept epoch and the end go by; None for the first metric."""
         best = self.keep.best if isinstance(self.keep, BestBy) else None
@@ -185,7 +208,7 @@ class Train(Step):
     @property
     def chooses(self) -> str:
         name, _ = named(self.scheduler) if self.scheduler is not None else ("", {})
-        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) == "ReduceLROnPlateau" else ""
+        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) in PLATEAUS else ""
         best, stop = self.chosen_by
         kept = f"keep: {{best: {best}}}" if best else "keep: best"
         stops = f"early_stopping: {stop}" if stop else "early_stopping"
@@ -210,6 +233,8 @@ class Train(Step):
             document.add(taken[0].place.path, message, "give it another name", at_key=True)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
+        self._check_unfreezing(document)
+        self._check_optimizer(document, [step for step in earlier if isinstance(step, Train)])
         word, listed_ = document.get(("data", "augmentation"), "none"), document.get(("data", "transforms"))
         if self.feature_cache == "kept" and (word != "none" or listed_) and not self.views:
             what = "data.transforms change" if listed_ else f"augmentation {word} changes"
@@ -220,6 +245,35 @@ class Train(Step):
             message = f"train.label_smoothing does nothing with the loss {loss}"
             document.add((*path, "label_smoothing"), message, "remove it", at_key=True)
 
+    def _check_unfreezing(self, document: Document) -> None:
+        path = self.place.path
+        patterns = self.gradual.groups if self.gradual and isinstance(self.gradual.groups, list) else []
+        for index, pattern in enumerate(patterns):
+            check_expression(document, (*path, "unfreeze_gradually", "groups", index), pattern)
+        if self.gradual and self.feature_cache in ("kept", "every_step"):
+            message = f"train.feature_cache: {self.feature_cache}: unfreeze_gradually thaws the backbone"
+            hint = "remove it, or train the head on cached features in a step in front: freeze: all_but_head, train"
+            document.add((*path, "feature_cache"), message, hint)
+
+    def _check_optimizer(self, document: Document, trains: Sequence[Train]) -> None:
+        """What contradicts itself about weight decay, and whether there is a state to carry over."""
+        path, (name, arguments) = self.place.path, named(self.optimizer)
+        if self.weight_decay is not None and "weight_decay" in arguments:
+            message = f"train: weight_decay is {self.weight_decay:g}, and {name} has one of its own"
+            document.add((*path, "weight_decay"), message, "remove one of the two", at_key=True)
+        if self.optimizer_state == "fresh":
+            return
+        place = (*path, "optimizer_state")
+        if not trains:
+            document.add(place, "train.optimizer_state: carried: no train step stands in front", "write fresh")
+            return
+        before, own = named(trains[-1].optimizer), {**arguments, "weight_decay": None}
+        if before[0] != name or {**before[1], "weight_decay": None} != own:
+            where = trains[-1].place.location.within
+            message = f"train.optimizer_state: carried: the train step in {where} has the optimizer {before[0]}"
+            message += " with other arguments" if before[0] == name else f", this one {name}"
+            document.add(place, message, "give both the same, or write fresh")
+
     def check(self, rehearsal: Rehearsal) -> None:
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
         rehearsal.fits(self)
@@ -229,6 +283,7 @@ class Train(Step):
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: build_schedule(self, rehearsal),
+            "unfreeze_gradually": lambda: check_thawing(self, rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
             "callbacks": lambda: check_callbacks(self.callbacks),
@@ -256,24 +311,35 @@ class Train(Step):
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
-        before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
+        try:
+            self._run(run, trainer, saved, preparation)
+        finally:
+            trainer.gradual.leave()
+
+    def _run(self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float) -> None:
+        model = run.assembly.model
+        began = hashes(model, trainer.gradual.frozen) if saved is None or saved.restarts else saved.run["frozen"]
+        trainer.gradual.before = began
         if saved is not None:
             trainer.restore(saved)
         if saved is None or saved.restarts:
-            trainer.begin(self.place.index, {**run.memory(), "frozen": before})
+            trainer.begin(self.place.index, {**run.memory(), "frozen": began})
+            if trainer.progress.carried:
+                run.listener.note(f"{trainer.job.label}: {trainer.progress.carried} tensors go on with their moments")
         try:
             progress = trainer.run()
         except (KeyboardInterrupt, Exception) as error:
             rewind(run, self, trainer, preparation, error)
             raise
-        proof = prove(before, hashes(assembly.model, frozen))
+        proof = prove(trainer.gradual.still_frozen, hashes(model, trainer.gradual.frozen))
         if not proof.holds:
             run.trained = False  # a model that is not what the recipe says is no result
             raise WorkError(f"{len(proof.moved)} frozen tensors changed in training: {listed(proof.moved)}")
         run.trained |= progress.epoch > 0
+        run.moments = moments_for_next(run, self, trainer)
         if trainer.last is not None and PartialState().is_main_process:
             with put_in(trainer.unfrozen, trainer.last):  # without metrics: those of the loop are not quite this file's
-                save_checkpoint(assembly, run.folder / LAST)
+                save_checkpoint(run.assembly, run.folder / LAST)
         record_train(run, self, trainer, preparation, proof.as_dict())
 
     @classmethod

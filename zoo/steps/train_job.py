@@ -36,6 +36,9 @@ def _as_pinned(run: ActiveRun, step: Train) -> Train:
     return step.model_copy(update={key: value for key, value in pins.items() if getattr(step, key) in (None, "auto")})
 
 
+THAWS = "unfreeze_gradually thaws the backbone while it trains"
+
+
 def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     """What a train step trains, with what was chosen for the options that are left open, which becomes the run's pins.
 
@@ -65,6 +68,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         precision=choose_precision(requested, run.device),
         frozen=frozen,
         label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
+        moments=run.moments,
     )
     job.model.to(run.device)
     speed = Speed.of(step.feature_precision, requested)
@@ -94,10 +98,12 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
 
     Raises InputError for the reason where the recipe says that it has to be.
     """
-    if job.options.feature_cache == "off" or not job.frozen.parameters:
+    if job.options.feature_cache == "off" or not (job.frozen.parameters or job.options.unfreeze_gradually):
         return job
     data, options = cast(OpenData, run.data), job.options
     try:
+        if options.unfreeze_gradually:
+            raise UnsplittableError(THAWS)
         prepared = prepare(
             job.model,
             data,

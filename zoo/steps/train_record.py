@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
+from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.training.optimizers import described_groups
 from zoo.training.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ def rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, er
     label = trainer.job.label
     run.kept = f"{label} after epoch {trainer.progress.epoch}" if own else f"the model as {label} began"
     record_train(run, step, trainer, preparation, None)
+
+
+def moments_for_next(run: ActiveRun, step: Train, trainer: Trainer) -> dict[Tensor, dict[str, Any]]:
+    """The optimizer's state by parameter, where the next train step goes on with it."""
+    later = (other for other in run.recipe.steps[step.place.index + 1 :] if isinstance(other, type(step)))
+    carries = (following := next(later, None)) is not None and following.optimizer_state == "carried"
+    return dict(trainer.optimizer.optimizer.state) if carries else {}
 
 
 def record_train(
@@ -56,7 +63,9 @@ def record_train(
         setting=job.setting,
         feature_cache=job.feature_cache,
         feature_precision=job.feature_cache.get("precision"),
-        groups=described_groups(model, trainer.optimizer.param_groups),
+        groups=trainer.groups,
+        phases=progress.phases,
+        carried=progress.carried,
         freeze_proof=proof,
         seconds=preparation + progress.seconds,
     )
