@@ -62,7 +62,7 @@ def test_only_what_is_asked_for_is_measured():
 def test_a_channel_that_never_changes_is_named():
     images = [torch.cat([torch.full((1, 8, 8), 7, dtype=torch.uint8), torch.from_numpy(i)]) for i in pictures(2)]
     data = opened(images, mean="measure", std="measure")
-    with pytest.raises(InputError, match="channel 0 .* is the same in every pixel"):
+    with pytest.raises(InputError, match=r"channel 0 .* is the same in every pixel"):
         measure(data, to_measure(data))
     flat = opened([torch.full((3, 8, 8), 7, dtype=torch.uint8)] * 4, range="measure")
     with pytest.raises(InputError, match="every value of the training images is 7"):

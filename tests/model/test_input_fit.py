@@ -70,11 +70,6 @@ def test_a_windowed_network(tmp_path, size):
     assert changed
     assert all("bias_table" in name for name in changed)
     assert any(text.startswith("tables of relative positions resampled 7 x 7 -> ") for text in report.adapted)
-    timms = timm.create_model("swin_tiny_patch4_window7_224", img_size=size, **SWIN)
-    from timm.models.swin_transformer import checkpoint_filter_fn
-
-    theirs = checkpoint_filter_fn(dict(old), timms)
-    assert all(theirs[name].shape == new[name].shape for name in changed)
     assert assembly.model(torch.zeros(1, 3, *size)).shape == (1, 5)
 
 

@@ -50,10 +50,10 @@ def test_the_data_section_decides_how_it_is_built(checked, data, shape, built):
 
 
 MISTAKES = {
-    "image_size: 100": (":2:65: image_size 100 x 100 is no multiple", "image_size: 96"),
+    "image_size: 100": (":2:49: image_size 100 x 100 is no multiple", "image_size: 96"),
     "channels: 6": ("with 3 channels does not fit a network that takes 6 (build the network for it: data.channels: 3",
                     "channels: 3"),
-    "channels: 1, augmentation: crop_flip, mean: [0.4, 0.5, 0.6]": ("data.mean has 3 values", "channels: 1, mean: [0.5]"),
+    "channels: 1, mean: [0.4, 0.5, 0.6]": ("data.mean has 3 values", "channels: 1, mean: [0.5]"),
     "range: [1, 0]": ("the second value becomes 1", "range: [0, 1]"),
 }  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_each_mistake_is_one_and_its_cure_works(checked, data):
 def test_a_builder_without_channels_says_to_adapt_the_input(checked):
     without = checked(recipe("path: colours, image_size: 32, channels: 1", "torchvision/resnet18"))
     assert [str(error).partition("recipe.yaml")[2] for error in without.errors] == [
-        ":2:75: torchvision/resnet18 takes 3 channels, and its builder no number of them "
+        ":2:65: torchvision/resnet18 takes 3 channels, and its builder no number of them "
         "(put adapt_input: auto in front of the steps)"
     ]
     steps = "[{adapt_input: auto}, {swap_head: auto}, {train: 1}]"

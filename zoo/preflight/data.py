@@ -91,7 +91,7 @@ def _check_values(recipe: Recipe, verdict: Verdict, opened: OpenData) -> None:
 def _repeats(preprocessing: Preprocessing) -> bool:
     """Whether bands beyond three have the numbers of three colours."""
     mean = preprocessing.mean
-    return len(mean) > 3 and all(value == mean[place % 3] for place, value in enumerate(mean)) and len(set(mean)) > 1
+    return len(mean) > 3 and all(value == mean[place % 3] for place, value in enumerate(mean))
 
 
 def _check_transforms(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> None:

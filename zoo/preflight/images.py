@@ -31,7 +31,6 @@ def build_for_images(recipe: Recipe, verdict: Verdict, weights: Weights | None, 
     size = (size, size) if isinstance(size, int) else size
     if any(key in written for key in SIZES):
         size = assembly.preprocessing.size
-    about = "image_size" if recipe.data.image_size else "channels"
     try:
         if channels != "auto" and channels != assembly.preprocessing.channels:
             _check_said_once(written, channels)
@@ -41,6 +40,7 @@ def build_for_images(recipe: Recipe, verdict: Verdict, weights: Weights | None, 
         if verdict.built_for:
             verdict.assembly = build()
     except ZooError as error:
+        about = "channels" if recipe.data.image_size is None or "channels" in str(error) else "image_size"
         verdict.errors += placed(recipe, ("data",), error, about=about)
         verdict.built_for, verdict.unfit = {}, True
         return
