@@ -89,6 +89,8 @@ def test_measured_bands_have_one_number_everywhere_and_resume_bit_for_bit(bands)
     assert {answer["label"] for answer in row["predictions"]} == {"cat", "dog"}
     assert "6 channels, 32 x 32 pixels, values from" in Path("whole/README.md").read_text()
     assert "first three of 6 channels" in Path("whole/report.html").read_text()
+    with pytest.raises(InputError, match=r"exported preprocessing takes bytes \(leave out --preprocess"):
+        zoo.export("whole/model.safetensors", "model.pt2", preprocess=True)
     again = zoo.finetune("whole/recipe.yaml", output="again", progress=Listener())  # its numbers are measured no more
     assert again.report["metrics"] == run.report["metrics"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -177,8 +177,3 @@ def _resampled(name: str, before: Grid, after: Grid) -> str:
 def _shared(row: Mismatch) -> str:
     old, new = row.shape[1], row.target_shape[1]
     return f"{row.name}: its {old} input channels are {'summed' if new == 1 else f'shared out among {new}'}"
-
-
-def said_of(arguments: Mapping[str, Any]) -> str:
-    """What to say of arguments that the input decided."""
-    return ", ".join(f"{key}: {value}" for key, value in arguments.items())

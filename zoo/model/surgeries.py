@@ -59,7 +59,7 @@ def adapt_input(model: nn.Module, *, channels: int, path: str = "", context: Con
         path, layer = next(convolutions, ("", model))
     if not isinstance(layer, nn.Conv2d) or layer.groups != 1:
         said = f"{path!r} is a {type(layer).__name__}" if path else "the network has no convolution"
-        raise InputError(f"{said}, not a convolution of all channels", suggestion="name it: path")
+        raise InputError(f"{said}: no convolution of all channels to adapt", suggestion="name it: path")
     _note(context, path=path)
     if layer.in_channels == channels:
         return model
