@@ -146,7 +146,8 @@ def resize(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
 
 
 def _by_pil(image: Tensor, size: Sequence[int]) -> Tensor:
-    pil = functional.resize(functional.to_pil_image(image), list(size), MODES["lanczos"])
+    mode = "F" if image.is_floating_point() else None  # without it floats become bytes
+    pil = functional.resize(functional.to_pil_image(image, mode), list(size), MODES["lanczos"])
     resized: Tensor = functional.pil_to_tensor(pil)
     return resized
 
