@@ -104,6 +104,14 @@ OPTIONS: dict[str, Row] = {
         proof="training/test_losses.py::test_every_loss_on_offer_gives_a_number_with_a_gradient",
     ),
     "label_smoothing": row({"label_smoothing": 0.1}, proof="training/test_losses.py::test_smoothing_and_class_weights"),
+    "class_weights": row(
+        {"class_weights": {"0": 3.0, "7": 0.5}},
+        {"class_weights": "balanced", "accumulate": 2},
+        proof="training/test_class_weights.py::test_a_step_cut_up_is_the_same_step",
+    ),
+    "sampler": row(
+        {"sampler": "balanced"}, proof="data/test_sampler.py::test_an_epoch_draws_classes_evenly_and_every_epoch_anew"
+    ),
     "auxiliary_loss": row(
         {"auxiliary_loss": 0.7},
         proof="training/test_trainer.py::test_auxiliary_classifiers_are_in_the_loss_by_their_weight",

@@ -46,7 +46,7 @@ def test_the_data_section_decides_how_it_is_built(checked, data, shape, built):
     assert not verdict.errors
     assert (verdict.input_shape, verdict.built_for, verdict.arguments) == (shape, built, built)
     assert verdict.output_shape == (2, 2)
-    assert bool(verdict.notes) == bool(built)
+    assert bool(verdict.fitted) == bool(built)
 
 
 MISTAKES = {

@@ -225,9 +225,10 @@ def _check_failed(run: ActiveRun) -> None:
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
         return
     step = cast(Train, run.recipe.steps[run.saved.step])
+    lr = f"steps[{run.saved.step}].{step.place.action}.lr={step.lr / 10:g}"
     raise InputError(
         f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
-        suggestion=f"change what led there: --resume --set steps[{run.saved.step}].train.lr={step.lr / 10:g}",
+        suggestion=f"change what led there: --resume --set {lr}",
     )
 
 
@@ -237,7 +238,7 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
     Weights and data are those that the check before the run has found, planned and opened.
     """
     recipe, assembly, run.loads = run.recipe, run.assembly, verdict.loads
-    for note in (*verdict.notes, *assembly.notes, *(verdict.data.notes if verdict.data else ())):
+    for note in (*verdict.fitted, *assembly.notes, *(verdict.data.notes if verdict.data else ())):
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)
@@ -261,7 +262,7 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
         )
         run.loaded = coverage(found.name, report)
         for note in (f"weights: {text}" for text in report.adapted):
-            if note not in verdict.notes:  # of weights that were not here when they were planned
+            if note not in verdict.fitted:  # of weights that were not here when they were planned
                 run.listener.note(note)
     if recipe.data is not None:
         known = replace(verdict.known, preprocessing=assembly.preprocessing, classes=assembly.classes)
@@ -344,7 +345,8 @@ def _draw_first_batch(run: ActiveRun) -> None:
     if (channels := run.data.preprocessing.channels) > 3 and run.data.parts["train"].preprocessing is not None:
         run.listener.note(f"{FIRST_BATCH} shows the first three of {channels} channels")
     try:
-        write_first_batch(run.folder, run.data, batch_size=trains[0].batch_size, seed=trains[0].seed)
+        first = trains[0]
+        write_first_batch(run.folder, run.data, batch_size=first.batch_size, seed=first.seed, sampler=first.sampler)
     except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
 

@@ -18,6 +18,7 @@ from zoo.data.fingerprint import Fingerprint
 from zoo.data.open_data import OpenData
 from zoo.finetuning.environment import environment
 from zoo.finetuning.ladder import Rung, model_digest
+from zoo.finetuning.tables import train_stages
 from zoo.model.assembly import Assembly
 from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
@@ -86,7 +87,7 @@ class ActiveRun:
     @property
     def optimizer_steps(self) -> int:
         """Those of all train steps so far: the axis of curves and pictures."""
-        rows = (row["epochs"] for row in self.stages if row["action"] == "train" and row["epochs"])
+        rows = (row["epochs"] for row in train_stages(self.stages) if row["epochs"])
         return sum(epochs[-1]["steps"] for epochs in rows)
 
     @property
@@ -101,6 +102,7 @@ class ActiveRun:
             "loaded": self.loaded,
             "base_weights": self.assembly.base_weights,
             "preprocessing": self.assembly.preprocessing.as_dict(),
+            "thresholds": self.assembly.thresholds,
             "pins": self.pins,
             "ladder": self.ladder,
             "environment": self.environment(),
@@ -113,6 +115,7 @@ class ActiveRun:
         self.stages, self.loaded, self.pins = memory["stages"], memory["loaded"], memory["pins"]
         self.assembly.base_weights = memory["base_weights"]
         self.assembly.preprocessing = Preprocessing.from_dict(memory["preprocessing"])
+        self.assembly.thresholds = memory.get("thresholds", {})
         self.began -= memory["seconds"]
         self.trained, self.ladder = memory["trained"], memory["ladder"]
 

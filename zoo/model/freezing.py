@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,6 +172,19 @@ class Thawing:
         if self._before is not None:
             self.model.__dict__[_RECORD] = self._before
         return frozen_part(self.model)
+
+
+@contextmanager
+def frozen_too(model: nn.Module, names: Iterable[str]) -> Iterator[FrozenPart]:
+    """Inside the block these parameters, buffers and modules are frozen beside what is; it gives all that is frozen.
+
+    Afterwards that is again what was. Raises InputError as `freeze` does.
+    """
+    thawing = Thawing(model)
+    try:
+        yield thawing.hold(names)
+    finally:
+        thawing.release()
 
 
 class Snapshot:

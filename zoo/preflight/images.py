@@ -47,7 +47,7 @@ def build_for_images(recipe: Recipe, verdict: Verdict, weights: Weights | None, 
     if verdict.built_for:
         verdict.arguments |= verdict.built_for
         said = ", ".join(f"{key}: {value}" for key, value in verdict.built_for.items())
-        verdict.notes.append(f"model: built with {{{said}}} for these images")
+        verdict.fitted.append(f"model: built with {{{said}}} for these images")
 
 
 def _check_said_once(written: Mapping[str, Any], channels: int) -> None:

@@ -149,15 +149,17 @@ class Verdict:
 
     `arguments` are those that the architecture is built with: the recipe's, and what its weights need beside them.
     `known` is what the model's weights say of the data. `weights`, `loads` (of the `load` steps, by their index) and
-    `data` are what a run goes on with: found, planned and opened, where they are on this machine.
+    `data` are what a run goes on with: found, planned and opened, where they are on this machine. `notes` are the
+    steps' remarks on what they will do.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
-    are modules that forward never uses, `changes` what the steps did to the structure; `notes` say what the input's
+    are modules that forward never uses, `changes` what the steps did to the structure; `fitted` says what the input's
     size and channels decided. `built_for` are those of `arguments` that the data section has changed; `unfit` says that
     the network could not be built for the images, which explains what does not go through it.
     """
 
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     assembly: Assembly | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -172,7 +174,7 @@ class Verdict:
     outputs: int | None = None
     uncalled: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
-    notes: list[str] = field(default_factory=list)
+    fitted: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -199,6 +201,7 @@ class Verdict:
             "ok": self.ok,
             "errors": [problem.as_dict() for problem in self.errors],
             "warnings": [problem.as_dict() for problem in self.warnings],
+            "notes": [*self.fitted, *self.notes],
             "trainable": self.trainable,
             "frozen": self.frozen,
             "stages": [stage.as_dict() for stage in self.stages],

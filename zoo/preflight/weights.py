@@ -137,7 +137,7 @@ def _plan(
             if path == ("model",) and verdict.assembly is not None:
                 fit = InputFit(verdict.assembly.model, verdict.assembly.preprocessing, found.preprocessing)
                 planned = fitted(planned, source, target, fit)
-                verdict.notes += [f"weights: {text}" for text in planned.adapted]
+                verdict.fitted += [f"weights: {text}" for text in planned.adapted]
             report = LoadReport(found.location, source.kind, planned.plan, planned.rules, planned.notes)
             try:
                 check_report(report, options.min_coverage, strict_shapes=strict_shapes)

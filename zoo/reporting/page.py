@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from zoo.finetuning.tables import train_stages
 from zoo.formats.names import grouped
 from zoo.reporting import charts
 from zoo.reporting.facts import Facts
@@ -63,14 +64,14 @@ def _environment() -> Any:
 def page(facts: Facts, pictures: Pictures) -> str:
     """The page of one run."""
     report = facts["report"] or {}
-    trains = [stage for stage in report.get("stages", []) if stage["action"] == "train"]
+    trains = train_stages(report.get("stages", []))
     values = {
         "title": f"{facts['name']} – zoo",
         "facts": facts,
         "pictures": pictures,
         "notes": [*facts["notes"], *pictures.notes],
         "tiles": list(_tiles(facts)),
-        "curves": curves(facts["epochs"] or []),
+        "curves": [*curves(facts["epochs"] or []), *_lines(trains)],
         "groups": (groups := _groups(trains)),
         "staggered": any(group.get("from_epoch", 1) > 1 for group in groups),
         "thawed": [stage for stage in trains if stage.get("phases")],
@@ -172,6 +173,19 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         charts.line_chart("Peak memory, GB", series({"peak_memory": ""}, 1e-9), x_label="epoch", bands=bands, floor=0),
     ]
     return [chart for chart in drawn if chart]
+
+
+def _lines(trains: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Of each step that searched the line between two networks, its metric along the line and what was kept."""
+    for stage in trains:
+        if line := stage.get("line"):
+            metric, points = line["metric"], line["points"]
+            values = [(point["alpha"], point["metrics"][metric]) for point in points]
+            kept = [(alpha, value) for alpha, value in values if alpha == stage["alpha"]]
+            title = f"Step {stage['step']}: validation {metric} between probe and fine-tuned"
+            series = {metric: values, f"kept, {stage['alpha']:g}": kept}
+            if chart := charts.line_chart(title, series, x_label="alpha: 0 the probe, 1 fine-tuned"):
+                yield chart
 
 
 def _different(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, str]:

@@ -43,6 +43,8 @@ from zoo.steps.train_check import (
     build_schedule,
     check_batch,
     check_choice,
+    check_class_weights,
+    check_sampler,
     check_schedule,
     check_thawing,
     check_unit,
@@ -106,6 +108,12 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
+    n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
+    sampler: Literal["balanced"] | None = None
+    """`balanced` draws each epoch's samples with replacement, so that every class is equally likely; an epoch stays as
+    long as without it."""
     auxiliary_loss: Annotated[float, Field(ge=0)] = 0.3
     """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
@@ -184,9 +192,19 @@ class Train(Step):
         return self.keep not in ("auto", "last") or (self.keep == "auto" and self.early_stopping is not None)
 
     @property
+    def measures_exactly(self) -> bool:
+        """Whether validation is measured as the finished file will be, since it chooses."""
+        return self.keeps_best
+
+    @property
     def patience(self) -> EarlyStopping | None:
         rule = self.early_stopping
         return EarlyStopping(patience=rule) if isinstance(rule, int) else rule
+
+    def number_among(self, steps: Sequence[Step]) -> tuple[int, int]:
+        """Which of a recipe's train steps it is, from 0, and how many there are: that decides the order of samples."""
+        trains = [step.place.index for step in steps if isinstance(step, Train)]
+        return trains.index(self.place.index), len(trains)
 
     @property
     def gradual(self) -> UnfreezeGradually | None:
@@ -222,7 +240,8 @@ class Train(Step):
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
         if self.epochs is None and self.max_steps is None:
-            document.add(path, "train: epochs is missing", "write epochs, or max_steps", at_key=True)
+            message = f"{self.place.action}: epochs is missing"
+            document.add(path, message, "write epochs, or max_steps", at_key=True)
         if self.warmup > 1 and self.warmup != int(self.warmup):
             message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
@@ -240,6 +259,10 @@ class Train(Step):
             what = "data.transforms change" if listed_ else f"augmentation {word} changes"
             message = f"train.feature_cache: {what} every epoch"
             document.add((*path, "feature_cache"), message, "write views: K for K augmented passes, or every_step")
+        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+        for name in (name for name, weight in weights.items() if weight < 0):
+            message = f"train.class_weights: {name!r} counts {weights[name]:g}, less than nothing"
+            document.add((*path, "class_weights", name), message, "write 0 or more")
         loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
         if self.label_smoothing and loss not in CLASS_LOSSES:
             message = f"train.label_smoothing does nothing with the loss {loss}"
@@ -280,11 +303,14 @@ class Train(Step):
         if not rehearsal.count(self).trainable:
             nothing_trains(self, rehearsal)
             return
+        soft = rehearsal.verdict.data is not None and rehearsal.verdict.data.soft
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: build_schedule(self, rehearsal),
             "unfreeze_gradually": lambda: check_thawing(self, rehearsal),
-            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
+            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing, soft=soft),
+            "class_weights": lambda: check_class_weights(self, rehearsal),
+            "sampler": lambda: check_sampler(self, rehearsal),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
             "callbacks": lambda: check_callbacks(self.callbacks),
             "trackers": lambda: make_trackers(self.trackers),
@@ -299,37 +325,41 @@ class Train(Step):
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
-        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.measured(data.task)}
         frozen = assembly.frozen or FrozenPart()
         saved, run.saved = run.saved, None
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
         began = time.monotonic()
+        prepared = self.prepared(run) if saved is None or saved.restarts else saved.run.get("prepared", {})
         if self.seed is not None:
             seed_everything(self.seed)
         job = make_job(run, self, frozen)
+        assembly.evaluation = {"loss": plain(job.loss), "metrics": self.measured(data.task)}
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
         try:
-            self._run(run, trainer, saved, preparation)
+            self._run(run, trainer, saved, preparation, prepared)
         finally:
             trainer.gradual.leave()
 
-    def _run(self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float) -> None:
+    def _run(
+        self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float, prepared: dict[str, Any]
+    ) -> None:
         model = run.assembly.model
         began = hashes(model, trainer.gradual.frozen) if saved is None or saved.restarts else saved.run["frozen"]
         trainer.gradual.before = began
         if saved is not None:
             trainer.restore(saved)
         if saved is None or saved.restarts:
-            trainer.begin(self.place.index, {**run.memory(), "frozen": began})
+            trainer.begin(self.place.index, {**run.memory(), "frozen": began, "prepared": prepared})
             if trainer.progress.carried:
                 run.listener.note(f"{trainer.job.label}: {trainer.progress.carried} tensors go on with their moments")
         try:
             progress = trainer.run()
+            concluded = self.concluded(run, trainer)
         except (KeyboardInterrupt, Exception) as error:
-            rewind(run, self, trainer, preparation, error)
+            rewind(run, self, trainer, preparation, error, prepared)
             raise
         proof = prove(trainer.gradual.still_frozen, hashes(model, trainer.gradual.frozen))
         if not proof.holds:
@@ -340,7 +370,16 @@ class Train(Step):
         if trainer.last is not None and PartialState().is_main_process:
             with put_in(trainer.unfrozen, trainer.last):  # without metrics: those of the loop are not quite this file's
                 save_checkpoint(run.assembly, run.folder / LAST)
-        record_train(run, self, trainer, preparation, proof.as_dict())
+        record_train(run, self, trainer, preparation, proof.as_dict(), prepared | concluded)
+
+    def prepared(self, run: ActiveRun) -> dict[str, Any]:
+        """What a step that builds on this one does before it trains; plain data, which a resumed run finds again, for
+        its record in the report."""
+        return {}
+
+    def concluded(self, run: ActiveRun, trainer: Trainer) -> dict[str, Any]:
+        """What such a step does with the trained weights; plain data, which goes over the record's own."""
+        return {}
 
     @classmethod
     def row(cls, record: dict[str, Any]) -> dict[str, str]:

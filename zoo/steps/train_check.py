@@ -7,11 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from zoo.data.sampler import epoch_of
 from zoo.errors import InputError, Problem, ZooError, listed
 from zoo.lint import fails_on_one_sample
 from zoo.model.unstandardise import are_far, unstandardising
 from zoo.steps.freeze import Freeze
 from zoo.training.choosing import LOSS
+from zoo.training.class_weights import class_names, weighted
 from zoo.training.gradual import GradualUnfreezing
 from zoo.training.metrics import make_metrics, names_of
 from zoo.training.optimizers import make_optimizer
@@ -43,6 +45,32 @@ def check_batch(step: Train, rehearsal: Rehearsal) -> None:
             place, what, hint = ("data",), "the training part has one sample", "more images are needed"
         message = f"train: {what}: batch norm cannot train on a single sample"
         rehearsal.verdict.errors.append(Problem(message, document.value(place), hint))
+
+
+def check_class_weights(step: Train, rehearsal: Rehearsal) -> None:
+    """Raises InputError for weights that do not fit the loss or the data, and warns of a class that counts twice."""
+    data = rehearsal.verdict.data
+    if data is None or step.class_weights is None:
+        return
+    weighted(step.loss, step.class_weights, data)
+    if absent := [name for name, count in zip(class_names(data), data.class_counts, strict=True) if not count]:
+        said = f"train.class_weights: the training part has no sample of {listed(absent)}: what has none counts 1"
+        rehearsal.warn((*step.place.path, "class_weights"), InputError(said))
+    if step.class_weights == "balanced" and step.sampler == "balanced":
+        message = (
+            "train: class_weights: balanced and sampler: balanced both even out the classes: rare ones count twice"
+        )
+        hint = "one of the two is enough"
+        rehearsal.warn(step.place.path, InputError(message, suggestion=hint), about="sampler")
+
+
+def check_sampler(step: Train, rehearsal: Rehearsal) -> None:
+    """Raises InputError where classes cannot be drawn evenly, and says what an epoch becomes."""
+    data = rehearsal.verdict.data
+    if data is None or step.sampler is None:
+        return
+    data.order("train", sampler=step.sampler)
+    rehearsal.say(f"train: sampler: balanced: {epoch_of(data.class_counts, class_names(data))}")
 
 
 def build_schedule(step: Train, rehearsal: Rehearsal) -> None:

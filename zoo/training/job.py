@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from zoo.data.batches import Batches, Inputs
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart
+from zoo.recipe.options import Named
+from zoo.training.class_weights import WeightedLoss
 from zoo.training.trunk.engine import EngineSettings
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ class Job:
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
     `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
     were chosen, `label` which train step it is. `moments`
-    are the optimizer's state at the end of an earlier train step, by parameter, where this one goes on with it.
+    are the optimizer's state at the end of an earlier train step, by parameter, where this one goes on with it;
+    were chosen, `label` which train step it is; `weighted` is its loss with class weights, `thresholds` are
+    those that labels of a multilabel network are counted by.
     """
 
     model: nn.Module
@@ -46,6 +50,13 @@ class Job:
     setting: str = ""
     label: str = "train"
     moments: Mapping[Tensor, dict[str, Any]] = field(default_factory=dict)
+    weighted: WeightedLoss | None = None
+    thresholds: tuple[float, ...] = ()
+
+    @property
+    def loss(self) -> Named:
+        """What is minimised, with its class weights."""
+        return self.weighted.loss if self.weighted else self.options.loss
 
     @property
     def approximate(self) -> str:

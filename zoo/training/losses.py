@@ -34,32 +34,57 @@ UNSUPPORTED = ("MultiLabelMarginLoss",)  # lists of class indices, padded with -
 
 
 def focal(
-    outputs: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float | None = None, task: str | None = None
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    weight: list[float] | None = None,
+    pos_weight: list[float] | None = None,
+    task: str | None = None,
 ) -> Tensor:
     """Focal loss (Lin et al., 2017): cross-entropy in which samples that are answered well already count less.
 
     A sample's cross-entropy is multiplied by (1 - p)^gamma, p being the probability of its class; with several labels a
     sample each label counts so, by torchvision's `sigmoid_focal_loss`. `alpha` weighs what is there, 1 - alpha what is
     not; of classes it weighs all alike. Shares of classes [b, k] (`task` is classification) give the mean of the
-    classes' values by these shares.
+    classes' values by these shares. A class counts its `weight`; of several labels one that is there its `pos_weight`.
     """
     if not targets.is_floating_point():
         surprise = F.cross_entropy(outputs, targets, reduction="none")
     elif task != "classification":
         values: Tensor = sigmoid_focal_loss(outputs, targets, -1 if alpha is None else alpha, gamma)
-        return values.mean(-1)
+        return (values * _presence(targets, pos_weight)).mean(-1)
     else:
         surprise = -outputs.log_softmax(-1)
     found = (1.0 if alpha is None else alpha) * (1 - (-surprise).exp()) ** gamma * surprise
+    if weight is not None:
+        by_class = torch.as_tensor(weight).to(outputs)
+        found = found * (by_class if found.ndim > 1 else by_class[targets])
     return (targets * found).sum(-1) if found.ndim > 1 else found
 
 
+def _presence(targets: Tensor, pos_weight: Any) -> Tensor | float:
+    """What each label of a target counts: `pos_weight` in so far as it is there, 1 where it is not."""
+    if pos_weight is None:
+        return 1.0
+    counted: Tensor = 1 + (torch.as_tensor(pos_weight).to(targets) - 1) * targets
+    return counted
+
+
 def asymmetric(
-    outputs: Tensor, targets: Tensor, *, gamma_negative: float = 4.0, gamma_positive: float = 1.0, clip: float = 0.05
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    gamma_negative: float = 4.0,
+    gamma_positive: float = 1.0,
+    clip: float = 0.05,
+    pos_weight: list[float] | None = None,
 ) -> Tensor:
     """Asymmetric loss (Ridnik et al., 2021) for several labels a sample: absent labels, the many, count less than
     present ones, and not at all where their probability is below `clip`. A sample's value is the sum over its labels,
-    as in timm's AsymmetricLossMultiLabel; class indices count as one label of all.
+    as in timm's AsymmetricLossMultiLabel; class indices count as one label of all. A label that is there counts its
+    `pos_weight`.
     """
     if not targets.is_floating_point():
         targets = F.one_hot(targets, outputs.shape[1]).to(outputs)
@@ -68,7 +93,8 @@ def asymmetric(
     logarithms = targets * present.clamp(min=1e-8).log() + (1 - targets) * absent.clamp(min=1e-8).log()
     right = present * targets + absent * (1 - targets)
     focus = (1 - right) ** (gamma_positive * targets + gamma_negative * (1 - targets))
-    return -(logarithms * focus).sum(-1)
+    values: Tensor = -(logarithms * focus * _presence(targets, pos_weight)).sum(-1)
+    return values
 
 
 class Loss:
@@ -77,11 +103,12 @@ class Loss:
     Class indices become one-hot rows for losses that compare values (L1, MSE, BCE …), and targets take the outputs'
     shape: a broadcast of [b] against [b, 1] would train on nonsense without a word. Of a classification targets may
     also be soft: float [b, classes], each class's share of a sample, as mixed samples have them. With a `unit` both
-    are standardised first; only losses of differences can be.
+    are standardised first; only losses of differences can be. With a `mean_weight` the mean over a batch is divided by
+    it, in place of the class weights of that batch: what a sample counts then depends on no other.
     """
 
-    def __init__(self, module: nn.Module, unit: Unstandardise | None = None) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, unit: Unstandardise | None = None, mean_weight: float | None = None) -> None:
+        self.module, self.mean_weight = module, mean_weight
         self.unit = unit if isinstance(module, OF_DIFFERENCES) else None
         self.reduction: str = getattr(module, "reduction", "mean")
         self.summed = self.reduction == "sum"
@@ -90,6 +117,8 @@ class Loss:
         self._unreduced.reduction = "none"  # type: ignore[assignment]
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.mean_weight is not None and not self.summed:
+            return self.each(outputs, targets)[0].mean() / self.mean_weight
         outputs, targets = outputs.float(), self._fitting(targets, outputs)
         if self.unit is not None:
             outputs, targets = self.unit.standardised(outputs), self.unit.standardised(targets)
@@ -215,9 +244,9 @@ def check_loss(value: Named, task: str, outputs: int, *, label_smoothing: float 
     loss = make_loss(value, task, label_smoothing=label_smoothing)
     name = loss.component.name if isinstance(loss, ComponentLoss) else type(loss.module).__name__
     for key in WEIGHTS:
-        weights = getattr(loss.module, key, None)
-        if weights is not None and weights.numel() not in (1, outputs):
-            message = f"loss {name}: {key} has {weights.numel()} values, the data has {outputs} "
+        weights = named(value)[1].get(key)
+        if isinstance(weights, list) and len(weights) not in (1, outputs):
+            message = f"loss {name}: {key} has {len(weights)} values, the data has {outputs} "
             raise InputError(message + ("values a target" if task == "regression" else "classes"))
     targets = torch.zeros(2, dtype=torch.int64) if task == "classification" else torch.zeros(2, outputs)
     given = torch.zeros(2, outputs, requires_grad=True)
@@ -255,10 +284,12 @@ def make_loss(
     label_smoothing: float = 0.0,
     device: torch.device | str = "cpu",
     unit: Unstandardise | None = None,
+    mean_weight: float | None = None,
 ) -> Loss:
     """The loss called `value`: `auto` by task, a short name, a torch.nn loss of one output and one target, a plugin's.
 
-    With `unit`, that of a model that gives its values by way of it, a loss of differences is one of standardised ones.
+    With `unit`, that of a model that gives its values by way of it, a loss of differences is one of standardised ones;
+    `mean_weight` is that of its class weights over an epoch (see `Loss`).
     Raises InputError for unknown names, arguments it does not take, `reduction: none`, and label smoothing where the
     loss has none.
     """
@@ -282,7 +313,7 @@ def make_loss(
         raise InputError(f"{name}: reduction none leaves no single value to minimise", suggestion=hint)
     try:
         with blamed(component):
-            made = bound("losses", factory, {key: _tensor(key, given) for key, given in arguments.items()})
+            made = bound("losses", factory, {key: _tensor(key, given, device) for key, given in arguments.items()})
     except (TypeError, ValueError) as error:
         raise InputError(f"loss {name}: {error}", suggestion=f"it takes {', '.join(known)}") from error
     if not isinstance(made, nn.Module):
@@ -291,9 +322,9 @@ def make_loss(
     if any(True for _ in made.parameters()):
         raise InputError(f"loss {name} has parameters of its own", suggestion="make its layer a part of the model")
     made = made.to(device)
-    return Loss(made, unit) if component is None else ComponentLoss(made, component)
+    return Loss(made, unit, mean_weight) if component is None else ComponentLoss(made, component)
 
 
-def _tensor(name: str, value: Any) -> Any:
+def _tensor(name: str, value: Any, device: torch.device | str) -> Any:
     """Weights per class are tensors in torch and lists in YAML."""
-    return torch.tensor(value, dtype=torch.float32) if name in WEIGHTS and value is not None else value
+    return torch.tensor(value, dtype=torch.float32, device=device) if name in WEIGHTS and value is not None else value

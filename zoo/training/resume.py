@@ -24,6 +24,7 @@ ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
     "lr", "weight_decay", "weight_decay_on", "scheduler", "warmup", "clip_grad_norm", "label_smoothing",
     "auxiliary_loss", "metrics", "keep", "early_stopping", "precision", "memory_layout", "callbacks",
+    "alpha",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
 FIXED = ("optimizer_state",)  # what it began with, the state does not have again otherwise

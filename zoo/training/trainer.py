@@ -72,11 +72,13 @@ class Trainer:
         self.listener = listener if self.accelerator.is_main_process else Listener()
         to_layout(job.model.to(self.device), job.memory_format)
         given: dict[str, Any] = {"label_smoothing": options.label_smoothing, "device": self.device}
-        self.loss = make_loss(options.loss, job.task, **given, unit=unstandardising(job.model))
+        given |= {"mean_weight": job.weighted.mean if job.weighted else None}
+        self.loss = make_loss(job.loss, job.task, **given, unit=unstandardising(job.model))
         # what is shown is in the unit of the data, as the validation loss is
-        self.shown_loss = self.loss if self.loss.unit is None else make_loss(options.loss, job.task, **given)
-        self.validation_loss = make_loss(plain(options.loss), job.task, device=self.device)
-        self.metrics = make_metrics(options.measured(job.task), job.task, job.outputs, self.device)
+        self.shown_loss = self.loss if self.loss.unit is None else make_loss(job.loss, job.task, **given)
+        self.validation_loss = make_loss(plain(job.loss), job.task, device=self.device)
+        measured, judged = options.measured(job.task), job.thresholds
+        self.metrics = make_metrics(measured, job.task, job.outputs, self.device, thresholds=judged)
         best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
         self.criterion, rule = best, options.patience
         self.patience = Patience(stop, rule.patience, rule.min_delta) if rule else None
@@ -264,8 +266,8 @@ class Trainer:
             self._note(f"stopped behind epoch {progress.epoch}: {progress.stopped}")
 
     def _measure(self) -> dict[str, float]:
-        if self.job.options.keeps_best:
-            return self._measure_exactly()
+        if self.job.options.measures_exactly:
+            return self.measure_exactly()
         forward = self.forward
         if self.job.validation_network is not None:
             forward = self.job.validation_network
@@ -278,8 +280,8 @@ class Trainer:
 
         return measure(self.job.model, measured, self.job.validation.epoch(0), self.validation_loss, self.metrics)
 
-    def _measure_exactly(self) -> dict[str, float]:
-        """In float32 whatever training computes in: the best epoch is the one whose file will be the best."""
+    def measure_exactly(self) -> dict[str, float]:
+        """Validation in float32 whatever training computes in: what is best here is what makes the best file."""
         job = replace(self.job, precision="float32")
         network = job.validation_network or job.network or job.model
         with forward_as_written(network):
