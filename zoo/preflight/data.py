@@ -54,7 +54,7 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
                 part.raw(0)  # a data set that lists its targets was not asked for a sample yet
         sample = Sample(opened.context, _shape(opened), opened.outputs)
         _check_values(recipe, verdict, opened)
-        _check_transforms(recipe, verdict, opened.preprocessing)
+        _check_transforms(recipe, verdict, opened)
     except ZooError as error:
         if later:
             said = f"{recipe.data.source} is not here yet, so the number of classes is not known"
@@ -94,18 +94,16 @@ def _repeats(preprocessing: Preprocessing) -> bool:
     return len(mean) > 3 and all(value == mean[place % 3] for place, value in enumerate(mean))
 
 
-def _check_transforms(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> None:
+def _check_transforms(recipe: Recipe, verdict: Verdict, data: OpenData) -> None:
     """Note each transform that does not work, at its place."""
     assert recipe.data is not None
-    try:
-        transforms.check_augmentation(recipe.data.augmentation, preprocessing)
-    except ZooError as error:
-        verdict.errors += placed(recipe, ("data", "augmentation"), error)
-    for index, value in enumerate(recipe.data.transforms):
+    augmentation, place = data.augmentation, ("data", "augmentation")
+    for index, value in enumerate(augmentation if isinstance(augmentation, tuple) else ()):
         try:
-            transforms.check_transform(value, preprocessing)
+            transforms.check_transform(value, data.preprocessing)
         except ZooError as error:
-            verdict.errors += placed(recipe, ("data", "transforms", index), error)
+            written = ("data", "transforms", index) if recipe.data.transforms else place
+            verdict.errors += placed(recipe, written, error)
 
 
 def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = None) -> OpenData:

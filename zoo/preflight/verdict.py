@@ -154,7 +154,8 @@ class Verdict:
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
     are modules that forward never uses, `changes` what the steps did to the structure; `fitted` says what the input's
     size and channels decided. `built_for` are those of `arguments` that the data section has changed; `unfit` says that
-    the network could not be built for the images, which explains what does not go through it.
+    the network could not be built for the images, which explains what does not go through it. `estimate` is what
+    the recipe would take, where it was tried out (`zoo.finetuning.estimate`).
     """
 
     errors: list[Problem] = field(default_factory=list)
@@ -175,6 +176,7 @@ class Verdict:
     uncalled: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     fitted: list[str] = field(default_factory=list)
+    estimate: dict[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -210,6 +212,7 @@ class Verdict:
             "output_shape": self.output_shape,
             "changes": [change.as_dict() for change in self.changes],
             "uncalled": self.uncalled,
+            "estimate": self.estimate,
         }
 
     def _count(self, chosen: Callable[[bool], bool]) -> int | None:

@@ -32,7 +32,9 @@ FILES = frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS, METRICS, CONFUSION
 SAMPLES = "samples.jsonl"  # in the state folder
 BEFORE = {SAMPLES, STATUS, FIRST_BATCH}  # written before training begins
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
-    STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
+    STATE: re.compile(
+        r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+(-\d+)?\.safetensors"
+    ),
     "tensorboard": re.compile(r"events\.out\.tfevents\..+"),
 }
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")  # as atomic_file calls them; only a killed run leaves one
