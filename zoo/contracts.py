@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,10 @@ CONTRACTS = {
 }
 
 
+UNUSUAL: Mapping[str, Any] = {"range": None, "layout": "auto"}  # what a preprocessing has that few need
+ValueRange = tuple[float, float] | Literal["dtype"] | None
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes the tensor a network was trained on.
@@ -57,6 +61,10 @@ class Preprocessing:
     `size` is (height, width) in pixels; `mean` and `std` are per channel, of values scaled to 0..1;
     `crop_fraction` is the share of the resized short side that the centre crop keeps; `channels` is the number of
     input channels. `interpolation` is `nearest`, `bilinear`, `bicubic` or `lanczos`.
+
+    `range` None means images of bytes. `dtype` keeps all bits of deeper images, scaled to 0..1 by what their type or
+    file states; (low, high) are the values that become 0 and 1. `layout` says where arrays have their channels:
+    `channels_first`, `channels_last`, or `auto`, by their shape.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -65,9 +73,13 @@ class Preprocessing:
     interpolation: str = "bilinear"
     crop_fraction: float = 0.875
     channels: int = 3
+    range: ValueRange = None
+    layout: str = "auto"
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Plain data; `range` and `layout` only where they are not the usual ones, which is what older files mean."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {key: value for key, value in values.items() if (key, value) not in UNUSUAL.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
@@ -171,6 +183,11 @@ class Context:
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
     takes_back: list[str] = field(default_factory=list, compare=False)
+
+    @property
+    def channels(self) -> int:
+        """The channels of an image."""
+        return self.preprocessing.channels
 
 
 @dataclass

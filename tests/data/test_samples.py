@@ -83,8 +83,8 @@ def test_cached_pixels_are_decoded_once(folder, monkeypatch):
     from zoo.data import samples
 
     count = []
-    real = samples.to_image
-    monkeypatch.setattr(samples, "to_image", lambda *arguments: count.append(1) or real(*arguments))
+    real = samples.image_for
+    monkeypatch.setattr(samples, "image_for", lambda *arguments: count.append(1) or real(*arguments))
     batches = open_data(options(folder), SMALL).batches("train")
     first, second = gathered(batches, 0), gathered(batches, 1)
     assert len(count) == 29
@@ -99,8 +99,8 @@ def test_what_comes_once_is_not_kept_but_may_have_been(folder, monkeypatch):
     from zoo.data import samples
 
     count = []
-    real = samples.to_image
-    monkeypatch.setattr(samples, "to_image", lambda *arguments: count.append(1) or real(*arguments))
+    real = samples.image_for
+    monkeypatch.setattr(samples, "image_for", lambda *arguments: count.append(1) or real(*arguments))
     data = open_data(options(folder), SMALL)
     once = gathered(data.batches("train", shuffle=False, once=True))
     gathered(data.batches("train", once=True))

@@ -256,3 +256,16 @@ def test_cached_features_belong_to_the_plugins_version(acme):
     nested = ({"RandomApply": {"transforms": ["acme/draws"]}},)
     assert transforms.identity_of(nested) == f"{nested} [('zoo-acme', '1.0')]"
     assert transforms.identity_of("flip") == "flip"
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_floats_of_any_channels_are_resized_as_finely_as_they_are(interpolation, channels):
+    """Bytes give the same but for their rounding; floats keep what lies between."""
+    to = Preprocessing(size=(12, 10), interpolation=interpolation, channels=channels, range="dtype")
+    coarse = (torch.rand(channels, 30, 40, generator=torch.Generator().manual_seed(0)) * 80 + 80).to(torch.uint8)
+    fine = transforms.fit(coarse / 255, to)
+    assert fine.dtype == torch.float32
+    assert torch.allclose(fine.clamp(0, 1), transforms.fit(coarse, to) / 255, atol=1.5 / 255)
+    tiny = transforms.fit(coarse / 255 / 1000, to)
+    assert torch.allclose(tiny * 1000, fine, atol=1e-4)

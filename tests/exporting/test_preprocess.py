@@ -39,8 +39,8 @@ def test_lanczos_is_pillows_where_it_goes_along_rows_first():
     assert equal >= 3
 
 
-def test_one_and_four_channels_in_a_batch():
-    for channels in (1, 4):
+def test_any_number_of_channels_in_a_batch():
+    for channels in (1, 4, 6):
         mean = (0.5,) * channels
         preprocessing = Preprocessing(size=(16, 16), mean=mean, std=mean, channels=channels)
         images = torch.randint(0, 256, (2, channels, 30, 20), dtype=torch.uint8)

@@ -12,7 +12,17 @@ from zoo.errors import InputError
 from zoo.model.build import build
 from zoo.model.freezing import freeze
 from zoo.model.shapes import dry_run
-from zoo.model.surgeries import add_module, append, prepend, remove_module, replace_module, tie, untie, wrap
+from zoo.model.surgeries import (
+    adapt_input,
+    add_module,
+    append,
+    prepend,
+    remove_module,
+    replace_module,
+    tie,
+    untie,
+    wrap,
+)
 from zoo.model.wiring import wires
 
 TEN = {"Linear": {"out_features": 10}}
@@ -408,3 +418,30 @@ def test_what_cannot_be_one(model, path, to, message):
     with pytest.raises(InputError, match=message):
         tie(model, path=path, to=to)
     assert len(list(model.parameters())) == 8
+
+
+@pytest.mark.parametrize(("channels", "device"), [(1, "cpu"), (4, "cpu"), (6, "cpu"), (6, "meta")])
+def test_adapt_input_keeps_what_a_grey_image_gives(channels, device):
+    from torchvision.models import squeezenet1_1
+
+    with torch.device(device):
+        model = squeezenet1_1(num_classes=4).eval()
+    old = model.features[0]
+    assert adapt_input(model, channels=channels) is model
+    new = model.features[0]
+    assert (new.in_channels, tuple(new.weight.shape)) == (channels, (64, channels, 3, 3))
+    assert new.bias is old.bias
+    assert old.in_channels == 3
+    if device == "cpu":
+        grey = torch.rand(1, 1, 16, 16)
+        expected = old(grey.expand(-1, 3, -1, -1))
+        assert torch.allclose(new(grey.expand(-1, channels, -1, -1)), expected, atol=1e-5)
+
+
+def test_adapt_input_of_what_is_no_convolution():
+    with pytest.raises(InputError, match=r"the network has no convolution: no .* to adapt \(name it: path\)"):
+        adapt_input(nn.Linear(3, 2), channels=1)
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 3))
+    with pytest.raises(InputError, match="'0' is a Conv2d: no convolution of all channels"):
+        adapt_input(model, channels=1)
+    assert adapt_input(model, path="1", channels=8)[1].in_channels == 8

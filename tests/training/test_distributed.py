@@ -16,7 +16,16 @@ from safetensors.torch import load_file
 RECIPE = {
     "name": "two",
     "model": {"architecture": "timm/test_vit", "arguments": {"img_size": 32, "num_classes": 10}},
-    "data": {"source": "sklearn/digits", "image_size": 32, "batch_size": 25, "limit": 90, "augmentation": "flip"},
+    "data": {
+        "source": "sklearn/digits",
+        "image_size": 32,
+        "batch_size": 25,
+        "limit": 90,
+        "augmentation": "flip",
+        "channels": 1,
+        "mean": "measure",
+        "std": "measure",
+    },
     "steps": [
         {"freeze": {"policy": "below", "module": "blocks.1"}},
         {
@@ -69,6 +78,8 @@ def test_two_processes_train_what_one_does(tmp_path, launcher):
     # the step shared batches out, the end measured alone: the same batches, the same digits
     assert document["stages"][-1]["metrics"] == document["metrics"]
     assert both.stderr.count("epoch 1/2") == 1
+    assert both.stderr.count("measured on 90 training images") == 1
+    assert document["data"]["preprocessing"] == expected["data"]["preprocessing"]
 
 
 @pytest.mark.slow

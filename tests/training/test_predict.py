@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from zoo.checkpoint.save import save_checkpoint
-from zoo.data.decode import to_image
+from zoo.data.decode import image_for, to_image
 from zoo.data.transforms import fit, normalise
 from zoo.errors import InputError
 from zoo.model.build import build
@@ -109,13 +109,13 @@ def test_one_batch_of_images_is_in_memory(assembly, images, tmp_path, monkeypatc
     alive, most = weakref.WeakSet(), []
 
     def counted(*arguments):
-        image = to_image(*arguments)
+        image = image_for(*arguments)
         alive.add(image)
         most.append(len(alive))
         return image
 
     monkeypatch.setattr(module, "BATCH", 4)
-    monkeypatch.setattr(module, "to_image", counted)
+    monkeypatch.setattr(module, "image_for", counted)
     checkpoint = saved(assembly, tmp_path / "model.safetensors")
     asked = iter([bytes(images / "a.png")] * 30)
     rows = module.open_predictor(checkpoint, device="cpu").rows(module.listed_images(asked))

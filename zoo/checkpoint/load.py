@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -17,7 +18,7 @@ from torch import nn
 
 from zoo.checkpoint.data_folder import as_loaded
 from zoo.checkpoint.provenance import changed, check_suppliers, warn_of_changes
-from zoo.contracts import Weights
+from zoo.contracts import Preprocessing, Weights
 from zoo.errors import InputError, Problem, WorkError, ZooError, first_problems
 from zoo.formats import Source, open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, check_unedited, edited_parts, own_entries, read_metadata
@@ -27,11 +28,14 @@ from zoo.model.assembly import Assembly
 from zoo.model.build import Device, rebuild
 from zoo.model.freezing import FrozenPart
 from zoo.model.info import attach
+from zoo.model.input_fit import InputFit
 from zoo.model.load_into import LoadReport, fill, load_into, state_of, target_of
 from zoo.model.operations import replay
+from zoo.model.preprocessing import for_arguments
 from zoo.model.pretrained import digest, find_weights
 from zoo.model.undisturbed import generators_kept
 from zoo.remap.plan import Plan, make_plan
+from zoo.remap.remaps import Planned
 
 
 def with_base(metadata: Mapping[str, Any], folder: Path | None = None) -> tuple[Assembly, frozenset[str]]:
@@ -142,18 +146,25 @@ def _absent(base: Mapping[str, Any], address: str | None) -> WorkError:
     )
 
 
-def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assembly:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    device: Device | None = None,
+    arguments: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Assembly:
     """A checkpoint as an Assembly, its model in eval mode on `device` (the CPU by default).
 
-    Tensors that are in no state dict (index tables, masks) are those that the architecture's constructor makes.
+    `arguments` go before the recorded ones: those for images of another size or with other channels, for which the
+    tensors are adapted (see zoo.model.input_fit); `notes` say so. Tensors that are in no state dict (index tables,
+    masks) are those that the architecture's constructor makes.
 
     Raises InputError where the file is no zoo checkpoint, is damaged, was edited, or needs what is not installed, and
     WorkError where the base weights of a thin checkpoint are missing or others.
     """
     with open_source(os.fspath(path)) as source:
         metadata, edited = _described(source, path)
-        assembly, given = _rebuilt(metadata, path, _sizes(source))
-        plan = make_plan(source.entries, (), target_of(assembly.model), aliases=source.aliases)
+        assembly, given = _rebuilt(metadata, path, _sizes(source), arguments)
+        plan = _plan(source, assembly, metadata, arguments)
         _check(plan, given, metadata, str(path))  # names the tensors, where some are missing or others
         check_unedited(edited, path)
         fill(assembly.model, plan, source.array, staged=False)
@@ -164,7 +175,21 @@ def load(path: str | os.PathLike[str], *, device: Device | None = None) -> Assem
     return assembly
 
 
-def outline(path: str | os.PathLike[str]) -> Assembly:
+def _plan(source: Source, assembly: Assembly, metadata: CheckpointMetadata, arguments: Mapping[str, Any]) -> Plan:
+    """Which tensor of the file goes where, adapted where the network is built with other arguments."""
+    target = target_of(assembly.model)
+    plan = make_plan(source.entries, (), target, aliases=source.aliases)
+    if not arguments:
+        return plan
+    before = metadata.preprocessing.as_contract() if metadata.preprocessing else None
+    adapted = InputFit(assembly.model, assembly.preprocessing, before).fitted(
+        Planned(plan, (), ()), lambda rules: make_plan(source.entries, rules, target, aliases=source.aliases)
+    )
+    assembly.notes += [f"checkpoint: {text}" for text in adapted.adapted]
+    return adapted.plan
+
+
+def outline(path: str | os.PathLike[str], *, arguments: Mapping[str, Any] = types.MappingProxyType({})) -> Assembly:
     """A checkpoint as an Assembly on `meta`: what `load` gives, without values. No tensor is read.
 
     Raises InputError as `load` does; whether the base weights of a thin checkpoint are there is for `load` to say.
@@ -172,11 +197,10 @@ def outline(path: str | os.PathLike[str]) -> Assembly:
     with open_source(os.fspath(path)) as source:
         metadata, edited = _described(source, path)
         with _told_of(path, metadata), generators_kept():
-            assembly = rebuild(metadata.model_dump(), device="meta", **_sizes(source))
-        target = target_of(assembly.model)
-        plan = make_plan(source.entries, (), target, aliases=source.aliases)
+            assembly = rebuild(_with(metadata, arguments, path), device="meta", **_sizes(source))
+        plan = _plan(source, assembly, metadata, arguments)
         thin = metadata.only == "trainable"
-        _check(plan, frozenset(target.entries) if thin else frozenset(), metadata, str(path))
+        _check(plan, frozenset(target_of(assembly.model).entries) if thin else frozenset(), metadata, str(path))
         check_unedited(edited, path)
     return assembly
 
@@ -196,11 +220,28 @@ def _sizes(source: Source) -> dict[str, int]:
     return {"tensors": len(entries), "elements": sum(entry.elements for entry in entries)}
 
 
+def _with(metadata: CheckpointMetadata, arguments: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the file says of itself, built with other `arguments`. Raises InputError of a thin checkpoint, whose base
+    weights have the shapes that it says."""
+    described = metadata.model_dump()
+    if not arguments:
+        return described
+    if metadata.only == "trainable":
+        message = f"{os.fspath(path)} contains only what differs from its base weights, which is for its own image size"
+        raise InputError(message, suggestion="save the complete model: save: {only: all}")
+    preprocessing = metadata.preprocessing.as_contract() if metadata.preprocessing else Preprocessing()
+    prepared = for_arguments(preprocessing, arguments).as_dict()
+    return described | {"arguments": {**metadata.arguments, **arguments}, "preprocessing": prepared}
+
+
 def _rebuilt(
-    metadata: CheckpointMetadata, path: str | os.PathLike[str], sizes: Mapping[str, int]
+    metadata: CheckpointMetadata,
+    path: str | os.PathLike[str],
+    sizes: Mapping[str, int],
+    arguments: Mapping[str, Any],
 ) -> tuple[Assembly, frozenset[str]]:
     """The assembly without the file's tensors, and the names of those that base weights fill."""
-    described = metadata.model_dump()
+    described = _with(metadata, arguments, path)
     with _told_of(path, metadata), generators_kept():
         if metadata.only == "trainable":
             return with_base(described, Path(path).parent)

@@ -94,7 +94,7 @@ def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
         print(f"{stage.action:8} {where:9} trains {stage.trainable:>13,}   frozen {stage.frozen:>13,}")
         for line in [*phase_lines(stage.phases), *(rate_lines(stage.groups) if len(stage.groups) > 1 else ())]:
             print(printable(f"    {line}"))
-    for note in (*(verdict.data.notes if verdict.data else ()), *verdict.notes):
+    for note in (*verdict.fitted, *(verdict.data.notes if verdict.data else ()), *verdict.notes):
         print(printable(note))
     if tree and assembly is not None:
         print(_drawn(verdict))

@@ -1,4 +1,7 @@
-"""Decode whatever a data set calls an image (a path, a PIL image, an array, a tensor) to a uint8 tensor [c, h, w]."""
+"""Decode whatever a data set calls an image (a path, a PIL image, an array, a tensor) to a tensor [c, h, w].
+
+Images are uint8 unless a range is given: then they are float32 of 0..1, and nothing of deeper values is lost.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +21,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from zoo.contracts import Preprocessing, ValueRange
+from zoo.data import arrays
 from zoo.errors import InputError
 
-CHANNELS = (1, 3, 4)
 ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0112, 258, 339  # TIFF tags; EXIF has them, too
 PNG = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 178_956_970  # Pillow's own limit, kept where somebody has lifted that; a few kilobytes can claim more
@@ -29,32 +33,65 @@ MOST_PIXELS = 178_956_970  # Pillow's own limit, kept where somebody has lifted 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def to_image(value: Any, channels: int) -> Tensor:
-    """`value` as a uint8 tensor [channels, h, w] on the CPU, EXIF orientation applied.
+class Pixels(NamedTuple):
+    """Values as a file has them, [c, h, w]. `white` is the value of white, None where nothing says; of these channels
+    the last one is transparency where `alpha` says so."""
 
-    Grey becomes colour and colour grey as `channels` (1, 3 or 4) asks; what is transparent is laid over white, unless
-    the network takes four channels. Integers of up to 16 bits keep their high byte, floating point of 0..1 its
-    picture; 32-bit integers and other ranges say nothing about what is white, and are refused. Raises InputError
-    naming the file that is empty, too large or cannot be decoded, and for values that are no image.
+    values: np.ndarray[Any, Any]
+    white: float | None
+    alpha: bool
+
+
+def image_for(value: Any, to: Preprocessing) -> Tensor:
+    """`value` as a network with this preprocessing takes it, but for its size; see `to_image`."""
+    return to_image(value, to.channels, range=to.range, layout=to.layout)
+
+
+def to_image(value: Any, channels: int, *, range: ValueRange = None, layout: str = "auto") -> Tensor:
+    """`value` as a tensor [channels, h, w] on the CPU, EXIF orientation applied.
+
+    Grey becomes colour and colour grey (by luminance, ITU-R 601) as `channels` (1, 3 or 4) asks; what is transparent is
+    laid over white, unless the network takes four channels. Any other number of channels has to be the image's own.
+
+    Without a `range` the image is uint8: integers of up to 16 bits keep their high byte, floating point of 0..1 its
+    picture. With one it is float32: `dtype` scales integers of up to 16 bits by the depth that their file or type
+    states, and takes floating point of 0..1 as it is; two numbers are what becomes 0 and 1, and values beyond are kept.
+    32-bit integers and other ranges say nothing about what is white, and are refused unless two numbers do.
+
+    `layout` says whether the channels of an array are its first or its last dimension. Raises InputError naming the
+    file that is empty, too large or cannot be decoded, and for values that are no image.
     """
-    if channels not in CHANNELS:
-        raise InputError(f"images have 1, 3 or 4 channels; this network takes {channels}")
     if isinstance(value, str | os.PathLike):
-        return _read(Path(value), channels)
+        return _read(Path(value), channels, range, layout)
     if isinstance(value, Image.Image):
         with _explained("the image"):
-            return _with_channels(_from_pil(value), channels)
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
-        value = torch.tensor(value if value.ndim == 2 else np.moveaxis(value, -1, 0))  # a copy: it may be read-only
-    if not isinstance(value, Tensor) or value.dtype != torch.uint8 or value.ndim not in (2, 3):
+            return _finished(_from_pil(value), channels, range)
+    if isinstance(value, np.ndarray) and (value.dtype == np.uint8 or range is not None) and value.ndim in (2, 3):
+        layout = "channels_last" if layout == "auto" else layout
+        values = arrays.channels_first(value, channels, layout)
+    elif isinstance(value, Tensor) and (value.dtype == torch.uint8 or range is not None) and value.ndim in (2, 3):
+        values = value.numpy(force=True) if value.ndim == 3 else value.unsqueeze(0).numpy(force=True)
+    else:
         shape = f" of {value.dtype} {list(value.shape)}" if isinstance(value, Tensor | np.ndarray) else ""
-        raise InputError(
-            f"an image is a path, a PIL image or a uint8 tensor [c, h, w], not a {type(value).__name__}{shape}"
-        )
-    return _with_channels(value if value.ndim == 3 else value.unsqueeze(0), channels)
+        message = f"an image is a path, a PIL image or a uint8 tensor [c, h, w], not a {type(value).__name__}{shape}"
+        raise InputError(message, suggestion="say which values are black and white: data.range" if shape else None)
+    alpha = values.dtype == np.uint8 and len(values) in (2, 4)
+    with _named("an image"):
+        return _finished(Pixels(values, arrays.white_of(values.dtype), alpha), channels, range)
 
 
-def _read(path: Path, channels: int) -> Tensor:
+def natural_type(value: Any, channels: int, layout: str) -> np.dtype[Any]:
+    """The type of an image's values before they are scaled. Raises InputError as `to_image`."""
+    if isinstance(value, str | os.PathLike):
+        with _explained(f"image {value}"):
+            pixels = _decode(Path(value).read_bytes(), channels, layout, deep=True)
+            return np.dtype(str(pixels.values.dtype))
+    if isinstance(value, Image.Image):
+        return np.dtype(str(_from_pil(value).values.dtype))
+    return np.dtype(str(value.dtype).removeprefix("torch.")) if hasattr(value, "dtype") else np.dtype(np.uint8)
+
+
+def _read(path: Path, channels: int, range: ValueRange, layout: str) -> Tensor:
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
@@ -62,17 +99,27 @@ def _read(path: Path, channels: int) -> Tensor:
     if not content:
         raise InputError(f"image {path} is empty", suggestion="remove or replace it")
     with _explained(f"image {path}"):
-        return _with_channels(_decode(content), channels)
+        return _finished(_decode(content, channels, layout, deep=range is not None), channels, range)
+
+
+@contextlib.contextmanager
+def _named(image: str) -> Iterator[None]:
+    """Says of which image something is wrong."""
+    try:
+        yield
+    except InputError as error:
+        (problem,) = error.problems
+        raise InputError(f"{image} {problem.message}", suggestion=problem.suggestion) from error
 
 
 @contextlib.contextmanager
 def _explained(image: str) -> Iterator[None]:
     """What a decoder raises as an InputError that names the image."""
     try:
-        yield
-    except InputError as error:
-        (problem,) = error.problems
-        raise InputError(f"{image} {problem.message}", suggestion=problem.suggestion) from error
+        with _named(image):
+            yield
+    except InputError:
+        raise
     except (Image.DecompressionBombError, MemoryError) as error:
         message = f"{image} is too large: at most {MOST_PIXELS:,} pixels are read"
         raise InputError(message, suggestion="make it smaller, or remove it") from error
@@ -83,13 +130,28 @@ def _explained(image: str) -> Iterator[None]:
         raise InputError(f"cannot decode {image}: it is damaged", suggestion="remove or replace it") from error
 
 
-def _decode(content: bytes) -> Tensor:
+def _decode(content: bytes, channels: int, layout: str, *, deep: bool) -> Pixels:
+    """`deep` asks for all bits of a colour PNG of 16 bits, of which Pillow gives the high byte."""
+    if content.startswith(arrays.NPY):
+        values = arrays.channels_first(arrays.read_npy(content, MOST_PIXELS), channels, layout)
+        return Pixels(values, arrays.white_of(values.dtype), alpha=False)
     if content.startswith(PNG):
         _check_png(content)
+        if deep and arrays.is_deep_png(content):
+            _check_size(*struct.unpack_from(">II", content, 16))
+            values = arrays.read_deep_png(content)
+            return Pixels(values, 65535.0, alpha=len(values) in (2, 4))
+    if arrays.is_tiff(content) and arrays.has_bands(content, MOST_PIXELS, deep=deep):
+        values, alpha = arrays.read_bands(content)
+        return Pixels(values, arrays.white_of(values.dtype), alpha)
     with Image.open(io.BytesIO(content)) as opened:
-        if opened.width * opened.height > MOST_PIXELS:
-            raise Image.DecompressionBombError
+        _check_size(opened.width, opened.height)
         return _from_pil(opened)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise Image.DecompressionBombError
 
 
 def _check_png(content: bytes) -> None:
@@ -107,16 +169,17 @@ def _check_png(content: bytes) -> None:
     raise ValueError("it ends early")
 
 
-def _from_pil(image: Image.Image) -> Tensor:
-    """uint8 [c, h, w]: 1 or 3 channels, and one more where something is transparent."""
+def _from_pil(image: Image.Image) -> Pixels:
+    """1 or 3 channels, and one more where something is transparent; uint8 but for deep grey images."""
     depth = _depth(image)
     image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return torch.from_numpy(_eight_bits(np.asarray(image), depth)).unsqueeze(0)
+        return Pixels(np.asarray(image)[None], None if depth is None else float(2**depth - 1), alpha=False)
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    mode += "A" if image.has_transparency_data else ""
+    transparent = image.has_transparency_data
+    mode += "A" if transparent else ""
     decoded: Tensor = functional.pil_to_tensor(image if image.mode == mode else image.convert(mode))
-    return decoded
+    return Pixels(decoded.numpy(), 255.0, alpha=transparent)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -141,39 +204,76 @@ def _depth(image: Image.Image) -> int | None:
     return int(bits) if 8 < bits <= 16 and signed == 1 else None
 
 
-def _eight_bits(values: np.ndarray[Any, Any], depth: int | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Grey values of more than eight bits as uint8 [h, w]. Raises InputError where nothing says what is white."""
+def _finished(pixels: Pixels, channels: int, range: ValueRange) -> Tensor:
+    """The values scaled, and as many channels as are asked for."""
+    if range is None:
+        return _with_channels(_bytes(pixels), channels, pixels.alpha, 255)
+    return _with_channels(_floats(pixels, range), channels, pixels.alpha, 1.0)
+
+
+def _bytes(pixels: Pixels) -> Tensor:
+    values, white = pixels.values, pixels.white
+    if values.dtype != np.uint8:
+        if white is not None:
+            values = values >> (int(white).bit_length() - 8)
+        else:
+            _check_known(values)
+            values = np.rint(values * 255)
+    return torch.tensor(np.asarray(values, dtype=np.uint8))  # a copy: what comes from elsewhere may be read-only
+
+
+def _floats(pixels: Pixels, range: ValueRange) -> Tensor:
+    values, white = pixels.values, pixels.white
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError("has values that are no numbers (NaN or infinite)", suggestion="replace them by numbers")
+    if not isinstance(range, tuple) and white is None:
+        _check_known(values)
+    low, high = range if isinstance(range, tuple) else (0.0, white or 1.0)
+    scaled = (torch.from_numpy(values.astype(np.float64)) - low) / (high - low)
+    if pixels.alpha and isinstance(range, tuple):  # which is no measurement
+        scaled[-1] = torch.from_numpy(values[-1].astype(np.float64)) / (white or 1.0)
+    return scaled.to(torch.float32)
+
+
+def _check_known(values: np.ndarray[Any, Any]) -> None:
+    """Raises InputError where nothing says what is white: of all but floating point of 0..1."""
     low, high = values.min(), values.max()
-    if depth is not None:
-        return np.asarray(values >> (depth - 8), dtype=np.uint8)
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.asarray(np.rint(values * 255), dtype=np.uint8)
+        return
     kind, advice = ("floating-point", "scale them to 0..1") if values.dtype.kind == "f" else ("32-bit or signed", "")
     raise InputError(
         f"has {kind} values of {low:g} to {high:g}: what is white cannot be known",
-        suggestion=f"{advice or 'save it with 8 bits'}, or convert it to an 8- or 16-bit PNG",
+        suggestion=f"say it, data.range: [{low:g}, {high:g}] for instance, or let it be measured, data.range: measure; "
+        f"or {advice or 'save it with 8 bits'}, or convert it to an 8- or 16-bit PNG",
     )
 
 
-def _with_channels(image: Tensor, channels: int) -> Tensor:
-    if image.shape[0] in (2, 4) and channels != 4:
-        image = _over_white(image)
-    if image.shape[0] in (1, 2) and channels != 1:
-        image = torch.cat([image[:1].expand(3, -1, -1), image[1:]])
-    elif image.shape[0] == 3 and channels == 1:
-        image = functional.rgb_to_grayscale(image)
-    if image.shape[0] == 3 and channels == 4:
-        image = torch.cat([image, torch.full_like(image[:1], 255)])
-    if image.shape[0] != channels:
-        raise InputError(f"an image with {image.shape[0]} channels does not fit a network that takes {channels}")
+def _with_channels(image: Tensor, channels: int, alpha: bool, white: float) -> Tensor:
+    if len(image) == channels:
+        return image
+    found = len(image)
+    if channels in (1, 3, 4):
+        if alpha and channels != 4:
+            image, alpha = _over_white(image, white), False
+        if len(image) - alpha == 1 and channels != 1:
+            image = torch.cat([image[:1].expand(3, -1, -1), image[1:]])
+        elif len(image) == 3 and channels == 1:
+            image = functional.rgb_to_grayscale(image)
+        if len(image) == 3 and channels == 4:
+            image = torch.cat([image, torch.full_like(image[:1], white)])
+    if len(image) != channels:
+        said = f"with {found} channel{'s' if found > 1 else ''} does not fit a network that takes {channels}"
+        raise InputError(said, suggestion=f"build the network for it: data.channels: {found}")
     return image
 
 
-def _over_white(image: Tensor) -> Tensor:
+def _over_white(image: Tensor, white: float) -> Tensor:
     """Colours laid over white by the last channel, alpha: a transparent pixel has a colour that nobody sees."""
     colours, alpha = image[:-1], image[-1:]
-    if bool((alpha == 255).all()):
+    if bool((alpha == white).all()):
         return colours
+    if image.dtype != torch.uint8:
+        return colours * alpha + (1 - alpha)
     weight = alpha.to(torch.int32)
     seen = (colours.to(torch.int32) * weight + 255 * (255 - weight) + 127) // 255
     return seen.to(torch.uint8)

@@ -16,7 +16,8 @@ from zoo.errors import InputError, Problem, did_you_mean, listed
 from zoo.file_name import FIRST_BATCH, RUN_FILES, RUN_MARK
 
 _EXTENSIONS = (
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .jpx .tga"
+    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .jpx .tga "
+    ".npy"
 )
 EXTENSIONS = frozenset(_EXTENSIONS.split())
 

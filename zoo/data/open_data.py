@@ -83,6 +83,15 @@ class OpenData:
             self._colours = self.parts["train"].has_colours()
         return transforms.changes_of(self.options, channels=self.preprocessing.channels, colours=self._colours)
 
+    def prepare(self, preprocessing: Preprocessing) -> None:
+        """Prepare the images of all parts so from now on; features stay as they are. What was decoded and kept stays
+        where it does not depend on it."""
+        if (preprocessing.range, preprocessing.layout) != (self.preprocessing.range, self.preprocessing.layout):
+            self._fetchers.clear()
+        self.preprocessing = preprocessing
+        for samples in self.parts.values():
+            samples.preprocessing = None if samples.preprocessing is None else preprocessing
+
     def with_classes(self, classes: tuple[str, ...]) -> OpenData:
         """The same data with class indices as in `classes`, which has to contain all of its classes."""
         places = [classes.index(name) for name in self.classes]
@@ -170,6 +179,7 @@ class OpenData:
 
     def _decoded_bytes(self, parts: Sequence[Part]) -> int:
         size = self.preprocessing.channels * self.preprocessing.size[0] * self.preprocessing.size[1]
+        size *= 1 if self.preprocessing.range is None else 4
         return size * sum(len(self.parts[part]) for part in parts if part in self.parts)
 
     @property

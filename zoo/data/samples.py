@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.contracts import Preprocessing
 from zoo.data import transforms
-from zoo.data.decode import to_image
+from zoo.data.decode import image_for
 from zoo.data.split import SHOWN, Indices, class_index, listed_targets, no_class_index, probabilities, read
 from zoo.errors import InputError, Problem, ZooError, first_problems
 from zoo.recipe.validate import shown
@@ -56,10 +56,11 @@ class Samples:
         return read(self.dataset, int(self.indices[position]))
 
     def decoded(self, value: Any) -> Tensor:
-        """A raw input as an image of its own size (uint8), or a feature tensor (float32)."""
+        """A raw input as an image of its own size (uint8, or float32 where it has a range), or a feature tensor
+        (float32)."""
         if self.preprocessing is None:
             return torch.as_tensor(value, dtype=torch.float32)
-        return to_image(value, self.preprocessing.channels)
+        return image_for(value, self.preprocessing)
 
     def fitted(self, value: Any) -> Tensor:
         """A raw input as evaluation sees it: resized and cropped to the network's size where it is an image."""

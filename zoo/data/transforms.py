@@ -1,4 +1,7 @@
-"""From decoded image to network input: resize and crop, random augmentation (both on uint8), normalise (per batch)."""
+"""From decoded image to network input: resize and crop, random augmentation, normalise (per batch).
+
+Images are uint8, or, where the preprocessing has a range, float32 of 0..1; a transform gives the dtype that it takes.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from zoo.contracts import Preprocessing
+from zoo.contracts import Preprocessing, ValueRange
 from zoo.data.presets import OF_COLOURS, PRESETS, transforms_of
 from zoo.errors import InputError, WorkError, ZooError, did_you_mean
 from zoo.given import find_given, is_given
 from zoo.isolation import PluginError, failure_of, guarded
+from zoo.model.preprocessing import with_channels
 from zoo.recipe.catalogue import FILLED, OF_TRANSFORMS, bound, component_of, find
 from zoo.recipe.options import DataOptions, Named
 
@@ -81,18 +85,24 @@ def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing
     size = options.image_size
     changes: dict[str, Any] = {
         "size": (size, size) if isinstance(size, int) else size,
-        "mean": tuple(options.mean) if options.mean else None,
-        "std": tuple(options.std) if options.std else None,
+        "mean": tuple(options.mean) if isinstance(options.mean, list) and options.mean else None,
+        "std": tuple(options.std) if isinstance(options.std, list) and options.std else None,
         "interpolation": options.interpolation,
+        "layout": options.layout if options.layout != "auto" else None,
+        "range": _range_of(options),
     }
+    if options.channels != "auto":
+        preprocessing = with_channels(preprocessing, options.channels)
     resolved = replace(preprocessing, **{key: value for key, value in changes.items() if value is not None})
+    if options.range == "uint8":
+        resolved = replace(resolved, range=None)
     for name in ("mean", "std"):
         values = getattr(resolved, name)
         if len(values) not in (1, resolved.channels):
             raise InputError(f"data.{name} has {len(values)} values; the network takes {resolved.channels} channels")
     for name, most in MOST.items():
         given = getattr(options, name)
-        if given and max(map(abs, given)) > most:
+        if isinstance(given, list) and given and max(map(abs, given)) > most:
             scaled = ", ".join(f"{value / 255:.4g}" for value in given)
             message = f"data.{name} is {list(given)}: it is of values scaled to 0..1, and these look like 0..255"
             raise InputError(message, suggestion=f"write [{scaled}]")
@@ -103,8 +113,18 @@ def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing
     return resolved
 
 
+def _range_of(options: DataOptions) -> ValueRange:
+    """What the recipe itself says; None where images, or their measurement, decide."""
+    if isinstance(options.range, list):
+        low, high = options.range
+        if not low < high:
+            raise InputError(f"data.range is {options.range}: the second value becomes 1, and has to be the larger one")
+        return low, high
+    return "dtype" if options.range == "dtype" else None
+
+
 def fit(image: Tensor, to: Preprocessing) -> Tensor:
-    """Resize the short side and cut out the centre, as evaluation does: uint8 [c, h, w] -> uint8 [c, *to.size].
+    """Resize the short side and cut out the centre, as evaluation does: [c, h, w] -> [c, *to.size] of the same dtype.
 
     The centre crop keeps `crop_fraction` of the resized image. Nothing is cut off an image no larger than the target:
     its borders are content, not background (8x8 digits).
@@ -132,19 +152,27 @@ def _middle(image: Tensor, scale: float, size: Sequence[int]) -> Tensor:
 
 
 def resize(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
-    """uint8 [c, h, w] -> uint8 [c, *size], antialiased."""
+    """[c, h, w] -> [c, *size] of the same dtype, antialiased."""
     if list(image.shape[-2:]) == list(size):
         return image
-    if interpolation == "lanczos":  # torch has no lanczos; PIL does
-        pil = functional.resize(functional.to_pil_image(image), list(size), MODES[interpolation])
-        resized: Tensor = functional.pil_to_tensor(pil)
+    if interpolation == "lanczos":  # torch has no lanczos; PIL does, of uint8 in up to four channels or of one float
+        together = image.dtype == torch.uint8 and len(image) in (1, 3)
+        parts = [image] if together else [band[None] for band in image]
+        resized: Tensor = torch.cat([_by_pil(part, size) for part in parts])
     else:
         resized = functional.resize(image, list(size), MODES[interpolation], antialias=True)
     return resized
 
 
+def _by_pil(image: Tensor, size: Sequence[int]) -> Tensor:
+    mode = "F" if image.is_floating_point() else None  # without it floats become bytes
+    pil = functional.resize(functional.to_pil_image(image, mode), list(size), MODES["lanczos"])
+    resized: Tensor = functional.pil_to_tensor(pil)
+    return resized
+
+
 def augmentation(given: Augmentation, to: Preprocessing) -> Callable[[Tensor], Tensor]:
-    """The random transform of one image, uint8 [c, h, w] -> uint8 [c, *to.size], drawn from torch's CPU generator."""
+    """The random transform of one image, [c, h, w] -> [c, *to.size] of its dtype, drawn from torch's CPU generator."""
     if isinstance(given, str):
         return GivenTransform(given, find_given("transforms", given), to)
     return InOrder([make_transform(value, to) for value in given], to)
@@ -178,7 +206,8 @@ def make_transform(value: Named, to: Preprocessing) -> GivenTransform:
 def _filled(key: str, to: Preprocessing) -> Any:
     """What an argument is that a recipe leaves out."""
     if key == "value":
-        return [min(max(255 * mean, 0), 255) for mean in to.mean]
+        white = 255 if to.range is None else 1
+        return [min(max(white * mean, 0), white) for mean in to.mean]
     return list(to.size) if key == "size" else MODES["bicubic" if to.interpolation == "lanczos" else to.interpolation]
 
 
@@ -207,6 +236,8 @@ def check_transform(value: Named, to: Preprocessing) -> None:
     for inner in arguments.get("transforms", ()) if name in OF_TRANSFORMS else ():
         check_transform(inner, to)
     image = (torch.arange(to.channels * to.size[0] * to.size[1]) % 251).to(torch.uint8).view(to.channels, *to.size)
+    if to.range is not None:
+        image = image / 255
     try:
         seeded(make_transform(value, to), image, 0)
     except WorkError as error:
@@ -232,26 +263,27 @@ class GivenTransform:
         self.name, self.transform, self.to = name, transform, to
 
     def __call__(self, image: Tensor) -> Tensor:
-        """uint8 [c, h, w] -> uint8 [c, *to.size]; see `changed`."""
+        """[c, h, w] -> [c, *to.size]; see `changed`."""
         return fit(self.changed(image), self.to)
 
     def changed(self, image: Tensor) -> Tensor:
-        """uint8 [c, h, w] -> uint8 [c, h', w']. Raises InputError where the transform gives anything else, WorkError
-        where it fails."""
+        """[c, h, w] -> [c, h', w'] of the same dtype. Raises InputError where the transform gives anything else,
+        WorkError where it fails."""
         try:
             made = self.transform(image)
         except ZooError:  # of a transform inside this one
             raise
         except Exception as error:
             raise WorkError(f"{self.name} failed on an image: {failure_of(error)}") from error
-        if isinstance(made, Tensor) and made.dtype == torch.uint8 and made.ndim == 3 and made.numel():
+        if isinstance(made, Tensor) and made.dtype == image.dtype and made.ndim == 3 and made.numel():
             if len(made) != len(image):
                 message = f"{self.name} makes {len(made)} channels of {len(image)}"
                 raise InputError(message, suggestion=f"the network takes {self.to.channels}")
             return made
+        kind = str(image.dtype).removeprefix("torch.")
         shape = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
         raise InputError(
-            f"{self.name} gives {shape}; a transform takes and gives a uint8 tensor [channels, height, width]",
+            f"{self.name} gives {shape}; a transform takes and gives a {kind} tensor [channels, height, width]",
             suggestion="leave out ToTensor, ConvertImageDtype and Normalize: zoo scales and normalises",
         )
 
@@ -288,12 +320,13 @@ def derived_seed(*key: int) -> int:
 
 
 def normalise(images: Tensor, to: Preprocessing) -> Tensor:
-    """uint8 [b, c, h, w] -> float32 on the same device: scaled to 0..1, minus mean, by std.
+    """[b, c, h, w] -> float32 on the same device: uint8 scaled to 0..1, minus mean, by std.
 
     Bit-equal with torchvision's and timm's ToTensor and Normalize.
     """
     mean, std = _constants(to.mean, to.std, images.device)
-    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    scaled = images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
+    return scaled.sub(mean).div_(std) if scaled is images else scaled.sub_(mean).div_(std)
 
 
 @functools.lru_cache(maxsize=16)  # made once a device: a copy in every step would make a GPU wait

@@ -121,6 +121,9 @@ def export(
         source = find_source(name, assembly, data, images=images, calibration=calibration)
         if preprocess and source.features:
             raise InputError("the data are features, not images: there is no preprocessing", suggestion="leave it out")
+        if preprocess and assembly.preprocessing.range is not None:
+            message = "the network takes values of more than 8 bits, and an exported preprocessing takes bytes"
+            raise InputError(message, suggestion="leave out --preprocess, and scale and normalise as the file says")
         if int8 and not source.training:
             reason = source.notes[0] if source.notes else "the data has too few images"
             raise InputError(f"int8 needs training images: {reason}", suggestion="name them: --data FOLDER")

@@ -24,6 +24,7 @@ from zoo.checkpoint.save import save_checkpoint, verify_reload
 from zoo.contracts import Context
 from zoo.data import transforms
 from zoo.data.fingerprint import fingerprint
+from zoo.data.measure import measure, prepare_by, to_measure
 from zoo.data.open_data import OpenData
 from zoo.errors import InputError, Problem, WorkError, ZooError, is_out_of_memory
 from zoo.file_name import FIRST_BATCH, RUN_LOCK
@@ -178,7 +179,7 @@ def _begin(recipe: Recipe, verdict: Verdict) -> Assembly:
     """The model as it is before its weights: fresh, or as a checkpoint left it, with nothing frozen."""
     if recipe.checkpoint is None:
         return build(recipe.architecture, verdict.arguments)
-    assembly = load(recipe.checkpoint.path)
+    assembly = load(recipe.checkpoint.path, arguments=verdict.built_for)
     assembly.model.train()
     assembly.frozen = None
     return assembly
@@ -248,7 +249,7 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
     Weights and data are those that the check before the run has found, planned and opened.
     """
     recipe, assembly, run.loads = run.recipe, run.assembly, verdict.loads
-    for note in (*assembly.notes, *(verdict.data.notes if verdict.data else ())):
+    for note in (*verdict.fitted, *assembly.notes, *(verdict.data.notes if verdict.data else ())):
         run.listener.note(note)
     if run.saved is not None:
         run.remember(run.saved.run)
@@ -271,19 +272,38 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
             planned=found.planned,
         )
         run.loaded = coverage(found.name, report)
+        for note in (f"weights: {text}" for text in report.adapted):
+            if note not in verdict.fitted:  # of weights that were not here when they were planned
+                run.listener.note(note)
     if recipe.data is not None:
         known = replace(verdict.known, preprocessing=assembly.preprocessing, classes=assembly.classes)
         run.data = _data(recipe, known, verdict.data)
         run.data = run.trial.cut(run.data) if run.trial else run.data
+        _measure(run)
         run.fingerprint = fingerprint(run.data)
         if run.saved is not None:
             check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing
-        options = recipe.data.model_dump(mode="json", exclude_defaults=True)
+        options = recipe.data.model_dump(mode="json", exclude_defaults=True) | run.pins.get("data", {})
         assembly.data = {"options": options, "seed": recipe.seed, FOLDER: os.getcwd()}
         run.context = run.data.context
     else:
         run.context = Context(None, assembly.classes, assembly.preprocessing, assembly.task)
+
+
+def _measure(run: ActiveRun) -> None:
+    """Measure what the data section says to, once for all processes; a resumed run has the numbers of its beginning."""
+    assert run.data is not None
+    names = to_measure(run.data)
+    if not names or run.saved is not None:
+        return
+    measured = [measure(run.data, names) if PartialState().is_main_process else None]
+    if PartialState().num_processes > 1:
+        broadcast_object_list(measured)
+    assert measured[0] is not None
+    prepare_by(run.data, measured[0].values)
+    run.pins["data"] = measured[0].values
+    run.listener.note(f"data: {measured[0]}")
 
 
 def _classes(recipe: Recipe, verdict: Verdict, found: FoundWeights) -> tuple[str, ...]:
@@ -297,7 +317,10 @@ def _data(recipe: Recipe, known: Known, opened: OpenData | None) -> OpenData:
     """The data as the check has opened it; opened here where it has to be fetched first, or is to be read otherwise."""
     assert recipe.data is not None
     with PartialState().local_main_process_first():  # one process a machine downloads, the others find it there
-        if opened is not None and opened.preprocessing == transforms.resolve(known.preprocessing, recipe.data):
+        resolved = transforms.resolve(known.preprocessing, recipe.data)
+        if opened is not None and recipe.data.range == "auto":  # the images have decided
+            resolved = replace(resolved, range=opened.preprocessing.range)
+        if opened is not None and opened.preprocessing == resolved:
             return in_order_of(known, opened)
         return open_recipe_data(recipe, known)
 
@@ -333,6 +356,8 @@ def _draw_first_batch(run: ActiveRun) -> None:
     trains = [step for step in run.recipe.steps if isinstance(step, Train)]
     if run.data is None or not trains or (run.folder / FIRST_BATCH).exists():
         return
+    if (channels := run.data.preprocessing.channels) > 3 and run.data.parts["train"].preprocessing is not None:
+        run.listener.note(f"{FIRST_BATCH} shows the first three of {channels} channels")
     step = trains[0]
     try:
         mixed = mixing(step, run.data, of_features=keeps_features(step))

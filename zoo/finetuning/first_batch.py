@@ -36,11 +36,11 @@ def write_first_batch(
 ) -> bool:
     """Draw the first images that a run trains on, with the augmentation of its first epoch, and mixed as they are.
 
-    `batch_size`, `seed`, `sampler` and `mixing` are the first train step's, as in `OpenData.batches`. False where there
-    is nothing to draw: features instead of images, or more channels than a picture has. Random generators stay as they
-    are. Raises what reading images raises, and WorkError or InputError where the file cannot be written.
+    `batch_size`, `seed`, `sampler` and `mixing` are the first train step's, as in `OpenData.batches`. Of more than
+    three channels the first three are drawn, of two the first. False for features. Random generators stay as they are.
+    Raises what reading images raises, and WorkError or InputError where the file cannot be written.
     """
-    if data.parts["train"].preprocessing is None or data.preprocessing.channels not in (1, 3):
+    if data.parts["train"].preprocessing is None:
         return False
     size = batch_size or data.options.batch_size
     if not mixing:  # what is mixed goes by the size of the batch, the order of samples by the seed alone
@@ -61,11 +61,10 @@ def write_first_batch(
 
 
 def photographs(inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Normalised images [n, c, h, w] as they were before normalisation, in a nearly square grid: uint8 [3, …].
-
-    c is 1 or 3.
-    """
+    """Normalised images [n, c, h, w] as they were before normalisation, in a nearly square grid: uint8 [3, …]; of more
+    than three channels the first three, of two the first."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    tiles = ((inputs.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    scaled = (inputs.float() * std + mean)[:, : 3 if inputs.shape[1] >= 3 else 1]
+    tiles = (scaled * 255).round().clamp(0, 255).to(torch.uint8)
     picture: Tensor = make_grid(tiles, nrow=math.ceil(math.sqrt(len(tiles))), padding=1, pad_value=255)
     return picture

@@ -1,8 +1,8 @@
 """The recipe that a run leaves: as it was carried out, with what it chose by itself written in.
 
 Precision, memory layout, and whether and how a frozen backbone's features are kept are chosen by timing and by what
-they do to answers; written into the recipe they are the same the next time. Files are named by their full path: those
-beside the recipe that ran would be looked for beside this one.
+they do to answers, and numbers of the data may be measured; written into the recipe they are the same the next time.
+Files are named by their full path: those beside the recipe that ran would be looked for beside this one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def pinned(run: ActiveRun) -> dict[str, Any]:
         document["model"]["arguments"] = copy.deepcopy(run.assembly.arguments)
     if recipe.data is not None:
         _name_data(document["data"], recipe.data.arguments)
+        document["data"].update(copy.deepcopy(run.pins.get("data", {})))
     for step in recipe.steps:
         options = document["steps"][step.place.index][step.place.action]
         if step_pins := run.pins.get(str(step.place.index)):

@@ -38,7 +38,8 @@ class ActiveRun:
 
     `saved` is the state an interrupted run left, until the step it belongs to has taken it up. `trained` says whether
     there is a complete epoch worth keeping, `kept` which one, where a train step failed; `pins` are the options that
-    choose again what was chosen by timing or tolerance, by the step's index, `asked` what goes before the recipe;
+    choose again what was chosen by timing or tolerance, by the step's index, and under `data` what was measured of it;
+    `asked` what goes before the recipe;
     `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
     was when the run began, `ladder` has a digest of the model after each step and epoch;
     `moments` are the optimizer's state, by parameter, that the last train step left for the next one;
@@ -164,7 +165,9 @@ class ActiveRun:
     def _data(self) -> dict[str, Any] | None:
         if self.data is None:
             return None
-        known = {"fingerprint": self.fingerprint.as_dict()} if self.fingerprint else {}
+        known: dict[str, Any] = {"fingerprint": self.fingerprint.as_dict()} if self.fingerprint else {}
+        if self.data.parts["train"].preprocessing is not None:
+            known["preprocessing"] = self.data.preprocessing.as_dict()
         return self.data.summary() | known | ({"changes": self.data_changes} if self.data_changes else {})
 
     def environment(self) -> dict[str, Any]:

@@ -57,13 +57,27 @@ class Preprocessing(_Part):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
     crop_fraction: Annotated[float, Field(ge=0.01, le=4)]
     channels: Annotated[int, Field(ge=1, le=4_096)]
+    range: (
+        Literal["dtype"]
+        | Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]
+        | None
+    ) = None
+    layout: Literal["auto", "channels_first", "channels_last"] = "auto"
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, self.channels):
             counts = f"{len(self.mean)} means and {len(self.std)} standard deviations"
             raise ValueError(f"{counts} do not fit {self.channels} channels")
+        if isinstance(self.range, list) and not self.range[0] < self.range[1]:
+            raise ValueError(f"the range {self.range} has no extent")
         return self
+
+    @model_serializer(mode="wrap")
+    def _plain(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what few need: digests of files written before there was any stay what they are."""
+        found: dict[str, Any] = fields(self)
+        return {key: value for key, value in found.items() if (key, value) not in contracts.UNUSUAL.items()}
 
     def as_contract(self) -> contracts.Preprocessing:
         """The same as components know it."""

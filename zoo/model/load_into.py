@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,12 @@ from zoo.formats import Source, open_source
 from zoo.formats.checkpoint_metadata import CheckpointMetadata, record_of
 from zoo.formats.tensors import entry, to_array, to_tensor
 from zoo.model.info import info_of
+from zoo.model.input_fit import InputFit
 from zoo.remap.advice import advise
 from zoo.remap.explain import render
 from zoo.remap.expression import evaluate
 from zoo.remap.plan import MIN_COVERAGE, Mismatch, Plan, Target, check_equal, make_plan
-from zoo.remap.remaps import Planned, Remap, items, plan_source
+from zoo.remap.remaps import Planned, Remap, items, plan_rules, plan_source
 from zoo.remap.rules import Rule
 from zoo.remap.rules.base import AUTO
 
@@ -107,8 +108,8 @@ Convert = Callable[[dict[str, Any], nn.Module], dict[str, Any]]
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load did. `kind` says what the file is; `notes` what was decided on the way; `record` is what a zoo
-    checkpoint says of itself.
+    """What a load did. `kind` says what the file is; `notes` what was decided on the way; `adapted` what was resampled
+    for another input; `record` is what a zoo checkpoint says of itself.
 
     Everything in `missing` kept the values it had: of a freshly built model these are its initial ones.
     """
@@ -118,6 +119,7 @@ class LoadReport:
     plan: Plan
     rules: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
     record: CheckpointMetadata | None = None
 
     @property
@@ -147,7 +149,7 @@ class LoadReport:
 
     def as_dict(self) -> dict[str, Any]:
         plan = self.plan.as_dict()
-        return {"location": self.location, "kind": self.kind, "notes": list(self.notes), **plan}
+        return {"location": self.location, "kind": self.kind, "notes": [*self.notes, *self.adapted], **plan}
 
     def __str__(self) -> str:
         """In a line what came of it; `render()` names the tensors."""
@@ -158,7 +160,7 @@ class LoadReport:
     __repr__ = __str__
 
     def render(self, *, verbose: bool = False) -> str:
-        head = [f"{self.location}: {self.kind}", *(f"note: {note}" for note in self.notes)]
+        head = [f"{self.location}: {self.kind}", *(f"note: {note}" for note in (*self.notes, *self.adapted))]
         return "\n".join([*head, render(self.plan, verbose=verbose)])
 
 
@@ -176,6 +178,7 @@ def load_into(
     sha256: str | None = None,
     convert: Convert | None = None,
     planned: Planned | None = None,
+    fit: InputFit | None = None,
 ) -> LoadReport:
     """Fill `model` from the checkpoint at `location`, in the model's dtypes and on its devices.
 
@@ -189,6 +192,7 @@ def load_into(
         trust_pickle, key, sha256: see `open_source`.
         convert: what an upstream library does to a state dict after `remap` (see `zoo.api.Weights`).
         planned: the plan that the same remap led to before; it is made anew where the file or the model has changed.
+        fit: adapt what is of another shape because the model takes images of another size or with other channels.
 
     Raises InputError for what cannot be read or does not fit together, and WorkError where less would be loaded than
     asked for, with the likely cause. The model is then as it was.
@@ -198,18 +202,25 @@ def load_into(
         record = record_of(source)
         if convert is None or record is not None:  # a zoo checkpoint is in the model's own layout
             if planned is None or not planned.fits(source, target):
-                planned = plan_source(source, remap, target)
+                planned = fitted(plan_source(source, remap, target), source, target, fit)
             read: Callable[[str], Any] = source.array
         else:
-            planned, read = _converted(source, remap, convert, model, target)
+            planned, read = _converted(source, remap, convert, model, target, fit)
         _check_architecture(model, record, remap)
-        report = LoadReport(source.location, source.kind, planned.plan, planned.rules, planned.notes, record)
+        report = LoadReport(
+            source.location, source.kind, planned.plan, planned.rules, planned.notes, planned.adapted, record
+        )
         check(report, min_coverage, strict_shapes=strict_shapes)
         check_equal(planned.plan, read)
         fill(model, planned.plan, read)
     if empty := left_on_meta(model):
         raise WorkError(f"{len(empty)} tensors of the model have no values: {listed(empty)}")
     return report
+
+
+def fitted(planned: Planned, source: Source, target: Target, fit: InputFit | None) -> Planned:
+    """The plan with what `fit` adapts."""
+    return planned if fit is None else fit.fitted(planned, lambda rules: plan_rules(source, rules, target))
 
 
 def _check_architecture(model: nn.Module, record: CheckpointMetadata | None, remap: Remap) -> None:
@@ -244,7 +255,7 @@ def check(report: LoadReport, min_coverage: float, *, strict_shapes: bool = True
 
 
 def _converted(
-    source: Source, remap: Remap, convert: Convert, model: nn.Module, target: Target
+    source: Source, remap: Remap, convert: Convert, model: nn.Module, target: Target, fit: InputFit | None
 ) -> tuple[Planned, Callable[[str], Any]]:
     """The plan for what `convert` makes of the remapped state dict, which has to be in memory for that."""
     before = plan_source(source, remap)
@@ -257,5 +268,17 @@ def _converted(
             f"{source.location} is not what its converter expects: {type(error).__name__}: {error}"
         ) from error
     arrays = {name: to_array(tensor) for name, tensor in made.items()}
-    plan = make_plan({name: entry(name, tensor) for name, tensor in made.items()}, (), target)
-    return Planned(plan, before.rules, before.notes), arrays.__getitem__
+    entries = {name: entry(name, tensor) for name, tensor in made.items()}
+    planned = Planned(make_plan(entries, (), target), (), ())
+    if fit is not None:
+        planned = fit.fitted(planned, lambda rules: make_plan(entries, rules, target))
+    adapted = (*_changed_shapes(state, made), *planned.adapted)
+    return Planned(planned.plan, (*before.rules, *planned.rules), before.notes, adapted), arrays.__getitem__
+
+
+def _changed_shapes(before: Mapping[str, torch.Tensor], after: Mapping[str, Any]) -> Iterator[str]:
+    """What a library's own code resampled."""
+    for name in before.keys() & after.keys():
+        old, new = list(before[name].shape), list(after[name].shape)
+        if old != new and "pos" in name:
+            yield f"{name} resampled {old} -> {new} by the library's own code"

@@ -8,8 +8,8 @@ from typing import Any
 
 from zoo.contracts import Preprocessing
 
-_SIZES = ("img_size", "image_size")  # what builders call the side of their input
-_CHANNELS = ("in_chans", "in_channels", "num_channels")  # and the number of its channels
+SIZES = ("img_size", "image_size")  # what builders call the side of their input
+CHANNELS = ("in_chans", "in_channels", "num_channels")  # and the number of its channels
 
 
 def for_arguments(preprocessing: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
@@ -18,16 +18,23 @@ def for_arguments(preprocessing: Preprocessing, arguments: Mapping[str, Any]) ->
     One channel is normalised by the mean of the others' values, further ones by theirs in turn: `adapt_input` shares
     out a first convolution's weights in the same way.
     """
-    for size in (arguments.get(name) for name in _SIZES):
+    for size in (arguments.get(name) for name in SIZES):
         if isinstance(size, int) and not isinstance(size, bool):
             preprocessing = replace(preprocessing, size=(size, size))
         elif isinstance(size, list | tuple) and len(size) == 2:
             preprocessing = replace(preprocessing, size=(size[0], size[1]))
-    for count in (arguments.get(name) for name in _CHANNELS):
-        if isinstance(count, int) and not isinstance(count, bool) and 0 < count != preprocessing.channels:
-            mean, std = _shared(preprocessing.mean, count), _shared(preprocessing.std, count)
-            preprocessing = replace(preprocessing, channels=count, mean=mean, std=std)
+    for count in (arguments.get(name) for name in CHANNELS):
+        if isinstance(count, int) and not isinstance(count, bool) and count > 0:
+            preprocessing = with_channels(preprocessing, count)
     return preprocessing
+
+
+def with_channels(preprocessing: Preprocessing, count: int) -> Preprocessing:
+    """`preprocessing` of images with so many channels, normalised as `for_arguments` says."""
+    if count == preprocessing.channels:
+        return preprocessing
+    mean, std = _shared(preprocessing.mean, count), _shared(preprocessing.std, count)
+    return replace(preprocessing, channels=count, mean=mean, std=std)
 
 
 def _shared(values: tuple[float, ...], count: int) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from zoo.model import build as building
 from zoo.model.assembly import Assembly
 from zoo.model.heads import find_heads
 from zoo.model.info import attach
+from zoo.model.input_fit import InputFit
 from zoo.model.load_into import LoadReport, load_into
 from zoo.model.preprocessing import for_arguments
 from zoo.recipe.references import refer_to_weights, stated, tags_of
@@ -94,6 +95,9 @@ def load_weights(
 ) -> LoadReport:
     """Fill `assembly.model` with pretrained weights, and set its `base_weights`, `preprocessing` and `classes`.
 
+    Where it was built for images of another size or with other channels, positions are resampled and the first
+    convolution is adapted; the report's notes say so.
+
     Args:
         weights: a name (see `find_weights`) or what it stands for.
         remap: rules behind those of the weights themselves.
@@ -122,6 +126,7 @@ def load_weights(
         sha256=found.sha256,
         convert=found.convert,
         planned=planned,
+        fit=InputFit(assembly.model, assembly.preprocessing, found.preprocessing),
     )
     if report.record is not None:  # of an address, which is known once it is here
         found = stated(found, report.record)

@@ -28,8 +28,10 @@ from zoo.model.shapes import ModuleShapes
 from zoo.model.swap_head import swap_head
 from zoo.model.wiring import runs_in_order, unwire, wires
 from zoo.model.wiring import wire as wire_child
+from zoo.remap.resample import shared_out
 
 __all__ = [
+    "adapt_input",
     "add_module",
     "append",
     "prepend",
@@ -40,6 +42,33 @@ __all__ = [
     "untie",
     "wrap",
 ]
+
+
+def adapt_input(model: nn.Module, *, channels: int, path: str = "", context: Context | None = None) -> nn.Module:
+    """Let the first convolution (or the one at `path`) take images with so many channels, its kernels shared out.
+
+    Their sum over the input channels stays, so that a grey image gives what it gave as RGB: one channel has the sum of
+    the old ones, further channels repeat them, each divided by its copies (`adapt_input` of a remap, timm's for
+    multiples of three).
+    """
+    if path:
+        path = canonical(model, path)
+        layer = get_module(model, path)
+    else:
+        convolutions = (item for item in model.named_modules() if isinstance(item[1], nn.Conv2d))
+        path, layer = next(convolutions, ("", model))
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1:
+        said = f"{path!r} is a {type(layer).__name__}" if path else "the network has no convolution"
+        raise InputError(f"{said}: no convolution of all channels to adapt", suggestion="name it: path")
+    _note(context, path=path)
+    if layer.in_channels == channels:
+        return model
+    new = copy.copy(layer)
+    new._parameters = dict(layer._parameters)
+    new.in_channels = channels
+    new.weight = nn.Parameter(shared_out(layer.weight.detach(), channels))
+    set_module(model, path, new)
+    return model
 
 
 def add_module(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from zoo.checkpoint.load import outline
 from zoo.errors import ZooError
+from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.pretrained import build_arguments
 from zoo.preflight.data import look_at_data
+from zoo.preflight.images import build_for_images
 from zoo.preflight.rehearsal import Rehearsal
 from zoo.preflight.verdict import Verdict, in_order, placed
 from zoo.preflight.weights import know_weights, look_up_weights, plan_weights
@@ -23,13 +25,12 @@ def check(recipe: Recipe) -> Verdict:
     weights = look_up_weights(recipe, verdict)
     verdict.arguments = build_arguments(weights, recipe.model.arguments)
     try:
-        if recipe.checkpoint is not None:
-            verdict.assembly = outline(recipe.checkpoint.path)
-        else:
-            verdict.assembly = build(recipe.architecture, verdict.arguments, device="meta")
+        verdict.assembly = _built(recipe, verdict)
     except ZooError as error:
         place: Path = ("model", "arguments") if recipe.model.arguments else ("model", "architecture")
         verdict.errors += placed(recipe, ("model", "checkpoint") if recipe.checkpoint else place, error)
+    else:
+        build_for_images(recipe, verdict, weights, lambda: _built(recipe, verdict))
     known = know_weights(recipe, verdict, weights)
     sample = look_at_data(recipe, verdict, known)
     plan_weights(recipe, verdict, sample)
@@ -38,3 +39,9 @@ def check(recipe: Recipe) -> Verdict:
     verdict.errors = in_order(verdict.errors)
     verdict.warnings = in_order(verdict.warnings)
     return verdict
+
+
+def _built(recipe: Recipe, verdict: Verdict) -> Assembly:
+    if recipe.checkpoint is not None:
+        return outline(recipe.checkpoint.path, arguments=verdict.built_for)
+    return build(recipe.architecture, {**verdict.arguments, **verdict.built_for}, device="meta")

@@ -9,6 +9,7 @@ import numpy as np
 from zoo import registry
 from zoo.contracts import Context, Preprocessing
 from zoo.data import transforms
+from zoo.data.measure import decide_range, to_measure
 from zoo.data.open_data import OpenData, open_data
 from zoo.errors import InputError, Problem, ZooError, listed
 from zoo.model.undisturbed import generators_kept
@@ -52,6 +53,7 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
             for part in opened.parts.values():
                 part.raw(0)  # a data set that lists its targets was not asked for a sample yet
         sample = Sample(opened.context, _shape(opened), opened.outputs)
+        _check_values(recipe, verdict, opened)
         _check_transforms(recipe, verdict, opened)
     except ZooError as error:
         if later:
@@ -63,6 +65,33 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
         return _without(preprocessing, STAND_IN_CLASSES)
     verdict.outputs, verdict.data = sample.outputs, opened
     return sample
+
+
+def _check_values(recipe: Recipe, verdict: Verdict, opened: OpenData) -> None:
+    """Decode the first training image, so that values or channels that do not fit are said before anything starts, and
+    note what features cannot have."""
+    samples, names = opened.parts["train"], to_measure(opened)
+    if samples.preprocessing is None:
+        for name in names:
+            error = InputError("features are taken as they are, not normalised", suggestion=f"remove data.{name}")
+            verdict.errors += placed(recipe, ("data", name), error)
+        return
+    if recipe.data is not None and recipe.data.mean is None and _repeats(opened.preprocessing):
+        said = f"{opened.preprocessing.channels} channels are normalised by the means of red, green and blue in turn"
+        place = recipe.document.key(("data",))
+        verdict.warnings.append(Problem(said, place, "mean: measure, std: measure; or write the numbers"))
+    if "range" in names:
+        return  # any values
+    try:
+        samples.decoded(samples.raw(0)[0])
+    except ZooError as error:
+        verdict.errors += placed(recipe, ("data",), error)
+
+
+def _repeats(preprocessing: Preprocessing) -> bool:
+    """Whether bands beyond three have the numbers of three colours."""
+    mean = preprocessing.mean
+    return len(mean) > 3 and all(value == mean[place % 3] for place, value in enumerate(mean))
 
 
 def _check_transforms(recipe: Recipe, verdict: Verdict, data: OpenData) -> None:
@@ -94,6 +123,7 @@ def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = No
     with generators_kept():
         seed_everything(recipe.seed if options.split_seed is None else options.split_seed)
         opened = open_data(asked, known.preprocessing, seed=recipe.seed, dataset=recipe.dataset)
+        decide_range(opened)
     if not all(step.standardises for step in recipe.steps):
         opened = replace(opened, target_mean=(), target_std=())
     return replace(in_order_of(known, opened), options=options)

@@ -149,7 +149,8 @@ class Rehearsal:
             except UndecidedError as error:
                 self.verdict.warnings += placed(self.recipe, path, error)
             except ZooError as error:
-                self.note(self._culprit(str(error), path), error)
+                if not self.verdict.unfit:
+                    self.note(self._culprit(str(error), path), error)
         return self._runs[key]
 
     def _culprit(self, message: str, path: Path) -> Path:

@@ -152,8 +152,10 @@ class Verdict:
     `data` are what a run goes on with: found, planned and opened, where they are on this machine. `notes` are the
     steps' remarks on what they will do.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
-    are modules that forward never uses, `changes` what the steps did to the structure. `estimate` is what the recipe
-    would take, where it was tried out (`zoo.finetuning.estimate`).
+    are modules that forward never uses, `changes` what the steps did to the structure; `fitted` says what the input's
+    size and channels decided. `built_for` are those of `arguments` that the data section has changed; `unfit` says that
+    the network could not be built for the images, which explains what does not go through it. `estimate` is what
+    the recipe would take, where it was tried out (`zoo.finetuning.estimate`).
     """
 
     errors: list[Problem] = field(default_factory=list)
@@ -162,6 +164,8 @@ class Verdict:
     stages: list[Stage] = field(default_factory=list)
     assembly: Assembly | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    built_for: dict[str, Any] = field(default_factory=dict)
+    unfit: bool = False
     known: Known = field(default_factory=lambda: Known(Preprocessing()))
     weights: FoundWeights | None = None
     loads: dict[int, FoundWeights] = field(default_factory=dict)
@@ -171,6 +175,7 @@ class Verdict:
     outputs: int | None = None
     uncalled: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    fitted: list[str] = field(default_factory=list)
     estimate: dict[str, Any] | None = None
 
     @property
@@ -198,7 +203,7 @@ class Verdict:
             "ok": self.ok,
             "errors": [problem.as_dict() for problem in self.errors],
             "warnings": [problem.as_dict() for problem in self.warnings],
-            "notes": self.notes,
+            "notes": [*self.fitted, *self.notes],
             "trainable": self.trainable,
             "frozen": self.frozen,
             "stages": [stage.as_dict() for stage in self.stages],

@@ -17,7 +17,8 @@ from zoo.formats.names import grouped
 from zoo.given import is_given
 from zoo.model.fitting import fitting_arguments
 from zoo.model.heads import heads_if_any
-from zoo.model.load_into import LoadReport, target_of
+from zoo.model.input_fit import InputFit
+from zoo.model.load_into import LoadReport, fitted, target_of
 from zoo.model.load_into import check as check_report
 from zoo.model.pretrained import check_architecture, classes_after, prepared_for
 from zoo.preflight.verdict import FoundWeights, Known, Verdict, placed
@@ -133,6 +134,10 @@ def _plan(
         with open_source(found.location) as source:
             remap = items(found.remap, options.remap)
             planned = plan_source(source, remap, target)
+            if path == ("model",) and verdict.assembly is not None:
+                fit = InputFit(verdict.assembly.model, verdict.assembly.preprocessing, found.preprocessing)
+                planned = fitted(planned, source, target, fit)
+                verdict.fitted += [f"weights: {text}" for text in planned.adapted]
             report = LoadReport(found.location, source.kind, planned.plan, planned.rules, planned.notes)
             try:
                 check_report(report, options.min_coverage, strict_shapes=strict_shapes)

@@ -184,9 +184,9 @@ def _check_both(document: Document) -> None:
 def _check_preprocessing(document: Document) -> None:
     """What one option says about another: mean and std go together, channel by channel."""
     mean, std = document.get((*DATA, "mean")), document.get((*DATA, "std"))
-    if mean is not None and std is not None and len(mean) != len(std):
+    if isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std):
         document.add((*DATA, "std"), f"data.std has {len(std)} values, data.mean has {len(mean)}", "one a channel")
-    if std is not None and not all(value > 0 for value in std):
+    if isinstance(std, list) and not all(value > 0 for value in std):
         document.add((*DATA, "std"), "data.std: every value has to be above 0")
 
 

@@ -140,7 +140,18 @@ class DataOptions(Options):
     arguments: dict[str, Any] = {}
     """Its own arguments; they may as well stand beside `source`."""
     image_size: Positive | tuple[Positive, Positive] | None = None
-    """Side in pixels, or [height, width]; the weights' own size without it."""
+    """Side in pixels, or [height, width]; the weights' own size without it. A network of a fixed size is built for
+    it, and its positions are resampled."""
+    channels: Positive | Literal["auto"] = "auto"
+    """Channels of an image as the network gets it: those that it takes, or a number that it is built for."""
+    layout: Literal["auto", "channels_first", "channels_last"] = "auto"
+    """Where `.npy` files have their channels; `auto` goes by their shape."""
+    range: Literal["auto", "uint8", "dtype", "measure"] | Annotated[list[float], Field(min_length=2, max_length=2)] = (
+        "auto"
+    )
+    """What becomes 0 and 1: two numbers, the least and greatest value of the training part (`measure`), black and white
+    of each image's own type (`dtype`), or of bytes, where deeper values keep their high byte (`uint8`). `auto` is
+    `dtype` where the first training image has more than 8 bits."""
     batch_size: Positive = 32
     """Samples a step, all processes together."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -157,10 +168,10 @@ class DataOptions(Options):
     transforms: list[TransformName] = []
     """Changes to training images in this order, in place of `augmentation`: classes of torchvision.transforms.v2 with
     their arguments, and plugins' transforms."""
-    mean: list[float] | None = None
-    """Per channel, of values scaled to 0..1; the weights' own without it."""
-    std: list[float] | None = None
-    """Per channel; the weights' own without it."""
+    mean: list[float] | Literal["measure"] | None = None
+    """Per channel, of values scaled to 0..1, or `measure`: that of the training part. The weights' own without it."""
+    std: list[float] | Literal["measure"] | None = None
+    """Per channel, or `measure`; the weights' own without it."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     """How images are resized; the weights' own way without it."""
     limit: Positive | None = None

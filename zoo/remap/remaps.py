@@ -39,11 +39,13 @@ class ChosenRules:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the rules that led to it, and what was decided on the way. `basis` is what it depends on beside them."""
+    """A plan, the rules that led to it, and what was decided on the way. `adapted` says what of it is resampled for
+    another input, `basis` is what it depends on beside the rules."""
 
     plan: Plan
     rules: tuple[Rule, ...]
     notes: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
     basis: Any = field(default=None, repr=False, compare=False)
 
     def fits(self, source: Source, target: Target | None) -> bool:
@@ -61,7 +63,8 @@ def plan_source(source: Source, remap: Remap = None, target: Target | None = Non
     Raises InputError for a remap that is none and for rules that do not fit, WorkError where `auto` abstains.
     """
     chosen = choose_rules(source, remap, target)
-    return Planned(plan_rules(source, chosen.rules, target), chosen.rules, chosen.notes, _basis(source, target))
+    plan = plan_rules(source, chosen.rules, target)
+    return Planned(plan, chosen.rules, chosen.notes, basis=_basis(source, target))
 
 
 def plan_rules(source: Source, rules: Sequence[Rule], target: Target | None = None) -> Plan:

@@ -161,15 +161,20 @@ class AdaptInput(_Computed):
         return inputs[0].dtype, (shape[0], self.channels, *shape[2:])
 
     def compute(self, tensor: torch.Tensor) -> torch.Tensor:
-        import torch
+        return shared_out(tensor, self.channels)
 
-        old, new = tensor.shape[1], self.channels
-        # Row i says where old channel i goes; every row sums to one, which keeps the sum over input channels.
-        shares = torch.zeros(old, new, dtype=tensor.dtype)
-        for position in range(max(old, new)):
-            shares[position % old, position % new] = 1
-        shares /= shares.sum(dim=1, keepdim=True)
-        return torch.einsum("oi...,ij->oj...", tensor, shares)
+
+def shared_out(kernel: torch.Tensor, channels: int) -> torch.Tensor:
+    """A kernel [out, in, …] as [out, channels, …]: see `AdaptInput`."""
+    import torch
+
+    old = kernel.shape[1]
+    # Row i says where old channel i goes; every row sums to one, which keeps the sum over input channels.
+    shares = torch.zeros(old, channels, dtype=kernel.dtype, device=kernel.device)
+    for position in range(max(old, channels)):
+        shares[position % old, position % channels] = 1
+    shares /= shares.sum(dim=1, keepdim=True)
+    return torch.einsum("oi...,ij->oj...", kernel, shares)
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,22 @@ def _data(report: dict[str, Any], checkpoint: dict[str, Any]) -> Iterator[str]:
         return
     sizes = ", ".join(f"{data[part]:,} {part}" for part in ("train", "validation", "test") if part in data)
     yield f"`{_text(data['source'])}`: {data['task']}, {data['outputs']} outputs; {sizes} samples."
+    if prepared := data.get("preprocessing"):
+        yield f"Images: {_images(prepared)}."
     if names := checkpoint.get("classes"):
         more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
         yield f"Classes: {', '.join(map(_text, names[:MOST_NAMES]))}{more}."
+
+
+def _images(prepared: dict[str, Any]) -> str:
+    """What an image is when it reaches the network."""
+    height, width = prepared["size"]
+    scaled = {None: "bytes scaled to 0..1", "dtype": "values scaled to 0..1 by their type"}
+    known = prepared.get("range")
+    values = f"values from {known[0]:g} to {known[1]:g} scaled to 0..1" if isinstance(known, list) else scaled[known]
+    mean, std = (", ".join(f"{value:.4g}" for value in prepared[key]) for key in ("mean", "std"))
+    channels = f"{prepared['channels']} channel{'s' if prepared['channels'] > 1 else ''}"
+    return f"{channels}, {height} x {width} pixels, {values}, minus {mean}, by {std}"
 
 
 def _measured(report: dict[str, Any]) -> Iterator[str]:

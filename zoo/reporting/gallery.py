@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.data import transforms
-from zoo.data.decode import to_image
+from zoo.data.decode import image_for
 from zoo.errors import InputError
 from zoo.formats.files import atomic_file, write_all
 from zoo.reporting.activation_maps import activation_maps
@@ -93,7 +93,7 @@ class _Gallery:
         """The image as the network sees it, read anew; None where it has gone since."""
         preprocessing = self.predictor.assembly.preprocessing
         try:
-            return transforms.fit(to_image(os.fspath(row["image"]), preprocessing.channels), preprocessing)
+            return transforms.fit(image_for(os.fspath(row["image"]), preprocessing), preprocessing)
         except InputError:
             return None
 

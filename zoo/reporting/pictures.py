@@ -59,6 +59,8 @@ def draw(facts: Facts, assembly: Assembly | None = None, data: OpenData | None =
         return pictures
     if assembly is None:
         assembly = _attempt(pictures, "the model", lambda: load(folder / MODEL))
+    if assembly is not None and (channels := assembly.preprocessing.channels) > 3:
+        pictures.notes.append(f"Pictures show the first three of {channels} channels as red, green and blue.")
     if assembly is not None:
         given = _attempt(pictures, "changes against the base weights", lambda: _base(folder)) or {}
         pictures.tree = _tree(assembly, given, bool(facts["checkpoint"].get("base_weights")))
@@ -175,8 +177,10 @@ def _add_maps(pictures: Pictures, facts: Facts, assembly: Assembly, images: Tens
 
 
 def pixels_of(image: Tensor) -> np.ndarray[Any, Any]:
-    """uint8 [c, h, w] as [h, w, 3]; of more than three channels the first three."""
+    """uint8, or float32 of 0..1, [c, h, w] as uint8 [h, w, 3]; of more than three channels the first three."""
     chosen = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+    if chosen.dtype != torch.uint8:
+        chosen = (chosen * 255).round().clamp(0, 255).to(torch.uint8)
     pixels: np.ndarray[Any, Any] = chosen.permute(1, 2, 0).contiguous().cpu().numpy()
     return pixels
 

@@ -86,4 +86,5 @@ class Load(Step):
 def coverage(weights: str, report: LoadReport) -> dict[str, Any]:
     """What a report keeps of a load: all of the model that was not filled, and all of the file that found no place."""
     left = list(report.plan.leftovers)
-    return {"weights": weights, "coverage": report.coverage, "missing": list(report.missing), "left": left}
+    adapted = {"adapted": list(report.adapted)} if report.adapted else {}
+    return {"weights": weights, "coverage": report.coverage, "missing": list(report.missing), "left": left, **adapted}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.checkpoint.load import load
 from zoo.contracts import Context
 from zoo.data import transforms
-from zoo.data.decode import to_image
+from zoo.data.decode import image_for
 from zoo.data.image_folder import images_in, passed_over
 from zoo.errors import InputError, Problem, first_problems
 from zoo.model.assembly import Assembly
@@ -181,7 +181,7 @@ def _rows(predictor: Predictor, images: Sequence[Named]) -> list[dict[str, Any]]
         try:
             if isinstance(image, InputError):
                 raise image
-            readable.append(transforms.fit(to_image(image, preprocessing.channels), preprocessing))
+            readable.append(transforms.fit(image_for(image, preprocessing), preprocessing))
         except InputError as error:
             row["error"] = str(error)
         rows.append(row)

@@ -29,7 +29,7 @@ DURING = (
 UPWARDS = ("epochs", "max_steps")
 FIXED = ("optimizer_state",)  # what it began with, the state does not have again otherwise
 HARMLESS = ("trackers", "compile", "gradient_checkpointing")  # nothing in the resume state depends on these
-OPEN = (None, "auto", "found")  # what stands where a run is to choose
+OPEN = (None, "auto", "found", "measure")  # what stands where a run is to choose
 PLANNED = "planned"
 MISSING = "not set"
 Recipe = Mapping[str, Any]
@@ -111,10 +111,12 @@ def _values(place: tuple[str, ...], before: Any, now: Any, label: str) -> list[C
 
 def without_pins(found: list[Change], pins: Mapping[str, Mapping[str, Any]]) -> list[Change]:
     """The changes but for those that write out what a run had chosen for an option that was left open: `pins` are these
-    choices by the step's index, as in the recipe that a run leaves."""
+    choices by the step's index, and under `data` the numbers that were measured, as in the recipe that a run leaves."""
 
     def is_pin(change: Change) -> bool:
-        chosen = pins.get(str(change.step), {}).get(change.option)
+        measured = change.before == "measure" and change.place[0] == "data" and len(change.place) == 2
+        pinned = pins.get("data", {}).get(str(change.place[1])) if measured else None
+        chosen = pins.get(str(change.step), {}).get(change.option) if pinned is None else pinned
         return chosen is not None and change.before in OPEN and change.now == chosen
 
     return [change for change in found if not is_pin(change)]
