@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from zoo.data.batches import Batch, Inputs
-from zoo.errors import Problem, WorkError, ZooError
+from zoo.errors import Problem, TerminatedError, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
@@ -45,6 +45,7 @@ from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.optimizers import load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
+from zoo.training.signals import ENDING
 from zoo.training.state import Saved, StateFolder
 from zoo.training.sync_batch_norm import SyncBatchNorm
 
@@ -115,10 +116,8 @@ class Trainer:
         try:
             self._note_batch_norm()
             self.callbacks.begin(self)
-            while self.progress.epoch < self.epochs and self.progress.steps < self.steps and not self.progress.stopped:
-                began = time.monotonic() - self.progress.seconds
-                self._train_epoch(began)
-                self._end_epoch(began)
+            with ENDING.waiting():
+                self._train_epochs()
             self.conclude()
             self.callbacks.call(self, "train_ended")
             self.callbacks.check()
@@ -126,6 +125,13 @@ class Trainer:
             self.job.train.close()
             self.listener.step_ended(self)
         return self.progress
+
+    def _train_epochs(self) -> None:
+        while self.progress.epoch < self.epochs and self.progress.steps < self.steps and not self.progress.stopped:
+            began = time.monotonic() - self.progress.seconds
+            self._train_epoch(began)
+            self._end_epoch(began)
+            ENDING.check()
 
     def _synchronised(self) -> AbstractContextManager[Any]:
         """Around a forward pass that trains: batch norms of several processes normalise by the batch of all of them."""
@@ -167,10 +173,12 @@ class Trainer:
             now = time.monotonic()
             if now - self._looked > LOOK_SECONDS:
                 self._look()
-            if last and now - self._saved > SAVE_SECONDS:
+            ends = ENDING.due() if last else None
+            if last and (ends or now - self._saved > SAVE_SECONDS):
                 self._look()  # a state to resume from has a finite loss
-                progress.seconds = now - began
-                self.save()
+                self._save_within(began)
+            if ends:
+                raise TerminatedError(ends)
             if progress.steps == self.steps:
                 return
 
@@ -226,9 +234,14 @@ class Trainer:
             "loss": self._look(everywhere=True),
         }
         self._check_weights()
-        with self.average.applied() if self.average else nullcontext():
-            record["validation"] = self._measure()
-            self._keep_best(self.criterion.value(record))
+        try:
+            with self.average.applied() if self.average else nullcontext():
+                with ENDING.between():
+                    record["validation"] = self._measure()
+                self._keep_best(self.criterion.value(record))
+        except TerminatedError:
+            self._save_within(began)
+            raise
         self.schedule.end_epoch(record["validation"][self.metrics.main])
         self.callbacks.call(self, "validation_ended", record["validation"])
         progress.seconds = time.monotonic() - began
@@ -337,6 +350,11 @@ class Trainer:
                 self.progress.digests.append(digest)
         self._saved = time.monotonic()
 
+    def _save_within(self, began: float) -> None:
+        """Save in the middle of an epoch that `began` then."""
+        self.progress.seconds = time.monotonic() - began
+        self.save()
+
     def _state(self) -> dict[str, Any]:
         own = [{"generators": generator_states(), "loss_sum": self.loss_sum.item()}]
         scaler = self.accelerator.scaler
@@ -347,6 +365,7 @@ class Trainer:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "average": [self.average.updates, self.average.average] if self.average else None,
             "best": self.best,
+            "rates": self.rates,
             "callbacks": self.callbacks.state_dict(),
             "metrics": self.metrics.state_dict(),
             "loss": state_of(self.loss.own),
@@ -394,6 +413,7 @@ class Trainer:
             self.progress.digests.append(saved.digest)
         if self.accelerator.scaler is not None and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
+        self.rates = list(training.get("rates", self.rates))  # those of an epoch that has only to be measured
         if self.average:
             self.average.updates, values = training["average"]
             fill(self.average.average, values)
