@@ -72,9 +72,11 @@ def test_it_saves_and_ends_and_goes_on_to_the_same_bits(command, whole, tmp_path
             os.kill(os.getpid(), number)
         return found
 
-    with monkeypatch.context() as patch, pytest.raises(TerminatedError) as ended:
+    notes = Notes()
+    with monkeypatch.context() as patch:
         patch.setattr(Trainer, name, sending)
-        finetune(written(tmp_path), output=tmp_path / "run", progress=(notes := Notes()))
+        with pytest.raises(TerminatedError) as ended:
+            finetune(written(tmp_path), output=tmp_path / "run", progress=notes)
     assert ended.value.exit_code == 128 + number
     status = json.loads((tmp_path / "run/status.json").read_text())
     assert (status["state"], status["why"]) == ("interrupted", signal.Signals(number).name)

@@ -45,10 +45,12 @@ from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
 from zoo.training.devices import release_freed_memory, seed_everything
+from zoo.training.folder import NOT_FINITE
 from zoo.training.hooks import check_callbacks
 from zoo.training.job import fill, put_in
 from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics
+from zoo.training.not_finite import forget
 from zoo.training.optimizers import named
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import Trainer
@@ -257,6 +259,8 @@ class Train(Step):
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
         before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
+        if PartialState().is_main_process:
+            forget(run.folder / NOT_FINITE)
         if saved is not None:
             trainer.restore(saved)
         if saved is None or saved.restarts:

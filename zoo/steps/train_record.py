@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from accelerate import PartialState
 
+from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
+from zoo.training.folder import NOT_FINITE
+from zoo.training.not_finite import RECORD, keep_batch
 from zoo.training.optimizers import described_groups
+from zoo.training.predictions import sample_names
 from zoo.training.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
@@ -18,9 +22,12 @@ if TYPE_CHECKING:
 
 def rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, error: BaseException) -> None:
     """Leaves the last good epoch in the model, and its record, behind an interrupted or failed train step."""
-    if isinstance(error, NotFiniteError) and PartialState().is_main_process:
+    if isinstance(error, NotFiniteError):
         with suppress(OSError, ZooError):
-            run.state.fail(str(error.problems[0].message), run.conditions)
+            _keep_batch(run, trainer, error)
+        with suppress(OSError, ZooError):
+            if PartialState().is_main_process:
+                run.state.fail(str(error.problems[0].message), run.conditions)
     try:
         own = trainer.rewind()
     except ZooError:
@@ -30,6 +37,15 @@ def rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, er
     label = trainer.job.label
     run.kept = f"{label} after epoch {trainer.progress.epoch}" if own else f"the model as {label} began"
     record_train(run, step, trainer, preparation, None)
+
+
+def _keep_batch(run: ActiveRun, trainer: Trainer, error: NotFiniteError) -> None:
+    """The batch that broke training, in the run's folder; a word on it."""
+    data = cast(OpenData, run.data)
+    folder = run.folder / NOT_FINITE
+    record = keep_batch(folder, trainer, error.index, run.assembly, sample_names(data.parts["train"]))
+    where = f", first in {record['first']}" if record.get("first") else ""
+    run.listener.note(f"warning: the batch of step {record['optimizer_step']}{where} is kept: {folder / RECORD}")
 
 
 def record_train(

@@ -58,7 +58,11 @@ ADVICE = "lower lr, add warmup or clip_grad_norm, or set precision: float32"
 
 
 class NotFiniteError(WorkError):
-    """Training diverged, as it would again with the same values."""
+    """Training diverged, as it would again with the same values; at the batch `index` of the present epoch."""
+
+    def __init__(self, message: str, index: int, suggestion: str = ADVICE) -> None:
+        super().__init__(message, suggestion=suggestion)
+        self.index = index
 
 
 class Trainer:
@@ -101,7 +105,7 @@ class Trainer:
         self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
         self.progress = Progress()
         self.loss_sum = torch.zeros((), device=self.device)
-        self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
+        self.broken_at = torch.full((), -1, device=self.device)  # the epoch's first batch whose loss was not finite
         self.rate = 0.0  # samples a second in the present epoch
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
@@ -159,16 +163,13 @@ class Trainer:
     def _train_epoch(self, began: float) -> None:
         self.job.model.train()
         forget_peak_memory(self.device)
-        progress, accumulate = self.progress, self.job.options.accumulate
+        progress = self.progress
         if not progress.batch:
             self.callbacks.call(self, "epoch_started")
         self._started, self._first = time.monotonic(), progress.batch
         for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
-            last = index + 1 == len(self.job.train) or (index + 1) % accumulate == 0
-            with self._explained(batch):
-                self._backward(index, batch, last)
-                if last:
-                    self._step()
+            last = self._completes(index)
+            self.train_on(index, batch)
             progress.batch = index + 1
             now = time.monotonic()
             if now - self._looked > LOOK_SECONDS:
@@ -181,6 +182,20 @@ class Trainer:
                 raise TerminatedError(ends)
             if progress.steps == self.steps:
                 return
+
+    def train_on(self, index: int, batch: Batch) -> None:
+        """Add the gradients of an epoch's batch `index`, and take the optimizer step that it completes."""
+        with self._explained(batch):
+            self._backward(index, batch, self._completes(index))
+            if self._completes(index):
+                self._step()
+
+    def _completes(self, index: int) -> bool:
+        return index + 1 == len(self.job.train) or (index + 1) % self.job.options.accumulate == 0
+
+    def steps_before(self) -> int:
+        """The optimizer steps in front of the present epoch."""
+        return int(self.progress.history[-1]["steps"]) if self.progress.history else 0
 
     def _backward(self, index: int, batch: Batch, last: bool) -> None:
         """Add a batch's gradients, so that every sample of the optimizer step has the same weight."""
@@ -198,7 +213,7 @@ class Trainer:
         loss = loss.detach() if self.loss.unit is None else self.shown_loss(answers.detach(), batch.targets)
         self.loss_sum += self.loss.total(loss, len(batch.targets))
         broken = (self.broken_at < 0) & ~loss.isfinite()
-        self.broken_at = torch.where(broken, self.progress.steps, self.broken_at)
+        self.broken_at = torch.where(broken, index, self.broken_at)
 
     def _auxiliary_loss(self, outputs: Any, batch: Batch) -> Tensor | float:
         """What auxiliary classifiers add to the loss that is minimised; what is shown is the main loss alone."""
@@ -298,8 +313,8 @@ class Trainer:
         total = self.accelerator.reduce(self.loss_sum) if everywhere else self.loss_sum * self.accelerator.num_processes
         summed, broken = torch.stack([total, self.broken_at]).tolist()
         if broken >= 0:
-            message = f"{self.job.label}: the loss is not finite at step {int(broken) + 1}"
-            raise NotFiniteError(message, suggestion=ADVICE)
+            step = self.steps_before() + int(broken) // self.job.options.accumulate + 1
+            raise NotFiniteError(f"{self.job.label}: the loss is not finite at step {step}", int(broken))
         loss: float = summed / self._samples(0, self.progress.batch)
         self.listener.progressed(self, loss)
         return loss
@@ -309,7 +324,7 @@ class Trainer:
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if not torch.stack([parameter.isfinite().all() for parameter in trained]).all():
             message = f"{self.job.label}: the weights are not finite after step {self.progress.steps}"
-            raise NotFiniteError(message, suggestion=ADVICE)
+            raise NotFiniteError(message, self.progress.batch - 1)
 
     def _samples(self, first: int, end: int) -> int:
         return sum(self.job.train.size(index) for index in range(first, end))
