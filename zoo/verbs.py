@@ -622,7 +622,8 @@ def predict(
         images: an image file, a folder (searched with all that is below it), a PIL image, a uint8 tensor
             [channels, height, width], or a list of these. `image` in a row is the path, or the place in the list.
         top: how many classes a row has.
-        threshold: of a multilabel network: a row's `labels` are those with this probability or more, 0.5 without it.
+        threshold: of a multilabel network: a row's `labels` are those with this probability or more; without it each
+            label's own threshold counts, 0.5 where the checkpoint has none.
         device: where a checkpoint is run, "auto" by default; a model is run where it is.
 
     A regression's rows have `value` in place of `probability`. An image that cannot be read has `error` in place of

@@ -8,7 +8,7 @@ from torch import nn
 
 from zoo.api import Preprocessing
 from zoo.conversion.compare_models import common_input
-from zoo.conversion.equivalence import Prover, execution_order, randomise, settle
+from zoo.conversion.equivalence import Prover, emptied, execution_order, randomise, settle
 from zoo.errors import WorkError
 from zoo.formats.entry import Entry
 from zoo.model.assembly import Assembly
@@ -245,3 +245,17 @@ def test_a_transposed_table_needs_a_proof():
     result = settle(Matching.of(source, target), lambda rules: proof(True, 2))
     assert result.status == "proved"
     assert {"permute": {"match": r"^b\.bias_table$", "axes": [1, 0]}} in result.rules
+
+
+def test_the_target_shares_the_memory_of_weights_that_are_moved_as_they_are():
+    """Two ViT-L of their own memory would take 2.4 GB."""
+    source, target = Twins(["left", "right"]), Twins(["port", "starboard"])
+    assert prover(source, target)([{"rename": RENAME}]).equal
+    assert target.port.weight.data_ptr() == source.left.weight.data_ptr()
+    assert not any(parameter.is_meta or parameter.grad is not None for parameter in target.parameters())
+
+
+def test_a_parameter_in_two_places_stays_one_when_it_is_emptied():
+    layer = nn.Linear(3, 4)
+    one, other = emptied(nn.ModuleList([layer, nn.Sequential(layer)])).named_parameters(remove_duplicate=False), layer
+    assert {name for name, value in one if value is other.weight and value.is_meta} == {"0.weight", "1.0.weight"}

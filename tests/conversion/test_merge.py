@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 import zoo
 from zoo.cli import run
-from zoo.conversion.merge import average
 from zoo.errors import InputError, WorkError
 from zoo.formats.safetensors_file import read_header
 
@@ -185,13 +184,6 @@ def test_other_networks_and_other_normalisation_are_refused(tuned: Callable[...,
     grey = zoo.Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     with pytest.raises(InputError, match="takes images with mean"):
         zoo.merge([tuned("a", 1), tuned("b", 2, preprocessing=grey)], tmp_path / "out.safetensors")
-
-
-def test_rows_that_a_member_lacks_come_from_the_others() -> None:
-    nan = torch.nan
-    states = [{"w": torch.tensor([1.0, nan, 3.0])}, {"w": torch.tensor([3.0, 5.0, nan])}]
-    assert average(states, [0.5, 0.5], states[0])["w"].tolist() == [2.0, 5.0, 3.0]
-    assert average(states, [1.0, 0.0], states[0])["w"].tolist() == [1.0, 5.0, 3.0]
 
 
 # Networks that were trained, measured on digits.

@@ -216,3 +216,51 @@ def test_images_in_two_parts_are_told(folder):
 def test_what_is_no_table_is_named(folder, text):
     with pytest.raises(InputError, match=r"set\.csv"):
         csv_table(table(folder, text))
+
+
+COLUMNS = ["cat", "dog", "owl"]
+
+
+def columns(folder: Path, *rows: str) -> str:
+    images = ("one/00.jpg", "one/01.png", "two/00.jpg", "two/01.png")
+    return table(folder, "\n".join(["path,cat,dog,owl", *map(",".join, zip(images, rows, strict=False))]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "targets"),
+    [
+        (("1,0,0", "0,0,1"), "classification", [0, 2]),
+        (("0.5,0.5,0", "0,0.2,0.8"), "classification", [[0.5, 0.5, 0], [0, 0.2, 0.8]]),
+        (("1,0,1", "0,0,0"), "multilabel", [[1, 0, 1], [0, 0, 0]]),
+        (("1.5,0,-1", "0,0,0"), "regression", [[1.5, 0, -1], [0, 0, 0]]),
+    ],
+)
+def test_a_column_a_class(folder, rows, task, targets):
+    data = csv_table(columns(folder, *rows), label_column=COLUMNS)
+    assert (data.task, list(data.train.targets)) == (task, targets)
+    assert data.classes == (() if task == "regression" else tuple(COLUMNS))
+    assert any(note.startswith(f"{folder / 'set.csv'}: label columns cat, dog, owl: ") for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        (("1,0,0", "0,,1"), {}, "3:1: column 'dog' is empty in this row (write 0 where the class is not there"),
+        (("1,0,0", "0,x,1"), {}, "3:1: column 'dog' says 'x', which is not a number"),
+        (("0.5,0.5,0", "1,0,0", "0.5,0.4,0"), {}, "4:1: the probabilities of this row add up to 0.9, not 1 (several"),
+        (("0.5,0.9,0", "1,0,1"), {}, "from 0 to 1 that do not add up to 1: what are they? (write task: multilabel"),
+        (("1,0,2", "1,0,0"), {"task": "multilabel"}, "2:1: 2 is no probability (task: regression takes any number)"),
+        (("1,0,0",), {"separator": "|"}, "label_column names several columns (remove separator)"),
+        (("1,0,0",), {"label_column": ["cat", "dgo"]}, "no column 'dgo'; there is: path, cat, dog, owl (did you mean"),
+    ],
+)
+def test_what_is_wrong_with_a_column_a_class(folder, rows, options, said):
+    with pytest.raises(InputError) as caught:
+        csv_table(columns(folder, *rows), **{"label_column": COLUMNS, **options})
+    assert said in str(caught.value)
+
+
+def test_the_cure_for_open_columns_works(folder):
+    path = columns(folder, "0.5,0.9,0", "1,0,1")
+    assert csv_table(path, label_column=COLUMNS, task="multilabel").train.targets[0] == [0.5, 0.9, 0.0]
+    assert csv_table(path, label_column=COLUMNS, task="regression").train.targets[0] == [0.5, 0.9, 0.0]

@@ -138,7 +138,7 @@ NO_INDEX = r"sample 1: its target .* is no class index \(a target is 0, 1, …[;
 
 
 @pytest.mark.parametrize(
-    "target", [None, "a", 0.5, float("nan"), -1, [0.0, 1.0], torch.tensor([1, 0]), np.float32(0.5)]
+    "target", [None, "a", 0.5, float("nan"), -1, [0.0, 0.9], torch.tensor([1, 1]), np.float32(0.5)]
 )
 def test_what_is_no_class_index_is_named_by_sample(monkeypatch, target):
     image = torch.zeros(3, 4, 4, dtype=torch.uint8)
@@ -147,6 +147,22 @@ def test_what_is_no_class_index_is_named_by_sample(monkeypatch, target):
         open_data(DataOptions(source="python:x"), SMALL)
     with pytest.raises(InputError, match=NO_INDEX):
         Samples(data.train, np.array([1]), SMALL, "classification", 2).target(target, 0)
+
+
+def test_a_soft_target_among_class_indices_is_named():
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    data = Data([(image, 0), (image, [0.2, 0.8]), (image, 1)], classes=("a", "b"))
+    with given({"datasets": {"python:x": lambda: data}}), pytest.raises(InputError, match=NO_INDEX):
+        open_data(DataOptions(source="python:x"), SMALL)
+
+
+def test_soft_targets_are_probabilities_that_add_up_to_1():
+    samples = Samples([(0, [0.33, 0.33, 0.33])], np.array([0]), None, "classification", 3)
+    taken = samples.target([0.33, 0.33, 0.33], 0)
+    assert (taken.dtype, taken.sum().item()) == (torch.float32, pytest.approx(1))
+    wider = samples.renumbered([2, 0, 4], 5)
+    assert wider.target([0.5, 0.25, 0.25], 0).tolist() == [0.25, 0.0, 0.5, 0.0, 0.25]
+    assert torch.equal(samples.every_target(), taken[None])
 
 
 @pytest.mark.parametrize("target", [1, True, 1.0, np.int64(1), np.float32(1), torch.tensor(1), np.array(1)])

@@ -84,8 +84,17 @@ OPTIONS: dict[str, Row] = {
         {"weight_decay": 0.1},
         proof="training/test_optimizers.py::test_weight_decay_comes_from_the_step_the_optimizer_or_its_default",
     ),
+    "weight_decay_on": row(
+        {"weight_decay_on": "all", "weight_decay": 0.1},
+        proof="training/test_optimizers.py::test_weight_decay_on_all_is_torchs_own",
+    ),
+    "optimizer_state": row(  # what is carried takes two train steps, which the test that is named has
+        {"optimizer_state": "fresh"},
+        proof="finetuning/test_schedule_options.py::test_killed_in_the_middle_of_each_phase_it_goes_on_bit_for_bit",
+    ),
     "scheduler": row(
         {"scheduler": "one_cycle"},
+        {"scheduler": {"CosineLRScheduler": {"t_in_epochs": False}}},
         {"scheduler": {"plateau": {"patience": 0}}},
         proof="training/test_schedulers.py::test_closed_forms",
     ),
@@ -95,6 +104,14 @@ OPTIONS: dict[str, Row] = {
         proof="training/test_losses.py::test_every_loss_on_offer_gives_a_number_with_a_gradient",
     ),
     "label_smoothing": row({"label_smoothing": 0.1}, proof="training/test_losses.py::test_smoothing_and_class_weights"),
+    "class_weights": row(
+        {"class_weights": {"0": 3.0, "7": 0.5}},
+        {"class_weights": "balanced", "accumulate": 2},
+        proof="training/test_class_weights.py::test_a_step_cut_up_is_the_same_step",
+    ),
+    "sampler": row(
+        {"sampler": "balanced"}, proof="data/test_sampler.py::test_an_epoch_draws_classes_evenly_and_every_epoch_anew"
+    ),
     "auxiliary_loss": row(
         {"auxiliary_loss": 0.7},
         proof="training/test_trainer.py::test_auxiliary_classifiers_are_in_the_loss_by_their_weight",
@@ -117,6 +134,12 @@ OPTIONS: dict[str, Row] = {
     "lr_scale": row(
         {"lr_scale": {"^head": 3.0}},
         proof="training/test_optimizers.py::test_lr_scale_takes_the_first_pattern_that_finds_the_name",
+    ),
+    "unfreeze_gradually": row(
+        {"unfreeze_gradually": 1},
+        {"unfreeze_gradually": {"groups": ["blocks", "stem"]}},
+        proof="training/test_gradual.py::test_it_computes_what_a_plain_loop_computes",
+        cache="unfreeze_gradually thaws the backbone",
     ),
     "ema": row({"ema": 0.8}, proof="training/test_trainer.py::test_averages_are_measured_and_left_in_the_model"),
     "precision": row(

@@ -89,6 +89,18 @@ def test_the_feature_cache_changes_no_answer(deterministic, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_fine_tuning_from_a_probe_ends_with_the_number_of_the_line(precision, tmp_path):
+    steps: list[dict[str, Any]] = [{"swap_head": "auto"}, {"finetune_from_probe": {"epochs": 1, "lr": 1e-3}}]
+    run = zoo.finetune(recipe(tmp_path, steps, precision=precision), output=tmp_path / "run", device="cuda")
+    stage = run.report["stages"][-1]
+    points = {point["alpha"]: point["metrics"] for point in stage["line"]["points"]}
+    assert points[stage["alpha"]]["accuracy"] == max(point["accuracy"] for point in points.values())
+    assert run.metrics["accuracy"] == pytest.approx(points[stage["alpha"]]["accuracy"], abs=0.01)
+    assert run.metrics["loss"] == pytest.approx(points[stage["alpha"]]["loss"], rel=1e-3)
+    assert stage["probe"]["metrics"]["accuracy"] == pytest.approx(points[0]["accuracy"], abs=0.02)
+
+
 class Killed(BaseException):
     """What nothing in zoo catches."""
 

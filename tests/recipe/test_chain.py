@@ -9,7 +9,10 @@ from zoo.recipe.chain import actions_of, first_option, meant, name_of, step_clas
 from zoo.steps.save import Save
 from zoo.steps.train import Train
 
-OWN = ["load_adapter", "save_adapter", "look", "evaluate", "freeze", "init", "load", "probe", "save", "train"]
+OWN = [
+    *("load_adapter", "save_adapter", "look", "evaluate", "finetune_from_probe", "freeze"),
+    *("init", "load", "probe", "save", "train"),
+]
 # the first two are zoo-peft's, the third is zoo-tensorboard's
 
 

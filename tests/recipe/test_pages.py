@@ -23,6 +23,7 @@ from zoo.recipe.load import Sections
 from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions
 from zoo.recipe.signature import model_of, summary
 from zoo.recipe.validate import expected, shown
+from zoo.steps.train import Train
 
 DOCS = Path(__file__).parents[2] / "docs"
 ERRORS, RECIPES = DOCS / "errors.md", DOCS / "recipes.md"
@@ -81,10 +82,14 @@ def default(value: Any) -> str:
 
 
 def options_table(options: type[BaseModel]) -> str:
-    """Key, what it takes, its default and what it means, a row a field."""
+    """Key, what it takes, its default and what it means, a row a field; of a step that builds on train, those that are
+    its own or have another default."""
     schema = options.model_json_schema()
     rows = ["| key | takes | default | |", "|---|---|---|---|"]
+    base = Train.model_json_schema()["properties"] if issubclass(options, Train) and options is not Train else {}
     for key, field in schema["properties"].items():
+        if field == base.get(key):
+            continue
         given = "**required**" if key in schema.get("required", ()) else default(field.get("default"))
         rows.append(f"| `{key}` | {expected(field, schema.get('$defs'))} | {given} | {cell(field['description'])} |")
     return "\n".join(rows) + "\n"

@@ -106,6 +106,17 @@ def test_learning_rates_that_are_the_same_are_one_line(facts):
     assert [line["label"] for line in chart["lines"]] == ["group 1, 3", "group 2"]
 
 
+def test_rates_and_phases_are_the_reports(facts):
+    row = {"tensors": 2, "parameters": 1234, "lr": 0.0025, "weight_decay": 0.0, "first": "a", "last": "b"}
+    (train,) = (stage for stage in facts["report"]["stages"] if stage["action"] == "train")
+    train["groups"] = [row | {"from_epoch": 3}, row | {"from_epoch": 1, "weight_decay": None}]
+    train["phases"] = [{"epoch": 3, "group": "layer4 <b>", "tensors": 2, "parameters": 1234, "frozen_tensors": 7}]
+    text = " ".join(Elements(page(facts, Pictures())).text.split())
+    assert "step 3, group 130.002501,2342a … b" in text
+    assert "step 3, group 210.0025none1,2342a … b" in text
+    assert "from epoch 3 layer4 <b> (1,234 parameters; 7 tensors frozen, and proved so)" in text
+
+
 def test_only_what_is_there_has_a_section(run):
     folder = run()
     (folder / "report.json").unlink()

@@ -72,6 +72,15 @@ def test_fine_tuning_starts_at_the_probes_loss(run):
     assert tuned["epochs"][0]["validation"]["loss"] == pytest.approx(probe["metrics"]["loss"], rel=1e-3)
 
 
+def test_probe_changes_the_head_alone():
+    torch.manual_seed(0)
+    assembly = build("timm/test_resnet", {"num_classes": 10})
+    data = open_data(DataOptions(source="sklearn/digits", image_size=32, limit=40), assembly.preprocessing)
+    before = {name: tensor.clone() for name, tensor in assembly.model.train().state_dict().items()}
+    head_inputs(assembly.model, linear_head(assembly.model, 10)[1], data, CPU, Speed(exact=True))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in assembly.model.state_dict().items())
+
+
 def test_probe_measures_what_evaluate_measures(run):
     report = run("probe", "evaluate")
     probe, evaluated = report["stages"]

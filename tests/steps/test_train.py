@@ -23,8 +23,23 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
         ("{epochs: 1, optimizer: {SGD: {nesterov: true}}}", "optimizer SGD: Nesterov momentum requires"),
         ("{epochs: 1, scheduler: {step: {gamma: x}}}", "expected"),
         ("{epochs: 1, loss: {cross_entropy: {weight: [1, 2]}}}", "4:24: loss CrossEntropyLoss: weight has 2 values"),
+        ("{epochs: 1, loss: {focal: {weight: [1, 2]}}}", "4:24: loss zoo/focal: weight has 2 values, the data has 10"),
+        ("{epochs: 1, class_weights: {1O: 2}}", "4:40: class_weights: there is no class '1O' (did you mean 1?)"),
+        ("{epochs: 1, class_weights: {1: -2}}", "train.class_weights: '1' counts -2, less than nothing (write"),
+        ("{epochs: 1, class_weights: rare}", "4:39: train.class_weights"),
+        ("{epochs: 1, class_weights: balanced, loss: mse}", "class_weights does nothing with the loss mse"),
+        (
+            "{epochs: 1, class_weights: balanced, loss: {cross_entropy: {weight: [1, 2, 3, 4, 5, 6, 7, 8, 9, 1]}}}",
+            "class_weights goes into the loss cross_entropy, which has weights of its own (remove one of them)",
+        ),
+        ("{epochs: 1, sampler: weighted}", "4:33: train.sampler"),
         ("{epochs: 1, scheduler: {plateau: {mode: min}}}", "4:35: scheduler plateau: mode is min, but accuracy"),
         ("{epochs: 9, scheduler: {one_cycle: {total_steps: 5}}}", "4:35: scheduler one_cycle: total_steps is 5, and"),
+        (
+            "{epochs: 1, scheduler: {CosineLRScheduler: {warmup_t: 3}}}",
+            "train.scheduler.CosineLRScheduler: warmup is an option of the step (write warmup beside it)",
+        ),
+        ("{epochs: 1, scheduler: {WSDLRScheduler: {}}}", "train.scheduler.WSDLRScheduler: decay_t is missing"),
         ("{epochs: 1, trunk: off}", "train: trunk is called feature_cache (write feature_cache)"),
     ],
 )
@@ -61,6 +76,14 @@ def test_a_warm_up_longer_than_training_is_told_before_it(read):
     assert said.startswith(
         "recipe.yaml:4:32: train: a warm-up of 500 steps, and training has 2: the learning rate never"
     )
+
+
+def test_a_check_says_what_an_epoch_of_even_draws_is(read):
+    verdict = check(read(MODEL + "  - train: {epochs: 1, sampler: balanced, class_weights: balanced}\n"))
+    assert verdict.notes[0].startswith(
+        "train: sampler: balanced: an epoch is 20 draws with replacement, about 2 of each"
+    )
+    assert str(verdict.warnings[0]).startswith("recipe.yaml:4:33: train: class_weights: balanced and sampler: b")
 
 
 def test_two_samples_are_enough_for_batch_norm(read):

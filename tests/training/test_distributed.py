@@ -92,3 +92,28 @@ def test_each_process_keeps_its_share_of_a_trunks_outputs(tmp_path):
     mine, theirs = load_file(tmp_path / "both/model.safetensors"), load_file(tmp_path / "alone/model.safetensors")
     moved = {name for name, tensor in mine.items() if not torch.equal(tensor, theirs[name])}
     assert moved <= {"head.weight", "head.bias"}
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_from_the_probe_that_one_does(tmp_path):
+    """Both solve the same probe, share out the batches, and agree on the point of the line."""
+    steps = [{"finetune_from_probe": {"epochs": 1, "lr": 1e-3, "optimizer": "SGD"}}]
+    data = {"source": "sklearn/digits", "image_size": 32, "batch_size": 24, "limit": 90}
+    model = {"architecture": "timm/test_resnet", "arguments": {"num_classes": 10}}  # batch norms
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"precision": "float32", "model": model, "data": data, "steps": steps}))
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29614"]
+    stages = {}
+    for name, launcher in {"both": two, "alone": [sys.executable]}.items():
+        done = launched(launcher, recipe, tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        (stages[name],) = json.loads(done.stdout)["stages"]
+    both, alone = stages["both"], stages["alone"]
+    assert both["probe"]["metrics"] == pytest.approx(alone["probe"]["metrics"], abs=1e-6)
+    assert both["epochs"][0]["loss"] == pytest.approx(alone["epochs"][0]["loss"], abs=1e-4)
+    assert both["alpha"] == alone["alpha"]
+    for one, other in zip(both["line"]["points"], alone["line"]["points"], strict=True):
+        assert one["metrics"] == pytest.approx(other["metrics"], abs=1e-4)
+    mine, theirs = load_file(tmp_path / "both/model.safetensors"), load_file(tmp_path / "alone/model.safetensors")
+    for name, tensor in mine.items():
+        assert torch.allclose(tensor, theirs[name], atol=1e-5), name

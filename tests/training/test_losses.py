@@ -135,6 +135,57 @@ def test_focal_is_cross_entropy_at_gamma_0_and_torchvisions_for_several_labels()
     )
 
 
+ROWS = F.one_hot(CLASSES, 4).float()
+MIXED = 0.7 * ROWS + 0.3 * ROWS.roll(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "smoothing"),
+    [
+        ("auto", 0.0),
+        ("auto", 0.1),
+        ({"CrossEntropyLoss": {"weight": [1, 2, 3, 0.5]}}, 0.0),
+        ({"CrossEntropyLoss": {"weight": [1, 2, 3, 0.5]}}, 0.1),
+        ({"CrossEntropyLoss": {"reduction": "sum"}}, 0.0),
+        ("focal", 0.0),
+        ({"focal": {"gamma": 1.5, "alpha": 0.3}}, 0.0),
+        ("bce", 0.0),
+        ("mse", 0.0),
+        ("asymmetric", 0.0),
+    ],
+)
+def test_a_one_hot_row_is_the_class(value, smoothing):
+    outputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    loss = make_loss(value, "classification", label_smoothing=smoothing)
+    assert torch.allclose(loss(outputs, ROWS), loss(outputs, CLASSES))
+    for soft, hard in zip(loss.each(outputs, ROWS), loss.each(outputs, CLASSES), strict=True):
+        assert torch.allclose(soft, hard, atol=1e-6)
+    check_loss(value, "classification", 4, label_smoothing=smoothing, soft=True)
+
+
+@pytest.mark.parametrize("value", ["auto", "focal", {"CrossEntropyLoss": {"weight": [1, 2, 3, 0.5]}}])
+def test_the_loss_of_a_mixed_sample_is_the_mixture_of_its_losses(value):
+    outputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    loss = make_loss(value, "classification")
+    (mixed, weights), (own, own_weights), (other, other_weights) = (
+        loss.each(outputs, targets) for targets in (MIXED, CLASSES, CLASSES.roll(1))
+    )
+    assert torch.allclose(mixed, 0.7 * own + 0.3 * other, atol=1e-6)
+    assert torch.allclose(weights, 0.7 * own_weights + 0.3 * other_weights)
+    assert torch.allclose(loss(outputs, MIXED), mixed.sum() / weights.sum())
+    if value == "auto":
+        from timm.loss import SoftTargetCrossEntropy
+
+        assert torch.allclose(loss(outputs, MIXED), SoftTargetCrossEntropy()(outputs, MIXED))
+
+
+@pytest.mark.parametrize("value", ["MultiMarginLoss", "NLLLoss"])
+def test_a_loss_that_takes_one_class_a_sample_refuses_shares(value):
+    with pytest.raises(InputError, match=f"{value} takes one class a sample, .*"):
+        check_loss(value, "classification", 4, soft=True)
+    check_loss(value, "classification", 4)
+
+
 def test_asymmetric_is_timms():
     from timm.loss import AsymmetricLossMultiLabel
 
@@ -157,6 +208,9 @@ def halves(outputs, targets, *, by: float = 2.0):
 def mean(outputs, targets): return outputs.mean()
 def fails(outputs, targets): raise KeyError("oh")
 def constant(outputs, targets): return torch.zeros(len(outputs))
+def several(outputs, targets):
+    if not targets.is_floating_point(): return nn.functional.cross_entropy(outputs, targets, reduction="none")
+    return nn.functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
 class Reducing(nn.Module):
     def __init__(self, *, scale: float = 3.0, reduction: str = "mean"):
         super().__init__(); self.scale, self.reduction = scale, reduction
@@ -170,7 +224,7 @@ class Weighs:
 
 @pytest.fixture
 def acme(plugins):
-    names = ("halves", "mean", "fails", "constant", "Reducing", "Weighs")
+    names = ("halves", "mean", "fails", "constant", "several", "Reducing", "Weighs")
     plugins.write("zoo-acme", "[zoo.losses]\n" + "\n".join(f"{n} = acme_losses:{n}" for n in names), acme_losses=ACME)
 
 
@@ -195,11 +249,16 @@ def test_a_plugins_loss_is_a_value_a_sample(acme):
         ("mean", r"acme/mean \(zoo-acme 1.0\) gives \[\] for outputs \[2, 4\], not a value a sample"),
         ("fails", r"loss acme/fails does not work on 4 outputs: acme/fails \(zoo-acme 1.0\) failed: KeyError"),
         ("constant", "loss acme/constant gives no gradient"),
+        (
+            "several",
+            r"loss acme/several takes one class a sample, .*for a class's row of 1 and 0 it gives another value",
+        ),
+        ("halves", r"loss acme/halves takes one class a sample, .*: acme/halves .* failed: AssertionError"),
     ],
 )
 def test_a_plugins_loss_that_is_none_is_found_before_training(acme, name, said):
     with pytest.raises(InputError, match=said):
-        check_loss(name, "classification", 4)
+        check_loss(name, "classification", 4, soft=name in ("several", "halves"))
 
 
 def test_a_plugins_loss_that_fails_is_named(acme):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-import torchvision
 from torch import nn
 
 from zoo.errors import InputError
+from zoo.model.depths import layer_depths
 from zoo.model.freezing import freeze
 from zoo.recipe.catalogue import names
 from zoo.steps.train import Train
-from zoo.training.optimizers import layer_depths, load_state, make_optimizer, parameter_groups
+from zoo.training.optimizers import load_state, make_optimizer, parameter_groups
 
 
 def small() -> nn.Module:
@@ -69,7 +69,12 @@ def test_weight_decay_comes_from_the_step_the_optimizer_or_its_default():
     assert decays(Train(optimizer="AdamW")) == [0.0, 0.01]
     assert decays(Train(optimizer="AdamW", weight_decay=0.2)) == [0.0, 0.2]
     assert decays(Train(optimizer="SGD")) == [0.0]
-    assert decays(Train(optimizer={"AdamW": {"weight_decay": 0.3}})) == [0.3]  # stated there, it goes for everything
+    assert decays(Train(optimizer={"AdamW": {"weight_decay": 0.3}})) == [0.0, 0.3]
+
+
+def test_weight_decay_on_all_is_torchs_own():
+    for stated in ({"weight_decay": 0.3}, {"optimizer": {"AdamW": {"weight_decay": 0.3}}}):
+        assert decays(Train(weight_decay_on="all", **stated)) == [0.3]
 
 
 def test_arguments_reach_the_optimizer():
@@ -110,6 +115,9 @@ def test_what_a_model_spares_is_spared():
     found = rates(model, parameter_groups(model, lr=1.0, weight_decay=0.3))
     assert found["pos_embed"][1] == found["cls_token"][1] == 0.0
     assert found["patch_embed.proj.weight"][1] == 0.3
+    wrapped = nn.Sequential(model, nn.ReLU())
+    inside = rates(wrapped, parameter_groups(wrapped, lr=1.0, weight_decay=0.3))
+    assert inside == {f"0.{name}": values for name, values in found.items()}
 
 
 def test_frozen_parameters_are_in_no_group():
@@ -141,34 +149,6 @@ def test_every_pattern_that_finds_nothing_is_named():
         parameter_groups(model, lr=1.0, weight_decay=0.0, lr_scale={"haed": 2.0, "(": 1.0, "0": 1.0})
     assert len(caught.value.problems) == 2
     assert "'haed' finds no trainable parameter (trainable are for instance 0.weight, 0.bias)" in str(caught.value)
-
-
-def test_layer_depths_of_a_vision_transformer_are_beits():
-    model = timm.create_model("vit_tiny_patch16_224", reg_tokens=4)
-    depths = layer_depths(model)
-    expected = {
-        name: int(name.split(".")[1]) + 1 if name.startswith("blocks.") else 0 for name, _ in model.named_parameters()
-    }
-    expected |= {"norm.weight": 12, "norm.bias": 12, "head.weight": 13, "head.bias": 13}
-    assert depths == expected  # register tokens lie with the stem; timm gives them the head's rate
-
-
-@pytest.mark.parametrize(
-    ("model", "blocks", "samples"),
-    [
-        (torchvision.models.resnet18(), 8, {"conv1.weight": 0, "layer1.0.conv1.weight": 1, "layer4.1.bn2.bias": 8}),
-        (timm.create_model("resnet50"), 16, {"bn1.bias": 0, "layer1.2.conv3.weight": 3, "layer2.0.conv1.weight": 4}),
-        (torchvision.models.mobilenet_v2(), 19, {"features.0.0.weight": 1, "features.18.0.weight": 19}),
-        (timm.create_model("convnext_atto"), 12, {"stem.0.weight": 0, "stages.0.blocks.1.conv_dw.weight": 2}),
-        (torchvision.models.vit_b_16(), 12, {"class_token": 0, "encoder.ln.weight": 12, "conv_proj.weight": 0}),
-        (timm.create_model("tf_efficientnet_lite0"), 16, {"conv_stem.weight": 0, "bn2.bias": 16}),
-    ],
-)
-def test_layer_depths_count_blocks(model, blocks, samples):
-    depths = layer_depths(model)
-    assert set(depths.values()) == set(range(0 if 0 in depths.values() else 1, blocks + 2))
-    assert {name: depths[name] for name in samples} == samples
-    assert list(depths.values()) == sorted(depths.values())  # registered in order of depth
 
 
 def test_layer_decay_gives_real_rates_with_and_without_frozen_layers():

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+import timm.scheduler
 import torch
 from torch import nn
 
@@ -35,6 +36,14 @@ SCHEDULERS = [
     "OneCycleLR",
     {"CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3, "cycle_momentum": False}},
     {"ReduceLROnPlateau": {"patience": 1, "factor": 0.3}},
+    "CosineLRScheduler",
+    {"CosineLRScheduler": {"t_initial": 5, "cycle_limit": 9, "cycle_decay": 0.5, "t_in_epochs": False}},
+    {"TanhLRScheduler": {"cycle_limit": 2}},
+    {"StepLRScheduler": {"decay_t": 2, "decay_rate": 0.5}},
+    {"MultiStepLRScheduler": {"decay_t": [2, 4], "decay_rate": 0.1}},
+    {"PlateauLRScheduler": {"patience_t": 0, "decay_rate": 0.3}},
+    {"PolyLRScheduler": {"t_in_epochs": False, "noise_range_t": [4, 20]}},
+    {"WSDLRScheduler": {"decay_t": 2, "decay_fn": "cosine"}},
 ]
 
 
@@ -114,7 +123,56 @@ def test_warmup_rises_in_a_line_and_hands_over():
     assert rates[:4] == pytest.approx([0.2 * k / 5 for k in (1, 2, 3, 4)])
     assert rates[4:] == pytest.approx([0.1 * (1 + math.cos(math.pi * k / 20)) for k in range(20)])
     assert whole(None, warmup=STEPS)[-1] == pytest.approx(0.2 * 24 / 25)
-    assert [warmup_steps(value, 100) for value in (0, 0.1, 1, 5, 500)] == [0, 10, 1, 5, 100]
+    assert [warmup_steps(value, 100) for value in (0, 0.1, 1, 5, 500)] == [0, 10, 1, 5, 500]
+
+
+def test_a_warm_up_longer_than_training_is_its_beginning():
+    """As steep as it was asked for: two steps of a trial do not train at two thirds of the rate."""
+    assert whole("cosine", warmup=499) == pytest.approx([0.2 * k / 500 for k in range(1, STEPS + 1)])
+
+
+def test_epochs_that_are_warm_up_are_none_of_the_schedules():
+    """Two of six epochs: the schedule begins at its highest rate and has the other four for itself."""
+    rates = whole("CosineAnnealingLR", warmup=2 * PER_EPOCH)
+    assert rates[2 * PER_EPOCH :] == pytest.approx([0.1 * (1 + math.cos(math.pi * (k // 4) / 4)) for k in range(16)])
+    assert whole({"StepLR": {"step_size": 1}}, warmup=8)[8:] == pytest.approx(
+        [0.2 * 0.1 ** (k // 4) for k in range(16)]
+    )
+
+
+def as_timm_trains(scheduler: str, **arguments) -> list[float]:
+    """The rates in the loop of timm's own train.py."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
+    schedule = getattr(timm.scheduler, scheduler)(optimizer, **arguments)
+    rates, updates = [], 0
+    for epoch in range(EPOCHS):
+        for _ in range(PER_EPOCH):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            updates += 1
+            schedule.step_update(num_updates=updates)
+        schedule.step(epoch + 1, 0.5)
+    return rates
+
+
+@pytest.mark.filterwarnings("ignore:PlateauLRScheduler is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("scheduler", "given", "worked_out"),
+    [
+        ("CosineLRScheduler", {"lr_min": 0.01}, {"t_initial": EPOCHS}),
+        ("CosineLRScheduler", {"t_in_epochs": False}, {"t_initial": STEPS}),
+        ("CosineLRScheduler", {"cycle_limit": 3, "cycle_decay": 0.5}, {"t_initial": 2}),
+        ("CosineLRScheduler", {"cycle_limit": 2, "cycle_mul": 2.0}, {"t_initial": 2}),
+        ("TanhLRScheduler", {"lb": -6.0, "ub": 4.0}, {"t_initial": EPOCHS}),
+        ("PolyLRScheduler", {"power": 0.9, "t_in_epochs": False}, {"t_initial": STEPS}),
+        ("WSDLRScheduler", {"decay_t": 3}, {"t_initial": EPOCHS}),
+        ("StepLRScheduler", {"decay_t": 2, "decay_rate": 0.5}, {}),
+        ("MultiStepLRScheduler", {"decay_t": [3, 5], "decay_rate": 0.1}, {}),
+        ("PlateauLRScheduler", {"patience_t": 1}, {"mode": "max"}),
+    ],
+)
+def test_timms_schedulers_move_as_in_timms_own_training(scheduler, given, worked_out):
+    assert whole({scheduler: given}) == as_timm_trains(scheduler, **given, **worked_out)
 
 
 @pytest.mark.parametrize("stop", [2, 4, 9, 20])
@@ -137,6 +195,11 @@ def test_runs_of_a_step_or_two(scheduler, steps):
         ({"cosine": {"t_max": 3}}, "scheduler cosine: .*t_max.*it takes T_max, eta_min"),
         ("LambdaLR", "no scheduler is called 'LambdaLR'"),
         ("ExponentialLR", "scheduler ExponentialLR: .*missing.*gamma"),
+        (
+            {"CosineLRScheduler": {"t_initial": 0}},
+            "CosineLRScheduler: it does not take t_initial: 0 .it takes t_initial",
+        ),
+        ({"WSDLRScheduler": {"decay_t": 9}}, r"WSDLRScheduler: Invalid decay_t \(9\), must be in \(0, t_initial\]"),
     ],
 )
 def test_mistakes_are_explained(scheduler, message):
@@ -163,6 +226,14 @@ ONE_CYCLE = {"max_lr": 0.1, "total_steps": 20}
         ({"scheduler": {"linear": {"total_iters": 4}}}, "total_iters is 4, and training has 24 optimizer", False),
         ({"scheduler": {"StepLR": {"step_size": 6}}}, "step_size is 6, and training has 6 epochs: the rate", False),
         ({"scheduler": {"MultiStepLR": {"milestones": [9, 6]}}}, "milestones is [9, 6], and", False),
+        (
+            {"scheduler": {"CosineLRScheduler": {"t_initial": 2}}},
+            "it takes 2 epochs, and training has 6: the rate is lr_min after that",
+            False,
+        ),
+        ({"scheduler": {"StepLRScheduler": {"decay_t": 2}}}, "decay_rate is 1 unless it is given", False),
+        ({"scheduler": {"PlateauLRScheduler": {"mode": "min", "patience_t": 1}}}, "mode is min, but accuracy", True),
+        ({"scheduler": "PlateauLRScheduler"}, "patience_t is 10 by default, and training has 6 epochs", False),
         ({"scheduler": "plateau"}, "patience is 10 by default, and training has 6 epochs: the rate never", False),
     ],
     ids=str,
@@ -184,6 +255,9 @@ def test_a_schedule_that_does_not_fit_the_training_is_told(options, said, fatal)
         {"LinearLR": {"total_iters": 3}},
         {"CosineAnnealingWarmRestarts": {"T_0": 2}},
         {"one_cycle": {"total_steps": 20}},
+        *("CosineLRScheduler", {"TanhLRScheduler": {"t_initial": 1, "cycle_limit": 5}}),
+        {"CosineLRScheduler": {"t_initial": 2, "cycle_mul": 2.0, "cycle_limit": 2}},
+        {"StepLRScheduler": {"decay_t": 2, "decay_rate": 0.1}},
     ],
     ids=str,
 )

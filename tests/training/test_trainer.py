@@ -296,7 +296,7 @@ def test_compiled_it_trains_the_same(make_trainer):
 
 
 def test_an_optimizer_over_frozen_parameters_is_refused(make_trainer, monkeypatch):
-    def careless(model, options):
+    def careless(model, options, phases):
         next(model.parameters()).requires_grad_(False)
         return torch.optim.SGD(model.parameters(), lr=0.1)
 

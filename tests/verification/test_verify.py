@@ -63,6 +63,7 @@ def test_what_is_no_checkpoint(tmp_path, base):
 STEPS = {
     "a probe": [{"swap_head": "auto"}, "probe"],
     "a probe, then training": [{"swap_head": "auto"}, {"freeze": "all_but_head"}, "probe", SHORT],
+    "fine-tuning from a probe": [{"swap_head": "auto"}, {"finetune_from_probe": 1}],
     "frozen, then unfrozen": [*HEAD, SHORT, {"freeze": "none"}, SHORT],
     "unfrozen, then frozen": [{"swap_head": "auto"}, SHORT, {"freeze": "all_but_head"}, SHORT],
     "frozen below a layer": [{"freeze": {"policy": "below", "module": "fc2"}}, SHORT],

@@ -93,6 +93,7 @@ def describe(
                 "base_weights": assembly.base_weights,
                 "data": assembly.data,
                 "evaluation": _spec(assembly),
+                "thresholds": dict(assembly.thresholds) if assembly.task == "multilabel" else {},
                 "tied": dict(tied or {}),
                 "frozen": list(assembly.frozen.parameters) if assembly.frozen else [],
                 "only": only,

@@ -63,6 +63,8 @@ def _refused(error: InputError) -> dict[str, object]:
 
 
 def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
+    from zoo.training.rates import phase_lines, rate_lines
+
     assembly = verdict.assembly
     if assembly is not None and verdict.input_shape is not None:
         shapes = [verdict.input_shape[1:], verdict.output_shape[1:] if verdict.output_shape else ()]
@@ -73,7 +75,9 @@ def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
     for stage in verdict.stages:
         where = stage.location.within
         print(f"{stage.action:8} {where:9} trains {stage.trainable:>13,}   frozen {stage.frozen:>13,}")
-    for note in verdict.data.notes if verdict.data else ():
+        for line in [*phase_lines(stage.phases), *(rate_lines(stage.groups) if len(stage.groups) > 1 else ())]:
+            print(printable(f"    {line}"))
+    for note in (*(verdict.data.notes if verdict.data else ()), *verdict.notes):
         print(printable(note))
     if tree and assembly is not None:
         print(_drawn(verdict))

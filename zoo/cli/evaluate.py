@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from zoo.errors import printable
+
 
 def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that zoo wrote.")],
@@ -31,8 +33,9 @@ def command(
 ) -> None:
     """Measure a checkpoint, from the file alone: on the held-out part of its own data, or on other data.
 
-    Behind each number stands its 95 % interval: where it would lie on other images from the same source. Classes are
-    matched by name. Looking at test data again is recorded, and said.
+    Behind each number stands its 95 % interval: where it would lie on other images from the same source. Precision,
+    recall and F1 of each class follow, of more than 40 those of the 20 with the lowest F1. Classes are matched by name.
+    Looking at test data again is recorded, and said.
 
     Examples:
 
@@ -44,6 +47,7 @@ def command(
     from zoo.recipe.step import shown
     from zoo.training.looks import said
     from zoo.training.losses import label_of
+    from zoo.training.per_class import class_table
     from zoo.verbs import evaluate
 
     measured = evaluate(checkpoint, data, part=part, metrics=metric, device=device, batch_size=batch_size)
@@ -52,9 +56,11 @@ def command(
         return
     for name, value in measured["metrics"].items():
         interval, called = measured["intervals"][name], label_of(measured["loss"]) if name == "loss" else name
-        print(f"{called:16}{shown(value)}" + (f"  ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""))
+        print(f"{called:15} {shown(value)}" + (f"  ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""))
     print(f"{'samples':16}{measured['samples']:,}\n{'part':16}{measured['part']}")
     if measured["absent"]:
         print(f"{'without samples':16}{', '.join(measured['absent'])}")
+    for line in class_table(measured.get("per_class", [])):
+        print(printable(line))
     if further := said(measured.get("test_looks", [])):
         print(further, file=sys.stderr)

@@ -20,7 +20,9 @@ Images = typer.Argument(
     metavar="IMAGE_OR_DIR...", help="Image files, or folders of them; - reads paths from standard input, one a line."
 )
 Top = typer.Option(metavar="K", min=1, help="How many of the likeliest classes.")
-Threshold = typer.Option(metavar="P", min=0, max=1, help="Of a multilabel network: labels with P or more; 0.5.")
+Threshold = typer.Option(
+    metavar="P", min=0, max=1, help="Of a multilabel network: labels with P or more; its own thresholds, else 0.5."
+)
 Device = typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")
 CsvOption = typer.Option("--csv", metavar="FILE", help="Write the rows as a CSV file, too.")
 HtmlOption = typer.Option(

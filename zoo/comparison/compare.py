@@ -24,8 +24,9 @@ from zoo.training import looks
 from zoo.training.devices import choose_device, process_kept
 from zoo.training.evaluate import asked, finite, open_for
 from zoo.training.folder import MODEL, checkpoint_in
+from zoo.training.labels import said
 from zoo.training.losses import make_loss, plain
-from zoo.training.metrics import Average, Metric, average_loss, make_metrics
+from zoo.training.metrics import Average, FromTorchmetrics, Metric, average_loss, make_metrics
 from zoo.training.predictions import Predictions, predict_parts
 
 PARTING = 100  # of a regression, where every answer differs: so many images are listed
@@ -59,8 +60,14 @@ def compare(
     order = _class_order(first, second)
     one, other = (Compared(name, assembly, *open_for(name, assembly, data, part)) for name, assembly in (first, second))
     _check_same_images(one, other)
-    mine, its = (predict_parts(m.assembly.model, m.data, m.parts, where, batch_size=batch_size) for m in (one, other))
-    arranged = its if order is None else replace(mine, outputs=its.outputs[:, order])
+    mine, its = (
+        predict_parts(m.assembly.model, m.data, m.parts, where, batch_size=batch_size).judged(m.assembly.thresholds)
+        for m in (one, other)
+    )
+    arranged = its
+    if order is not None:
+        thresholds = tuple(its.thresholds[place] for place in order) if its.thresholds else ()
+        arranged = replace(mine, outputs=its.outputs[:, order], thresholds=thresholds)
     spec, its_spec = asked(one.assembly), asked(other.assembly)
     usual, loss = spec if spec == its_spec else (None, "auto")
     found = compare_predictions(mine, arranged, metrics or usual, loss, measured=its)
@@ -99,8 +106,16 @@ def compare_predictions(
 def _difference(metric: Metric, a: Predictions, b: Predictions, measured: Predictions) -> Difference:
     """B minus A, with the values that `zoo evaluate` gives for each."""
     value = _computed(metric)
+    a, b, measured = (_as_judged(metric, each) for each in (a, b, measured))
     found = _paired(metric, value, a, b)
     return replace(found, a=value(a.outputs, a.targets), b=value(measured.outputs, measured.targets))
+
+
+def _as_judged(metric: Metric, predictions: Predictions) -> Predictions:
+    """What a metric that counts labels as there or not is computed of: which ones are, by the model's thresholds."""
+    if not isinstance(metric, FromTorchmetrics) or metric.thresholds is None:
+        return predictions
+    return replace(predictions, outputs=predictions.present.to(predictions.outputs.dtype) * 2 - 1)
 
 
 def _paired(metric: Metric, value: Callable[[Any, Any], float], a: Predictions, b: Predictions) -> Difference:
@@ -134,14 +149,14 @@ def _where(a: Predictions, b: Predictions) -> dict[str, Any]:
 
 def _by_class(a: Predictions, b: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
     """Of the samples of each class, which ones each model gets right."""
-    right_a, right_b = (its.outputs.argmax(-1) == a.targets for its in (a, b))
-    members = [a.targets == index for index in range(len(names))]
+    right_a, right_b = (its.outputs.argmax(-1) == a.labels for its in (a, b))
+    members = [a.labels == index for index in range(len(names))]
     return _class_rows([(right_a[own], right_b[own]) for own in members], names)
 
 
 def _by_label(a: Predictions, b: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
     """Of all samples, for which ones each model is right about each label."""
-    right_a, right_b = ((its.outputs > 0) == (a.targets > 0.5) for its in (a, b))
+    right_a, right_b = (its.present == said(a.targets) for its in (a, b))
     return _class_rows(list(zip(right_a.T, right_b.T, strict=True)), names)
 
 
@@ -168,7 +183,7 @@ def _parting(a: Predictions, b: Predictions, names: Sequence[str]) -> list[dict[
     return [
         {
             "image": a.names[row],
-            "true": names[int(a.targets[row])],
+            "true": names[int(a.labels[row])],
             "a": names[int(chosen[0].indices[row])],
             "b": names[int(chosen[1].indices[row])],
             "a_probability": float(chosen[0].values[row]),
@@ -182,7 +197,7 @@ def _parting_labels(a: Predictions, b: Predictions, names: Sequence[str]) -> lis
     def labels(row: Tensor) -> str:
         return "|".join(names[index] for index in row.nonzero().flatten().tolist())
 
-    mine, its, true = a.outputs > 0, b.outputs > 0, a.targets > 0.5
+    mine, its, true = a.present, b.present, said(a.targets)
     rows = (mine != its).any(-1).nonzero().flatten().tolist()
     return [
         {"image": a.names[row], "true": labels(true[row]), "a": labels(mine[row]), "b": labels(its[row])}

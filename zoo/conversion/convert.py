@@ -306,10 +306,12 @@ def choose_rules(
                 raise
             hint = f"the file has the names of {name}: have both networks run, --from {name}"
             raise WorkError([*error.problems, Problem(f"hint: {hint}")]) from error
-    from zoo.conversion.equivalence import match_networks
+    from zoo.conversion.equivalence import emptied, match_networks
 
     auto = split_at_auto(source, remap, start.target)
-    return auto.completed(match_networks(auto.entries, start.build(), end.build()), end.target)
+    network = end.build()
+    emptied(network.model)  # before the other one is made: no more than one has weights
+    return auto.completed(match_networks(auto.entries, start.build(), network), end.target)
 
 
 def architecture_of(source: Source, end: str) -> str | None:
@@ -398,10 +400,17 @@ def describe(source: Source, rules: tuple[Rule, ...], end: Network) -> tuple[Ass
             f"not known; compare them: --from {record.architecture} --verify"
         )
     classes = chosen[-1] if chosen else tuple(record.classes)
-    known = replace(outline, classes=classes, task=record.task, data=as_loaded(record.data, source.location))
+    thresholds = {name: value for name, value in record.thresholds.items() if name in classes or not classes}
+    known = replace(
+        outline,
+        classes=classes,
+        task=record.task,
+        data=as_loaded(record.data, source.location),
+        thresholds=thresholds,
+    )
     if classes and not _fits_head(known):
         notes.append(f"the source's {len(classes)} classes are left out: {outline.architecture} has another head")
-        known = replace(known, classes=(), data=None)
+        known = replace(known, classes=(), data=None, thresholds={})
     if record.preprocessing is not None:
         prepared = for_arguments(record.preprocessing.as_contract(), end.arguments)
         odd = differences(prepared, outline.preprocessing)

@@ -126,17 +126,29 @@ SPREAD = 0.2  # standard deviation of what is added to scales and put into biase
 GAIN = 1.2  # keeps signals from fading through activations
 
 
+def emptied(model: nn.Module) -> nn.Module:
+    """The model with its parameters on `meta`, where they take no memory; buffers stay."""
+    made: dict[int, nn.Parameter] = {}  # a parameter in two places stays one
+    for module in model.modules():
+        for name, value in module.named_parameters(recurse=False):
+            empty = nn.Parameter(torch.empty_like(value, device="meta"), requires_grad=value.requires_grad)
+            module._parameters[name] = made.setdefault(id(value), empty)
+    return model
+
+
 def randomise(model: nn.Module, seed: int = 0) -> None:
     """Non-degenerate random weights, so that two architectures can be compared numerically.
 
-    Fills every parameter and the running statistics of every norm; other buffers stay. The same `seed` gives the same
-    values. Scales stay near 1 and variances positive, so that signals neither vanish nor explode on the way through.
+    Fills every parameter that is not on `meta` and the running statistics of every norm; other buffers stay. The same
+    `seed` gives the same values. Scales stay near 1 and variances positive, so that signals neither vanish nor explode
+    on the way through.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                parameter.copy_(_parameter(name, parameter, generator))
+                if not parameter.is_meta:
+                    parameter.copy_(_parameter(name, parameter, generator))
             for name, buffer in module.named_buffers(recurse=False):
                 if name == "running_mean":
                     buffer.copy_(SPREAD * torch.randn(buffer.shape, generator=generator))
@@ -153,19 +165,31 @@ def _parameter(name: str, value: Tensor, generator: torch.Generator) -> Tensor:
     return 1 + SPREAD * noise if name == "weight" else 0.5 + SPREAD * noise
 
 
+def _fill_the_rest(model: nn.Module, seed: int) -> None:
+    """Random values for the parameters that are on `meta`."""
+    generator = torch.Generator().manual_seed(seed)
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, value in module.named_parameters(recurse=False):
+            if value.is_meta and id(value) not in made:
+                made[id(value)] = nn.Parameter(_parameter(name, value, generator), requires_grad=value.requires_grad)
+            module._parameters[name] = made.get(id(value), value)
+
+
 SEEN = 10  # times the error that a change of a tensor must make in the outputs to count as seen
 
 
 class Prover:
     """Checks rules numerically: `prover(rules)` runs both networks on random weights moved by the rules (a `Proof`).
 
-    Both networks lose their weights.
+    Both networks lose their weights, and the target's that are moved as they are share the source's memory: two ViT-L
+    would take 2.4 GB.
     `names` maps the names that the rules start from to those of the source network.
     Raises WorkError where no input goes through both networks.
     """
 
     def __init__(self, source: Assembly, target: Assembly, names: Mapping[str, str]) -> None:
-        self.source, self.target, self.names = source.model, target.model, names
+        self.source, self.target, self.names = source.model, emptied(target.model), names
         randomise(self.source)
         state = state_of(self.source)
         self._state = {name: state[place] for name, place in names.items()}
@@ -189,9 +213,10 @@ class Prover:
         return max(proofs, key=lambda proof: proof.agreeing)
 
     def _prove(self, rules: Sequence[Mapping[str, Any]], images: Tensor, run: Recording) -> Proof:
-        plan = make_plan(self._entries, parse_rules(list(rules)), target_of(self.target))
+        plan = make_plan(self._entries, parse_rules(list(rules)), target_of(emptied(self.target)))
         randomise(self.target, seed=1)  # what no rule fills must not agree by chance
         fill(self.target, plan, lambda name: to_array(self._state[name]), staged=False)
+        _fill_the_rest(self.target, seed=2)
         pairs = module_pairs(plan.moves, self.names)
         with equal_eps(self.source, self.target, pairs):
             found = compare_recorded(self.source, run, self.target, pairs, images)
@@ -223,13 +248,21 @@ def equal_eps(source: nn.Module, target: nn.Module, pairs: Mapping[str, str]) ->
 def _unseen(model: nn.Module, inputs: Tensor, error: float) -> tuple[str, ...]:
     """Parameters that hardly matter: a change as large as themselves would not show in the outputs above `error`."""
     parameters = dict(model.named_parameters())
-    with torch.enable_grad():
-        output = prediction(model.eval()(inputs))
-        direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)) / output.numel() ** 0.5
-        found = torch.autograd.grad((output * direction).sum(), list(parameters.values()), allow_unused=True)
+    effects: dict[int, Tensor] = {}
+
+    def weigh(parameter: Tensor) -> None:  # and let go of the gradient: all of them are as large as the network
+        assert parameter.grad is not None
+        effects[id(parameter)] = parameter.grad.norm() * parameter.detach().std(correction=0)
+        parameter.grad = None
+
+    hooks = [value.register_post_accumulate_grad_hook(weigh) for value in parameters.values()]  # type: ignore[no-untyped-call]
+    try:
+        with torch.enable_grad():
+            output = prediction(model.eval()(inputs))
+            direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)) / output.numel() ** 0.5
+            (output * direction).sum().backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
     least = SEEN * max(error, 1e-9) * output.detach().abs().max()
-    effects = [
-        0.0 if g is None else g.norm() * p.detach().std(correction=0)
-        for g, p in zip(found, parameters.values(), strict=True)
-    ]
-    return tuple(name for name, effect in zip(parameters, effects, strict=True) if not effect > least)
+    return tuple(name for name, value in parameters.items() if not effects.get(id(value), 0.0) > least)

@@ -22,17 +22,13 @@ from zoo.errors import InputError, WorkError, did_you_mean, listed
 from zoo.remap.remaps import Remap
 
 if TYPE_CHECKING:
-    import torch
-
-    from zoo.conversion.members import Member, State
+    from zoo.conversion.members import Member
     from zoo.conversion.validation import Validation
     from zoo.model.assembly import Assembly
     from zoo.recipe.options import DataOptions
     from zoo.training.evaluate import Measured
 
 Method = Literal["average", "wise-ft", "greedy"]
-ALPHAS = tuple(step / 10 for step in range(11))
-"""What is tried for wise-ft's alpha where it is not stated and there is validation data."""
 
 
 @dataclass
@@ -121,12 +117,15 @@ def _merged(
     labels = Labels.joined(read)
     outline = outline_of(described, labels)
     outline.data = _common_data(read)
+    outline.thresholds = _common_thresholds(read)
     read = with_rows(read, labels, outline.model)
     validation = None if data is None else Validation(outline, data, device, batch_size)
     mixture = _Mixture(outline, read, validation)
     found = {"average": _average, "greedy": _greedy, "wise-ft": _wise_ft}[method](mixture, alpha)
     made = mixture.finished(found, target, method)
     made.notes += [f"{member.name}: {note}" for member in read for note in member.notes]
+    if not outline.thresholds and any(member.record and member.record.thresholds for member in read):
+        made.notes.append("the members' thresholds differ, and the result has none: thresholds: tuned, in a recipe")
     if unknown := unknown_bases(read):
         made.notes.append(
             f"of {listed(unknown)} it is not known whether the base is that of the others"
@@ -168,6 +167,12 @@ def _common_data(members: Sequence[Member]) -> dict[str, Any] | None:
     return known[0] if known and all(data == known[0] for data in known) else None
 
 
+def _common_thresholds(members: Sequence[Member]) -> dict[str, float]:
+    """From which probability on labels count as there, where all members that are checkpoints say the same of it."""
+    known = [member.record.thresholds for member in members if member.record is not None]
+    return dict(known[0]) if known and all(each == known[0] for each in known) else {}
+
+
 @dataclass(frozen=True)
 class _Found:
     """How much of each member is taken, and what was measured of the result."""
@@ -203,6 +208,8 @@ class _Mixture:
     def put(self, weights: Sequence[float]) -> None:
         """Let the network have the average, with batch norms that fit it where there is data."""
         import torch
+
+        from zoo.model.averaging import average
 
         made = average([member.state for member in self.members], weights, self.state)
         with torch.no_grad():
@@ -266,46 +273,14 @@ class _Mixture:
         return {"method": made.method, **alpha, "members": rows}
 
 
-def average(states: Sequence[State], weights: Sequence[float], like: Mapping[str, torch.Tensor]) -> State:
-    """The weighted sum of each floating-point tensor; of others that of the member with the largest weight.
-
-    A row that is NaN in a member is one that it does not have: the others' weights are then made to sum to one.
-    """
-    import torch
-
-    heaviest = max(range(len(states)), key=lambda place: weights[place])
-    made: State = {}
-    for name, wanted in like.items():
-        if not wanted.is_floating_point():
-            made[name] = states[heaviest][name]
-            continue
-        total = torch.zeros(wanted.shape, dtype=torch.float64)
-        for state, weight in zip(states, weights, strict=True):
-            if weight:
-                total += weight * state[name].double()
-        made[name] = _without_gaps(total, [state[name] for state in states], weights).to(wanted.dtype)
-    return made
-
-
-def _without_gaps(total: torch.Tensor, values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    """The sum, with elements that some member lacks taken from the members that have them."""
-    import torch
-
-    if not total.isnan().any():
-        return total
-    stacked = torch.stack([value.double() for value in values])
-    shares = torch.tensor(weights, dtype=torch.float64).reshape(-1, *[1] * total.ndim) * ~stacked.isnan()
-    shares = torch.where(shares.sum(0) > 0, shares, (~stacked.isnan()).double())
-    filled = (stacked.nan_to_num() * shares).sum(0) / shares.sum(0)
-    return torch.where(total.isnan(), filled, total)
-
-
 def _average(mixture: _Mixture, alpha: float | None) -> _Found:
     weights = (1 / len(mixture.members),) * len(mixture.members)
     return _Found(weights, mixture.measured(weights) if mixture.validation else None)
 
 
 def _wise_ft(mixture: _Mixture, alpha: float | None) -> _Found:
+    from zoo.model.averaging import ALPHAS
+
     if mixture.validation is None or alpha is not None:
         chosen = 0.5 if alpha is None else alpha
         return _Found(

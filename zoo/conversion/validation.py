@@ -34,13 +34,13 @@ class Validation:
         self.data, parts = open_for("the average", assembly, data, part)
         self.parts = tuple(part for part in parts if part != "test") or parts
         self.batch_size = batch_size
-        self.asked = asked(assembly)
+        self.asked, self.thresholds = asked(assembly), assembly.thresholds
         self.model.to(self.device).eval()
 
     def measure(self) -> Measured:
         """Loss and metrics of the network as it is."""
         found = predict_parts(self.model, self.data, self.parts, self.device, batch_size=self.batch_size)
-        return measured_of(found, *self.asked)
+        return measured_of(found.judged(self.thresholds), *self.asked)
 
     def score(self, measured: Measured) -> float:
         """Accuracy or average precision, else the loss."""

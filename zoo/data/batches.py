@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from zoo.data import transforms
+from zoo.data.sampler import Chances
 from zoo.data.samples import Augmented, Fetcher, Sample, collate
 from zoo.data.split import Indices
 from zoo.errors import InputError, WorkError
@@ -64,9 +65,23 @@ def loader_ended(error: BaseException) -> WorkError | None:
 
 
 class Order:
-    """Which samples are in which batch. `batch_size` counts the samples of all `world` processes together."""
+    """Which samples are in which batch. `batch_size` counts the samples of all `world` processes together.
 
-    def __init__(self, samples: int, batch_size: int, *, seed: int, shuffle: bool, rank: int, world: int) -> None:
+    Where there are `chances`, the probability of each sample, an epoch draws as many samples as there are, with
+    replacement, in place of shuffling them.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        rank: int,
+        world: int,
+        chances: Chances | None = None,
+    ) -> None:
         if batch_size < world:
             raise InputError(f"batch_size {batch_size} is less than one sample for each of {world} processes")
         self.samples = samples
@@ -75,6 +90,7 @@ class Order:
         self.shuffle = shuffle
         self.rank = rank
         self.world = world
+        self.chances = chances if shuffle else None
         self.turn, self.turns = 0, 1
 
     def take_turns(self, rank: int, world: int) -> None:
@@ -92,9 +108,20 @@ class Order:
 
     def epoch(self, epoch: int, start: int = 0) -> list[Indices]:
         """Positions of this process's samples, batch by batch."""
-        order = np.arange(self.samples)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.samples)
+        return self._shared(self._drawn(epoch), start)
+
+    def draws(self, epoch: int, start: int = 0) -> list[Indices] | None:
+        """Where samples may come twice in an epoch: the place in it of each of `epoch`'s positions; None elsewhere."""
+        return None if self.chances is None else self._shared(np.arange(self.samples), start)
+
+    def _drawn(self, epoch: int) -> Indices:
+        """The epoch's samples in their order, those of all processes."""
+        generator = np.random.default_rng([self.seed, epoch])
+        if self.chances is not None:
+            return generator.choice(self.samples, size=self.samples, p=self.chances)
+        return generator.permutation(self.samples) if self.shuffle else np.arange(self.samples)
+
+    def _shared(self, order: Indices, start: int) -> list[Indices]:
         chunks = (order[index * self.batch_size :][: self.batch_size] for index in range(start, len(self)))
         return [chunk[self.rank :: self.world] for chunk in chunks][self.turn :: self.turns]
 
@@ -123,7 +150,7 @@ class ImageBatches:
         self.device = device
         self.workers = workers
         self._loader: DataLoader[Any] | None = None
-        self._keys: list[list[tuple[int, int]]] = []
+        self._keys: list[list[tuple[int, ...]]] = []
 
     def __len__(self) -> int:
         return len(self.order)
@@ -134,15 +161,16 @@ class ImageBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """See `Batches.epoch`. Raises InputError naming every sample that cannot be read."""
         plan = self.order.epoch(epoch, start)
+        draws = self.order.draws(epoch, start)  # a sample that comes twice is changed otherwise the second time
         random = transforms.is_random_per_image(self.augmentation)
-        loaded = self._by_processes(epoch, plan) if random else self._by_threads(plan)
+        loaded = self._by_processes(epoch, plan, draws) if random else self._by_threads(plan)
         flips = self._flips(epoch) if self.augmentation == "flip" else None
         preprocessing = self.fetcher.samples.preprocessing
-        for positions, (inputs, targets) in zip(plan, loaded, strict=True):
+        for positions, drawn, (inputs, targets) in zip(plan, draws or plan, loaded, strict=True):
             places = torch.as_tensor(positions)
             inputs, targets = to_device(inputs, self.device), to_device(targets, self.device)
             if flips is not None:
-                mirrored = to_device(flips[places], self.device).view(-1, 1, 1, 1)
+                mirrored = to_device(flips[torch.as_tensor(drawn)], self.device).view(-1, 1, 1, 1)
                 inputs = torch.where(mirrored, inputs.flip(-1), inputs)
             if preprocessing is not None:
                 inputs = transforms.normalise(inputs, preprocessing)
@@ -173,8 +201,11 @@ class ImageBatches:
                 for future in ahead:
                     future.cancel()
 
-    def _by_processes(self, epoch: int, plan: Sequence[Indices]) -> Iterator[Sample]:
+    def _by_processes(self, epoch: int, plan: Sequence[Indices], draws: Sequence[Indices] | None) -> Iterator[Sample]:
         self._keys[:] = [[(epoch, int(position)) for position in positions] for positions in plan]
+        if draws is not None:
+            pairs = ((keys, places.tolist()) for keys, places in zip(self._keys, draws, strict=True))
+            self._keys[:] = [[(*key, 1 + at) for key, at in zip(*pair, strict=True)] for pair in pairs]
         if self._loader is None:
             self._loader = self._make_loader()
         try:

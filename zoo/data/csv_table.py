@@ -5,51 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import math
 import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from zoo.contracts import Data
 from zoo.data.datasets import PARTS, ListedSamples, part_called, similar
+from zoo.data.label_columns import ColumnLabels
+from zoo.data.table_rows import CELLS, DELIMITERS, Row, Table, number
 from zoo.errors import InputError, Location, Problem, did_you_mean, first_problems, listed
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MISSING = frozenset({"nan", "na", "n/a", "#n/a", "null", "nil", "?"})  # how tables spell that nothing was measured
 SHOWN = 20  # faulty rows that a message lists before it only counts
 MANY_CLASSES = 20  # whole numbers up to so many are taken for classes without a word
 Task = Literal["auto", "classification", "multilabel", "regression"]
 
 
-class Row(NamedTuple):
-    """One image of a table, and the line where it stands there."""
-
-    image: str
-    label: str
-    split: str
-    line: int
-
-
-class Table(NamedTuple):
-    """The rows of one file; `notes` are remarks for the person."""
-
-    file: str
-    rows: list[Row]
-    delimiter: str
-    notes: list[str]
-
-    def problem(self, row: Row, message: str, suggestion: str | None = None) -> Problem:
-        return Problem(message, Location(self.file, row.line, 1), suggestion)
-
-
 def csv_table(
     path: str,
     *,
     image_column: str = "path",
-    label_column: str = "label",
+    label_column: str | list[str] = "label",
     separator: str | None = None,
     task: Task = "auto",
     validation: str | None = None,
@@ -60,14 +39,16 @@ def csv_table(
 
     Columns are separated by commas, semicolons, tabs or bars, whichever the header has. `separator` splits a label into
     several: class names of a multi-label set, where an empty cell is an image without any, or the numbers of a
-    regression target. Without `task`, labels with a separator are multi-label, labels that are numbers and not all
-    integers are a regression, all else is classification. `validation` and `test` are files with the same columns.
-    Without them a column `split_column` counts, where there is one, that says train, validation (val, dev) or test in
-    each row; else seeded parts are held out. An image that is listed twice counts once. Raises InputError naming every
-    row without an image, label or readable number, and every image with two labels.
+    regression target. A list of label columns has a class in each: probabilities that add up to 1 (soft targets, or
+    one-hot rows), or 0 and 1 of several labels; or a measured value in each. Without `task`, labels with a separator
+    are multi-label, labels that are numbers and not all integers are a regression, all else is classification.
+    `validation` and `test` are files with the same columns. Without them a column `split_column` counts, where there is
+    one, that says train, validation (val, dev) or test in each row; else seeded parts are held out. An image that is
+    listed twice counts once. Raises InputError naming every row without an image, label or readable number, and every
+    image with two labels.
     """
     columns = (image_column, label_column, split_column)
-    labelled = separator is None or task == "regression"
+    labelled = (separator is None or task == "regression") and isinstance(label_column, str)
     main = read_table(Path(path), *columns, labelled=labelled)
     tables = _by_split(main, split_column)
     for part, file in (("validation", validation), ("test", test)):
@@ -76,12 +57,11 @@ def csv_table(
             raise InputError(message, suggestion=f"remove {part}, or name no column: split_column: ''")
         if file is not None:
             tables[part] = read_table(Path(file), *columns, labelled=labelled)
-    kind, notes = _task_of(tables["train"], separator) if task == "auto" else (task, [])
-    labels = _Labels(kind, separator, tables["train"])
-    targets = {part: [labels.target(table, row) for row in table.rows] for part, table in tables.items()}
-    problems = [target for each in targets.values() for target in each if isinstance(target, Problem)]
-    problems += labels.ragged(tables, targets) if not problems else []
-    if problems:
+    if isinstance(label_column, str):
+        classes, kind, targets, notes = _by_names(tables, separator, task)
+    else:
+        classes, kind, targets, notes = _by_columns(tables, label_column, separator, task)
+    if problems := [target for each in targets.values() for target in each if isinstance(target, Problem)]:
         raise InputError(first_problems(problems, SHOWN))
     remarks = {id(table.notes): table.notes for table in (main, *tables.values())}  # the parts of one file share theirs
     notes = [*itertools.chain(*remarks.values()), *notes]
@@ -89,11 +69,37 @@ def csv_table(
     samples: dict[str, Any] = {
         part: ListedSamples([row.image for row in tables[part].rows], targets[part]) for part in tables
     }
-    return Data(**samples, classes=labels.classes, task=kind, notes=notes)
+    return Data(**samples, classes=classes, task=kind, notes=notes)
+
+
+Read = tuple[tuple[str, ...], str, dict[str, list[Any]], list[str]]  # classes, task, a target a row, what to say
+
+
+def _by_names(tables: dict[str, Table], separator: str | None, task: str) -> Read:
+    """Targets of the texts in one column."""
+    kind, notes = _task_of(tables["train"], separator) if task == "auto" else (task, [])
+    labels = _Labels(kind, separator, tables["train"])
+    targets = {part: [labels.target(table, row) for row in table.rows] for part, table in tables.items()}
+    sound = not any(isinstance(target, Problem) for each in targets.values() for target in each)
+    if sound and (ragged := labels.ragged(tables, targets)):
+        raise InputError(first_problems(ragged, SHOWN))
+    return labels.classes, kind, targets, notes
+
+
+def _by_columns(tables: dict[str, Table], names: Sequence[str], separator: str | None, task: str) -> Read:
+    """Targets of the numbers in a column each."""
+    if separator is not None:
+        message = "separator parts the labels of one cell, and label_column names several columns"
+        raise InputError(message, suggestion="remove separator")
+    labels = ColumnLabels(task, names, tables)
+    if labels.problems:
+        raise InputError(first_problems(labels.problems, SHOWN))
+    targets = {part: labels.targets(part, table) for part, table in tables.items()}
+    return labels.classes, labels.task, targets, labels.notes(tables["train"].file)
 
 
 def read_table(
-    path: Path, image_column: str, label_column: str, split_column: str = "", *, labelled: bool = True
+    path: Path, image_column: str, label_column: str | Sequence[str], split_column: str = "", *, labelled: bool = True
 ) -> Table:
     """The rows of a CSV file with a header; relative image paths count from the file's folder.
 
@@ -105,22 +111,26 @@ def read_table(
     if not path.is_file():
         raise InputError(f"table {path} does not exist", suggestion=similar(path))
     text = _text(path)
-    delimiter, header = _header(path, text, (image_column, label_column), split_column)
-    places = [header.index(name) if name in header else None for name in (image_column, label_column, split_column)]
+    labels = [label_column] if isinstance(label_column, str) else list(label_column)
+    delimiter, header = _header(path, text, (image_column, *labels), split_column)
+    columns = (image_column, split_column, *labels)
+    places = [header.index(name) if name in header else None for name in columns]
     table = Table(str(path), [], delimiter, [])
     if delimiter != ",":
         table.notes.append(f"{path}: its columns are separated by {DELIMITERS[delimiter]}")
     problems: list[Problem] = []
     first: dict[str, Row] = {}
-    repeated, parent = 0, str(path.parent)
+    repeated, paths = 0, _Paths(path.parent)
     for line, cells in _cells(path, text, delimiter):
-        image, label, split = ((cells[at].strip() if at is not None and at < len(cells) else "") for at in places)
+        image, split, *own = [cells[at].strip() if at is not None and at < len(cells) else "" for at in places]
+        label = CELLS.join(own)
         # of a million rows, most have one of a few labels: each is kept once
-        row = Row(os.path.normpath(os.path.join(parent, image)), sys.intern(label), sys.intern(split), line)
+        row = Row(paths[image], sys.intern(label), sys.intern(split), line)
         before = first.setdefault(row.image, row)
         faults = _faults(table, row, image, labelled, len(cells) - len(header))
         if before is not row and not faults and before.label != label:
-            message = f"image {image} is listed twice, as {label!r} here and as {before.label!r} in line {before.line}"
+            here, there = (text.replace(CELLS, ", ") for text in (label, before.label))
+            message = f"image {image} is listed twice, as {here!r} here and as {there!r} in line {before.line}"
             several = "several labels of an image go into one cell: separator: '|'"
             faults.append(table.problem(row, message, f"remove one of the rows; {several}"))
         problems += faults
@@ -135,6 +145,23 @@ def read_table(
     if repeated:
         table.notes.append(f"warning: {path}: {repeated} rows repeat an image of an earlier row; each counts once")
     return table
+
+
+class _Paths:
+    """An image's path as the table gives it, from the table's folder on and without detours; few tables have as many
+    folders as rows, so what a folder becomes is worked out once."""
+
+    def __init__(self, parent: Path) -> None:
+        self.parent = str(parent)
+        self.folders: dict[str, str] = {}
+
+    def __getitem__(self, image: str) -> str:
+        folder, _, name = image.rpartition("/")
+        if name in ("", ".", "..") or not folder or os.path.altsep:  # the last: backslashes part folders, too
+            return os.path.normpath(os.path.join(self.parent, image))
+        if folder not in self.folders:
+            self.folders[folder] = os.path.join(os.path.normpath(os.path.join(self.parent, folder)), "")
+        return self.folders[folder] + name
 
 
 def _text(path: Path) -> str:
@@ -264,7 +291,7 @@ def _task_of(
     if separator is not None:
         return "multilabel", []
     labels = {row.label for row in table.rows}
-    numbers = {label: _number(label, table.delimiter) for label in labels}
+    numbers = {label: number(label, table.delimiter) for label in labels}
     known = [number for number in numbers.values() if number is not None]
     if not known:
         missing = sorted(label for label in labels if label.lower() in MISSING)
@@ -280,15 +307,6 @@ def _task_of(
     return "classification", [f"warning: {what}: taken for classes; measured values need task: regression"]
 
 
-def _number(text: str, delimiter: str = ",") -> float | None:
-    """A finite number; where commas do not separate columns, one may be the decimal point."""
-    try:
-        value = float(text.replace(",", ".", 1) if delimiter != "," else text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
 class _Labels:
     """What the labels of a task become as targets; `classes` are the names in the training table."""
 
@@ -302,7 +320,7 @@ class _Labels:
         """A class index, a multi-hot list, a number or a list of numbers; a Problem where the label is none."""
         parts = _parts(row.label, self.separator)
         if self.task == "regression":
-            numbers = [_number(part, table.delimiter) for part in parts]
+            numbers = [number(part, table.delimiter) for part in parts]
             if not numbers or None in numbers:
                 hint = "remove the row, or measure it; task: classification takes names"
                 return table.problem(row, f"label {row.label!r} is not a number", hint)
@@ -331,6 +349,6 @@ class _Labels:
 def _class_names(labels: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """All names in order: by value where every one is a number, else as text."""
     names = {name for label in labels for name in label}
-    if None in [_number(name) for name in names]:
+    if None in [number(name) for name in names]:
         return tuple(sorted(names))
     return tuple(sorted(names, key=lambda name: (float(name), name)))

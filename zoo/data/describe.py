@@ -25,7 +25,10 @@ def describe(task: str, classes: Sequence[str], outputs: int, parts: Mapping[Any
         said = f"regression of {outputs} {'value' if outputs == 1 else 'values'}{_ranges(known)}"
     else:
         counted = [_counts(task, values, len(classes)) for values in known.values()] if len(known) == len(parts) else []
-        said = f"{task}, {len(classes)} classes{_listed(classes, counted)}"
+        soft = (
+            ", a probability of each" if task == "classification" and any(v.ndim == 2 for v in known.values()) else ""
+        )
+        said = f"{task}, {len(classes)} classes{soft}{_listed(classes, counted)}{_of_none(task, known)}"
     return f"{said}; {sizes}{f'; {held_out}' if held_out else ''}"
 
 
@@ -40,8 +43,8 @@ def _targets(samples: Samples) -> np.ndarray[Any, Any] | None:
 
 
 def _counts(task: str, targets: np.ndarray[Any, Any], classes: int) -> list[int]:
-    if task == "multilabel" and targets.ndim == 2:
-        return [int(count) for count in targets.sum(0)]
+    if targets.ndim == 2:
+        return [int(count) for count in (targets.sum(0) if task == "multilabel" else targets.sum(0).round())]
     known = targets[(targets >= 0) & (targets < classes)].astype(np.int64)
     return [int(count) for count in np.bincount(known, minlength=classes)]
 
@@ -55,6 +58,14 @@ def _listed(classes: Sequence[str], counted: Sequence[Sequence[int]]) -> str:
     if len(names) > MOST_NAMED:
         names = [*names[: MOST_NAMED - 2], "…", names[-1]]
     return f": {', '.join(names)}"
+
+
+def _of_none(task: str, known: Mapping[Any, np.ndarray[Any, Any]]) -> str:
+    """`; 3+1 samples show none of them`, of a multilabel set's parts."""
+    if task != "multilabel" or any(values.ndim != 2 for values in known.values()):
+        return ""
+    bare = [int((values == 0).all(1).sum()) for values in known.values()]
+    return f"; {'+'.join(map(str, bare))} samples show none of them" if any(bare) else ""
 
 
 def _ranges(known: Mapping[str, np.ndarray[Any, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from zoo.contracts import Context, Data, Preprocessing
 from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
 from zoo.data.describe import describe
+from zoo.data.sampler import Sampler, balanced_chances
 from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, any_of
 from zoo.plugin_calls import call, expect
@@ -56,6 +58,19 @@ class OpenData:
         context = Context(self.outputs, self.classes, self.preprocessing, self.task)
         return replace(context, target_mean=self.target_mean, target_std=self.target_std)
 
+    @functools.cached_property
+    def class_counts(self) -> tuple[float, ...]:
+        """How many training samples each class has: of soft targets the sum of its probabilities, of several labels a
+        sample how many have it. Reads every training sample where the data set keeps no list of its targets."""
+        targets = self.parts["train"].every_target()
+        counts = targets.sum(0) if targets.ndim == 2 else targets.bincount(minlength=self.outputs)
+        return tuple(float(count) for count in counts)
+
+    @property
+    def soft(self) -> bool:
+        """Whether a training target is a probability of each class, in place of one class."""
+        return self.task == "classification" and split.probabilities(self.parts["train"].raw(0)[1]) is not None
+
     @property
     def augmentation(self) -> transforms.Augmentation:
         """How training images are changed at random; `none` where they are not."""
@@ -88,18 +103,22 @@ class OpenData:
         seed: int | None = None,
         rank: int = 0,
         world: int = 1,
+        sampler: Sampler | None = None,
         once: bool = False,
     ) -> ImageBatches:
         """Batches of a part, one process's share. Training is shuffled and augmented by default, validation never.
 
         `batch_size` counts the samples of all `world` processes together; `step` is the number of the train step, from
-        0, each of which has an order of its own (that of `seed`, where it has one). With `once` decoded samples are not
+        0, each of which has an order of its own (that of `seed`, where it has one). A `sampler` draws what is shuffled
+        so that classes are equally likely. With `once` decoded samples are not
         kept for a next epoch.
         """
         training = part == "train"
         shuffled = training if shuffle is None else shuffle
         key = (self.seed, step) if seed is None else (seed,)
-        order = self.order(part, batch_size=batch_size, shuffle=shuffled, key=key, rank=rank, world=world)
+        order = self.order(
+            part, batch_size=batch_size, shuffle=shuffled, key=key, rank=rank, world=world, sampler=sampler
+        )
         augmentation = self.augmentation if (training if augment is None else augment) else "none"
         workers = self._workers(part, augmentation)
         return ImageBatches(
@@ -120,11 +139,14 @@ class OpenData:
         key: tuple[int, ...] = (),
         rank: int = 0,
         world: int = 1,
+        sampler: Sampler | None = None,
     ) -> Order:
         """Which samples of a part are in which batch; `key` is what the order is drawn from. `len` is an epoch's
         number of batches."""
         size, drawn = batch_size or self.options.batch_size, transforms.derived_seed(*key)
-        return Order(len(self.parts[part]), size, seed=drawn, shuffle=shuffle, rank=rank, world=world)
+        samples = self.parts[part]
+        chances = balanced_chances(samples.every_target(), self.task) if sampler and shuffle else None
+        return Order(len(samples), size, seed=drawn, shuffle=shuffle, rank=rank, world=world, chances=chances)
 
     def _fetcher(self, part: Part) -> Fetcher:
         if part not in self._fetchers:
@@ -313,8 +335,12 @@ def _classes_and_outputs(data: Data, train: Chosen) -> tuple[tuple[str, ...], in
     """Class names and the number of outputs a network needs."""
     classes = tuple(str(name) for name in data.classes)
     if data.task == "classification":
+        soft = split.probabilities(split.read(train[0], int(train[1][0]))[1])
         if not classes:
-            classes = tuple(str(index) for index in range(max(split.class_indices(data.train)) + 1))
+            count = max(split.class_indices(data.train)) + 1 if soft is None else len(soft)
+            classes = tuple(map(str, range(count)))
+        if soft is not None and len(soft) != len(classes):
+            raise InputError(f"targets have {len(soft)} probabilities, but there are {len(classes)} class names")
         return classes, len(classes)
     dataset, indices = train
     outputs = int(np.asarray(dataset[int(indices[0])][1]).size)  # np.size(tensor) is a method

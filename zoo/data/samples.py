@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.contracts import Preprocessing
 from zoo.data import transforms
 from zoo.data.decode import to_image
-from zoo.data.split import SHOWN, Indices, class_index, no_class_index, read
+from zoo.data.split import SHOWN, Indices, class_index, listed_targets, no_class_index, probabilities, read
 from zoo.errors import InputError, Problem, ZooError, first_problems
 from zoo.recipe.validate import shown
 
@@ -63,11 +63,20 @@ class Samples:
         image = self.decoded(value)
         return image if self.preprocessing is None else transforms.fit(image, self.preprocessing)
 
+    def every_target(self) -> Tensor:
+        """All targets, int64 [n] or float32 [n, outputs]: of the list that the data set keeps, else by reading every
+        sample. Raises InputError for what is no target."""
+        listed = listed_targets(self.dataset)
+        raw = [self.raw(at)[1] for at in range(len(self))] if listed is None else [listed[at] for at in self.indices]
+        return torch.stack([self.target(value, position) for position, value in enumerate(raw)])
+
     def target(self, value: Any, position: int) -> Tensor:
-        """A class index (int64, no dimensions), or float32 [outputs] for other tasks. Raises InputError for others."""
+        """A class index (int64, no dimensions); float32 [outputs] for other tasks, and of a soft target the probability
+        of each class. Raises InputError for others."""
         sample = int(self.indices[position])
-        if self.task != "classification":
-            values = self._numbers(value, sample)
+        soft = probabilities(value) if self.task == "classification" else None
+        if self.task != "classification" or soft is not None:
+            values = self._numbers(value if soft is None else soft, sample)
             if self.places is None:
                 return values
             return torch.zeros(self.outputs).index_copy_(0, torch.tensor(self.places), values)
@@ -108,7 +117,8 @@ class Samples:
 
 
 class Augmented(torch.utils.data.Dataset[Sample | ZooError]):
-    """Samples under a random transform whose draw depends on (seed, epoch, sample) alone; indexed by (epoch, position).
+    """Samples under a random transform whose draw depends on (seed, epoch, sample) alone; indexed by (epoch, position),
+    or by (epoch, position, draw) where a sample may come twice in an epoch.
 
     An item is a sample, or the error that reading it raised: raised in a worker process, it would be a traceback for
     the caller.
@@ -122,12 +132,12 @@ class Augmented(torch.utils.data.Dataset[Sample | ZooError]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | ZooError:
-        epoch, position = key
+    def __getitem__(self, key: tuple[int, ...]) -> Sample | ZooError:
+        epoch, position, *draw = key
         try:
             value, target = self.samples.raw(position)
-            image = self.samples.decoded(value)
-            image = transforms.seeded(self.transform, image, self.seed, epoch, int(self.samples.indices[position]))
+            image, sample = self.samples.decoded(value), int(self.samples.indices[position])
+            image = transforms.seeded(self.transform, image, self.seed, epoch, sample, *draw)
             return image, self.samples.target(target, position)
         except ZooError as error:
             return error

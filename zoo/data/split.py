@@ -13,6 +13,7 @@ from zoo.isolation import failure_of
 from zoo.recipe.validate import shown
 
 Indices = NDArray[np.int64]
+ROUNDED = 0.011  # how far from 1 probabilities may add up
 SHOWN = 20  # samples a message lists before it only counts
 
 
@@ -36,7 +37,12 @@ def class_indices(dataset: Any) -> list[int]:
     """The class index of every sample. Raises InputError naming the samples whose target is none."""
     targets = targets_of(dataset)
     indices = [class_index(target) for target in targets]
-    strange = [(sample, targets[sample]) for sample, index in enumerate(indices) if index is None]
+    soft = [np.ndim(target) == 1 for target in targets]  # not where others are indices
+    strange = [
+        (sample, targets[sample])
+        for sample, index in enumerate(indices)
+        if index is None or (soft[sample] and not all(soft))
+    ]
     if strange:
         problems = [no_class_index(sample, target) for sample, target in strange]
         raise InputError(first_problems(problems, SHOWN))
@@ -44,15 +50,34 @@ def class_indices(dataset: Any) -> list[int]:
 
 
 def class_index(target: Any) -> int | None:
-    """A target as a class index; None where it is not a whole number, not negative."""
+    """A target as a class index, that of the likeliest class where it is a probability of each; None where it is
+    neither a whole number, not negative, nor that."""
+    if (chances := probabilities(target)) is not None:
+        return int(chances.argmax())
     if getattr(target, "ndim", 0) == 0 and hasattr(target, "item"):
         target = target.item()
     whole = isinstance(target, int) or (isinstance(target, float) and target.is_integer())
     return int(target) if whole and target >= 0 else None
 
 
+def probabilities(target: Any) -> NDArray[np.float64] | None:
+    """A soft target, a probability of each of two or more classes, adding up to 1 exactly; None where it is none.
+
+    Values that were rounded to two decimals, and so add up to 0.99 or 1.01, count as meant.
+    """
+    if isinstance(target, str) or np.ndim(target) != 1 or len(target) < 2:
+        return None
+    try:
+        values = np.asarray(target, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    total = float(values.sum())
+    inside = bool(((values >= 0) & (values <= 1)).all())  # not where one is no number
+    return values / total if inside and abs(total - 1) <= ROUNDED else None
+
+
 def no_class_index(sample: int, target: Any) -> Problem:
-    hint = "a target is 0, 1, …; a vector needs task='multilabel' or 'regression' in the data set's Data"
+    hint = "a target is 0, 1, …; a vector is a probability of each class, in all samples, or needs another task in Data"
     if isinstance(target, str):
         hint = "a target is 0, 1, …: the position of the name in the classes of the data set's Data"
     return Problem(f"sample {sample}: its target {shown(target)} is no class index", None, hint)

@@ -28,6 +28,7 @@ from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import DataOptions
 from zoo.training.devices import process_kept
+from zoo.training.labels import in_order
 
 IMAGES, CALIBRATION, MAX_CHANGED = 500, 128, 0.05
 CHUNK = 1 << 24
@@ -207,11 +208,19 @@ def describe(network: Network, assembly: Assembly, source: Source) -> dict[str, 
         "architecture": assembly.architecture,
         "task": assembly.task,
         "classes": list(classes),
+        **_judged(assembly, outputs),
         "preprocessing": None if source.features else preprocessing.as_dict(),
         "input": {"name": name, "dtype": "uint8" if raw else "float32", "shape": shape, "preprocessed": not raw},
         "output": {"name": gives, "shape": ["batch", *outputs]},
         "written_by": {"zoo-kit": version("zoo-kit"), "torch": version("torch")},
     }
+
+
+def _judged(assembly: Assembly, outputs: torch.Size) -> dict[str, Any]:
+    """The threshold of each output of a multilabel network, in their order."""
+    if assembly.task != "multilabel" or len(outputs) != 1:
+        return {}
+    return {"thresholds": list(in_order(assembly.thresholds, assembly.classes or tuple(map(str, range(outputs[0])))))}
 
 
 def _require(found: Agreement, assembly: Assembly, *, int8: bool, limit: float) -> None:

@@ -225,9 +225,10 @@ def _check_failed(run: ActiveRun) -> None:
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
         return
     step = cast(Train, run.recipe.steps[run.saved.step])
+    lr = f"steps[{run.saved.step}].{step.place.action}.lr={step.lr / 10:g}"
     raise InputError(
         f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
-        suggestion=f"change what led there: --resume --set steps[{run.saved.step}].train.lr={step.lr / 10:g}",
+        suggestion=f"change what led there: --resume --set {lr}",
     )
 
 
@@ -320,7 +321,8 @@ def _draw_first_batch(run: ActiveRun) -> None:
     if run.data is None or not trains or (run.folder / FIRST_BATCH).exists():
         return
     try:
-        write_first_batch(run.folder, run.data, batch_size=trains[0].batch_size, seed=trains[0].seed)
+        first = trains[0]
+        write_first_batch(run.folder, run.data, batch_size=first.batch_size, seed=first.seed, sampler=first.sampler)
     except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
 

@@ -13,6 +13,7 @@ from torchvision.utils import make_grid
 
 from zoo.contracts import Preprocessing
 from zoo.data.open_data import OpenData
+from zoo.data.sampler import Sampler
 from zoo.file_name import FIRST_BATCH
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.undisturbed import generators_kept
@@ -21,18 +22,20 @@ MOST = 25  # images in the picture
 QUALITY = 88
 
 
-def write_first_batch(folder: Path, data: OpenData, *, batch_size: int | None, seed: int | None) -> bool:
+def write_first_batch(
+    folder: Path, data: OpenData, *, batch_size: int | None, seed: int | None, sampler: Sampler | None = None
+) -> bool:
     """Draw the first images that a run trains on, with the augmentation of its first epoch.
 
-    `batch_size` and `seed` are the first train step's own, as in `OpenData.batches`. False where there is nothing to
-    draw: features instead of images, or more channels than a picture has. Random generators stay as they
+    `batch_size`, `seed` and `sampler` are the first train step's own, as in `OpenData.batches`. False where there is
+    nothing to draw: features instead of images, or more channels than a picture has. Random generators stay as they
     are. Raises what reading images raises, and WorkError or InputError where the file cannot be written.
     """
     if data.parts["train"].preprocessing is None or data.preprocessing.channels not in (1, 3):
         return False
     size = min(MOST, batch_size or data.options.batch_size)  # the order of samples goes by the seed, not by this
     with generators_kept():
-        batches = data.batches("train", batch_size=size, seed=seed, once=True)
+        batches = data.batches("train", batch_size=size, seed=seed, sampler=sampler, once=True)
         batches.workers = 0  # a few images are not worth the start of a process
         batch = next(batches.epoch(0))
     picture = photographs(batch.inputs, data.preprocessing)

@@ -32,11 +32,11 @@ def measure_checkpoint(run: ActiveRun, *, finished: bool) -> Assembly | None:
     began = time.monotonic()
     loaded = load(run.checkpoint, device=run.device)
     parts: tuple[Part, ...] = ("validation", "test") if finished and "test" in run.data.parts else ("validation",)
-    predictions = predict_parts(loaded.model, run.data, parts, run.device, alone=True)
+    predictions = predict_parts(loaded.model, run.data, parts, run.device, alone=True).judged(loaded.thresholds)
     metrics, loss = asked(run.assembly)
     measured = {part: measured_of(predictions.of(part), metrics, loss).as_dict() for part in parts}
     part = parts[-1]
-    stated = {key: value for key, value in measured[part].items() if key != "metrics"}
+    stated = {key: value for key, value in measured[part].items() if key not in ("metrics", "per_class")}
     write_metrics(run.checkpoint, measured[part]["metrics"], {"part": part, **stated})
     write_predictions(run.folder / PREDICTIONS, predictions, make_loss(loss, predictions.task))
     write_confusion(run.folder / CONFUSION, predictions.of(part))

@@ -18,6 +18,7 @@ from zoo.data.fingerprint import Fingerprint
 from zoo.data.open_data import OpenData
 from zoo.finetuning.environment import environment
 from zoo.finetuning.ladder import Rung, model_digest
+from zoo.finetuning.tables import train_stages
 from zoo.model.assembly import Assembly
 from zoo.preflight.verdict import FoundWeights
 from zoo.recipe import Recipe, Step
@@ -37,6 +38,7 @@ class ActiveRun:
     choose again what was chosen by timing or tolerance, by the step's index, `asked` what goes before the recipe;
     `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
     was when the run began, `ladder` has a digest of the model after each step and epoch;
+    `moments` are the optimizer's state, by parameter, that the last train step left for the next one;
     `evaluation` is what was measured of the finished checkpoint, where anything was; `written` is the recipe's file as
     the run began.
     """
@@ -62,6 +64,7 @@ class ActiveRun:
     asked: dict[str, str] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
+    moments: dict[Tensor, dict[str, Any]] = field(default_factory=dict)
     evaluation: dict[str, Any] | None = None
     written: str | None = field(init=False)
 
@@ -83,7 +86,7 @@ class ActiveRun:
     @property
     def optimizer_steps(self) -> int:
         """Those of all train steps so far: the axis of curves and pictures."""
-        rows = (row["epochs"] for row in self.stages if row["action"] == "train" and row["epochs"])
+        rows = (row["epochs"] for row in train_stages(self.stages) if row["epochs"])
         return sum(epochs[-1]["steps"] for epochs in rows)
 
     @property
@@ -98,6 +101,7 @@ class ActiveRun:
             "loaded": self.loaded,
             "base_weights": self.assembly.base_weights,
             "preprocessing": self.assembly.preprocessing.as_dict(),
+            "thresholds": self.assembly.thresholds,
             "pins": self.pins,
             "ladder": self.ladder,
             "environment": self.environment(),
@@ -110,6 +114,7 @@ class ActiveRun:
         self.stages, self.loaded, self.pins = memory["stages"], memory["loaded"], memory["pins"]
         self.assembly.base_weights = memory["base_weights"]
         self.assembly.preprocessing = Preprocessing.from_dict(memory["preprocessing"])
+        self.assembly.thresholds = memory.get("thresholds", {})
         self.began -= memory["seconds"]
         self.trained, self.ladder = memory["trained"], memory["ladder"]
 

@@ -13,11 +13,16 @@ from torch import Tensor
 
 from zoo.formats.files import atomic_file, write_all
 from zoo.training.evaluate import finite
+from zoo.training.labels import said
 from zoo.training.predictions import Predictions
 
 MOST_CLASSES = 2000  # of a confusion matrix that is written: 4 million cells
-THRESHOLD = 0.5  # from which on a label counts as there
 LABEL_COLUMNS = ("label", "true positive", "false positive", "false negative", "true negative")
+
+
+def train_stages(stages: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Of a report's records those of steps that train over epochs, `train` and what builds on it."""
+    return [stage for stage in stages if "freeze_proof" in stage]
 
 
 def history(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -29,8 +34,7 @@ def history(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     return [
         _row(stage["step"], number, epoch)
-        for stage in stages
-        if stage["action"] == "train"
+        for stage in train_stages(stages)
         for number, epoch in enumerate(stage["epochs"], 1)
     ]
 
@@ -54,13 +58,13 @@ def write_metrics_table(path: Path, stages: Iterable[Mapping[str, Any]]) -> None
 def confusion_matrix(predictions: Predictions) -> Tensor:
     """How often a sample of class i was taken for class j, int64 [k, k]."""
     width = predictions.outputs.shape[-1]
-    places = predictions.targets * width + predictions.outputs.argmax(-1)
+    places = predictions.labels * width + predictions.outputs.argmax(-1)
     return places.bincount(minlength=width * width).view(width, width)
 
 
 def label_counts(predictions: Predictions) -> Tensor:
     """Of each label true positives, false positives, false negatives and true negatives, int64 [k, 4]."""
-    found, there = predictions.scores >= THRESHOLD, predictions.targets >= THRESHOLD
+    found, there = predictions.present, said(predictions.targets)
     counts = [(found & there).sum(0), (found & ~there).sum(0), (~found & there).sum(0), (~found & ~there).sum(0)]
     return torch.stack(counts, 1)
 

@@ -99,9 +99,10 @@ class CheckpointMetadata(_Part):
     """Everything a checkpoint says about itself.
 
     `tied` maps an alias to the name its tensor is stored under; `only` is `trainable` where the file contains just what
-    differs from the base weights. `data` is the data section that it was trained on, with the seed of the split.
-    `metrics` are those of the file itself, on the part of the data that `evaluation` names beside what was measured,
-    their number of samples and their 95 % intervals.
+    differs from the base weights. `thresholds` are the probabilities from which on labels count as there, by label.
+    `data` is the data section that it was trained on, with the seed of the split. `metrics` are those of the file
+    itself, on the part of the data that `evaluation` names beside what was measured, their number of samples and their
+    95 % intervals.
     `merged_from` names the method and the checkpoints (`name`, `sha256`, `weight`) that it is the average of.
     `suppliers` are the distributions that its components come from, `fingerprint` what it gave for a fixed input.
     `digests` are the sha256 of the parts in `PARTS` and `RECORDS`, `tensor_digests` the beginning of each tensor's.
@@ -117,6 +118,7 @@ class CheckpointMetadata(_Part):
     base_weights: BaseWeights | None = None
     data: dict[str, Any] | None = None
     evaluation: dict[str, Any] | None = None
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     tied: dict[str, str] = {}
     frozen: list[str] = []
     only: Literal["all", "trainable"] = "all"
@@ -167,6 +169,8 @@ def digests_of(values: Mapping[str, Any], entries: Iterable[Entry]) -> dict[str,
     `values` are all fields of a checkpoint's metadata, `entries` the tensors of the file, each under its one name.
     """
     parts = {**PARTS, **RECORDS}
+    if values.get("thresholds"):  # files without any keep the digests that they had before there were some
+        parts["classes"] = (*PARTS["classes"], "thresholds")
     found = {part: json_digest([values[name] for name in fields]) for part, fields in parts.items()}
     tensors = sorted([entry.name, entry.dtype, list(entry.shape)] for entry in entries)
     return found | {"tensors": json_digest([tensors, values["tied"]])}

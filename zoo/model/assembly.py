@@ -22,9 +22,10 @@ class Assembly:
     them on a freshly built architecture gives the same structure. `base_weights` names the weights that went in first
     (`{"name", "sha256", …}`). `data` is the recipe's data section and the seed of its split (`{"options", "seed"}`), by
     which `zoo evaluate` finds the held-out samples again; `evaluation` says what is measured on them (`{"loss",
-    "metrics"}` as a recipe names them, and the `part` that a checkpoint's own numbers are of). `obsolete` are the
-    indices of operations that a later one took back, that one included; `notes` are remarks for the person: neither is
-    kept in a checkpoint. `used` are the distributions of the plugins behind the recipe's options.
+    "metrics"}` as a recipe names them, and the `part` that a checkpoint's own numbers are of). `thresholds` are the
+    probabilities from which on labels of a multilabel network count as there, by label; 0.5 of one without. `obsolete`
+    are the indices of operations that a later one took back, that one included; `notes` are remarks for the person:
+    neither is kept in a checkpoint. `used` are the distributions of the plugins behind the recipe's options.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class Assembly:
     data: dict[str, Any] | None = None
     evaluation: dict[str, Any] | None = None
     frozen: FrozenPart | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
     obsolete: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     used: tuple[str, ...] = ()

@@ -82,9 +82,10 @@ def rebuild(
     """The assembly a checkpoint's metadata describes: the architecture built and its operations replayed.
 
     `metadata` has an Assembly's `architecture`, `arguments`, `operations`, `preprocessing`, `classes`, `task`,
-    `data`, `evaluation` and `base_weights`. Parameters are left as memory happens to be (drawing them takes most of the
-    time it takes to build a transformer): the caller fills every one. Buffers and constants are computed; on `meta`
-    those that are no part of the state dict stay without values, so build on the device itself to use the model.
+    `data`, `evaluation`, `thresholds` and `base_weights`. Parameters are left as memory happens to be (drawing them
+    takes most of the time it takes to build a transformer): the caller fills every one. Buffers and constants are
+    computed; on `meta` those that are no part of the state dict stay without values, so build on the device itself to
+    use the model.
     `tensors` is how many the checkpoint has, and `elements` how many numbers these have: a network of far more modules,
     or with a side longer than that, is not its.
     Raises InputError where metadata names what is not installed or does not fit.
@@ -102,6 +103,7 @@ def rebuild(
         assembly.base_weights = metadata.get("base_weights")
         assembly.data = metadata.get("data")
         assembly.evaluation = metadata.get("evaluation")
+        assembly.thresholds = dict(metadata.get("thresholds") or {})
         return replay(assembly, metadata.get("operations") or [])
 
 

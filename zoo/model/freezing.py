@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,6 +134,57 @@ def frozen_part(model: nn.Module) -> FrozenPart:
         tuple(name for name, b in model.named_buffers() if id(b) in inside or name in record.buffers),
         tuple(path for path, module in model.named_modules() if id(module) in held),
     )
+
+
+class Thawing:
+    """Freezes parts of a model beside what `freeze` has frozen, other parts each time, and lets go of them again."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._before: _Record | None = model.__dict__.get(_RECORD)
+        self._stopped: list[nn.Parameter] = []
+
+    def hold(self, names: Iterable[str]) -> FrozenPart:
+        """Freeze the named parameters too, and no longer those of the last call. All that is frozen now.
+
+        Raises InputError with every name that is not in the model.
+        """
+        self.release()
+        parameters, buffers, modules = _resolve(self.model, names)
+        stopping = {name: p for name, p in self.model.named_parameters() if name in parameters and p.requires_grad}
+        for parameter in stopping.values():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        self._stopped = list(stopping.values())
+        kept = self._before or _Record(frozenset(), frozenset(), frozenset(), ())
+        self.model.__dict__[_RECORD] = _Record(
+            kept.parameters | parameters, kept.buffers | buffers, kept.modules | modules, (*kept.stopped, *stopping)
+        )
+        return frozen_part(self.model)
+
+    def release(self) -> FrozenPart:
+        """What `freeze` has frozen is frozen again, and nothing else."""
+        _release(self.model)
+        for parameter in self._stopped:
+            parameter.requires_grad_(True)
+        self._stopped = []
+        self.model.__dict__.pop(_RECORD, None)
+        if self._before is not None:
+            self.model.__dict__[_RECORD] = self._before
+        return frozen_part(self.model)
+
+
+@contextmanager
+def frozen_too(model: nn.Module, names: Iterable[str]) -> Iterator[FrozenPart]:
+    """Inside the block these parameters, buffers and modules are frozen beside what is; it gives all that is frozen.
+
+    Afterwards that is again what was. Raises InputError as `freeze` does.
+    """
+    thawing = Thawing(model)
+    try:
+        yield thawing.hold(names)
+    finally:
+        thawing.release()
 
 
 class Snapshot:

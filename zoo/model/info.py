@@ -20,8 +20,9 @@ class ModelInfo:
     `architecture` is the full name and `arguments` what it was built with; `operations` are the structural steps since,
     as a checkpoint keeps them. `classes` are the class names by output, `task` is "classification", "multilabel" or
     "regression". `base_weights` names the weights that went in first, `data` the data it was trained on, `evaluation`
-    the loss and the metrics that it is measured with. `frozen` are the parameters that training left alone, by their
-    names in the state dict.
+    the loss and the metrics that it is measured with, `thresholds` the probability from which on each label of a
+    multilabel network counts as there (0.5 of one without). `frozen` are the parameters that training left alone, by
+    their names in the state dict.
 
     It holds no reference to the model, so a copy of the model (`copy.copy`, `copy.deepcopy`, pickle) has its own.
     """
@@ -35,6 +36,7 @@ class ModelInfo:
     base_weights: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
     evaluation: dict[str, Any] | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
 
 

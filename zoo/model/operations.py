@@ -20,7 +20,9 @@ from zoo.model.module_spec import ModuleSpec, plain
 from zoo.model.shapes import ModuleShapes
 from zoo.plugin_calls import call, expect
 from zoo.recipe.signature import alternatives, annotated, converted
+from zoo.remap.rules.adapt import plain as same_label
 
+BY_CLASS = ("weight", "pos_weight")  # what a loss has of each output
 _OWN = ("model", "context")  # what zoo hands a surgery itself
 
 
@@ -38,6 +40,7 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     bound = _bind(entry.name, surgery, arguments, own)
     changed = _run(assembly, entry, surgery, bound, own)
     assembly.notes += own.notes
+    known = assembly.classes
     if changed:
         said = f"{entry.name} set requires_grad of {listed(changed)}: put back, since freezing is for a freeze step"
         assembly.notes.append(said)
@@ -52,7 +55,22 @@ def operate(assembly: Assembly, component: str, arguments: Mapping[str, Any], co
     assembly.operations.append(record)
     _note_obsolete(assembly, own.takes_back)
     _name_outputs(assembly, record, context)
+    new_head = entry.name == "zoo/swap_head"
+    if new_head or assembly.classes != known:
+        _forget_head(assembly, fresh=new_head and bound.get("reuse") != "by_label")
     return assembly
+
+
+def _forget_head(assembly: Assembly, *, fresh: bool) -> None:
+    """Drop what was said of the outputs of a head that is no more: class weights of the loss, and the thresholds, of
+    which labels that are still there keep theirs unless all of the head is `fresh`."""
+    before = {} if fresh else {same_label(name): value for name, value in assembly.thresholds.items()}
+    found = {name: before.get(same_label(name)) for name in assembly.classes}
+    assembly.thresholds = {name: value for name, value in found.items() if value is not None}
+    loss = (assembly.evaluation or {}).get("loss")
+    if assembly.evaluation is not None and isinstance(loss, dict):
+        without = {name: {k: v for k, v in given.items() if k not in BY_CLASS} for name, given in loss.items()}
+        assembly.evaluation = {**assembly.evaluation, "loss": without}
 
 
 def _note_obsolete(assembly: Assembly, taken_back: Sequence[str]) -> None:

@@ -69,6 +69,11 @@ class Rehearsal:
         for problem in placed(self.recipe, path, error, about=about):
             self._once(problem)
 
+    def say(self, text: str) -> None:
+        """Add a remark on what a step will do, for the person."""
+        if text not in self.verdict.notes:
+            self.verdict.notes.append(text)
+
     def attempt(self, path: Path, attempts: dict[str, Callable[[], object]]) -> None:
         """Make each attempt; what fails is placed at the value it quotes, or at the key of the attempt."""
         for about, attempt in attempts.items():

@@ -100,15 +100,22 @@ def _words(module: nn.Module | None) -> str | None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A train or probe step as it would begin: how many parameters (numbers, not tensors) train and are frozen."""
+    """A train or probe step as it would begin: how many parameters (numbers, not tensors) train and are frozen.
+
+    Of a train step `groups` are the rows of its learning rates (`zoo.training.rates`), `phases` those of gradual
+    unfreezing: `{"epoch", "group", "tensors", "parameters"}`, the epoch None for what never trains.
+    """
 
     action: str
     location: Location
     trainable: int
     frozen: int
+    groups: Sequence[dict[str, Any]] = ()
+    phases: Sequence[dict[str, Any]] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return {"step": self.action, "line": self.location.line, "trainable": self.trainable, "frozen": self.frozen}
+        counted = {"step": self.action, "line": self.location.line, "trainable": self.trainable, "frozen": self.frozen}
+        return counted | {"groups": list(self.groups), "phases": list(self.phases)}
 
 
 @dataclass(frozen=True)
@@ -142,13 +149,15 @@ class Verdict:
 
     `arguments` are those that the architecture is built with: the recipe's, and what its weights need beside them.
     `known` is what the model's weights say of the data. `weights`, `loads` (of the `load` steps, by their index) and
-    `data` are what a run goes on with: found, planned and opened, where they are on this machine.
+    `data` are what a run goes on with: found, planned and opened, where they are on this machine. `notes` are the
+    steps' remarks on what they will do.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
     are modules that forward never uses, `changes` what the steps did to the structure.
     """
 
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     assembly: Assembly | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -187,6 +196,7 @@ class Verdict:
             "ok": self.ok,
             "errors": [problem.as_dict() for problem in self.errors],
             "warnings": [problem.as_dict() for problem in self.warnings],
+            "notes": self.notes,
             "trainable": self.trainable,
             "frozen": self.frozen,
             "stages": [stage.as_dict() for stage in self.stages],

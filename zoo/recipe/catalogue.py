@@ -33,6 +33,10 @@ SCHEDULES = {
 SCHEDULERS = {name: full for name, (full, _, _) in SCHEDULES.items()}
 # what moves with every optimizer step; the rest move once an epoch
 EVERY_STEP = (*(name for name, (_, unit, _) in SCHEDULES.items() if unit == "step"), "OneCycleLR", "CyclicLR")
+# those that go by a metric of the validation data
+PLATEAUS = ("ReduceLROnPlateau", "PlateauLRScheduler")
+# timm's warm-up, which `warmup` of the step takes the place of: it begins at a rate that all groups share
+TIMM_WARMUP = ("warmup_t", "warmup_lr_init", "warmup_prefix")
 # short names -> the class each stands for
 LOSSES = {
     "cross_entropy": "CrossEntropyLoss",
@@ -49,7 +53,7 @@ METRICS = (
 SUPPLIED: dict[str, tuple[int, tuple[str, ...]]] = {
     "optimizers": (1, ("lr",)),
     "schedulers": (1, ("last_epoch",)),
-    "losses": (2, ()),
+    "losses": (2, ("task",)),
     "metrics": (2, ()),
     "initializers": (1, ("generator",)),
     "modules": (0, ("device", "dtype")),
@@ -67,6 +71,7 @@ FILLED = {
     "step": ("step_size",),
     "one_cycle": ("max_lr",),
     "OneCycleLR": ("max_lr",),
+    **dict.fromkeys(("CosineLRScheduler", "TanhLRScheduler", "PolyLRScheduler", "WSDLRScheduler"), ("t_initial",)),
     **dict.fromkeys(("RandomResizedCrop", "RandomCrop", "CenterCrop", "Resize"), ("size",)),
 }
 FILLED_FOR_PLUGINS = {"schedulers": ("total_steps", "total_epochs")}
@@ -121,7 +126,14 @@ def component_of(kind: str, name: str) -> registry.Component | None:
 def supplied(kind: str, factory: Factory) -> tuple[int, tuple[str, ...]]:
     """The parameters of `factory` that the engine supplies: how many by position, and which by name."""
     first, by_name = SUPPLIED[kind]
+    if kind == "schedulers" and is_timm(factory):
+        by_name = (*by_name, "initialize", *TIMM_WARMUP)
     return (0 if kind in CALLED and inspect.isclass(factory) else first), by_name
+
+
+def is_timm(factory: Factory) -> bool:
+    """Whether a scheduler is one of timm.scheduler, which counts epochs or updates itself."""
+    return getattr(factory, "__module__", "").startswith("timm.")
 
 
 def bound(kind: str, factory: Factory, arguments: Mapping[str, Any]) -> Factory:
@@ -189,6 +201,11 @@ def _schedulers() -> Catalogue:
 
 
 @functools.cache
+def _timm_schedulers() -> Catalogue:
+    return _catalogue(_classes("timm.scheduler", "timm.scheduler.scheduler.Scheduler", ("Scheduler",)))
+
+
+@functools.cache
 def _losses() -> Catalogue:
     """torch.nn's losses of one output and one target."""
     classes = _classes("torch.nn", "torch.nn.modules.loss._Loss")
@@ -238,7 +255,7 @@ def _plugins(kind: str) -> Catalogue:
 
 _SOURCES: dict[str, tuple[Callable[[], Catalogue], ...]] = {
     "optimizers": (_optimizers, _timm_optimizers),
-    "schedulers": (_schedulers,),
+    "schedulers": (_schedulers, _timm_schedulers),
     "losses": (_losses,),
     "metrics": (_usual_metrics, _metrics),
     "initializers": (_initializers,),

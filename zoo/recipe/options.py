@@ -110,6 +110,16 @@ class EarlyStopping(Options):
     """An epoch is better that is better by more than this."""
 
 
+class UnfreezeGradually(Options):
+    """`unfreeze_gradually:` trains the head first, then thaws the network from the top down."""
+
+    every: Positive = 1
+    """Thaw the next group after so many epochs."""
+    groups: Literal["stages", "blocks"] | Annotated[list[str], Field(min_length=1)] = "stages"
+    """What thaws at a time: a stage of the network, a block, or what the next one of these regular expressions on
+    parameter names finds; what none of them finds stays frozen."""
+
+
 class DataOptions(Options):
     """`data:` where samples come from and how they become batches. `arguments` are the dataset component's own."""
 

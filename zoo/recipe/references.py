@@ -23,6 +23,7 @@ from zoo.plugin_calls import call, expect, texts
 from zoo.recipe.catalogue import (
     FILLED,
     FILLED_FOR_PLUGINS,
+    TIMM_WARMUP,
     Factory,
     component_of,
     dotted,
@@ -516,6 +517,10 @@ def filled(kind: str, name: str, known: Iterable[str]) -> Iterable[str]:
     return FILLED[name] if name in FILLED else FILLED_FOR_PLUGINS.get(kind, ())
 
 
+# arguments that an option of the train step takes the place of
+_BESIDE = {"optimizers": {"lr": "lr"}, "schedulers": dict.fromkeys(TIMM_WARMUP, "warmup")}
+
+
 def _check_arguments(document: Document, path: Path, kind: str, name: str, factory: Factory, given: Any) -> None:
     if kind != "modules" and not isinstance(given, dict):
         return None  # the form of the value is the caller's to judge
@@ -526,9 +531,11 @@ def _check_arguments(document: Document, path: Path, kind: str, name: str, facto
         if not known:
             return document.add(path, f"{name} takes no arguments, got {shown(given)}")
         arguments = {next(iter(known)): given}
-    if kind == "optimizers" and "lr" in arguments:  # two learning rates would contradict each other
-        document.add((*path, "lr"), f"{label(path)}: lr is an option of the step", "write lr beside it", at_key=True)
-        known["lr"] = Parameter(Any, required=False)
+    for key, option in _BESIDE.get(kind, {}).items():  # given twice, they would contradict each other
+        if key in arguments and key in by_name:
+            message, hint = f"{label(path)}: {option} is an option of the step", f"write {option} beside it"
+            document.add((*path, key), message, hint, at_key=True)
+            known[key] = Parameter(Any, required=False)
     known |= {key: replace(known[key], required=False) for key in filled(kind, name, known) if key in known}
     lacking = [key for key, parameter in known.items() if parameter.required]
     if lacking and not arguments and path[-1] != name:  # a bare name where arguments are due

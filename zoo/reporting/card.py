@@ -131,7 +131,8 @@ def _trained(report: dict[str, Any]) -> Iterator[str]:
     for stage in report["stages"]:
         epochs = f", {len(stage['epochs'])} epochs" if stage.get("epochs") else ""
         sizes = f"; {stage['trainable']:,} parameters trained, {stage['frozen']:,} frozen" if "frozen" in stage else ""
-        yield f"- step {stage['step']}: {stage['action']}{epochs}{sizes}"
+        kept = f"; kept: {1 - stage['alpha']:g} probe + {stage['alpha']:g} fine-tuned" if "alpha" in stage else ""
+        yield f"- step {stage['step']}: {stage['action']}{epochs}{sizes}{kept}"
     took = f"{report['seconds']:.0f} s on {report['device']}"
     yield f"\nThe recipe is in `recipe.yaml`, every number in `report.json`. It took {took}."
 

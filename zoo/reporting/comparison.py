@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo.finetuning.tables import train_stages
 from zoo.reporting import charts
 from zoo.reporting.facts import Facts
 from zoo.reporting.page import render
@@ -76,7 +77,7 @@ def _told(facts: Facts) -> Iterator[tuple[str, str]]:
     if data := report.get("data"):
         yield "data", data["source"]
         yield "samples", ", ".join(f"{data[part]:,} {part}" for part in ("train", "validation", "test") if part in data)
-    trains = [stage for stage in report["stages"] if stage["action"] == "train"]
+    trains = train_stages(report["stages"])
     yield "epochs", ", ".join(str(len(stage["epochs"])) for stage in trains)
     yield "trainable parameters", ", ".join(f"{stage['trainable']:,}" for stage in trains)
     if calibration := (facts["predicted"] or {}).get("calibration"):

@@ -119,7 +119,8 @@ def _predicted(folder: Path, report: dict[str, Any], checkpoint: dict[str, Any] 
         return None
     task = (report.get("data") or {}).get("task", "classification")
     classes = (checkpoint or {}).get("classes") or []
-    return predicted(folder / PREDICTIONS, task, classes, evaluation["part"])
+    thresholds = (checkpoint or {}).get("thresholds") or {}
+    return predicted(folder / PREDICTIONS, task, classes, evaluation["part"], thresholds)
 
 
 def _missing(facts: Facts) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from zoo.finetuning.tables import train_stages
 from zoo.formats.names import grouped
 from zoo.reporting import charts
 from zoo.reporting.facts import Facts
@@ -24,7 +25,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 GENERATOR = "zoo report"  # in a meta element: how a page is known as one that may be replaced
 MOST_SQUARES = 60  # classes up to which the confusion matrix has names and squares
 MOST_LABELS = 24  # labels whose curves are drawn
-MOST_GROUPS = 20  # parameter groups that are listed
+MOST_GROUPS = 120  # parameter groups that are listed
 MOST_CHANGED = 10
 
 
@@ -63,15 +64,17 @@ def _environment() -> Any:
 def page(facts: Facts, pictures: Pictures) -> str:
     """The page of one run."""
     report = facts["report"] or {}
-    trains = [stage for stage in report.get("stages", []) if stage["action"] == "train"]
+    trains = train_stages(report.get("stages", []))
     values = {
         "title": f"{facts['name']} – zoo",
         "facts": facts,
         "pictures": pictures,
         "notes": [*facts["notes"], *pictures.notes],
         "tiles": list(_tiles(facts)),
-        "curves": curves(facts["epochs"] or []),
-        "groups": _groups(trains),
+        "curves": [*curves(facts["epochs"] or []), *_lines(trains)],
+        "groups": (groups := _groups(trains)),
+        "staggered": any(group.get("from_epoch", 1) > 1 for group in groups),
+        "thawed": [stage for stage in trains if stage.get("phases")],
         "loads": [load for load in (report.get("weights"), *report.get("stages", [])) if load and "coverage" in load],
         "proofs": [stage for stage in trains if stage.get("freeze_proof")],
         "stages": [_stage(stage) for stage in report.get("stages", [])],
@@ -170,6 +173,19 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         charts.line_chart("Peak memory, GB", series({"peak_memory": ""}, 1e-9), x_label="epoch", bands=bands, floor=0),
     ]
     return [chart for chart in drawn if chart]
+
+
+def _lines(trains: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Of each step that searched the line between two networks, its metric along the line and what was kept."""
+    for stage in trains:
+        if line := stage.get("line"):
+            metric, points = line["metric"], line["points"]
+            values = [(point["alpha"], point["metrics"][metric]) for point in points]
+            kept = [(alpha, value) for alpha, value in values if alpha == stage["alpha"]]
+            title = f"Step {stage['step']}: validation {metric} between probe and fine-tuned"
+            series = {metric: values, f"kept, {stage['alpha']:g}": kept}
+            if chart := charts.line_chart(title, series, x_label="alpha: 0 the probe, 1 fine-tuned"):
+                yield chart
 
 
 def _different(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, str]:

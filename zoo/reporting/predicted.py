@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.training.intervals import wilson
+from zoo.training.labels import THRESHOLD
+from zoo.training.per_class import shares
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -23,15 +25,16 @@ RESAMPLES, SEED = 200, 0
 MOST_PAIRS = 50  # of confused classes that are listed
 EXTREMES = 12  # confident mistakes, and doubtful hits
 POINTS = 2000  # of a scatter plot
-THRESHOLD = 0.5
 
 
-def predicted(path: Path, task: str, classes: Sequence[str], part: str) -> dict[str, Any] | None:
+def predicted(
+    path: Path, task: str, classes: Sequence[str], part: str, thresholds: Mapping[str, float] | None = None
+) -> dict[str, Any] | None:
     """The sums of the predictions for one part of the data; None where the file has none for it.
 
     `{"task", "part", "samples"}` and, by task: `classes` (of each precision, recall, F1, support and their 95 %
     intervals), `pairs` (what was taken for what), `matrix` (triples of true class, predicted class and count),
-    `order` (see `together`), `calibration` and `extremes`; `labels`; or `targets`.
+    `order` (see `together`), `calibration` and `extremes`; `labels`, judged by `thresholds`; or `targets`.
     Raises OSError, ValueError and KeyError for a file that is not what a run wrote.
     """
     with open(path, encoding="utf-8", newline="") as file:
@@ -45,7 +48,7 @@ def predicted(path: Path, task: str, classes: Sequence[str], part: str) -> dict[
     about: dict[str, Any] = {"task": task, "part": part, "samples": len(rows)}
     if task == "classification":
         return about | _classification(columns, classes)
-    return about | (_labels(columns) if task == "multilabel" else _targets(columns))
+    return about | (_labels(columns, thresholds or {}) if task == "multilabel" else _targets(columns))
 
 
 def _classification(columns: dict[str, Sequence[str]], classes: Sequence[str]) -> dict[str, Any]:
@@ -74,33 +77,6 @@ def by_class(matrix: Counts, names: Sequence[str]) -> list[dict[str, Any]]:
         {"name": name, "support": int(s), "hits": int(h)} | shares(int(h), int(g), int(s))
         for name, h, g, s in zip(names, hits, guessed, support, strict=True)
     ]
-
-
-def shares(hits: int, guessed: int, support: int) -> dict[str, Any]:
-    """Precision, recall and F1 from counts. F1 = 2J / (1 + J), where J = hits / (hits + both kinds of errors) is a
-    share with Wilson's interval, which the same formula takes to F1's."""
-    either = guessed + support - hits
-    jaccard, between = _share(hits, either)
-    f1 = None if jaccard is None else _f1(jaccard)
-    interval = between and [_f1(value) for value in between]
-    precision, precision_interval = _share(hits, guessed)
-    recall, recall_interval = _share(hits, support)
-    return {
-        "precision": precision,
-        "precision_interval": precision_interval,
-        "recall": recall,
-        "recall_interval": recall_interval,
-        "f1": f1,
-        "f1_interval": interval,
-    }
-
-
-def _share(hits: int, of: int) -> tuple[float | None, list[float] | None]:
-    return (hits / of, list(wilson(hits / of, of))) if of else (None, None)
-
-
-def _f1(jaccard: float) -> float:
-    return 2 * jaccard / (1 + jaccard)
 
 
 def together(matrix: Counts) -> list[int]:
@@ -183,16 +159,18 @@ def _table(columns: dict[str, Sequence[str]]) -> tuple[list[str], Floats, Floats
     return names, targets, outputs
 
 
-def _labels(columns: dict[str, Sequence[str]]) -> dict[str, Any]:
-    """A row a label: counts at a probability of 0.5, precision, recall, F1, average precision, and its curve."""
+def _labels(columns: dict[str, Sequence[str]], thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """A row a label: counts from its threshold on, precision, recall, F1, average precision, and its curve."""
     names, targets, outputs = _table(columns)
     scores, there = 1 / (1 + np.exp(-np.clip(outputs, -700, 700))), targets >= THRESHOLD
     rows = []
     for place, name in enumerate(names):
-        found, real = scores[:, place] >= THRESHOLD, there[:, place]
+        threshold = thresholds.get(name, THRESHOLD)
+        found, real = scores[:, place] >= threshold, there[:, place]
         hits = int((found & real).sum())
         curve, average = precision_recall(scores[:, place], real)
-        row = {"name": name, "support": int(real.sum()), "hits": hits} | shares(hits, int(found.sum()), int(real.sum()))
+        row = {"name": name, "support": int(real.sum()), "hits": hits, "threshold": threshold}
+        row |= shares(hits, int(found.sum()), int(real.sum()))
         rows.append(row | {"average_precision": average, "curve": curve})
     return {"labels": rows}
 

@@ -70,7 +70,8 @@ class Evaluate(Step):
         else:
             data = other_data(self.data, assembly, run.recipe.seed)
             parts = tuple(data.parts)
-        measured = measured_of(predict_parts(model, data, parts, run.device), self.metrics or metrics, loss)
+        predictions = predict_parts(model, data, parts, run.device).judged(assembly.thresholds)
+        measured = measured_of(predictions, self.metrics or metrics, loss)
         run.record(self, **measured.as_dict())
         run.listener.note(
             f"evaluate: {', '.join(f'{name} {shown(value)}' for name, value in measured.metrics.items())}"

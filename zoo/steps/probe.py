@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from zoo.data.batches import Batch
 from zoo.data.open_data import OpenData, Part
 from zoo.errors import InputError
-from zoo.model.heads import find_head, find_heads
+from zoo.model.heads import find_heads
 from zoo.model.paths import get_module
 from zoo.model.undisturbed import undisturbed
 from zoo.model.unstandardise import Unstandardise, unstandardising
@@ -59,51 +59,58 @@ class Probe(Step):
     fails_safely = True
 
     def check(self, rehearsal: Rehearsal) -> None:
-        find_head(rehearsal.assembly.model)
+        linear_head(rehearsal.assembly.model)
         rehearsal.count(self)
         rehearsal.fits(self)
 
     def run(self, run: ActiveRun) -> None:
-        """Every process solves the same problem on all features, so nothing is exchanged between them."""
-        began, data = time.perf_counter(), cast(OpenData, run.data)
-        assembly = run.assembly
-        assembly.classes, assembly.task = data.classes, data.task
-        assembly.evaluation = assembly.evaluation or {"loss": "auto", "metrics": None}
-        model = assembly.model.to(run.device)
-        path, head = linear_head(model, data.outputs)
-        speed = Speed.of(self.feature_precision, run.precision)
-        features, engine = head_inputs(model, head, data, run.device, speed)
-        run.pins[str(self.place.index)] = {"feature_precision": speed.pin(engine["feature_precision"])}
-        unit = unstandardising(model)
-        solution = solve_head(self, *features["train"], data, unit)
-        with torch.no_grad():
-            head.weight.copy_(solution.weight)
-            head.bias.copy_(solution.bias)
-        train, validation = (_measure(head, features[part], data, run.device, unit) for part in PARTS)
-        approximate = approximation(engine.get("engine", ""))
-        run.record(
-            self,
-            head=path,
-            metrics=validation,
-            train_loss=train["loss"],
-            gradient_norm=solution.gradient_norm,
-            converged=solution.converged,
-            iterations=solution.iterations,
-            samples=len(data.parts["train"]),
-            measured_with=approximate,
-            **engine,
-            seconds=time.perf_counter() - began,
-        )
-        run.trained = True
-        about = "~" if approximate else ""
-        measured = ", ".join(f"{name} {about}{shown(value)}" for name, value in validation.items())
-        run.listener.note(f"probe: {path} solved to a gradient norm of {solution.gradient_norm:.1e}; {measured}")
-        if not solution.converged:
-            run.listener.note(f"warning: probe stopped above tolerance {self.tolerance:g}: raise l2 or max_iterations")
+        run.record(self, **solve_probe(run, self))
 
 
-def linear_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
-    """The model's one linear classifier. Raises InputError where there is another kind, or more than one."""
+def solve_probe(run: ActiveRun, step: Probe) -> dict[str, Any]:
+    """Solve the head on the features that reach it and put it into the model; the report's record of that.
+
+    Every process solves the same problem on all features, so nothing is exchanged between them.
+    """
+    began, data = time.perf_counter(), cast(OpenData, run.data)
+    assembly = run.assembly
+    assembly.classes, assembly.task = data.classes, data.task
+    assembly.evaluation = assembly.evaluation or {"loss": "auto", "metrics": None}
+    model = assembly.model.to(run.device)
+    path, head = linear_head(model, data.outputs)
+    speed = Speed.of(step.feature_precision, run.precision)
+    features, engine = head_inputs(model, head, data, run.device, speed)
+    run.pins[str(step.place.index)] = {"feature_precision": speed.pin(engine["feature_precision"])}
+    unit = unstandardising(model)
+    solution = solve_head(step, *features["train"], data, unit)
+    with torch.no_grad():
+        head.weight.copy_(solution.weight)
+        head.bias.copy_(solution.bias)
+    train, validation = (_measure(head, features[part], data, run.device, unit) for part in PARTS)
+    approximate = approximation(engine.get("engine", ""))
+    run.trained = True
+    about = "~" if approximate else ""
+    measured = ", ".join(f"{name} {about}{shown(value)}" for name, value in validation.items())
+    run.listener.note(f"probe: {path} solved to a gradient norm of {solution.gradient_norm:.1e}; {measured}")
+    if not solution.converged:
+        run.listener.note(f"warning: probe stopped above tolerance {step.tolerance:g}: raise l2 or max_iterations")
+    return {
+        "head": path,
+        "metrics": validation,
+        "train_loss": train["loss"],
+        "gradient_norm": solution.gradient_norm,
+        "converged": solution.converged,
+        "iterations": solution.iterations,
+        "samples": len(data.parts["train"]),
+        "measured_with": approximate,
+        **engine,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def linear_head(model: nn.Module, outputs: int | None = None) -> tuple[str, nn.Linear]:
+    """The model's one linear classifier. Raises InputError where there is another kind, or more than one, or where it
+    has no bias or another number of `outputs`."""
     paths = find_heads(model)
     head = get_module(model, paths[0])
     if len(paths) > 1 or not isinstance(head, nn.Linear):
@@ -111,7 +118,7 @@ def linear_head(model: nn.Module, outputs: int) -> tuple[str, nn.Linear]:
         raise InputError(f"probe solves one linear head; this model has {found}", suggestion="use train instead")
     if head.bias is None:
         raise InputError(f"probe: {paths[0]} has no bias", suggestion="swap_head: {num_classes: auto, bias: true}")
-    if head.out_features != outputs:
+    if outputs is not None and head.out_features != outputs:
         message = f"probe: {paths[0]} has {head.out_features} outputs, the data has {outputs}"
         raise InputError(message, suggestion="swap_head: auto")
     return paths[0], head
@@ -126,7 +133,8 @@ def head_inputs(
     live = {id(parameter) for parameter in head.parameters()}
     try:
         parts = split_for(model, example, training=False, live=live)
-        direct = [feature.ndim for feature in parts.trunk(example)] == [2]
+        with undisturbed(model, training=False), torch.no_grad():
+            direct = [feature.ndim for feature in parts.trunk(example)] == [2]
     except UnsplittableError:
         direct = False
     if not direct:

@@ -18,7 +18,7 @@ from zoo.data.open_data import OpenData
 from zoo.errors import InputError, WorkError, listed
 from zoo.model.freezing import FrozenPart, hashes, prove
 from zoo.recipe import Step
-from zoo.recipe.catalogue import SCHEDULERS, component_of
+from zoo.recipe.catalogue import PLATEAUS, SCHEDULERS, component_of
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
     BestBy,
@@ -36,11 +36,22 @@ from zoo.recipe.options import (
     Precision,
     SchedulerName,
     TrackerName,
+    UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
-from zoo.steps.train_check import build_schedule, check_batch, check_choice, check_schedule, check_unit, nothing_trains
+from zoo.steps.train_check import (
+    build_schedule,
+    check_batch,
+    check_choice,
+    check_class_weights,
+    check_sampler,
+    check_schedule,
+    check_thawing,
+    check_unit,
+    nothing_trains,
+)
 from zoo.steps.train_job import make_job
-from zoo.steps.train_record import record_train, rewind
+from zoo.steps.train_record import moments_for_next, record_train, rewind
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
@@ -52,6 +63,7 @@ from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics
 from zoo.training.not_finite import forget
 from zoo.training.optimizers import named
+from zoo.training.state import Saved
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import Trainer
 
@@ -84,15 +96,26 @@ class Train(Step):
     """A class of torch.optim, a name that timm gives, or a plugin's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """The optimizer's own without it."""
+    weight_decay_on: Literal["weights", "all"] = "weights"
+    """What decays: neither biases and norms (every vector) nor what the model's `no_weight_decay()` names, or all."""
+    optimizer_state: Literal["fresh", "carried"] = "fresh"
+    """Whether the optimizer begins without moments, or with those that the train step before left of the same
+    parameters."""
     scheduler: SchedulerName | None = "cosine"
     """How the learning rate falls: a schedule of zoo's, fitted to the length of the training, or a class of
-    torch.optim.lr_scheduler, or a plugin's, with its own arguments; null keeps it."""
+    torch.optim.lr_scheduler or of timm.scheduler, or a plugin's, with its own arguments; null keeps it."""
     warmup: Annotated[float, Field(ge=0)] = 0
     """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
     loss: LossName = "auto"
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
+    n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
+    sampler: Literal["balanced"] | None = None
+    """`balanced` draws each epoch's samples with replacement, so that every class is equally likely; an epoch stays as
+    long as without it."""
     auxiliary_loss: Annotated[float, Field(ge=0)] = 0.3
     """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
@@ -110,6 +133,8 @@ class Train(Step):
     """Each layer's learning rate is the next one's times this."""
     lr_scale: dict[str, Annotated[float, Field(ge=0)]] = Field({})
     """Factors on the learning rate by a regular expression on parameter names."""
+    unfreeze_gradually: Positive | UnfreezeGradually | None = None
+    """Train the head first, and thaw the next group of layers, from the top down, after so many epochs."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a moving average of the weights, which is then what is evaluated and kept."""
     precision: Precision | None = None
@@ -169,9 +194,25 @@ class Train(Step):
         return self.keep not in ("auto", "last") or (self.keep == "auto" and self.early_stopping is not None)
 
     @property
+    def measures_exactly(self) -> bool:
+        """Whether validation is measured as the finished file will be, since it chooses."""
+        return self.keeps_best
+
+    @property
     def patience(self) -> EarlyStopping | None:
         rule = self.early_stopping
         return EarlyStopping(patience=rule) if isinstance(rule, int) else rule
+
+    def number_among(self, steps: Sequence[Step]) -> tuple[int, int]:
+        """Which of a recipe's train steps it is, from 0, and how many there are: that decides the order of samples."""
+        trains = [step.place.index for step in steps if isinstance(step, Train)]
+        return trains.index(self.place.index), len(trains)
+
+    @property
+    def gradual(self) -> UnfreezeGradually | None:
+        """`unfreeze_gradually` written out."""
+        given = self.unfreeze_gradually
+        return UnfreezeGradually(every=given) if isinstance(given, int) else given
 
     @property
     def chosen_by(self) -> tuple[str | None, str | None]:
@@ -187,7 +228,7 @@ class Train(Step):
     @property
     def chooses(self) -> str:
         name, _ = named(self.scheduler) if self.scheduler is not None else ("", {})
-        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) == "ReduceLROnPlateau" else ""
+        plateau = f"scheduler: {name}" if SCHEDULERS.get(name, name) in PLATEAUS else ""
         best, stop = self.chosen_by
         kept = f"keep: {{best: {best}}}" if best else "keep: best"
         stops = f"early_stopping: {stop}" if stop else "early_stopping"
@@ -201,7 +242,8 @@ class Train(Step):
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
         if self.epochs is None and self.max_steps is None:
-            document.add(path, "train: epochs is missing", "write epochs, or max_steps", at_key=True)
+            message = f"{self.place.action}: epochs is missing"
+            document.add(path, message, "write epochs, or max_steps", at_key=True)
         if self.warmup > 1 and self.warmup != int(self.warmup):
             message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
@@ -212,15 +254,50 @@ class Train(Step):
             document.add(taken[0].place.path, message, "give it another name", at_key=True)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
+        self._check_unfreezing(document)
+        self._check_optimizer(document, [step for step in earlier if isinstance(step, Train)])
         word, listed_ = document.get(("data", "augmentation"), "none"), document.get(("data", "transforms"))
         if self.feature_cache == "kept" and (word != "none" or listed_) and not self.views:
             what = "data.transforms change" if listed_ else f"augmentation {word} changes"
             message = f"train.feature_cache: {what} every epoch"
             document.add((*path, "feature_cache"), message, "write views: K for K augmented passes, or every_step")
+        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+        for name in (name for name, weight in weights.items() if weight < 0):
+            message = f"train.class_weights: {name!r} counts {weights[name]:g}, less than nothing"
+            document.add((*path, "class_weights", name), message, "write 0 or more")
         loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
         if self.label_smoothing and loss not in CLASS_LOSSES:
             message = f"train.label_smoothing does nothing with the loss {loss}"
             document.add((*path, "label_smoothing"), message, "remove it", at_key=True)
+
+    def _check_unfreezing(self, document: Document) -> None:
+        path = self.place.path
+        patterns = self.gradual.groups if self.gradual and isinstance(self.gradual.groups, list) else []
+        for index, pattern in enumerate(patterns):
+            check_expression(document, (*path, "unfreeze_gradually", "groups", index), pattern)
+        if self.gradual and self.feature_cache in ("kept", "every_step"):
+            message = f"train.feature_cache: {self.feature_cache}: unfreeze_gradually thaws the backbone"
+            hint = "remove it, or train the head on cached features in a step in front: freeze: all_but_head, train"
+            document.add((*path, "feature_cache"), message, hint)
+
+    def _check_optimizer(self, document: Document, trains: Sequence[Train]) -> None:
+        """What contradicts itself about weight decay, and whether there is a state to carry over."""
+        path, (name, arguments) = self.place.path, named(self.optimizer)
+        if self.weight_decay is not None and "weight_decay" in arguments:
+            message = f"train: weight_decay is {self.weight_decay:g}, and {name} has one of its own"
+            document.add((*path, "weight_decay"), message, "remove one of the two", at_key=True)
+        if self.optimizer_state == "fresh":
+            return
+        place = (*path, "optimizer_state")
+        if not trains:
+            document.add(place, "train.optimizer_state: carried: no train step stands in front", "write fresh")
+            return
+        before, own = named(trains[-1].optimizer), {**arguments, "weight_decay": None}
+        if before[0] != name or {**before[1], "weight_decay": None} != own:
+            where = trains[-1].place.location.within
+            message = f"train.optimizer_state: carried: the train step in {where} has the optimizer {before[0]}"
+            message += " with other arguments" if before[0] == name else f", this one {name}"
+            document.add(place, message, "give both the same, or write fresh")
 
     def check(self, rehearsal: Rehearsal) -> None:
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
@@ -228,10 +305,14 @@ class Train(Step):
         if not rehearsal.count(self).trainable:
             nothing_trains(self, rehearsal)
             return
+        soft = rehearsal.verdict.data is not None and rehearsal.verdict.data.soft
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
             "optimizer": lambda: build_schedule(self, rehearsal),
-            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing),
+            "unfreeze_gradually": lambda: check_thawing(self, rehearsal),
+            "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing, soft=soft),
+            "class_weights": lambda: check_class_weights(self, rehearsal),
+            "sampler": lambda: check_sampler(self, rehearsal),
             "metrics": lambda: make_metrics(self.metrics, task, outputs),
             "callbacks": lambda: check_callbacks(self.callbacks),
             "trackers": lambda: make_trackers(self.trackers),
@@ -246,39 +327,63 @@ class Train(Step):
         """Trains, proves that what is frozen did not move, and keeps the record."""
         assembly, data = run.assembly, cast(OpenData, run.data)
         assembly.classes, assembly.task = data.classes, data.task
-        assembly.evaluation = {"loss": plain(self.loss), "metrics": self.measured(data.task)}
         frozen = assembly.frozen or FrozenPart()
         saved, run.saved = run.saved, None
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
         began = time.monotonic()
+        prepared = self.prepared(run) if saved is None or saved.restarts else saved.run.get("prepared", {})
         if self.seed is not None:
             seed_everything(self.seed)
         job = make_job(run, self, frozen)
+        assembly.evaluation = {"loss": plain(job.loss), "metrics": self.measured(data.task)}
         release_freed_memory(run.device)
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
-        before = saved.run["frozen"] if saved is not None else hashes(assembly.model, frozen)
+        try:
+            self._run(run, trainer, saved, preparation, prepared)
+        finally:
+            trainer.gradual.leave()
+
+    def _run(
+        self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float, prepared: dict[str, Any]
+    ) -> None:
+        model = run.assembly.model
+        began = hashes(model, trainer.gradual.frozen) if saved is None or saved.restarts else saved.run["frozen"]
+        trainer.gradual.before = began
         if PartialState().is_main_process:
             forget(run.folder / NOT_FINITE)
         if saved is not None:
             trainer.restore(saved)
         if saved is None or saved.restarts:
-            trainer.begin(self.place.index, {**run.memory(), "frozen": before})
+            trainer.begin(self.place.index, {**run.memory(), "frozen": began, "prepared": prepared})
+            if trainer.progress.carried:
+                run.listener.note(f"{trainer.job.label}: {trainer.progress.carried} tensors go on with their moments")
         try:
             progress = trainer.run()
+            concluded = self.concluded(run, trainer)
         except (KeyboardInterrupt, Exception) as error:
-            rewind(run, self, trainer, preparation, error)
+            rewind(run, self, trainer, preparation, error, prepared)
             raise
-        proof = prove(before, hashes(assembly.model, frozen))
+        proof = prove(trainer.gradual.still_frozen, hashes(model, trainer.gradual.frozen))
         if not proof.holds:
             run.trained = False  # a model that is not what the recipe says is no result
             raise WorkError(f"{len(proof.moved)} frozen tensors changed in training: {listed(proof.moved)}")
         run.trained |= progress.epoch > 0
+        run.moments = moments_for_next(run, self, trainer)
         if trainer.last is not None and PartialState().is_main_process:
             with put_in(trainer.unfrozen, trainer.last):  # without metrics: those of the loop are not quite this file's
-                save_checkpoint(assembly, run.folder / LAST)
-        record_train(run, self, trainer, preparation, proof.as_dict())
+                save_checkpoint(run.assembly, run.folder / LAST)
+        record_train(run, self, trainer, preparation, proof.as_dict(), prepared | concluded)
+
+    def prepared(self, run: ActiveRun) -> dict[str, Any]:
+        """What a step that builds on this one does before it trains; plain data, which a resumed run finds again, for
+        its record in the report."""
+        return {}
+
+    def concluded(self, run: ActiveRun, trainer: Trainer) -> dict[str, Any]:
+        """What such a step does with the trained weights; plain data, which goes over the record's own."""
+        return {}
 
     @classmethod
     def row(cls, record: dict[str, Any]) -> dict[str, str]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zoo.errors import InputError, Problem, ZooError
+from zoo.data.sampler import epoch_of
+from zoo.errors import InputError, Problem, ZooError, listed
 from zoo.lint import fails_on_one_sample
 from zoo.model.unstandardise import are_far, unstandardising
 from zoo.steps.freeze import Freeze
 from zoo.training.choosing import LOSS
+from zoo.training.class_weights import class_names, weighted
+from zoo.training.gradual import GradualUnfreezing
 from zoo.training.metrics import make_metrics, names_of
 from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule, schedule_traps, training_length
@@ -43,13 +47,72 @@ def check_batch(step: Train, rehearsal: Rehearsal) -> None:
         rehearsal.verdict.errors.append(Problem(message, document.value(place), hint))
 
 
+def check_class_weights(step: Train, rehearsal: Rehearsal) -> None:
+    """Raises InputError for weights that do not fit the loss or the data, and warns of a class that counts twice."""
+    data = rehearsal.verdict.data
+    if data is None or step.class_weights is None:
+        return
+    weighted(step.loss, step.class_weights, data)
+    if absent := [name for name, count in zip(class_names(data), data.class_counts, strict=True) if not count]:
+        said = f"train.class_weights: the training part has no sample of {listed(absent)}: what has none counts 1"
+        rehearsal.warn((*step.place.path, "class_weights"), InputError(said))
+    if step.class_weights == "balanced" and step.sampler == "balanced":
+        message = (
+            "train: class_weights: balanced and sampler: balanced both even out the classes: rare ones count twice"
+        )
+        hint = "one of the two is enough"
+        rehearsal.warn(step.place.path, InputError(message, suggestion=hint), about="sampler")
+
+
+def check_sampler(step: Train, rehearsal: Rehearsal) -> None:
+    """Raises InputError where classes cannot be drawn evenly, and says what an epoch becomes."""
+    data = rehearsal.verdict.data
+    if data is None or step.sampler is None:
+        return
+    data.order("train", sampler=step.sampler)
+    rehearsal.say(f"train: sampler: balanced: {epoch_of(data.class_counts, class_names(data))}")
+
+
 def build_schedule(step: Train, rehearsal: Rehearsal) -> None:
-    """Build optimizer and schedule as training would; how long it would be does not matter to what fails."""
-    optimizer = make_optimizer(rehearsal.assembly.model, step)
+    """Build optimizer and schedule as training would, and note its rates; how long it would be does not matter to what
+    fails."""
+    model, stages = rehearsal.assembly.model, rehearsal.verdict.stages
+    gradual = GradualUnfreezing(model, None)
+    with suppress(InputError):  # which check_thawing notes
+        gradual = GradualUnfreezing(model, step.gradual)
+    optimizer = make_optimizer(model, step, gradual.begins)
+    stages[-1] = replace(stages[-1], groups=gradual.rates(optimizer))
     try:
         Schedule(optimizer, step, steps=100, epochs=10, higher_is_better=True)
     except ZooError as error:
         rehearsal.note(step.place.path, error, about="scheduler")
+
+
+def check_thawing(step: Train, rehearsal: Rehearsal) -> None:
+    """Note the phases of gradual unfreezing, and warn of groups that training is too short for. Raises InputError where
+    nothing can thaw."""
+    if step.gradual is None:
+        return
+    gradual = GradualUnfreezing(rehearsal.assembly.model, step.gradual)
+    epochs, stages = _length(step, rehearsal)["epochs"], rehearsal.verdict.stages
+    rows = gradual.rows(epochs)
+    never = sum(row["parameters"] for row in rows if row["epoch"] is None)
+    counted = {"trainable": stages[-1].trainable - never, "frozen": stages[-1].frozen + never}
+    stages[-1] = replace(stages[-1], phases=rows, **counted)
+    if late := [phase for phase in gradual.phases if phase.epoch >= epochs]:
+        names = listed(phase.group for phase in late)
+        message = f"train.unfreeze_gradually: training has {epochs} epochs, and {names} would thaw behind them"
+        hint = f"write epochs: {late[-1].epoch + step.gradual.every}, or a smaller every"
+        rehearsal.warn(step.place.path, InputError(message, suggestion=hint), about="unfreeze_gradually")
+
+
+def _length(step: Train, rehearsal: Rehearsal) -> dict[str, int]:
+    """`steps`, `epochs` and `per_epoch` of a training on the data, as far as that is known."""
+    data, per_epoch = rehearsal.verdict.data, 1
+    if data is not None:
+        per_epoch = math.ceil(len(data.order("train", batch_size=step.batch_size)) / step.accumulate)
+    epochs, steps = training_length(step, per_epoch)
+    return {"steps": steps, "epochs": epochs, "per_epoch": per_epoch}
 
 
 def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
@@ -57,13 +120,11 @@ def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
     data = rehearsal.verdict.data
     if data is None:
         return
-    per_epoch = math.ceil(len(data.order("train", batch_size=step.batch_size)) / step.accumulate)
-    epochs, steps = training_length(step, per_epoch)
     watched, better = "", None
     with suppress(ZooError):  # a metric that cannot be made is noted by itstep
         metrics = make_metrics(step.measured(data.task), data.task, data.outputs)
         watched, better = metrics.main, metrics.higher_is_better
-    for trap in schedule_traps(step, steps=steps, epochs=epochs, watched=watched, higher_is_better=better):
+    for trap in schedule_traps(step, **_length(step, rehearsal), watched=watched, higher_is_better=better):
         place = rehearsal.recipe.document.value((*step.place.path, trap.where[0]))
         noted = rehearsal.verdict.errors if trap.fatal else rehearsal.verdict.warnings
         noted.append(trap.problem(place))

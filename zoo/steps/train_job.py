@@ -14,8 +14,10 @@ from zoo.errors import InputError, ZooError
 from zoo.model.freezing import FrozenPart
 from zoo.model.prediction import prediction
 from zoo.training.autotune import Choice, Setting, apply_layout, choose_setting
+from zoo.training.class_weights import class_names, weighted
 from zoo.training.devices import choose_precision
 from zoo.training.job import Job, arranged
+from zoo.training.labels import in_order
 from zoo.training.losses import make_loss
 from zoo.training.metrics import explain
 from zoo.training.trunk.choose import Speed
@@ -36,6 +38,9 @@ def _as_pinned(run: ActiveRun, step: Train) -> Train:
     return step.model_copy(update={key: value for key, value in pins.items() if getattr(step, key) in (None, "auto")})
 
 
+THAWS = "unfreeze_gradually thaws the backbone while it trains"
+
+
 def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     """What a train step trains, with what was chosen for the options that are left open, which becomes the run's pins.
 
@@ -43,8 +48,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     """
     step = _as_pinned(run, step)
     data, processes = cast(OpenData, run.data), PartialState()
-    trains = [other.place.index for other in run.recipe.steps if isinstance(other, type(step))]
-    number = trains.index(step.place.index)
+    number, trains = step.number_among(run.recipe.steps)
     share = Share(
         run.device,
         step.batch_size,
@@ -52,6 +56,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         seed=step.seed,
         rank=processes.process_index,
         world=processes.num_processes,
+        sampler=step.sampler,
     )
     requested = step.precision or run.precision
     job = Job(
@@ -64,7 +69,10 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         device=run.device,
         precision=choose_precision(requested, run.device),
         frozen=frozen,
-        label="train" if len(trains) == 1 else f"train {number + 1}/{len(trains)}",
+        weighted=weighted(step.loss, step.class_weights, data, evenly=step.sampler == "balanced"),
+        thresholds=in_order(run.assembly.thresholds, class_names(data)) if run.assembly.thresholds else (),
+        moments=run.moments,
+        label=step.place.name if trains == 1 else f"{step.place.name} {number + 1}/{trains}",
     )
     job.model.to(run.device)
     speed = Speed.of(step.feature_precision, requested)
@@ -74,7 +82,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
         run.listener.note(f"precision: {setting}")
         job = replace(job, precision=setting.setting.precision, memory_format=layout, setting=str(setting))
-    run.pins[str(step.place.index)] = _pins(job, speed)
+    run.pins[str(step.place.index)] = run.pins.get(str(step.place.index), {}) | _pins(job, speed)
     return job
 
 
@@ -94,10 +102,12 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
 
     Raises InputError for the reason where the recipe says that it has to be.
     """
-    if job.options.feature_cache == "off" or not job.frozen.parameters:
+    if job.options.feature_cache == "off" or not (job.frozen.parameters or job.options.unfreeze_gradually):
         return job
     data, options = cast(OpenData, run.data), job.options
     try:
+        if options.unfreeze_gradually:
+            raise UnsplittableError(THAWS)
         prepared = prepare(
             job.model,
             data,
@@ -105,7 +115,7 @@ def _on_features(run: ActiveRun, job: Job, share: Share, speed: Speed) -> Job:
             speed,
             views=options.views,
             use=options.feature_cache,
-            validate_exactly=options.keeps_best,
+            validate_exactly=options.measures_exactly,
             note=run.listener.note,
         )
     except UnsplittableError as error:
@@ -148,7 +158,7 @@ def _timed(job: Job, network: nn.Module, precision: str, layout: str) -> Choice 
     steps = job.options.max_steps or epochs * len(job.train)
     batch = next(job.train.epoch(0))
     inputs = arranged(batch.inputs, job)
-    loss = make_loss(job.options.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
+    loss = make_loss(job.loss, job.task, label_smoothing=job.options.label_smoothing, device=job.device)
     network.train()
     try:
         return choose_setting(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from accelerate import PartialState
+from torch import Tensor
 
 from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
+from zoo.training.class_weights import as_record
 from zoo.training.folder import NOT_FINITE
 from zoo.training.not_finite import RECORD, keep_batch
-from zoo.training.optimizers import described_groups
 from zoo.training.predictions import sample_names
 from zoo.training.trainer import NotFiniteError, Trainer
 
@@ -20,7 +22,14 @@ if TYPE_CHECKING:
     from zoo.steps.train import Train
 
 
-def rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, error: BaseException) -> None:
+def rewind(
+    run: ActiveRun,
+    step: Train,
+    trainer: Trainer,
+    preparation: float,
+    error: BaseException,
+    own: Mapping[str, Any],
+) -> None:
     """Leaves the last good epoch in the model, and its record, behind an interrupted or failed train step."""
     if isinstance(error, NotFiniteError):
         with suppress(OSError, ZooError):
@@ -29,14 +38,21 @@ def rewind(run: ActiveRun, step: Train, trainer: Trainer, preparation: float, er
             if PartialState().is_main_process:
                 run.state.fail(str(error.problems[0].message), run.conditions)
     try:
-        own = trainer.rewind()
+        complete = trainer.rewind()
     except ZooError:
         run.trained = False  # what is in the model now is nothing to keep
         return
-    run.trained |= own
+    run.trained |= complete
     label = trainer.job.label
-    run.kept = f"{label} after epoch {trainer.progress.epoch}" if own else f"the model as {label} began"
-    record_train(run, step, trainer, preparation, None)
+    run.kept = f"{label} after epoch {trainer.progress.epoch}" if complete else f"the model as {label} began"
+    record_train(run, step, trainer, preparation, None, own)
+
+
+def moments_for_next(run: ActiveRun, step: Train, trainer: Trainer) -> dict[Tensor, dict[str, Any]]:
+    """The optimizer's state by parameter, where the next train step goes on with it."""
+    later = (other for other in run.recipe.steps[step.place.index + 1 :] if isinstance(other, type(step)))
+    carries = (following := next(later, None)) is not None and following.optimizer_state == "carried"
+    return dict(trainer.optimizer.optimizer.state) if carries else {}
 
 
 def _keep_batch(run: ActiveRun, trainer: Trainer, error: NotFiniteError) -> None:
@@ -49,32 +65,42 @@ def _keep_batch(run: ActiveRun, trainer: Trainer, error: NotFiniteError) -> None
 
 
 def record_train(
-    run: ActiveRun, step: Train, trainer: Trainer, preparation: float, proof: dict[str, Any] | None
+    run: ActiveRun,
+    step: Train,
+    trainer: Trainer,
+    preparation: float,
+    proof: dict[str, Any] | None,
+    own: Mapping[str, Any],
 ) -> None:
-    """A row of the report; `preparation` are the seconds of caching features and of choosing a setting."""
+    """A row of the report; `preparation` are the seconds of caching features and of choosing a setting, `own` is what a
+    step that builds on train adds, or says instead."""
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
     chosen = progress.best["epoch"] if trainer.best and progress.best else progress.epoch
     samples = sum(job.train.size(index) for index in range(len(job.train)))
-    run.record(
-        step,
-        metrics=progress.history[chosen - 1]["validation"] if chosen else {},
-        measured_with=job.approximate,
-        epochs=progress.history,
-        best=progress.best,
-        kept_epoch=chosen,
-        stopped=progress.stopped,
-        trainable=trainable,
-        frozen=total - trainable,
-        samples=samples,
-        precision=job.precision,
-        setting=job.setting,
-        feature_cache=job.feature_cache,
-        feature_precision=job.feature_cache.get("precision"),
-        groups=described_groups(model, trainer.optimizer.param_groups),
-        freeze_proof=proof,
-        seconds=preparation + progress.seconds,
-    )
+    record = {
+        "metrics": progress.history[chosen - 1]["validation"] if chosen else {},
+        "measured_with": job.approximate,
+        "epochs": progress.history,
+        "best": progress.best,
+        "kept_epoch": chosen,
+        "stopped": progress.stopped,
+        "trainable": trainable,
+        "frozen": total - trainable,
+        "samples": samples,
+        "class_weights": as_record(job.weighted, cast(OpenData, run.data)) if job.weighted else None,
+        "sampler": job.options.sampler,
+        "precision": job.precision,
+        "setting": job.setting,
+        "feature_cache": job.feature_cache,
+        "feature_precision": job.feature_cache.get("precision"),
+        "groups": trainer.groups,
+        "phases": progress.phases,
+        "carried": progress.carried,
+        "freeze_proof": proof,
+        "seconds": preparation + progress.seconds,
+    }
+    run.record(step, **record | dict(own))
     if PartialState().is_main_process:
         run.climb(step.place.index + 1, step.place.name, progress.digests)

@@ -17,7 +17,7 @@ import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import patch_environment
+from accelerate.utils import DistributedDataParallelKwargs, patch_environment
 from torch import nn
 
 from zoo.errors import InputError
@@ -104,8 +104,11 @@ def bfloat16_is_native(device: torch.device) -> bool:
     return False
 
 
-def make_accelerator(device: torch.device, precision: str = "float32") -> Accelerator:
+def make_accelerator(device: torch.device, precision: str = "float32", *, thaws: bool = False) -> Accelerator:
     """Accelerate's handle on devices, processes and mixed precision; one a train step, since precision may differ.
+
+    With `thaws` parameters may begin to require a gradient, or cease to, after the model was prepared: processes then
+    look at each step for those that have none.
 
     Launched by `accelerate launch` or `torchrun`, every process gets its own device and joins the process group.
     """
@@ -113,7 +116,8 @@ def make_accelerator(device: torch.device, precision: str = "float32") -> Accele
     with ExitStack() as stack:
         if device.index is not None and "LOCAL_RANK" not in os.environ:
             stack.enter_context(patch_environment(accelerate_torch_device=str(device)))
-        return Accelerator(mixed_precision=MIXED[precision], cpu=device.type == "cpu")
+        handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if thaws else None
+        return Accelerator(mixed_precision=MIXED[precision], cpu=device.type == "cpu", kwargs_handlers=handlers)
 
 
 @contextmanager

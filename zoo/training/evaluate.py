@@ -22,6 +22,7 @@ from zoo.training.devices import choose_device, process_kept
 from zoo.training.intervals import Interval
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import Metrics, average_loss, explain, make_metrics
+from zoo.training.per_class import per_class
 from zoo.training.predictions import Predictions, predict_parts
 
 TABLES = (".csv", ".tsv")
@@ -31,18 +32,22 @@ TABLES = (".csv", ".tsv")
 class Measured:
     """What was measured on samples: `metrics`, the loss first, and the 95 % interval of each; NaN is None.
 
-    `samples` is their number, `absent` names the classes that none of them is of.
+    `samples` is their number, `absent` names the classes that none of them is of, `per_class` has a row a class (see
+    zoo.training.per_class).
     """
 
     metrics: dict[str, float | None]
     intervals: dict[str, Interval | None]
     samples: int
     absent: tuple[str, ...] = ()
+    per_class: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         intervals = {name: list(pair) if pair else None for name, pair in self.intervals.items()}
-        return {"metrics": self.metrics, "intervals": intervals, "samples": self.samples, "absent": list(self.absent)}
+        rows = {"per_class": list(self.per_class)} if self.per_class else {}
+        about = {"samples": self.samples, "absent": list(self.absent), **rows}
+        return {"metrics": self.metrics, "intervals": intervals, **about}
 
 
 def measured_of(predictions: Predictions, metrics: Sequence[Named] | None = None, loss: Named = "auto") -> Measured:
@@ -52,7 +57,8 @@ def measured_of(predictions: Predictions, metrics: Sequence[Named] | None = None
     weights, which are the loss's own, it is the weighted mean over all of them.
     """
     outputs, targets = predictions.outputs, predictions.targets
-    made = make_metrics(metrics, predictions.task, outputs[0].numel(), local=True)
+    thresholds = predictions.thresholds
+    made = make_metrics(metrics, predictions.task, outputs[0].numel(), local=True, thresholds=thresholds)
     every = Metrics({"loss": average_loss(make_loss(plain(loss), predictions.task), local=True), **made.metrics})
     try:
         every.update(outputs, targets)
@@ -62,14 +68,15 @@ def measured_of(predictions: Predictions, metrics: Sequence[Named] | None = None
         raise
     except Exception as error:
         raise explain(error, "measuring") from error
-    return Measured(finite(values), finite(intervals), len(predictions), _absent(predictions))
+    rows = tuple(per_class(predictions))
+    return Measured(finite(values), finite(intervals), len(predictions), _absent(predictions), rows)
 
 
 def _absent(predictions: Predictions) -> tuple[str, ...]:
     if predictions.task == "regression":
         return ()
-    targets, classes = predictions.targets, predictions.classes
-    there = targets.bincount(minlength=len(classes)) if predictions.task == "classification" else targets.sum(0)
+    classes, one = predictions.classes, predictions.task == "classification"
+    there = predictions.labels.bincount(minlength=len(classes)) if one else predictions.targets.sum(0)
     return tuple(name for name, count in zip(classes, there.tolist(), strict=False) if not count)
 
 
@@ -106,7 +113,7 @@ def evaluate(
     where, name = choose_device(device), "the model" if isinstance(checkpoint, Assembly) else os.fspath(checkpoint)
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
     opened, parts = open_for(name, assembly, data, part)
-    found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size)
+    found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size).judged(assembly.thresholds)
     usual, loss = asked(assembly)
     measured = measured_of(found, metrics or usual, loss)
     about: dict[str, Any] = {

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from zoo.data.batches import Batches, Inputs
 from zoo.errors import WorkError
 from zoo.model.freezing import FrozenPart
+from zoo.recipe.options import Named
+from zoo.training.class_weights import WeightedLoss
 from zoo.training.trunk.engine import EngineSettings
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ class Job:
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
     `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
-    were chosen, `label` which train step it is.
+    were chosen, `label` which train step it is. `moments`
+    are the optimizer's state at the end of an earlier train step, by parameter, where this one goes on with it;
+    were chosen, `label` which train step it is; `weighted` is its loss with class weights, `thresholds` are
+    those that labels of a multilabel network are counted by.
     """
 
     model: nn.Module
@@ -44,6 +49,14 @@ class Job:
     feature_cache: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
     label: str = "train"
+    moments: Mapping[Tensor, dict[str, Any]] = field(default_factory=dict)
+    weighted: WeightedLoss | None = None
+    thresholds: tuple[float, ...] = ()
+
+    @property
+    def loss(self) -> Named:
+        """What is minimised, with its class weights."""
+        return self.weighted.loss if self.weighted else self.options.loss
 
     @property
     def approximate(self) -> str:
@@ -68,7 +81,8 @@ class Progress:
     """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
 
     `digests` are those of the state as the train step began and after each epoch; `stopped` is why a callback ended the
-    training early.
+    training early. `phases` are those of gradual unfreezing that are over, each with its proof; `carried` is how many
+    tensors began with moments of an earlier train step.
     """
 
     epoch: int = 0
@@ -79,6 +93,8 @@ class Progress:
     best: dict[str, Any] | None = None
     digests: list[str] = field(default_factory=list)
     stopped: str = ""
+    phases: list[dict[str, Any]] = field(default_factory=list)
+    carried: int = 0
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from zoo.errors import InputError
+from zoo.errors import InputError, WorkError
 from zoo.model.unstandardise import Unstandardise
 from zoo.recipe.catalogue import bound, component_of, find
 from zoo.recipe.options import Named
@@ -25,30 +26,65 @@ WEIGHTS = ("weight", "pos_weight")
 # what they give depends on output - target alone, so that both may be standardised
 OF_DIFFERENCES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 INDEX_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)  # take a class index a sample
+ONLY_INDICES = (nn.NLLLoss, nn.MultiMarginLoss)
+NO_SHARES = "takes one class a sample, and these samples have shares of several"
+TAKES_SHARES = "cross_entropy, focal and bce take them"
 
 UNSUPPORTED = ("MultiLabelMarginLoss",)  # lists of class indices, padded with -1
 
 
-def focal(outputs: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
+def focal(
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    weight: list[float] | None = None,
+    pos_weight: list[float] | None = None,
+    task: str | None = None,
+) -> Tensor:
     """Focal loss (Lin et al., 2017): cross-entropy in which samples that are answered well already count less.
 
     A sample's cross-entropy is multiplied by (1 - p)^gamma, p being the probability of its class; with several labels a
     sample each label counts so, by torchvision's `sigmoid_focal_loss`. `alpha` weighs what is there, 1 - alpha what is
-    not; of class indices it weighs all alike.
+    not; of classes it weighs all alike. Shares of classes [b, k] (`task` is classification) give the mean of the
+    classes' values by these shares. A class counts its `weight`; of several labels one that is there its `pos_weight`.
     """
-    if targets.is_floating_point():
+    if not targets.is_floating_point():
+        surprise = F.cross_entropy(outputs, targets, reduction="none")
+    elif task != "classification":
         values: Tensor = sigmoid_focal_loss(outputs, targets, -1 if alpha is None else alpha, gamma)
-        return values.mean(-1)
-    surprise = F.cross_entropy(outputs, targets, reduction="none")
-    return (1.0 if alpha is None else alpha) * (1 - (-surprise).exp()) ** gamma * surprise
+        return (values * _presence(targets, pos_weight)).mean(-1)
+    else:
+        surprise = -outputs.log_softmax(-1)
+    found = (1.0 if alpha is None else alpha) * (1 - (-surprise).exp()) ** gamma * surprise
+    if weight is not None:
+        by_class = torch.as_tensor(weight).to(outputs)
+        found = found * (by_class if found.ndim > 1 else by_class[targets])
+    return (targets * found).sum(-1) if found.ndim > 1 else found
+
+
+def _presence(targets: Tensor, pos_weight: Any) -> Tensor | float:
+    """What each label of a target counts: `pos_weight` in so far as it is there, 1 where it is not."""
+    if pos_weight is None:
+        return 1.0
+    counted: Tensor = 1 + (torch.as_tensor(pos_weight).to(targets) - 1) * targets
+    return counted
 
 
 def asymmetric(
-    outputs: Tensor, targets: Tensor, *, gamma_negative: float = 4.0, gamma_positive: float = 1.0, clip: float = 0.05
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    gamma_negative: float = 4.0,
+    gamma_positive: float = 1.0,
+    clip: float = 0.05,
+    pos_weight: list[float] | None = None,
 ) -> Tensor:
     """Asymmetric loss (Ridnik et al., 2021) for several labels a sample: absent labels, the many, count less than
     present ones, and not at all where their probability is below `clip`. A sample's value is the sum over its labels,
-    as in timm's AsymmetricLossMultiLabel; class indices count as one label of all.
+    as in timm's AsymmetricLossMultiLabel; class indices count as one label of all. A label that is there counts its
+    `pos_weight`.
     """
     if not targets.is_floating_point():
         targets = F.one_hot(targets, outputs.shape[1]).to(outputs)
@@ -57,19 +93,22 @@ def asymmetric(
     logarithms = targets * present.clamp(min=1e-8).log() + (1 - targets) * absent.clamp(min=1e-8).log()
     right = present * targets + absent * (1 - targets)
     focus = (1 - right) ** (gamma_positive * targets + gamma_negative * (1 - targets))
-    return -(logarithms * focus).sum(-1)
+    values: Tensor = -(logarithms * focus * _presence(targets, pos_weight)).sum(-1)
+    return values
 
 
 class Loss:
     """A torch.nn loss over (outputs [b, k], targets as the data gives them).
 
     Class indices become one-hot rows for losses that compare values (L1, MSE, BCE …), and targets take the outputs'
-    shape: a broadcast of [b] against [b, 1] would train on nonsense without a word. With a `unit` both are
-    standardised first; only losses of differences can be.
+    shape: a broadcast of [b] against [b, 1] would train on nonsense without a word. Of a classification targets may
+    also be soft: float [b, classes], each class's share of a sample, as mixed samples have them. With a `unit` both
+    are standardised first; only losses of differences can be. With a `mean_weight` the mean over a batch is divided by
+    it, in place of the class weights of that batch: what a sample counts then depends on no other.
     """
 
-    def __init__(self, module: nn.Module, unit: Unstandardise | None = None) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, unit: Unstandardise | None = None, mean_weight: float | None = None) -> None:
+        self.module, self.mean_weight = module, mean_weight
         self.unit = unit if isinstance(module, OF_DIFFERENCES) else None
         self.reduction: str = getattr(module, "reduction", "mean")
         self.summed = self.reduction == "sum"
@@ -78,9 +117,14 @@ class Loss:
         self._unreduced.reduction = "none"  # type: ignore[assignment]
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.mean_weight is not None and not self.summed:
+            return self.each(outputs, targets)[0].mean() / self.mean_weight
         outputs, targets = outputs.float(), self._fitting(targets, outputs)
         if self.unit is not None:
             outputs, targets = self.unit.standardised(outputs), self.unit.standardised(targets)
+        if isinstance(self.module, DIVIDE_BY_WEIGHT) and targets.is_floating_point() and not self.summed:
+            values, weights = self.each(outputs, targets)  # torch divides by the number of samples, of soft targets
+            return values.sum() / weights.sum()
         loss: Tensor = self.module(outputs, targets)
         return loss
 
@@ -112,8 +156,10 @@ class Loss:
     def _weights(self, targets: Tensor, values: Tensor) -> Tensor:
         if not isinstance(self.module, DIVIDE_BY_WEIGHT):
             return torch.ones_like(values)
-        kept = targets != self.module.ignore_index
         given = self.module.weight
+        if targets.is_floating_point():
+            return torch.ones_like(values) if given is None else targets @ given
+        kept = targets != self.module.ignore_index
         weights = torch.ones_like(values) if given is None else given[targets.where(kept, 0)].to(values.dtype)
         return weights * kept
 
@@ -123,6 +169,8 @@ class Loss:
                 return targets
             if outputs.ndim == 2 and outputs.shape[1] > 1:
                 targets = F.one_hot(targets, outputs.shape[1])
+        elif isinstance(self.module, ONLY_INDICES):
+            raise InputError(f"{type(self.module).__name__} {NO_SHARES}", suggestion=TAKES_SHARES)
         targets = targets.to(torch.float32)
         if targets.shape != outputs.shape and targets.numel() == outputs.numel():
             targets = targets.view_as(outputs)
@@ -134,7 +182,8 @@ class Loss:
 
 
 class ComponentLoss(Loss):
-    """A plugin's loss, called with targets as the data gives them: class indices [b], or floats in the outputs' shape.
+    """A plugin's loss, called with targets as the data gives them: class indices [b], or floats in the outputs' shape;
+    of a classification these are shares of the classes.
 
     It gives a value a sample, which are averaged; a module with `reduction` is called as torch's are.
     """
@@ -187,26 +236,45 @@ def label_of(value: Named) -> str:
     return "weighted loss" if any(named(value)[1].get(key) is not None for key in WEIGHTS) else "loss"
 
 
-def check_loss(value: Named, task: str, outputs: int, *, label_smoothing: float = 0.0) -> None:
-    """Raises InputError, as `make_loss` and where the loss does not work on that many outputs: a weight too many."""
+def check_loss(value: Named, task: str, outputs: int, *, label_smoothing: float = 0.0, soft: bool = False) -> None:
+    """Raises InputError, as `make_loss` and where the loss does not work on that many outputs: a weight too many.
+
+    With `soft` also for one that does not give for one-hot rows what it gives for the class indices.
+    """
     loss = make_loss(value, task, label_smoothing=label_smoothing)
     name = loss.component.name if isinstance(loss, ComponentLoss) else type(loss.module).__name__
     for key in WEIGHTS:
-        weights = getattr(loss.module, key, None)
-        if weights is not None and weights.numel() not in (1, outputs):
-            message = f"loss {name}: {key} has {weights.numel()} values, the data has {outputs} "
+        weights = named(value)[1].get(key)
+        if isinstance(weights, list) and len(weights) not in (1, outputs):
+            message = f"loss {name}: {key} has {len(weights)} values, the data has {outputs} "
             raise InputError(message + ("values a target" if task == "regression" else "classes"))
     targets = torch.zeros(2, dtype=torch.int64) if task == "classification" else torch.zeros(2, outputs)
     given = torch.zeros(2, outputs, requires_grad=True)
     try:
         value_of_both = loss(given, targets)
         loss.each(given, targets)
+        if soft and task == "classification":
+            _check_soft(loss, name, outputs)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"loss {name} does not work on {outputs} outputs: {error}") from error
     if not value_of_both.requires_grad:
         raise InputError(f"loss {name} gives no gradient: nothing would train")
+
+
+def _check_soft(loss: Loss, name: str, outputs: int) -> None:
+    """Raises InputError for a loss of a classification that takes one-hot rows for something else than classes."""
+    given = torch.arange(2.0 * outputs).view(2, outputs).sin()
+    classes = torch.arange(2) % outputs
+    of_classes, _ = loss.each(given, classes)
+    try:
+        of_rows, _ = loss.each(given, F.one_hot(classes, outputs).float())
+        said = "for a class's row of 1 and 0 it gives another value than for the class"
+    except WorkError as error:
+        of_rows, said = of_classes.new_full((), math.nan), str(error.problems[0].message)
+    if not torch.allclose(of_classes, of_rows, rtol=1e-4, atol=1e-5):
+        raise InputError(f"loss {name} {NO_SHARES}: {said}", suggestion=TAKES_SHARES)
 
 
 def make_loss(
@@ -216,10 +284,12 @@ def make_loss(
     label_smoothing: float = 0.0,
     device: torch.device | str = "cpu",
     unit: Unstandardise | None = None,
+    mean_weight: float | None = None,
 ) -> Loss:
     """The loss called `value`: `auto` by task, a short name, a torch.nn loss of one output and one target, a plugin's.
 
-    With `unit`, that of a model that gives its values by way of it, a loss of differences is one of standardised ones.
+    With `unit`, that of a model that gives its values by way of it, a loss of differences is one of standardised ones;
+    `mean_weight` is that of its class weights over an epoch (see `Loss`).
     Raises InputError for unknown names, arguments it does not take, `reduction: none`, and label smoothing where the
     loss has none.
     """
@@ -236,12 +306,14 @@ def make_loss(
             hint = "remove label_smoothing, which CrossEntropyLoss takes"
             raise InputError(f"{name} has no label smoothing", suggestion=hint)
         arguments = {"label_smoothing": label_smoothing} | arguments
+    if component is not None and "task" in known:
+        arguments["task"] = task
     if arguments.get("reduction") == "none":
         hint = "write reduction: mean, or sum"
         raise InputError(f"{name}: reduction none leaves no single value to minimise", suggestion=hint)
     try:
         with blamed(component):
-            made = bound("losses", factory, {key: _tensor(key, given) for key, given in arguments.items()})
+            made = bound("losses", factory, {key: _tensor(key, given, device) for key, given in arguments.items()})
     except (TypeError, ValueError) as error:
         raise InputError(f"loss {name}: {error}", suggestion=f"it takes {', '.join(known)}") from error
     if not isinstance(made, nn.Module):
@@ -250,9 +322,9 @@ def make_loss(
     if any(True for _ in made.parameters()):
         raise InputError(f"loss {name} has parameters of its own", suggestion="make its layer a part of the model")
     made = made.to(device)
-    return Loss(made, unit) if component is None else ComponentLoss(made, component)
+    return Loss(made, unit, mean_weight) if component is None else ComponentLoss(made, component)
 
 
-def _tensor(name: str, value: Any) -> Any:
+def _tensor(name: str, value: Any, device: torch.device | str) -> Any:
     """Weights per class are tensors in torch and lists in YAML."""
-    return torch.tensor(value, dtype=torch.float32) if name in WEIGHTS and value is not None else value
+    return torch.tensor(value, dtype=torch.float32, device=device) if name in WEIGHTS and value is not None else value

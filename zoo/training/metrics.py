@@ -23,6 +23,7 @@ from zoo.recipe.options import Named
 from zoo.registry import Component
 from zoo.training.components import blamed, restore_state, source_of, state_of
 from zoo.training.intervals import Interval, bootstrap, bootstrap_ratio, wilson
+from zoo.training.labels import THRESHOLD, class_of, said
 from zoo.training.losses import Loss, make_loss
 from zoo.training.optimizers import named
 
@@ -115,10 +116,19 @@ class FromTorchmetrics:
     """A torchmetrics object, given probabilities where the task has classes; it reduces over processes itself.
 
     With `present` it gives a value for each class, and the mean is taken over the classes that the samples are of.
+    Where it counts labels as there or not, it is given which ones are, by `thresholds`.
     """
 
-    def __init__(self, metric: Any, task: str, *, present: bool = False, local: bool = False) -> None:
-        self.metric = metric
+    def __init__(
+        self,
+        metric: Any,
+        task: str,
+        *,
+        present: bool = False,
+        local: bool = False,
+        thresholds: Tensor | None = None,
+    ) -> None:
+        self.metric, self.thresholds = metric, thresholds
         self.task = task
         self.higher_is_better = bool(metric.higher_is_better)
         self.present, self.local = present, local
@@ -129,13 +139,18 @@ class FromTorchmetrics:
         self._counts: list[Tensor] = []
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
+        if self.task == "classification":
+            targets = class_of(targets)
         if self.present:
-            shown = F.one_hot(targets, outputs.shape[1]) if self.task == "classification" else targets
-            self._counts.append(torch.cat([shown.sum(0), shown.new_tensor([len(shown)])]).float())
+            shown = F.one_hot(targets, outputs.shape[1]) if self.task == "classification" else said(targets)
+            self._counts.append(F.pad(shown.sum(0), (0, 1), value=len(shown)).float())
         if self.task == "classification":
             self.metric.update(outputs.softmax(-1), targets)
         elif self.task == "multilabel":
-            self.metric.update(outputs.sigmoid(), targets.long())
+            scores = outputs.sigmoid()
+            if self.thresholds is not None:
+                scores = (scores >= self.thresholds).to(scores.dtype)
+            self.metric.update(scores, said(targets).long())
         else:
             self.metric.update(outputs.reshape(targets.shape), targets)
 
@@ -174,12 +189,16 @@ class FromTorchmetrics:
 class OfAllSamples:
     """A plugin's function of all outputs and targets at once; every sample is kept until then, of all processes."""
 
-    def __init__(self, called: Any, component: Component, *, higher_is_better: bool, local: bool = False) -> None:
-        self.called, self.component, self.local = called, component, local
+    def __init__(
+        self, called: Any, component: Component, task: str, *, higher_is_better: bool, local: bool = False
+    ) -> None:
+        self.called, self.component, self.task, self.local = called, component, task, local
         self.higher_is_better = higher_is_better
         self._kept: list[tuple[Tensor, Tensor]] = []
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
+        if self.task == "classification":
+            targets = class_of(targets)
         if targets.is_floating_point() and targets.numel() == outputs.numel():
             targets = targets.view_as(outputs)
         self._kept.append((outputs.detach().cpu(), targets.detach().cpu()))
@@ -249,20 +268,24 @@ def make_metrics(
     device: torch.device | str = "cpu",
     *,
     local: bool = False,
+    thresholds: Sequence[float] = (),
 ) -> Metrics:
     """The metrics called `values` for a task with `outputs` classes or values; the task's usual one without. They are
     those of all processes' samples together, with `local` of this process's.
 
     A name is a short one, a loss, or a torchmetrics class that gives one number; where one comes twice, its arguments
-    are part of it: `f1(average=micro)`. Raises InputError for names that do not fit the task, for arguments a metric
-    does not take, and for a metric that comes twice with the same ones.
+    are part of it: `f1(average=micro)`. `thresholds` are those from which on each label of a multilabel task counts as
+    there, 0.5 without, in metrics that are given no threshold of their own.
+
+    Raises InputError for names that do not fit the task, for arguments a metric does not take, and for a metric that
+    comes twice with the same ones.
     """
     wanted = values or DEFAULTS[task]
     made: dict[str, Metric] = {}
     for called, value in zip(names_of(wanted), wanted, strict=True):
         if called in made:
             raise InputError(f"the metric {called!r} is asked for twice", suggestion="remove one of them")
-        made[called] = _make(*named(value), task, outputs, device, local)
+        made[called] = _make(*named(value), task, outputs, device, local, thresholds)
     return Metrics(made)
 
 
@@ -279,7 +302,13 @@ def names_of(values: Sequence[Named]) -> list[str]:
 
 
 def _make(
-    name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str, local: bool
+    name: str,
+    arguments: dict[str, Any],
+    task: str,
+    outputs: int,
+    device: torch.device | str,
+    local: bool,
+    thresholds: Sequence[float],
 ) -> Metric:
     if (component := component_of("metrics", name)) is not None:
         return _of_component(component, name, arguments, task, outputs, device, local)
@@ -291,7 +320,7 @@ def _make(
         raise InputError(f"metric {name!r} does not fit a {task} task", suggestion=hint)
     if (full := VALUE_METRICS.get(name, LOSSES.get(name, name))).endswith("Loss"):
         return average_loss(make_loss({full: arguments}, task, device=device), local=local)
-    return _from_torchmetrics(name, arguments, task, outputs, device, local)
+    return _from_torchmetrics(name, arguments, task, outputs, device, local, thresholds)
 
 
 def _of_component(
@@ -316,7 +345,7 @@ def _of_component(
         raise InputError(error.problems) from error
     higher = bool(getattr(called, "higher_is_better", getattr(factory, "higher_is_better", True)))
     before = state_of(called)
-    metric = OfAllSamples(called, component, higher_is_better=higher, local=True)
+    metric = OfAllSamples(called, component, task, higher_is_better=higher, local=True)
     try:
         _tried(metric, task, outputs, device)
     except WorkError as error:
@@ -327,7 +356,7 @@ def _of_component(
 
 
 def _correct(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    right = (outputs.argmax(-1) == targets).float()
+    right = (outputs.argmax(-1) == class_of(targets)).float()
     return right, torch.ones_like(right)
 
 
@@ -337,7 +366,13 @@ def average_loss(loss: Loss, *, local: bool = False) -> Average:
 
 
 def _from_torchmetrics(
-    name: str, arguments: dict[str, Any], task: str, outputs: int, device: torch.device | str, local: bool
+    name: str,
+    arguments: dict[str, Any],
+    task: str,
+    outputs: int,
+    device: torch.device | str,
+    local: bool,
+    thresholds: Sequence[float] = (),
 ) -> Metric:
     import torchmetrics
 
@@ -361,7 +396,10 @@ def _from_torchmetrics(
         present = type(metric).__name__ in OF_PRESENT and metric.average == "macro"
         if present:
             metric = factory(**{**given, **arguments, "average": "none"})
-        return _tried(FromTorchmetrics(metric.to(device), task, present=present, local=local), task, outputs, device)
+        own = task != "multilabel" or "threshold" in arguments or getattr(metric, "threshold", None) is None
+        judged = None if own else torch.tensor(list(thresholds) or [THRESHOLD], device=device)
+        made = FromTorchmetrics(metric.to(device), task, present=present, local=local, thresholds=judged)
+        return _tried(made, task, outputs, device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"metric {name} for a {task} task: {error}") from error
 

@@ -11,12 +11,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from zoo.errors import InputError, Problem
+from zoo.errors import InputError, Problem, WorkError
 from zoo.expressions import Expression
+from zoo.model.depths import layer_depths
 from zoo.model.freezing import trainable_parameters
-from zoo.model.heads import find_head
-from zoo.model.paths import get_module
-from zoo.model.stages import find_stages
+from zoo.model.paths import join
 from zoo.recipe.catalogue import component_of, find
 from zoo.recipe.options import Named
 
@@ -31,11 +30,12 @@ def named(value: Named) -> tuple[str, dict[str, Any]]:
     return (value, {}) if isinstance(value, str) else next((name, dict(given)) for name, given in value.items())
 
 
-def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
+def make_optimizer(model: nn.Module, options: Train, phases: Mapping[str, int] | None = None) -> Optimizer:
     """The optimizer over the model's trainable parameters; the model has to be on its device already.
 
-    `options.weight_decay` (by default the optimizer's own) is not applied to biases and norms; one among the
-    optimizer's own arguments is applied to everything, as in torch.
+    Weight decay (the optimizer's own without `options.weight_decay` and an argument of that name) goes by
+    `options.weight_decay_on`. `phases` are the names of what ever trains, with the phase in which it begins to, where
+    not all of it trains yet: no group is of two phases.
     Raises InputError for an unknown name, arguments it does not take, and when nothing trains.
     """
     name, arguments = named(options.optimizer)
@@ -50,15 +50,18 @@ def make_optimizer(model: nn.Module, options: Train) -> Optimizer:
         model,
         lr=arguments.pop("lr", options.lr),
         weight_decay=default if chosen is None else chosen,
-        decay_all=stated is not None,
+        decay_all=options.weight_decay_on == "all",
         layer_decay=options.layer_decay,
         lr_scale=options.lr_scale,
+        phases=phases,
     )
     if "weight_decay" not in known:
         groups = [{key: value for key, value in group.items() if key != "weight_decay"} for group in groups]
     own = component_of("optimizers", name) is not None
     try:
-        made = _build(factory, groups, options.lr, arguments, known)
+        # torch's fused SGD takes a group in which all have momentum, or none
+        mixed = options.optimizer_state == "carried" and factory is torch.optim.SGD
+        made = _build(factory, groups, options.lr, {"fused": False} | arguments if mixed else arguments, known)
         if not isinstance(made, Optimizer):
             raise TypeError(f"it gives {type(made).__name__}, which is no torch.optim.Optimizer")
         return made
@@ -90,14 +93,38 @@ def _build(factory: Any, groups: list[dict[str, Any]], lr: float, arguments: dic
 def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """`optimizer.load_state_dict(state)`, and every tensor of it in the memory layout of its parameter.
 
+    Raises WorkError for the state of an optimizer with other groups, as another version of zoo may have made them.
+    """
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError) as error:
+        message = f"the resume state has other parameter groups than this recipe's optimizer: {error}"
+        raise WorkError(message, suggestion="begin anew, which replaces it: --overwrite") from error
+    lay_out(optimizer)
+
+
+def lay_out(optimizer: Optimizer) -> None:
+    """Give every tensor of the optimizer's state the memory layout of its parameter.
+
     torch's fused steps go through parameter and moments by memory, not by index: with moments that come back from a
     file as contiguous they would give a channels-last weight the momentum of its neighbours.
     """
-    optimizer.load_state_dict(state)
     for parameter, known in optimizer.state.items():
         for key, value in known.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 known[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
+def carry_over(optimizer: Optimizer, moments: Mapping[torch.Tensor, dict[str, Any]]) -> int:
+    """Give the optimizer the state that an earlier one of its class had of the same parameters (`optimizer.state`).
+
+    How many tensors have that state now; a new head and what was frozen before begin without.
+    """
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    carried = {parameter: dict(moments[parameter]) for parameter in trained if parameter in moments}
+    optimizer.state.update(carried)
+    lay_out(optimizer)
+    return len(carried)
 
 
 def _can_fuse(groups: list[dict[str, Any]]) -> bool:
@@ -113,41 +140,40 @@ def parameter_groups(
     decay_all: bool = False,
     layer_decay: float | None = None,
     lr_scale: Mapping[str, float] | None = None,
+    phases: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups for a torch optimizer, each with its `lr` and `weight_decay`; frozen parameters are in none.
 
     The learning rate is the group's real one, so that every scheduler keeps the ratios: `lr` times
     `layer_decay ** (layers above)` times the first factor of `lr_scale` whose regular expression finds the name.
-    Biases, vectors (norms) and what the model's `no_weight_decay()` names are not decayed unless `decay_all`.
+    Biases, vectors (norms) and what a `no_weight_decay()` of the model or inside it names (timm's models have one) are
+    not decayed unless `decay_all`. `phases` are as for `make_optimizer`.
     Raises InputError when nothing trains, and for every expression of `lr_scale` that finds no trainable parameter.
     """
     parameters = trainable_parameters(model)
+    if phases is not None:
+        parameters = {name: model.get_parameter(name) for name in phases}
     if not parameters:
         raise _nothing_to_train(model)
     scales = _scales(model, list(parameters), layer_decay, lr_scale or {})
-    names: Callable[[], Iterable[str]] = getattr(model, "no_weight_decay", tuple)  # timm's models name some
-    without_decay = set(names())
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    spared = _without_decay(model)
+    groups: dict[tuple[int, float, float], dict[str, Any]] = {}
     for name, parameter in parameters.items():
         vector = parameter.ndim <= 1 or name.rpartition(".")[2] == "bias"
-        decayed = decay_all or not (vector or name in without_decay)
-        key = (scales[name] * lr, weight_decay if decayed else 0.0)
-        group = groups.setdefault(key, {"params": [], "lr": key[0], "weight_decay": key[1]})
+        decayed = decay_all or not (vector or name in spared)
+        key = (phases[name] if phases else 0, scales[name] * lr, weight_decay if decayed else 0.0)
+        group = groups.setdefault(key, {"params": [], "lr": key[1], "weight_decay": key[2]})
         group["params"].append(parameter)
     return list(groups.values())
 
 
-def described_groups(model: nn.Module, groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What is in each parameter group: `{"tensors", "parameters", "weight_decay", "first", "last"}`, the last two being
-    names."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    described = []
-    for group in groups:
-        inside = [names.get(id(parameter), "") for parameter in group["params"]]
-        sizes = {"tensors": len(inside), "parameters": sum(parameter.numel() for parameter in group["params"])}
-        ends = {"first": inside[0], "last": inside[-1]} if inside else {"first": "", "last": ""}
-        described.append({**sizes, "weight_decay": group.get("weight_decay"), **ends})
-    return described
+def _without_decay(model: nn.Module) -> set[str]:
+    """The parameters that a `no_weight_decay()` of the model, or of a model inside it, names."""
+    found: set[str] = set()
+    for path, module in model.named_modules():
+        names: Callable[[], Iterable[str]] = getattr(module, "no_weight_decay", tuple)
+        found.update(join(path, name) for name in names())
+    return found
 
 
 def _nothing_to_train(model: nn.Module) -> InputError:
@@ -189,42 +215,3 @@ def _named_factors(names: list[str], lr_scale: Mapping[str, float]) -> dict[str,
     if problems:
         raise InputError(problems)
     return factors
-
-
-def layer_depths(model: nn.Module) -> dict[str, int]:
-    """Layer number by parameter name: 0 is the stem, then one number a block in order of registration, then the head.
-
-    Blocks are the stages of the model's main chain, or what those consist of where they are rows of blocks themselves.
-    What is registered between two blocks belongs to the one before (a last norm to the last block), as in BEiT's layer
-    decay; tokens and position embeddings of the model itself belong to the stem.
-    Raises InputError where the model has no chain of blocks.
-    """
-    try:
-        blocks = [block for stage in find_stages(model) for block in _blocks(model, stage)]
-        head = find_head(model)
-    except InputError as error:
-        hint = "use lr_scale with regular expressions"
-        raise InputError("layer_decay: this model has no chain of blocks and a head", suggestion=hint) from error
-    depth, depths = 0, {}
-    for name, _ in model.named_parameters():
-        if _inside(name, head):
-            depths[name] = len(blocks) + 1
-            continue
-        depth = next((number for number, block in enumerate(blocks, 1) if _inside(name, block)), depth)
-        depths[name] = depth
-    return depths
-
-
-def _blocks(model: nn.Module, stage: str) -> list[str]:
-    """The blocks of a stage that is a row of composite modules, or contains one; else the stage itself."""
-    module = get_module(model, stage)
-    for path, row in [(stage, module), *((f"{stage}.{name}", child) for name, child in module.named_children())]:
-        children = [(name, child) for name, child in row.named_children() if any(True for _ in child.parameters())]
-        composite = bool(children) and all(any(True for _ in child.children()) for _, child in children)
-        if isinstance(row, nn.Sequential | nn.ModuleList) and composite:
-            return [f"{path}.{name}" for name, _ in children]
-    return [stage]
-
-
-def _inside(name: str, path: str) -> bool:
-    return name.startswith(f"{path}.")

@@ -25,9 +25,9 @@ from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
 from zoo.model.shapes import ModuleShapes
 from zoo.training.devices import choose_device
+from zoo.training.labels import in_order, present
 
 BATCH = 32
-THRESHOLD = 0.5  # from which probability on a label of a multilabel network counts as there
 Named = tuple[str | int, Any]  # what a row calls an image, and the image
 
 
@@ -35,13 +35,14 @@ Named = tuple[str | int, Any]  # what a row calls an image, and the image
 class Predictor:
     """A network that names what is on images, a batch at a time.
 
-    `top` labels an image; of a multilabel network those at or above `threshold` are its `labels`, too.
+    `top` labels an image; of a multilabel network those at or above their threshold are its `labels`, too: one
+    `threshold` for all, or without it those of the checkpoint.
     """
 
     assembly: Assembly
     device: torch.device
     top: int
-    threshold: float
+    threshold: float | None = None
 
     def rows(self, images: Iterable[Named]) -> Iterator[dict[str, Any]]:
         """A row an image, in order; at most one batch of images is in memory, however many there are."""
@@ -57,6 +58,13 @@ class Predictor:
         shape = ModuleShapes(self.assembly.model, context).prediction()
         outputs = shape[-1] if shape else len(known)
         return known if len(known) == outputs else tuple(map(str, range(outputs)))  # names of others are worse
+
+    @functools.cached_property
+    def thresholds(self) -> tuple[float, ...]:
+        """Of each label the probability from which on it counts as there."""
+        if self.threshold is not None:
+            return (self.threshold,) * len(self.names)
+        return in_order(self.assembly.thresholds, self.names)
 
     @property
     def task(self) -> str:
@@ -80,7 +88,7 @@ def open_predictor(
         raise InputError(message, suggestion="leave out --threshold (threshold= in Python)")
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"the threshold {threshold:g} is not between 0 and 1")
-    return Predictor(assembly, where, top, THRESHOLD if threshold is None else threshold)
+    return Predictor(assembly, where, top, threshold)
 
 
 def predict(
@@ -95,7 +103,8 @@ def predict(
 
     The likeliest label comes first. `images` are files or folders, which are searched with all their sub-folders, PIL
     images or uint8 tensors [c, h, w]; of the last two `image` is the place in `images`. `checkpoint` may be an assembly
-    on `device`. A multilabel row has `labels`, too: those with a probability of `threshold` or more. A regression has
+    on `device`. A multilabel row has `labels`, too: those with a probability of `threshold` or more,
+    without it of the checkpoint's own threshold for the label. A regression has
     `value` in place of `probability`; an image that cannot be read has `error` in place of `predictions`, and the
     others are predicted all the same. Raises InputError for a path that does not exist, a folder without images, a file
     that is no checkpoint, and a network that has neither classes nor a head.
@@ -193,11 +202,12 @@ def _answers(predictor: Predictor, outputs: Tensor) -> Iterator[dict[str, Any]]:
         return
     scores = outputs.softmax(-1) if task == "classification" else outputs.sigmoid()
     best = scores.sort(-1, descending=True)
-    for values, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+    there = present(scores, predictor.thresholds if task == "multilabel" else ()).tolist()
+    for values, indices, found in zip(best.values.tolist(), best.indices.tolist(), there, strict=True):
         ranked = [(names[index], value) for value, index in zip(values, indices, strict=True)]
         answer: dict[str, Any] = {
             "predictions": [{"label": name, "probability": value} for name, value in ranked[: predictor.top]]
         }
         if task == "multilabel":
-            answer["labels"] = [name for name, value in ranked if value >= predictor.threshold]
+            answer["labels"] = [names[index] for index in indices if found[index]]
         yield answer

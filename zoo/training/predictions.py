@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from zoo.errors import InputError, ZooError
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
+from zoo.training.labels import class_of, in_order, present
 from zoo.training.losses import Loss
 from zoo.training.metrics import explain
 
@@ -33,7 +34,8 @@ class Predictions:
 
     `outputs` are the network's own, float32 [n, k]: logits, or the values of a regression. `targets` are as the data
     gives them: class indices [n], or float32 [n, k]. `parts` and `names` say of each sample which part of the data it
-    is in and what it is called: its file's path, or its index in the data set. `classes` are the names of the outputs.
+    is in and what it is called: its file's path, or its index in the data set. `classes` are the names of the outputs;
+    `thresholds` the probability from which on each label of a multilabel set counts as there, 0.5 where there are none.
     """
 
     outputs: Tensor
@@ -42,6 +44,7 @@ class Predictions:
     names: tuple[str, ...]
     classes: tuple[str, ...]
     task: str
+    thresholds: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -49,14 +52,33 @@ class Predictions:
     def of(self, part: str) -> Predictions:
         """Those of one part alone."""
         chosen = [place for place, its in enumerate(self.parts) if its == part]
-        return Predictions(
-            self.outputs[chosen],
-            self.targets[chosen],
-            tuple(self.parts[place] for place in chosen),
-            tuple(self.names[place] for place in chosen),
-            self.classes,
-            self.task,
+        return replace(
+            self,
+            outputs=self.outputs[chosen],
+            targets=self.targets[chosen],
+            parts=tuple(self.parts[place] for place in chosen),
+            names=tuple(self.names[place] for place in chosen),
         )
+
+    def judged(self, thresholds: Mapping[str, float]) -> Predictions:
+        """The same with a label's threshold by its name, as an assembly has them."""
+        return replace(self, thresholds=in_order(thresholds, self.class_names) if thresholds else ())
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The outputs' names; their numbers, where they have none."""
+        width = self.outputs[0].numel()
+        return self.classes if len(self.classes) == width else tuple(map(str, range(width)))
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of each sample, int64 [n]; of soft targets the likeliest one."""
+        return class_of(self.targets)
+
+    @property
+    def present(self) -> Tensor:
+        """Which labels of a multilabel set each sample is said to have, bool [n, k]."""
+        return present(self.scores, self.thresholds)
 
     @property
     def scores(self) -> Tensor:
@@ -143,8 +165,9 @@ def write_predictions(path: Path, predictions: Predictions, loss: Loss) -> None:
 
     Columns: `image` (path or index), `part`; `class`, `predicted` (names), `probability` (of the predicted class),
     `margin` (to the second likeliest), `loss`, and `weight` where classes have weights in the loss; of a multilabel set
-    or a regression `target: NAME` in place of the first four; and, up to 100 of them, `output: NAME`, the network's own
-    outputs. Numbers have all their digits: the float32 values exactly, also where they are read as float64.
+    or a regression `target: NAME` in place of the first four, of soft targets beside them; and, up to 100 of them,
+    `output: NAME`, the network's own outputs. Numbers have all their digits: the float32 values exactly, also where
+    they are read as float64.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -157,15 +180,15 @@ def _rows(predictions: Predictions, loss: Loss) -> Iterator[list[Any]]:
     values, weights = loss.each(predictions.outputs, predictions.targets)
     columns: dict[str, list[Any]] = {"image": list(predictions.names), "part": list(predictions.parts)}
     width = predictions.outputs[0].numel()
-    names = predictions.classes if len(predictions.classes) == width else tuple(map(str, range(width)))
+    names = predictions.class_names
     if predictions.task == "classification":
         scores = predictions.scores
         best = scores.topk(min(2, width))
-        columns["class"] = [names[index] for index in predictions.targets.tolist()]
+        columns["class"] = [names[index] for index in predictions.labels.tolist()]
         columns["predicted"] = [names[index] for index in predictions.outputs.argmax(-1).tolist()]
         columns["probability"] = best.values[:, 0].tolist()
         columns["margin"] = (best.values[:, 0] - (best.values[:, 1] if width > 1 else 0)).tolist()
-    else:
+    if predictions.targets.is_floating_point():
         given = predictions.targets.reshape(len(predictions), -1)
         columns |= {f"target: {name}": given[:, place].tolist() for place, name in enumerate(names)}
     columns["loss"] = values.tolist()
@@ -185,11 +208,12 @@ def read_predictions(path: Path, classes: Sequence[str], task: str) -> Predictio
             rows = list(csv.DictReader(file))
         columns = [f"output: {name}" for name in _names(rows, classes)]
         outputs = torch.tensor([[float(row[column]) for column in columns] for row in rows])
-        if task == "classification":
+        given = [column for column in rows[0] if column.startswith("target: ")]
+        if given:
+            targets = torch.tensor([[float(row[column]) for column in given] for row in rows])
+        else:
             places = {name: place for place, name in enumerate(_names(rows, classes))}
             targets = torch.tensor([places[row["class"]] for row in rows])
-        else:
-            targets = torch.tensor([[float(v) for key, v in row.items() if key.startswith("target: ")] for row in rows])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a run's predictions: {error}") from error
     parts, names = tuple(row["part"] for row in rows), tuple(row["image"] for row in rows)

@@ -3,7 +3,7 @@
 What may change depends on its place, counted from the train step that the run was at:
 
 - a later step: anything; steps may be appended, removed and reordered;
-- the step itself while none of its epochs is complete: anything, it starts again;
+- the step itself while none of its epochs is complete: anything but `optimizer_state`, it starts again;
 - the step itself after an epoch: more `epochs` or `max_steps`, and the options in `DURING`. It continues from the
   end of its last epoch: the optimizer's moments are kept, and the learning rate is what the new values give by now;
 - `device`, `name`, and how data is read (`ANYWHERE`): always.
@@ -22,10 +22,12 @@ from zoo.recipe.validate import shown
 
 ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
-    "lr", "weight_decay", "scheduler", "warmup", "clip_grad_norm", "label_smoothing", "auxiliary_loss", "metrics",
-    "keep", "early_stopping", "precision", "memory_layout", "callbacks",
+    "lr", "weight_decay", "weight_decay_on", "scheduler", "warmup", "clip_grad_norm", "label_smoothing",
+    "auxiliary_loss", "metrics", "keep", "early_stopping", "precision", "memory_layout", "callbacks",
+    "alpha",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
+FIXED = ("optimizer_state",)  # what it began with, the state does not have again otherwise
 HARMLESS = ("trackers", "compile")  # nothing in the resume state depends on these
 MISSING = "not set"
 Recipe = Mapping[str, Any]
@@ -128,6 +130,8 @@ def refused(found: list[Change], step: int, progress: Mapping[str, Any], options
             return False
         if change.step > step or change.option in HARMLESS or change in longer:
             return True
+        if change.option in FIXED:
+            return False
         return len(change.place) > 3 and (progress["epoch"] == 0 or (change.option in DURING and not over))
 
     return [change for change in found if not taken(change)]

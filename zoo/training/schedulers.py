@@ -1,8 +1,9 @@
-"""Learning-rate schedules after a linear warm-up: zoo's own by a short name, torch's classes by theirs.
+"""Learning-rate schedules after a linear warm-up: zoo's own by a short name, torch's and timm's classes by theirs.
 
 A short name (`cosine`) is fitted to the training: its length is worked out. A class (`CosineAnnealingLR`) has torch's
 own defaults and units: it moves once an epoch, as in torch's examples, `OneCycleLR` and `CyclicLR` with every
-optimizer step. Lengths that a recipe gives count what the schedule moves by.
+optimizer step. One of timm's (`CosineLRScheduler`) moves once an epoch, or with `t_in_epochs: false` every step, and
+the warm-up in front of it is zoo's. Lengths that a recipe gives count what the schedule moves by.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.errors import InputError
 from zoo.lint import Trap
-from zoo.recipe.catalogue import EVERY_STEP, SCHEDULERS, component_of, find
+from zoo.recipe.catalogue import EVERY_STEP, PLATEAUS, SCHEDULERS, component_of, find, is_timm, supplied
+from zoo.training import timm_schedules
 from zoo.training.optimizers import named
+from zoo.training.timm_schedules import TimmSchedule
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
@@ -35,9 +38,17 @@ class Schedule:
     """
 
     def __init__(
-        self, optimizer: Optimizer, options: Train, *, steps: int, epochs: int, higher_is_better: bool
+        self,
+        optimizer: Optimizer,
+        options: Train,
+        *,
+        steps: int,
+        epochs: int,
+        higher_is_better: bool,
+        per_epoch: int | None = None,
     ) -> None:
-        """`steps` are all optimizer steps of the train step. Raises InputError for arguments that do not fit."""
+        """`steps` are all optimizer steps of the train step, of which a complete epoch has `per_epoch`. Raises
+        InputError for arguments that do not fit."""
         self.optimizer = optimizer
         self.warmup = warmup_steps(options.warmup, steps)
         self.taken = 0
@@ -45,9 +56,9 @@ class Schedule:
         self.every_step = True
         if options.scheduler is not None:
             name, arguments = named(options.scheduler)
-            self.every_step = _moves_every_step(name)
-            span = max(steps - self.warmup, 1)
-            self.inner = _make(optimizer, name, arguments, options.lr, span, epochs, higher_is_better)
+            self.every_step = _moves_every_step(name, arguments)
+            left = behind_warmup(self.warmup, steps, epochs, per_epoch)
+            self.inner = _make(optimizer, name, arguments, options.lr, *left, higher_is_better)
         self.start = [group["lr"] for group in optimizer.param_groups]  # where the scheduler wants to begin
         self._warm()
 
@@ -63,9 +74,9 @@ class Schedule:
 
     def end_epoch(self, value: float) -> None:
         """Call after each epoch; `value` is what a plateau scheduler watches."""
-        if self.inner is None or self.every_step or self.taken < self.warmup:
-            return
-        if isinstance(self.inner, ReduceLROnPlateau):
+        if self.inner is None or self.every_step or self.taken <= self.warmup:
+            return  # an epoch that was warm-up to its last step is none of the schedule's
+        if isinstance(self.inner, ReduceLROnPlateau | TimmSchedule):
             self.inner.step(value)
         else:
             self.inner.step()
@@ -106,15 +117,24 @@ def training_length(options: Train, per_epoch: int) -> tuple[int, int]:
 
 
 def warmup_steps(warmup: float, steps: int) -> int:
-    """A share of all steps below 1, a number of steps from 1 on."""
-    return min(round(warmup * steps) if warmup < 1 else int(warmup), steps)
+    """A share of all steps below 1, a number of steps from 1 on: of a longer one, training sees the beginning."""
+    return round(warmup * steps) if warmup < 1 else int(warmup)
 
 
-def _moves_every_step(name: str) -> bool:
-    if component_of("schedulers", name) is None:
-        return name in EVERY_STEP
+def behind_warmup(warmup: int, steps: int, epochs: int, per_epoch: int | None = None) -> tuple[int, int]:
+    """The optimizer steps and the epochs that a schedule has behind the warm-up, at least 1 each; the epoch in which
+    the warm-up ends counts, unless that is its last step."""
+    per_epoch = per_epoch or math.ceil(steps / epochs)
+    return max(steps - warmup, 1), max(epochs - warmup // per_epoch, 1)
+
+
+def _moves_every_step(name: str, arguments: dict[str, Any]) -> bool:
     factory = find("schedulers", name)
     assert factory is not None
+    if is_timm(factory):
+        return timm_schedules.moves_every_step(arguments)
+    if component_of("schedulers", name) is None:
+        return name in EVERY_STEP
     return bool(getattr(factory, "every_step", "total_steps" in inspect.signature(factory).parameters))
 
 
@@ -125,11 +145,24 @@ ENDS = {
     "LinearLR": ("total_iters", 5, "is 0"),  # where it goes to 0 at all
 }
 # what has to be over before a schedule lowers the rate for the first time
-FIRST = {"StepLR": ("step_size", None), "MultiStepLR": ("milestones", None), "ReduceLROnPlateau": ("patience", 10)}
+FIRST = {
+    "StepLR": ("step_size", None),
+    "MultiStepLR": ("milestones", None),
+    "ReduceLROnPlateau": ("patience", 10),
+    "StepLRScheduler": ("decay_t", None),
+    "MultiStepLRScheduler": ("decay_t", None),
+    "PlateauLRScheduler": ("patience_t", 10),
+}
 
 
 def schedule_traps(
-    options: Train, *, steps: int, epochs: int, watched: str, higher_is_better: bool | None
+    options: Train,
+    *,
+    steps: int,
+    epochs: int,
+    watched: str,
+    higher_is_better: bool | None,
+    per_epoch: int | None = None,
 ) -> Iterator[Trap]:
     """What schedule and warm-up would do to a training of so many steps and epochs that nobody asks for.
 
@@ -146,12 +179,14 @@ def schedule_traps(
         return
     name, arguments = named(options.scheduler)
     kind = SCHEDULERS.get(name, name)
-    length, unit = (max(steps - warmup, 1), "optimizer steps") if _moves_every_step(name) else (epochs, "epochs")
-    if kind == "ReduceLROnPlateau" and higher_is_better is not None:
+    left = behind_warmup(warmup, steps, epochs, per_epoch)
+    length, unit = (left[0], "optimizer steps") if _moves_every_step(name, arguments) else (left[1], "epochs")
+    if kind in PLATEAUS and higher_is_better is not None:
         yield from _wrong_mode(name, arguments, watched, higher_is_better)
     elif kind == "OneCycleLR":
         yield from _other_cycle(name, arguments, length)
     yield from _too_short(name, kind, arguments, length, unit)
+    yield from _few_cycles(name, arguments, length, unit)
     yield from _never_lowers(name, kind, arguments, length, unit)
 
 
@@ -186,11 +221,26 @@ def _too_short(name: str, kind: str, arguments: dict[str, Any], length: int, uni
         yield Trap("scheduler", ("scheduler",), message, f"leave {key} out, or write {length}")
 
 
+def _few_cycles(name: str, arguments: dict[str, Any], length: int, unit: str) -> Iterator[Trap]:
+    """Cycles of timm's that are over before training is: the rate then stays at its lowest."""
+    covered = timm_schedules.covered(arguments)
+    if covered is None or covered >= length:
+        return
+    message = f"scheduler {name}: it takes {covered} {unit}, and training has {length}: the rate is lr_min after that"
+    cycles = math.ceil(length / arguments["t_initial"])
+    again = name != "WSDLRScheduler" and "cycle_mul" not in arguments
+    hint = "leave t_initial out" + (f", or write cycle_limit: {cycles} for restarts" if again else "")
+    yield Trap("scheduler", ("scheduler",), message, hint)
+
+
 def _never_lowers(name: str, kind: str, arguments: dict[str, Any], length: int, unit: str) -> Iterator[Trap]:
     key, default = FIRST.get(kind, ("", None))
     given = arguments.get(key, default)
     first = min(given, default=None) if isinstance(given, list) else given
-    if isinstance(first, int) and first >= length - (kind == "ReduceLROnPlateau"):
+    if kind in ("StepLRScheduler", "MultiStepLRScheduler") and arguments.get("decay_rate", 1.0) == 1:
+        message = f"scheduler {name}: decay_rate is 1 unless it is given: the rate never falls"
+        yield Trap("scheduler", ("scheduler",), message, "write decay_rate: 0.1, for instance")
+    elif isinstance(first, int) and first >= length - (kind in PLATEAUS):
         said = given if key in arguments else f"{given} by default"
         message = f"scheduler {name}: {key} is {said}, and training has {length} {unit}: the rate never falls"
         yield Trap(
@@ -204,7 +254,7 @@ def _make(
     factory = find("schedulers", name)
     assert factory is not None
     known = inspect.signature(factory).parameters
-    supplied: dict[str, dict[str, Any]] = {
+    fitted: dict[str, dict[str, Any]] = {
         "cosine": {"T_max": steps},
         "step": {"step_size": max(epochs // 3, 1)},
         "constant": {"factor": 1.0},
@@ -212,25 +262,28 @@ def _make(
         "polynomial": {"total_iters": steps},
         "CosineAnnealingLR": {"T_max": epochs},
     }
-    values = supplied.get(name, {})
+    values = fitted.get(name, {})
     own = component_of("schedulers", name) is not None
     if own:
         values = {key: value for key, value in (("total_steps", steps), ("total_epochs", epochs)) if key in known}
     elif "total_steps" in known:  # a length in epochs, given beside steps_per_epoch, is as good
         values = {"max_lr": lr} | ({} if "epochs" in arguments else {"total_steps": steps})
-    if factory is ReduceLROnPlateau:
+    if name in PLATEAUS or SCHEDULERS.get(name) in PLATEAUS:
         values = {"mode": "max" if higher else "min"}
+    elif is_timm(factory):
+        values = timm_schedules.lengths(known, arguments, steps if _moves_every_step(name, arguments) else epochs)
     merged = values | arguments
     for key in ("max_lr", "base_lr"):  # given for the recipe's lr; each group gets its share
         if isinstance(merged.get(key), int | float):
             merged[key] = [merged[key] * group["lr"] / lr for group in optimizer.param_groups]
     try:
-        made = factory(optimizer, **merged)
+        made = TimmSchedule(optimizer, factory, merged) if is_timm(factory) else factory(optimizer, **merged)
         if lacking := [word for word in METHODS if not callable(getattr(made, word, None))]:
             raise TypeError(f"it gives {type(made).__name__}, which has no {', '.join(lacking)}")
         return made
     except Exception as error:
         if not own and not isinstance(error, TypeError | ValueError):
             raise
-        hint = f"it takes {', '.join(key for key in known if key not in ('optimizer', 'last_epoch'))}"
+        first, by_name = supplied("schedulers", factory)
+        hint = f"it takes {', '.join(key for key in list(known)[first:] if key not in by_name)}"
         raise InputError(f"scheduler {name}: {error}", suggestion=hint) from error

@@ -219,6 +219,14 @@ class StateFolder:
                 return saved
         return None
 
+    def beginning(self) -> dict[str, Tensor]:
+        """The model's tensors as the present train step began. Raises WorkError where their file is not sound."""
+        try:
+            tensors = self._tensors(self._written["base"])
+        except DamagedError as error:
+            raise WorkError(f"the resume state {self.folder} cannot be read: {error}", suggestion=ANEW) from error
+        return {key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")}
+
     def _saved(self, document: dict[str, Any], which: str) -> Saved:
         entry = document[which]
         tensors = self._tensors(entry)

@@ -39,11 +39,12 @@ from zoo.training.devices import (
     to_layout,
 )
 from zoo.training.ema import MovingAverage
+from zoo.training.gradual import GradualUnfreezing
 from zoo.training.hooks import Callbacks
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
-from zoo.training.optimizers import load_state, make_optimizer
+from zoo.training.optimizers import carry_over, load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.signals import ENDING
 from zoo.training.state import Saved, StateFolder
@@ -71,25 +72,30 @@ class Trainer:
     def __init__(self, job: Job, state: StateFolder, listener: Listener) -> None:
         options = job.options
         self.job, self.state = job, state
-        self.accelerator = make_accelerator(job.device, job.precision)
+        self.accelerator = make_accelerator(job.device, job.precision, thaws=options.unfreeze_gradually is not None)
         self.device = self.accelerator.device
         self.listener = listener if self.accelerator.is_main_process else Listener()
         to_layout(job.model.to(self.device), job.memory_format)
         given: dict[str, Any] = {"label_smoothing": options.label_smoothing, "device": self.device}
-        self.loss = make_loss(options.loss, job.task, **given, unit=unstandardising(job.model))
+        given |= {"mean_weight": job.weighted.mean if job.weighted else None}
+        self.loss = make_loss(job.loss, job.task, **given, unit=unstandardising(job.model))
         # what is shown is in the unit of the data, as the validation loss is
-        self.shown_loss = self.loss if self.loss.unit is None else make_loss(options.loss, job.task, **given)
-        self.validation_loss = make_loss(plain(options.loss), job.task, device=self.device)
-        self.metrics = make_metrics(options.measured(job.task), job.task, job.outputs, self.device)
+        self.shown_loss = self.loss if self.loss.unit is None else make_loss(job.loss, job.task, **given)
+        self.validation_loss = make_loss(plain(job.loss), job.task, device=self.device)
+        measured, judged = options.measured(job.task), job.thresholds
+        self.metrics = make_metrics(measured, job.task, job.outputs, self.device, thresholds=judged)
         best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
         self.criterion, rule = best, options.patience
         self.patience = Patience(stop, rule.patience, rule.min_delta) if rule else None
-        optimizer = make_optimizer(job.model, options)
+        self.gradual = GradualUnfreezing(job.model, options.gradual, job.frozen, self._note)
+        self.gradual.enter(self.gradual.last)
+        optimizer = make_optimizer(job.model, options, self.gradual.begins)
+        carried = carry_over(optimizer, job.moments)
+        self.groups = self.gradual.rates(optimizer)
         per_epoch = math.ceil(len(job.train) / options.accumulate)
         self.epochs, self.steps = training_length(options, per_epoch)
-        self.schedule = Schedule(
-            optimizer, options, steps=self.steps, epochs=self.epochs, higher_is_better=self.metrics.higher_is_better
-        )
+        length = {"steps": self.steps, "epochs": self.epochs, "per_epoch": per_epoch}
+        self.schedule = Schedule(optimizer, options, **length, higher_is_better=self.metrics.higher_is_better)
         if traps := check_optimizer(job.model, optimizer, self.schedule.inner):
             raise WorkError(Problem(trap.message, suggestion=trap.suggestion) for trap in traps)
         self.second_order = getattr(optimizer, "is_second_order", False)  # timm's adahessian and the like
@@ -103,13 +109,14 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.callbacks = Callbacks(options.callbacks)
         self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
-        self.progress = Progress()
+        self.progress = Progress(carried=carried)
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the epoch's first batch whose loss was not finite
         self.rate = 0.0  # samples a second in the present epoch
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
         self._first = 0
+        self.gradual.enter(0)  # behind what has to know of all that will train
 
     def run(self) -> Progress:
         """Train to the end; the model then has the values that `conclude` chooses. A KeyboardInterrupt passes through.
@@ -122,6 +129,7 @@ class Trainer:
             self.callbacks.begin(self)
             with ENDING.waiting():
                 self._train_epochs()
+            self.gradual.end(self.progress)
             self.conclude()
             self.callbacks.call(self, "train_ended")
             self.callbacks.check()
@@ -131,7 +139,7 @@ class Trainer:
         return self.progress
 
     def _train_epochs(self) -> None:
-        while self.progress.epoch < self.epochs and self.progress.steps < self.steps and not self.progress.stopped:
+        while not self._finished:
             began = time.monotonic() - self.progress.seconds
             self._train_epoch(began)
             self._end_epoch(began)
@@ -160,7 +168,16 @@ class Trainer:
                 each = f"each process's own {size // processes} samples (compile: true), unlike one process"
             self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
+    def _note(self, text: str) -> None:
+        self.listener.note(f"{self.job.label}: {text}")
+
+    @property
+    def _finished(self) -> bool:
+        progress = self.progress
+        return progress.epoch >= self.epochs or progress.steps >= self.steps or bool(progress.stopped)
+
     def _train_epoch(self, began: float) -> None:
+        self.gradual.thaw(self.progress.epoch)
         self.job.model.train()
         forget_peak_memory(self.device)
         progress = self.progress
@@ -220,16 +237,15 @@ class Trainer:
         weight = self.job.options.auxiliary_loss
         others = auxiliary(outputs) if weight else []
         if others and not self.progress.steps and not self.progress.batch:
-            self.listener.note(
-                f"{self.job.label}: {len(others)} auxiliary outputs are in the loss, each times {weight:g}"
-            )
+            self._note(f"{len(others)} auxiliary outputs are in the loss, each times {weight:g}")
         return weight * sum(self.loss(one, batch.targets) for one in others) if others else 0.0
 
     def _step(self) -> None:
         if self.job.options.clip_grad_norm:
             trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             self.accelerator.clip_grad_norm_(trained, self.job.options.clip_grad_norm)
-        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        self.rates = [float(g["lr"]) if any(p.requires_grad for p in g["params"]) else 0.0 for g in groups]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -270,15 +286,16 @@ class Trainer:
         self.loss_sum.zero_()
         self.callbacks.call(self, "epoch_ended")
         progress.stopped = self.callbacks.stopped(self.accelerator.num_processes) or self._stalled()
+        self.gradual.end_epoch(progress, finished=self._finished)
         self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
         self.callbacks.check()
         if progress.stopped:
-            self.listener.note(f"{self.job.label}: stopped behind epoch {progress.epoch}: {progress.stopped}")
+            self._note(f"stopped behind epoch {progress.epoch}: {progress.stopped}")
 
     def _measure(self) -> dict[str, float]:
-        if self.job.options.keeps_best:
-            return self._measure_exactly()
+        if self.job.options.measures_exactly:
+            return self.measure_exactly()
         forward = self.forward
         if self.job.validation_network is not None:
             forward = self.job.validation_network
@@ -291,8 +308,8 @@ class Trainer:
 
         return measure(self.job.model, measured, self.job.validation.epoch(0), self.validation_loss, self.metrics)
 
-    def _measure_exactly(self) -> dict[str, float]:
-        """In float32 whatever training computes in: the best epoch is the one whose file will be the best."""
+    def measure_exactly(self) -> dict[str, float]:
+        """Validation in float32 whatever training computes in: what is best here is what makes the best file."""
         job = replace(self.job, precision="float32")
         network = job.validation_network or job.network or job.model
         with forward_as_written(network):
@@ -394,31 +411,38 @@ class Trainer:
         `saved.restarts`.
         """
         training = saved.training
+        before = None if saved.options is None else type(self.job.options).model_validate(saved.options)
+        if before is not None and saved.restarts:
+            self._take_moments(before, training)  # that the step was given, and began with
+            self.progress.carried = training["progress"].get("carried", 0)
         if not saved.restarts:
             self._restore_weights(saved)
             self.callbacks.load_state_dict(training.get("callbacks", {}))
             self.metrics.load_state_dict(training.get("metrics", {}))
             restore_state(self.loss.own, training.get("loss"))
-            if saved.options is None:
+            if before is None:
                 load_state(self.optimizer.optimizer, training["optimizer"])
                 self.schedule.load_state_dict(training["schedule"])
             else:
-                self._continue_with_new_options(type(self.job.options).model_validate(saved.options), training)
+                self._continue_with_new_options(before, training)
         own = training["processes"][self.accelerator.process_index % len(training["processes"])]
         self.loss_sum.fill_(own["loss_sum"])
         restore_generators(own["generators"])
 
     def _continue_with_new_options(self, before: Train, training: dict[str, Any]) -> None:
         """Keep the optimizer's moments, and set the learning rate that the new options give after the steps so far."""
-        former = make_optimizer(self.job.model, before)  # its groups may be others, its parameters are the same
-        load_state(former, training["optimizer"])
-        self.optimizer.optimizer.state.update(former.state)
+        self._take_moments(before, training)
         self.schedule.replay(
             [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
         )
         if self.best is None or (self.progress.best or {}).get("metric") != self.criterion.metric:
             self.best = self.progress.best = None  # of the epochs from here on
         self.progress.stopped = self._stalled()
+
+    def _take_moments(self, before: Train, training: dict[str, Any]) -> None:
+        former = make_optimizer(self.job.model, before, self.gradual.begins)  # with other groups of the same parameters
+        load_state(former, training["optimizer"])
+        self.optimizer.optimizer.state.update(former.state)
 
     def _restore_weights(self, saved: Saved) -> None:
         training = saved.training

@@ -10,6 +10,7 @@ from typing import Any
 from zoo import registry
 from zoo.checkpoint.load import base_candidates, loaded_base, replay_on_base
 from zoo.errors import ZooError, listed
+from zoo.finetuning.tables import train_stages
 from zoo.formats.checkpoint_metadata import DIGITS
 from zoo.formats.remote import fetched
 from zoo.formats.tensors import NAMES
@@ -21,14 +22,16 @@ from zoo.model.undisturbed import generators_kept
 from zoo.verification.rows import Rows
 from zoo.verification.subject import Subject
 
-WRITES_NOTHING = ("train", "freeze", "evaluate", "look", "save", "probe")  # nothing that is frozen, that is
+WRITES_NOTHING = (  # nothing that is frozen, that is
+    *("train", "finetune_from_probe", "freeze", "evaluate", "look", "save", "probe", "thresholds"),
+)
 FROZEN, BASE, COVERAGE = "frozen tensors", "base weights", "coverage"
 UNMOVED = "frozen tensors and base weights"
 
 
 def check_frozen(subject: Subject, rows: Rows) -> None:
     """What was frozen in the last train step has the bits that were compared before and after it."""
-    trained = [stage for stage in subject.stages if stage["action"] == "train"]
+    trained = train_stages(subject.stages)
     if not trained:
         return
     last, proof = trained[-1], trained[-1]["freeze_proof"]
@@ -131,7 +134,7 @@ def _check_coverage(subject: Subject, loaded: LoadReport, rows: Rows) -> None:
 
 def _unmoved(subject: Subject) -> tuple[list[str], str | None]:
     """The tensors that were frozen in every train step; or why that cannot be said."""
-    trained = [stage for stage in subject.stages if stage["action"] == "train"]
+    trained = train_stages(subject.stages)
     if subject.report is None:
         return [], "which tensors never trained is in the run's report, which is not beside it"
     if later := writing(subject.actions):

@@ -43,7 +43,7 @@ def check_metrics(subject: Subject, rows: Rows) -> None:
         return
     part = evaluation["part"]
     stated = {"metrics": metadata.metrics, **_stated(metadata.evaluation or {})}
-    measured = evaluation["parts"][part]
+    measured = {key: value for key, value in evaluation["parts"][part].items() if key != "per_class"}
     expected = {"part": part, **measured, "metrics": report["metrics"]}
     same = f"report and checkpoint say the same: {_numbers(report['metrics'])}"
     different = {key: value for key, value in expected.items() if stated.get(key) != value}
@@ -98,7 +98,7 @@ def stored_predictions(subject: Subject) -> Predictions | None:
     metadata = subject.metadata
     if metadata.task == "classification" and len(metadata.classes) > MOST_COLUMNS:
         return None
-    return read_predictions(subject.predictions, metadata.classes, metadata.task)
+    return read_predictions(subject.predictions, metadata.classes, metadata.task).judged(metadata.thresholds)
 
 
 def _agrees_with_itself(subject: Subject, stored: Predictions, loss: Any) -> bool:
@@ -220,7 +220,7 @@ def _compare_numbers(
 ) -> None:
     """Where no outputs are stored: the metrics, which may differ by the images whose two likeliest answers are near."""
     metrics, loss = asked(assembly)
-    measured = measured_of(found, metrics, loss)
+    measured = measured_of(found.judged(assembly.thresholds), metrics, loss)
     said, near = subject.metadata.metrics, _near(found, device)
     samples = (subject.metadata.evaluation or {}).get("samples")
     if samples != measured.samples:

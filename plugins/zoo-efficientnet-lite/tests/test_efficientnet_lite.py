@@ -19,8 +19,13 @@ from zoo.formats.tensors import entry, to_array
 from zoo.model.load_into import fill, target_of
 from zoo.remap.plan import make_plan
 from zoo.remap.rules import invert, parse_rules
+from zoo.testing import WeightsContract
 
 VARIANTS = ("lite0", "lite1", "lite2")
+
+
+class TestContract(WeightsContract):
+    component = "efficientnet-lite/lite0"
 
 
 def converted(variant):

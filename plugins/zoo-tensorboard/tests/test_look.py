@@ -23,10 +23,15 @@ from zoo.model.build import build
 from zoo.preflight import check
 from zoo.recipe import load_recipe
 from zoo.recipe.options import DataOptions
+from zoo.testing import StepContract
 from zoo.training.callbacks import Listener
 
 CONVOLUTION, RELU, POOLING, SIGMOID = "features.0", "features.1", "features.2", "classifier.relu2"
 ROOT = Path(__file__).parents[3]
+
+
+class TestContract(StepContract):
+    component = "tensorboard/look"
 
 
 class Notes(Listener):

@@ -16,9 +16,14 @@ from zoo.errors import InputError
 from zoo.finetuning.finetune import finetune
 from zoo.preflight import check
 from zoo.recipe import load_recipe
+from zoo.testing import TrackerContract
 from zoo.training.callbacks import Listener
 
 TRAIN = {"epochs": 2, "lr": 0.01, "trackers": ["tensorboard"]}
+
+
+class TestContract(TrackerContract):
+    component = "tensorboard/tensorboard"
 
 
 def read(folder: Path) -> EventAccumulator:

@@ -15,12 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, fx, nn
 
 from zoo.data.batches import Batches, ImageBatches, Order
 from zoo.data.open_data import OpenData, Part
+from zoo.data.sampler import Sampler
 from zoo.data.transforms import derived_seed
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import FeatureCacheUse
@@ -37,7 +39,7 @@ EVERY_STEP = "frozen backbone: runs at every step"
 
 @dataclass(frozen=True)
 class Share:
-    """This process's share of the work, and how its batches are made: `step` and `seed` decide their order."""
+    """This process's share of the work, and its batches; `step`, `seed` and `sampler` decide their order."""
 
     device: torch.device
     batch_size: int | None = None
@@ -45,6 +47,7 @@ class Share:
     seed: int | None = None
     rank: int = 0
     world: int = 1
+    sampler: Sampler | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,7 @@ def _images(
         seed=share.seed,
         rank=share.rank,
         world=share.world,
+        sampler=share.sampler,
         once=once,
     )
 
@@ -226,7 +230,10 @@ class ShareOrder(Order):
         shares = [sum(len(chunk[rank :: order.world]) for chunk in chunks) for rank in range(order.world)]
         samples = min(shares) if order.shuffle else shares[order.rank]
         seed = derived_seed(order.seed, order.rank) if order.shuffle else order.seed
-        super().__init__(samples, order.batch_size // order.world, seed=seed, shuffle=order.shuffle, rank=0, world=1)
+        own = np.concatenate([chunk[order.rank :: order.world] for chunk in chunks])[:samples]
+        chances = None if order.chances is None else order.chances[own]
+        size = order.batch_size // order.world
+        super().__init__(samples, size, seed=seed, shuffle=order.shuffle, rank=0, world=1, chances=chances)
         self.processes = order.world
 
     def size(self, index: int) -> int:

