@@ -21,6 +21,7 @@ from zoo.recipe import Step
 from zoo.recipe.catalogue import PLATEAUS, SCHEDULERS, component_of
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
+    Average,
     BestBy,
     CallbackName,
     EarlyStopping,
@@ -41,6 +42,7 @@ from zoo.recipe.options import (
 from zoo.recipe.step import check_expression
 from zoo.steps.train_check import (
     build_schedule,
+    check_average,
     check_batch,
     check_choice,
     check_class_weights,
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
+GREEDY = 5  # epochs that a greedy soup is made of at most
 LAST = "last.safetensors"  # the last epoch, where another one is kept
 
 
@@ -137,6 +140,9 @@ class Train(Step):
     """Train the head first, and thaw the next group of layers, from the top down, after so many epochs."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a moving average of the weights, which is then what is evaluated and kept."""
+    average: Literal["greedy"] | Average | None = None
+    """Average the weights of several epochs, which is then what is evaluated and kept: `{last: 3}`, `{swa: 0.75}` or
+    `greedy`, which is `{greedy: 5}`."""
     precision: Precision | None = None
     """Goes over the recipe's `precision`."""
     compile: bool = False
@@ -191,12 +197,18 @@ class Train(Step):
 
     @property
     def keeps_best(self) -> bool:
-        return self.keep not in ("auto", "last") or (self.keep == "auto" and self.early_stopping is not None)
+        chosen = self.keep == "auto" and self.early_stopping is not None and self.average is None
+        return self.keep not in ("auto", "last") or chosen
 
     @property
     def measures_exactly(self) -> bool:
         """Whether validation is measured as the finished file will be, since it chooses."""
-        return self.keeps_best
+        return self.keeps_best or self.average is not None
+
+    @property
+    def soup(self) -> Average | None:
+        """`average` written out."""
+        return Average(greedy=GREEDY) if self.average == "greedy" else self.average
 
     @property
     def patience(self) -> EarlyStopping | None:
@@ -232,7 +244,8 @@ class Train(Step):
         best, stop = self.chosen_by
         kept = f"keep: {{best: {best}}}" if best else "keep: best"
         stops = f"early_stopping: {stop}" if stop else "early_stopping"
-        chosen = (kept if self.keeps_best else "", stops if self.early_stopping else "", plateau)
+        soup = "average: greedy" if self.soup and self.soup.greedy else ""
+        chosen = (kept if self.keeps_best else "", soup, stops if self.early_stopping else "", plateau)
         return ", ".join(filter(None, chosen))
 
     @property
@@ -252,6 +265,7 @@ class Train(Step):
             where = taken[0].place.location.within
             message = f"train: {LAST}, the last epoch beside the best, is what the save step in {where} writes"
             document.add(taken[0].place.path, message, "give it another name", at_key=True)
+        check_average(self, document)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
         self._check_unfreezing(document)

@@ -64,6 +64,11 @@ def _keep_batch(run: ActiveRun, trainer: Trainer, error: NotFiniteError) -> None
     run.listener.note(f"warning: the batch of step {record['optimizer_step']}{where} is kept: {folder / RECORD}")
 
 
+def _measured(trainer: Trainer, epoch: int) -> dict[str, Any]:
+    found: dict[str, Any] = trainer.progress.history[epoch - 1]["validation"] if epoch else {}
+    return found
+
+
 def record_train(
     run: ActiveRun,
     step: Train,
@@ -80,11 +85,12 @@ def record_train(
     chosen = progress.best["epoch"] if trainer.best and progress.best else progress.epoch
     samples = sum(job.train.size(index) for index in range(len(job.train)))
     record = {
-        "metrics": progress.history[chosen - 1]["validation"] if chosen else {},
+        "metrics": trainer.averaged["metrics"] if trainer.averaged else _measured(trainer, chosen),
         "measured_with": job.approximate,
         "epochs": progress.history,
         "best": progress.best,
         "kept_epoch": chosen,
+        "average": trainer.averaged,
         "stopped": progress.stopped,
         "trainable": trainable,
         "frozen": total - trainable,

@@ -26,6 +26,7 @@ from zoo.errors import Problem, TerminatedError, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
+from zoo.training.averaging import EpochAverage
 from zoo.training.callbacks import Listener
 from zoo.training.choosing import Criterion, Patience
 from zoo.training.components import restore_state, state_of
@@ -106,6 +107,8 @@ class Trainer:
         self._synchronises = self.accelerator.num_processes > 1 and not options.compile
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
+        self.soup = EpochAverage(options.soup, self.epochs, self.criterion) if options.soup else None
+        self.averaged: dict[str, Any] | None = None  # the report's record of the epochs' average
         self.best: dict[str, Tensor] | None = None
         self.callbacks = Callbacks(options.callbacks)
         self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
@@ -130,6 +133,7 @@ class Trainer:
             with ENDING.waiting():
                 self._train_epochs()
             self.gradual.end(self.progress)
+            self.averaged = self.soup.conclude(self) if self.soup is not None else None
             self.conclude()
             self.callbacks.call(self, "train_ended")
             self.callbacks.check()
@@ -145,7 +149,7 @@ class Trainer:
             self._end_epoch(began)
             ENDING.check()
 
-    def _synchronised(self) -> AbstractContextManager[Any]:
+    def synchronised(self) -> AbstractContextManager[Any]:
         """Around a forward pass that trains: batch norms of several processes normalise by the batch of all of them."""
         return SyncBatchNorm() if self._synchronises else nullcontext()
 
@@ -220,7 +224,7 @@ class Trainer:
         first = index - index % accumulate
         total = self._samples(first, min(first + accumulate, len(self.job.train)))
         with nullcontext() if last else self.accelerator.no_sync(self.network):
-            with self._synchronised():
+            with self.synchronised():
                 outputs = self.forward(*arranged(batch.inputs, self.job))
             answers = prediction(outputs)
             loss = self.loss(answers, batch.targets)
@@ -270,6 +274,8 @@ class Trainer:
                 with ENDING.between():
                     record["validation"] = self._measure()
                 self._keep_best(self.criterion.value(record))
+                if self.soup is not None:
+                    self.soup.add(progress.epoch + 1, self.criterion.value(record), self.unfrozen)
         except TerminatedError:
             self._save_within(began)
             raise
@@ -397,6 +403,7 @@ class Trainer:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "average": [self.average.updates, self.average.average] if self.average else None,
             "best": self.best,
+            "soup": self.soup.state_dict() if self.soup is not None else None,
             "rates": self.rates,
             "callbacks": self.callbacks.state_dict(),
             "metrics": self.metrics.state_dict(),
@@ -456,6 +463,8 @@ class Trainer:
         if self.average:
             self.average.updates, values = training["average"]
             fill(self.average.average, values)
+        if self.soup is not None:
+            self.soup.load_state_dict(training["soup"])
         best = training["best"] if self.job.options.keeps_best else None
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()} if best else None
 
