@@ -215,8 +215,7 @@ def test_with_a_feature_cache(recipe, tmp_path):
     notes = Notes()
     streamed = zoo.finetune(frozen_recipe(recipe, epochs=1), output=tmp_path / "streamed", progress=notes)
     assert streamed.report["stages"][-1]["feature_cache"]["use"] == "every_step"
-    said = "data.transforms change every epoch: no feature cache (views: K caches K augmented passes)"
-    assert said in notes.notes
+    assert any(line.startswith("data.transforms: images change in every epoch") for line in notes.notes)
     kept = zoo.finetune(frozen_recipe(recipe, views=2), output=tmp_path / "kept", progress=Listener())
     (stage,) = (stage for stage in kept.report["stages"] if stage["action"] == "train")
     assert stage["feature_cache"]["use"] == "kept"

@@ -24,6 +24,7 @@ ALLOWED = {
     "_DropoutNd": KINDS,
     "_build_vision_tower": "open_clip's image tower alone, without the text tower and its tokenizer",
     "_asdict": "documented: a named tuple's way to a dict",
+    "_dynamo": "its counter of graphs, for how long compiling took; without it a report has 0 seconds",
     "_subclasses": "fake tensors, which are nowhere else; zoo.model.fake_tensors does without them",
     "_reset_state": "accelerate's singletons refuse a second precision; its own tests use it",
     "_shared_state": "where accelerate keeps them, to put a caller's back",

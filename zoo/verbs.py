@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zoo.finetuning.reproduce import Reproduction
     from zoo.finetuning.result import Run
     from zoo.finetuning.seeds import SeedRuns
+    from zoo.finetuning.trial import Within
     from zoo.model.assembly import Assembly
     from zoo.preflight import Verdict
     from zoo.recipe import Recipe
@@ -54,6 +55,7 @@ def finetune(
     device: str | None = None,
     precision: Precision | None = None,
     progress: Listener | None = None,
+    within: str | None = None,
 ) -> Run:
     """Carry out a recipe and leave a checkpoint that rebuilds the model by itself.
 
@@ -74,6 +76,8 @@ def finetune(
         overwrite: replace what an earlier run left in the folder; what zoo did not write there stays.
         device, precision: go before what the recipe says.
         progress: what shows it; a display on standard error by default.
+        within: the time for all of it (`10m`, `1h30m`, `45s`): what the steps would take is measured on a few samples,
+            and each train step gets its share of the time, in which it does at most what the recipe says.
 
     Returns:
         The run: `model`, `history`, `metrics`, `checkpoint`, `folder`, and `report`, the document of `--json`.
@@ -87,8 +91,10 @@ def finetune(
     from zoo.finetuning.finetune import finetune as carry_out
 
     with _handed_over(model, data, transform, preprocessing) as names:
+        checked = _read(recipe, overrides, names)
         run = carry_out(
-            _read(recipe, overrides, names),
+            checked,
+            within=_shared(checked, within, device, precision),
             output=output,
             resume=resume,
             overwrite=overwrite,
@@ -99,6 +105,14 @@ def finetune(
         if model is not None:
             run.model  # noqa: B018 - of a run that was finished before it is loaded now, while the class is at hand
         return run
+
+
+def _shared(recipe: Recipe, within: str | None, device: str | None, precision: Precision | None) -> Within | None:
+    if within is None:
+        return None
+    from zoo.finetuning.estimate import share_time
+
+    return share_time(recipe, within, device=device, precision=precision)
 
 
 def finetune_seeds(
@@ -184,12 +198,16 @@ def check(
     transform: Callable[..., Any] | None = None,
     preprocessing: Preprocessing | None = None,
     overrides: Overrides = (),
+    estimate: bool = False,
 ) -> Verdict:
     """What `zoo check` finds: a dry run of the recipe; nothing is trained, downloaded or written.
 
     The arguments are those of `zoo.finetune`. The verdict has `ok`, `errors` and `warnings` (each with `message`,
     `location` and `suggestion`), `trainable` and `frozen` (numbers of parameters at the last train step);
     `as_dict()` is the document of `--json`, and `require()` raises the errors.
+
+    With `estimate` a recipe without a mistake is tried out on a few samples, in seconds, and `estimate` of the verdict
+    says what all of it would take: time, memory, disk.
 
     Raises InputError only where the file cannot be read; mistakes in it are in the verdict.
     """
@@ -201,7 +219,13 @@ def check(
         read_text(os.fspath(recipe))
     with _handed_over(model, data, transform, preprocessing) as names:
         try:
-            return rehearse(_read(recipe, overrides, names))
+            checked = _read(recipe, overrides, names)
+            verdict = rehearse(checked)
+            if estimate and verdict.ok:
+                from zoo.finetuning.estimate import estimate as tried_out
+
+                verdict.estimate = tried_out(checked).as_dict()
+            return verdict
         except InputError as error:
             return Verdict(errors=list(error.problems))
 
@@ -399,6 +423,7 @@ def evaluate(
     metrics: Sequence[Named] | None = None,
     device: str | None = None,
     batch_size: int | None = None,
+    tta: str | Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """`{"metrics": {…}, "intervals": {name: [low, high]}, "samples": n, "part": …, …}` of a checkpoint, or of a model
     that zoo made (it stays as it is). The intervals hold 95 %; a number that the samples do not define is None.
@@ -411,6 +436,7 @@ def evaluate(
             part where there is one. Every look at it is recorded.
         metrics: names as in a recipe; those that the model was trained with without it.
         device: where a checkpoint is measured, "auto" by default; a model is measured where it is.
+        tta: views of each image whose answers are averaged, as in the step `evaluate`: "flip", ["five_crop", "flip"].
 
     Raises InputError for a file that is no checkpoint, data that is not there, or classes the model lacks.
     """
@@ -421,7 +447,7 @@ def evaluate(
     where = _assembly(checkpoint)
     with given({"datasets": objects}) if objects else contextlib.nullcontext(), _evaluating(where):
         on = _device(checkpoint, device)
-        return measure(where, named, part=part, metrics=metrics, device=on, batch_size=batch_size)
+        return measure(where, named, part=part, metrics=metrics, device=on, batch_size=batch_size, tta=tta)
 
 
 def compare(
@@ -614,6 +640,7 @@ def predict(
     *,
     threshold: float | None = None,
     device: str | None = None,
+    tta: str | Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One row an image: `{"image", "predictions": [{"label", "probability"}, …]}`, the likeliest first.
 
@@ -625,6 +652,7 @@ def predict(
         threshold: of a multilabel network: a row's `labels` are those with this probability or more; without it each
             label's own threshold counts, 0.5 where the checkpoint has none.
         device: where a checkpoint is run, "auto" by default; a model is run where it is.
+        tta: views of each image whose answers are averaged, as in the step `evaluate`: "flip", ["five_crop", "flip"].
 
     A regression's rows have `value` in place of `probability`. An image that cannot be read has `error` in place of
     `predictions`. Raises InputError for a path that does not exist and a folder without images.
@@ -635,7 +663,7 @@ def predict(
     listed = [images] if alone else list(images)
     where = _assembly(checkpoint)
     with _evaluating(where):
-        return run(where, listed, top, threshold=threshold, device=_device(checkpoint, device))
+        return run(where, listed, top, threshold=threshold, device=_device(checkpoint, device), tta=tta)
 
 
 def _assembly(checkpoint: Any) -> Any:

@@ -122,3 +122,16 @@ def test_the_quickstart_is_checked_in_seconds_without_reading_weights():
     subprocess.run([sys.executable, "-m", "zoo", "check", str(QUICKSTART)], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
+
+
+def test_what_it_would_take_is_tried_out_where_that_is_asked_for(zoo, recipe):
+    short = "model: timm/test_resnet\ndata: {source: sklearn/digits, image_size: 32, batch_size: 8, limit: 100}\n"
+    short += "precision: float32\nsteps:\n  - swap_head: auto\n  - train: 1\n"
+    outcome = zoo("check", recipe(short), "--estimate")
+    assert outcome.code == 0
+    assert "estimate on cpu (32 of 100 samples tried for " in outcome.out
+    assert "step 2 train: " in outcome.out
+    document = zoo("check", recipe(short), "--estimate", "--json").json
+    assert document["estimate"]["steps"][0]["action"] == "train"
+    assert zoo("check", recipe(short), "--json").json["estimate"] is None
+    assert "estimate" not in zoo("check", recipe(BROKEN), "--estimate").out

@@ -42,3 +42,18 @@ def test_what_is_no_checkpoint(zoo, tmp_path):
     assert (outcome.code, outcome.out) == (2, "")
     assert "no.safetensors" in outcome.err
     assert "bug" not in outcome.err
+
+
+def test_averaged_views(zoo, checkpoint):
+    plain = zoo("evaluate", checkpoint, "--json").json
+    ten = zoo("evaluate", checkpoint, "--tta", "five_crop", "--tta", "flip", "--json").json
+    assert "tta" not in plain
+    assert ten["tta"] == ["five_crop", "flip"]
+    assert ten["samples"] == plain["samples"]
+    assert ten["metrics"] != plain["metrics"]
+    assert (
+        "views           five_crop x flip\n" in zoo("evaluate", checkpoint, "--tta", "five_crop", "--tta", "flip").out
+    )
+    outcome = zoo("evaluate", checkpoint, "--tta", "flop")
+    assert outcome.code == 2
+    assert "test-time augmentation has no 'flop' (did you mean flip?)" in outcome.err

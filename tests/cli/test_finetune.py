@@ -115,3 +115,10 @@ def test_a_launcher_s_other_processes_are_silent(zoo, trained, tmp_path, monkeyp
     monkeypatch.setenv("RANK", "1")
     outcome = zoo("finetune", trained / "none.yaml", "--events")
     assert (outcome.code, outcome.out) == (2, "")
+
+
+def test_several_runs_have_no_time_in_common(zoo, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("model: tutorial/net_a\ndata: sklearn/digits\nsteps: [train: 1]\n")
+    outcome = zoo("finetune", str(tmp_path / "recipe.yaml"), "--seeds", "2", "--within", "10m")
+    assert outcome.code == 2
+    assert "--within is for one run, and --seeds makes several (give each train step a time_budget)" in outcome.err

@@ -21,6 +21,20 @@ def test_for_people(zoo, trained, checkpoint):
     assert out.count("%") == 2
 
 
+def test_averaged_views(zoo, trained, checkpoint, tmp_path):
+    from PIL import Image, ImageOps
+
+    ImageOps.mirror(Image.open(trained / "digit.png")).save(tmp_path / "mirrored.png")
+    shutil.copy(trained / "digit.png", tmp_path)
+    rows = zoo("predict", checkpoint, tmp_path, "--top", "10", "--json").json["images"]
+    own, mirrored = ({each["label"]: each["probability"] for each in row["predictions"]} for row in rows)
+    ask = ("predict", checkpoint, trained / "digit.png", "--top", "10", "--tta", "flip", "--json")
+    (row,) = zoo(*ask).json["images"]
+    both = {each["label"]: each["probability"] for each in row["predictions"]}
+    assert both == pytest.approx({label: (own[label] + mirrored[label]) / 2 for label in own}, abs=1e-5)
+    assert zoo("predict", checkpoint, trained / "digit.png", "--tta", "flop").code == 2
+
+
 def test_a_folder(zoo, trained, checkpoint, tmp_path):
     shutil.copy(trained / "digit.png", tmp_path)
     rows = zoo("predict", checkpoint, tmp_path, "--top", "10", "--json").json["images"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from PIL import Image
@@ -11,8 +13,9 @@ from torchvision.transforms.v2 import InterpolationMode
 
 from zoo.api import Preprocessing
 from zoo.data import transforms
+from zoo.data.presets import OF_COLOURS, PRESETS, transforms_of
 from zoo.errors import InputError
-from zoo.recipe.catalogue import names
+from zoo.recipe.catalogue import find, names
 from zoo.recipe.options import DataOptions
 
 
@@ -75,9 +78,9 @@ def test_recipe_values_go_over_the_weights():
         transforms.resolve(Preprocessing(interpolation="box"), DataOptions(source="x"))
 
 
-@pytest.mark.parametrize("name", transforms.RANDOM_PER_IMAGE)
+@pytest.mark.parametrize("name", PRESETS)
 def test_augmentation_depends_on_its_key_alone(name):
-    transform = transforms.augmentation(name, Preprocessing(size=(24, 24), interpolation="lanczos"))
+    transform = transforms.augmentation(transforms_of(name), Preprocessing(size=(24, 24), interpolation="lanczos"))
     image = noise(40, 30)
     torch.manual_seed(1)
     first = transforms.seeded(transform, image, 0, 3, 7)
@@ -150,18 +153,106 @@ def test_what_does_not_work_is_found_on_one_image(acme, value, said):
         transforms.check_transform(value, TO)
 
 
+NEEDED = {
+    "JPEG": {"quality": 50}, "RandomAdjustSharpness": {"sharpness_factor": 2.0}, "RandomPosterize": {"bits": 3},
+    "RandomSolarize": {"threshold": 100}, "Pad": {"padding": 2}, "RandomAffine": {"degrees": 10},
+    "RandomRotation": {"degrees": 10}, "RandomResize": {"min_size": 20, "max_size": 30},
+    "RandomShortestSize": {"min_size": [20]}, "ScaleJitter": {"target_size": [30, 30]},
+    "GaussianBlur": {"kernel_size": 3}, "Grayscale": {"num_output_channels": 3},
+    "ColorJitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
+    **{key: {"transforms": ["RandomErasing"]} for key in ("RandomApply", "RandomChoice", "RandomOrder")},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", names("transforms"))
 def test_every_transform_that_is_offered_works_on_an_image(name):
-    needed = {
-        "JPEG": {"quality": 50}, "RandomAdjustSharpness": {"sharpness_factor": 2.0}, "RandomPosterize": {"bits": 3},
-        "RandomSolarize": {"threshold": 100}, "Pad": {"padding": 2}, "RandomAffine": {"degrees": 10},
-        "RandomRotation": {"degrees": 10}, "RandomResize": {"min_size": 20, "max_size": 30},
-        "RandomShortestSize": {"min_size": [20]}, "ScaleJitter": {"target_size": [30, 30]},
-        "GaussianBlur": {"kernel_size": 3},
-    }  # fmt: skip
-    transforms.check_transform({name: needed[name]} if name in needed else name, TO)
+    transforms.check_transform({name: NEEDED[name]} if name in NEEDED else name, TO)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 6])
+@pytest.mark.parametrize("name", sorted({*names("transforms")} - {"Grayscale", "RGB"}))
+def test_every_transform_works_on_so_many_channels_or_is_refused(name, channels):
+    """Whatever it draws: of RandAugment's operations, say, some work on any number of channels."""
+    to = Preprocessing(size=(24, 24), mean=(0.5,) * channels, std=(0.5,) * channels, channels=channels)
+    value = {name: NEEDED[name]} if name in NEEDED else name
+    if name in OF_COLOURS and channels != 1:
+        with pytest.raises(
+            InputError, match=f"{name} works on images of 1 or 3 channels; the network takes {channels}"
+        ):
+            transforms.check_transform(value, to)
+        return
+    image = torch.arange(channels * 576).to(torch.uint8).view(channels, 24, 24)
+    transform = transforms.augmentation((value,), to)
+    for draw in range(40):
+        made = transforms.seeded(transform, image, draw)
+        assert (made.dtype, made.shape) == (torch.uint8, image.shape)
+
+
+@pytest.mark.parametrize("name", sorted(OF_COLOURS - {"RGB"}))
+def test_what_is_refused_on_four_channels_would_fail(name):
+    factory = find("transforms", name)(**NEEDED.get(name, {}))
+    image = torch.arange(4 * 256).to(torch.uint8).view(4, 16, 16)
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        [transforms.seeded(factory, image, draw) for draw in range(100)]
+
+
+def test_transforms_of_transforms():
+    image, rotated = noise(24, 24), {"RandomRotation": {"degrees": [90, 90]}}
+    turned = v2.RandomRotation([90, 90])(image)
+    always = {"RandomApply": {"transforms": [rotated, "RandomInvert"], "p": 1}}
+    made = transforms.seeded(transforms.augmentation((always,), TO), image, 1)
+    assert torch.equal(made, turned) or torch.equal(made, 255 - turned)
+    never = {"RandomApply": {"transforms": [rotated], "p": 0.0}}
+    assert torch.equal(transforms.augmentation((never,), TO)(image), image)
+    one_of = {
+        "RandomChoice": {"transforms": [rotated, {"RandomApply": {"transforms": ["RandomErasing"]}}], "p": [1, 0]}
+    }
+    made = transforms.seeded(transforms.augmentation((one_of,), TO), image, 1)
+    assert torch.equal(made, turned)
+    assert torch.equal(pickle.loads(pickle.dumps(transforms.make_transform(one_of, TO)))(image), turned)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"RandomApply": {"transforms": ["acme/fails"], "p": 0.0}}, "acme/fails .* failed on an image"),
+        ({"RandomChoice": {"transforms": ["RandomErasing"], "p": [1, 2]}}, "transform RandomChoice: .*Length of p"),
+        ({"RandomErasing": {"value": "random"}}, "value 'random' is noise around 0"),
+        ({"RandomErasing": {"p": 2}}, "transform RandomErasing: ValueError"),
+        ({"RandomRotation": {"degrees": 9, "interpolation": "bilinaer"}}, "interpolation 'bilinaer' does not work"),
+        (
+            {"Resize": {"interpolation": "lanczos"}},
+            "transform Resize: interpolation 'lanczos' does not work on tensors",
+        ),
+        ({"Grayscale": {"num_output_channels": 1}}, "Grayscale makes 1 channels of 3"),
+    ],
+)
+def test_what_would_go_wrong_sooner_or_later(acme, value, said):
+    with pytest.raises(InputError, match=said):
+        transforms.check_transform(value, TO)
+
+
+def test_what_is_left_out_is_the_networks():
+    to = Preprocessing(size=(12, 12), interpolation="bicubic")
+    erasing, crop = (transforms.make_transform(name, to).transform for name in ("RandomErasing", "RandomResizedCrop"))
+    assert erasing.value == pytest.approx([255 * mean for mean in to.mean])  # as behind normalisation, where that is 0
+    assert (list(crop.size), crop.interpolation) == ([12, 12], InterpolationMode.BICUBIC)
+    given = {"RandomErasing": {"value": [1, 2, 3]}}, {"RandomRotation": {"degrees": 9, "fill": [1, 2, 3]}}
+    for value in given:
+        transforms.check_transform(value, to)
+
+
+def test_light_and_strong_are_fitted_to_the_data():
+    crop, flip, _ = transforms_of("light")
+    assert transforms_of("light", colours=False) == (crop, {"ColorJitter": {"brightness": 0.2, "contrast": 0.2}})
+    assert transforms_of("light", channels=6) == (crop, flip)
+    strong = [next(iter(each)) if isinstance(each, dict) else each for each in transforms_of("strong", channels=4)]
+    assert strong == ["RandomResizedCrop", "RandomHorizontalFlip", "RandomErasing"]
+    assert transforms_of("trivial", channels=4, colours=False) == PRESETS["trivial"].transforms  # as it is written
 
 
 def test_cached_features_belong_to_the_plugins_version(acme):
     assert transforms.identity_of(("acme/draws",)) == "('acme/draws',) [('zoo-acme', '1.0')]"
+    nested = ({"RandomApply": {"transforms": ["acme/draws"]}},)
+    assert transforms.identity_of(nested) == f"{nested} [('zoo-acme', '1.0')]"
     assert transforms.identity_of("flip") == "flip"

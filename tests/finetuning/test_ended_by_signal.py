@@ -63,7 +63,7 @@ def whole(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
 @pytest.mark.parametrize("where", ["step", "measuring", "end of an epoch"])
 def test_it_saves_and_ends_and_goes_on_to_the_same_bits(command, whole, tmp_path, monkeypatch, number, where):
-    name = {"step": "_backward", "measuring": "_measure", "end of an epoch": "_keep_best"}[where]
+    name = {"step": "backward", "measuring": "_measure", "end of an epoch": "_keep_best"}[where]
     plain = getattr(Trainer, name)
 
     def sending(trainer, *values):

@@ -73,6 +73,14 @@ AUGMENTED = {"augmentation": "crop_flip"}
 OPTIONS: dict[str, Row] = {
     "epochs": row({"epochs": 4}, proof="training/test_trainer.py::test_epochs_and_steps"),
     "max_steps": row({"epochs": None, "max_steps": 8}, proof="training/test_trainer.py::test_epochs_and_steps"),
+    "time_budget": row(
+        {"time_budget": "1h", "scheduler": "cosine"},
+        proof="training/test_time_budget.py::test_a_machine_that_becomes_slower_still_ends_in_time",
+    ),
+    "planned": row(
+        {"epochs": None, "planned": [[0, 9], [7, 11]], "scheduler": "cosine"},
+        proof="training/test_time_budget.py::test_a_plan_repeated_gives_the_same_bits",
+    ),
     "lr": row({"lr": 0.01}, proof="training/test_trainer.py::test_it_computes_what_a_plain_loop_computes"),
     "optimizer": row(
         ADAMW,
@@ -104,6 +112,17 @@ OPTIONS: dict[str, Row] = {
         proof="training/test_losses.py::test_every_loss_on_offer_gives_a_number_with_a_gradient",
     ),
     "label_smoothing": row({"label_smoothing": 0.1}, proof="training/test_losses.py::test_smoothing_and_class_weights"),
+    "mixup": row(
+        {"mixup": 0.4},
+        {"mixup": 0.4, "cutmix": 1.0, "accumulate": 2},
+        proof="data/test_mixing.py::test_mixup_adds_inputs_and_targets_by_one_share",
+        cache="images change in every epoch",
+    ),
+    "cutmix": row(
+        {"cutmix": 1.0},
+        proof="data/test_mixing.py::test_cutmix_puts_a_box_of_the_other_image_in_and_counts_its_area",
+        cache="images change in every epoch",
+    ),
     "class_weights": row(
         {"class_weights": {"0": 3.0, "7": 0.5}},
         {"class_weights": "balanced", "accumulate": 2},
@@ -118,7 +137,9 @@ OPTIONS: dict[str, Row] = {
     ),
     "metrics": row({"metrics": ["f1", "accuracy"]}, proof="training/test_metrics.py::test_short_names_for_classes"),
     "batch_size": row(
-        {"batch_size": 6}, proof="steps/test_train.py::test_a_batch_of_one_sample_is_told_before_training"
+        {"batch_size": 6},
+        {"batch_size": "auto"},
+        proof="training/test_batch_size.py::test_it_is_written_down_and_resumed_as_it_was",
     ),
     "seed": row(
         {"seed": 11}, proof="test_reproducibility.py::test_a_step_in_front_leaves_the_order_of_a_train_step_as_it_is"
@@ -137,7 +158,7 @@ OPTIONS: dict[str, Row] = {
     ),
     "unfreeze_gradually": row(
         {"unfreeze_gradually": 1},
-        {"unfreeze_gradually": {"groups": ["blocks", "stem"]}},
+        {"unfreeze_gradually": {"groups": ["blocks"]}},
         proof="training/test_gradual.py::test_it_computes_what_a_plain_loop_computes",
         cache="unfreeze_gradually thaws the backbone",
     ),
@@ -158,6 +179,11 @@ OPTIONS: dict[str, Row] = {
         {"compile": True},
         proof="training/test_trainer.py::test_compiled_it_trains_the_same",
         processes="each process's own 4 samples (compile: true), unlike one process",
+    ),
+    "gradient_checkpointing": row(
+        {"gradient_checkpointing": True},
+        proof="model/test_gradient_checkpointing.py::test_loss_gradients_and_running_statistics_are_the_same_bits",
+        cache="feature cache: none, trained end to end: gradient_checkpointing needs the network's blocks",
     ),
     "memory_layout": row(
         {"memory_layout": "channels_last"},
@@ -329,6 +355,7 @@ def different(mine: Any, theirs: Any, where: str = "") -> list[str]:
 VARYING = (
     "seconds",
     "images_per_second",
+    "passes",
     "peak_memory",
     "setting",
 )  # how it was chosen: by timing, or as the run began

@@ -138,7 +138,10 @@ def test_a_step_that_begins_again_with_another_rate_has_the_moments_it_was_given
     run = tmp_path / "run"
     with pytest.raises(Killed):
         finetune(written(tmp_path), output=run, progress=Kills(2, 2))
-    other = [{"train": FIRST}, {"train": {"epochs": 1, "lr": 0.5, "optimizer_state": "carried"}}]
+    other = [
+        {"train": FIRST},
+        {"train": {"epochs": 1, "lr": 0.5, "unfreeze_gradually": 1, "optimizer_state": "carried"}},
+    ]
     with pytest.raises(Killed):
         finetune(written(tmp_path, steps=other), output=run, resume=True, progress=Kills(2, 1))
     report = finetune(written(tmp_path), output=run, resume=True, progress=Kills()).report
@@ -159,7 +162,7 @@ def test_what_a_state_does_not_have_is_not_asked_of_it(tmp_path):
 def test_two_steps_with_the_state_carried_are_one_longer_step(tmp_path):
     """Where nothing but the step's end lies between them: SGD with momentum at a constant rate, on cached features, of
     which a batch has all."""
-    train = {"lr": 0.01, "optimizer": {"SGD": {"momentum": 0.9}}, "scheduler": None, "seed": 5}
+    train = {"lr": 1.0, "optimizer": {"SGD": {"momentum": 0.9}}, "scheduler": None, "seed": 5}
     data = {**RECIPE["data"], "batch_size": 96}
     weights = {}
     for name, steps in {
@@ -172,8 +175,19 @@ def test_two_steps_with_the_state_carried_are_one_longer_step(tmp_path):
         assert report["stages"][-1]["feature_cache"]["use"] == "kept"
         weights[name] = load_file(tmp_path / name / "model.safetensors")
     for name, values in weights["one"].items():
-        assert torch.allclose(weights["carried"][name].float(), values.float(), atol=1e-6), name
+        assert torch.allclose(weights["carried"][name].float(), values.float(), atol=1e-5), name
     assert not torch.allclose(weights["fresh"]["fc.weight"], weights["one"]["fc.weight"], atol=1e-4)
+
+
+def test_a_state_is_carried_on_from_a_step_that_builds_on_train(tmp_path):
+    """And what had not thawed yet is the same everywhere on the line between probe and fine-tuned network."""
+    steps = [
+        {"finetune_from_probe": {"epochs": 1, "unfreeze_gradually": 1, "batch_size": 96}},
+        {"train": {"epochs": 1, "max_steps": 1, "optimizer_state": "carried"}},
+    ]
+    first, second = finetune(written(tmp_path, steps=steps), output=tmp_path / "run", progress=Kills()).report["stages"]
+    assert second["carried"] == 2  # the head's
+    assert first["phases"][-1]["frozen_tensors"] == first["freeze_proof"]["tensors"] > 80
 
 
 @pytest.mark.slow

@@ -247,3 +247,21 @@ def test_adapters_train_and_the_base_does_not(tmp_path):
     run = zoo.finetune(recipe(tmp_path, steps, model=model), output=tmp_path / "run", device="cuda")
     proof = run.report["stages"][0]["freeze_proof"]
     assert (proof["tensors"] > 10, proof["moved"]) == (True, [])
+
+
+def test_samples_are_mixed_on_the_gpu_without_waiting_for_it():
+    from zoo.data.batches import Batch
+    from zoo.data.mixing import MixedBatches, Mixing
+
+    images, targets = torch.rand(8, 3, 16, 16, device="cuda"), torch.arange(8, device="cuda") % 3
+    mixed = MixedBatches(None, Mixing(0.2, 1.0), task="classification", outputs=3, seed=0)  # batches are not asked
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batches = [mixed._mixed(Batch(images, targets, torch.arange(8)), (0, 0, index)) for index in range(8)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for index, batch in enumerate(batches):
+        expected = mixed._mixed(Batch(images.cpu(), targets.cpu(), torch.arange(8)), (0, 0, index))
+        assert batch.targets.is_cuda
+        assert torch.allclose(batch.inputs.cpu(), expected.inputs, atol=1e-6)
+        assert torch.allclose(batch.targets.cpu(), expected.targets, atol=1e-6)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+
 import pytest
 
+from zoo.cli.check import command
 from zoo.preflight import check
 from zoo.steps.train import Train
 
@@ -13,7 +17,7 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("", "4:5: train: epochs is missing (write epochs, or max_steps)"),
+        ("", "4:5: train: epochs is missing (write epochs, max_steps or time_budget)"),
         (
             "{epochs: 1, warmup: 1.5}",
             "4:32: train.warmup: 1.5 is neither a share below 1 nor an integer number of steps",
@@ -35,6 +39,11 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
         ("{epochs: 1, sampler: weighted}", "4:33: train.sampler"),
         ("{epochs: 1, scheduler: {plateau: {mode: min}}}", "4:35: scheduler plateau: mode is min, but accuracy"),
         ("{epochs: 9, scheduler: {one_cycle: {total_steps: 5}}}", "4:35: scheduler one_cycle: total_steps is 5, and"),
+        ("{time_budget: 10 minutes}", "4:26: train.time_budget: expected a string such as 10m, 1h30m or 45s, got"),
+        ("{time_budget: 90}", "4:26: train.time_budget: expected a string such as 10m, 1h30m or 45s, got 90"),
+        ("{time_budget: 0s}", "4:26: train.time_budget: expected a string such as 10m, 1h30m or 45s"),
+        ("{planned: [[0, 4], [9, 12], [5, 7]]}", "4:22: train.planned: a plan begins with optimizer step 0, and its"),
+        ("{planned: [[3, 4]]}", "4:22: train.planned: a plan begins with optimizer step 0, and its steps rise (write"),
         (
             "{epochs: 1, scheduler: {CosineLRScheduler: {warmup_t: 3}}}",
             "train.scheduler.CosineLRScheduler: warmup is an option of the step (write warmup beside it)",
@@ -76,6 +85,12 @@ def test_a_warm_up_longer_than_training_is_told_before_it(read):
     assert said.startswith(
         "recipe.yaml:4:32: train: a warm-up of 500 steps, and training has 2: the learning rate never"
     )
+
+
+def test_a_time_budget_is_enough_to_say_how_long_training_is(read):
+    verdict = check(read(MODEL + "  - train: {time_budget: 1h30m, warmup: 500}\n"))
+    assert verdict.ok
+    assert not verdict.warnings
 
 
 def test_a_check_says_what_an_epoch_of_even_draws_is(read):
@@ -131,3 +146,71 @@ def test_its_row():
         "seconds": "1.3",
     }
     assert Train.row(record | {"epochs": [], "kept_epoch": 0})["images/s"] == ""
+
+
+THAWING = """
+model: {architecture: timm/test_resnet, arguments: {num_classes: 10}}
+data: {source: sklearn/digits, image_size: 32, limit: 20, batch_size: 10}
+steps:
+  - train: OPTIONS
+"""
+SHOWN = "{epochs: 4, layer_decay: 0.7, unfreeze_gradually: {every: 2, groups: [layer4, layer3]}}"
+
+
+def test_check_shows_the_phases_and_rates_that_the_page_shows(read, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text(encoding="utf-8")
+    assert f"`train: {SHOWN}`" in " ".join(page.split())
+    read("\n" + THAWING.replace("OPTIONS", SHOWN))
+    command("recipe.yaml")
+    said = capsys.readouterr()
+    shown = page[page.index("    train    line") : page.index("(`timm/test_resnet`")].rstrip()
+    assert textwrap.dedent(shown) in said.out
+    assert said.err.startswith(
+        "warning: recipe.yaml:6:90: train.unfreeze_gradually: training has 4 epochs, and layer3 would thaw behind them "
+        "(write epochs: 6, or a smaller every)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "{epochs: 2, unfreeze_gradually: {groups: [layre4]}}",
+            "4:54: unfreeze_gradually: 'layre4' finds nothing that",
+        ),
+        ("{epochs: 2, unfreeze_gradually: {groups: ['(']}}", "4:54: train.unfreeze_gradually: '(' is not a regular"),
+        ("{epochs: 2, unfreeze_gradually: {groups: []}}", "expected stages or blocks or a list that is not empty"),
+        ("{epochs: 2, unfreeze_gradually: 0}", "train.unfreeze_gradually: expected an integer above 0"),
+        (
+            "{epochs: 2, unfreeze_gradually: 1, feature_cache: kept}",
+            "4:62: train.feature_cache: kept: unfreeze_gradually",
+        ),
+        (
+            "{epochs: 2, optimizer_state: carried}",
+            "4:41: train.optimizer_state: carried: no train step stands in front",
+        ),
+        ("{epochs: 2, weight_decay: 0.1, optimizer: {AdamW: {weight_decay: 0.2}}}", "AdamW has one of its own (remove"),
+    ],
+)
+def test_what_is_wrong_with_its_unfreezing_and_its_optimizer(mistakes, options, said):
+    (found,) = mistakes(THAWING.lstrip().replace("OPTIONS", options))
+    assert said in found, found
+
+
+def test_what_was_frozen_in_front_leaves_nothing_to_thaw_and_the_cure_works(mistakes, read):
+    text = THAWING.lstrip().replace(
+        "  - train: OPTIONS", "  - freeze: all_but_head\n  - train: {epochs: 2, unfreeze_gradually: 1}"
+    )
+    (said,) = mistakes(text)
+    assert "nothing outside the head trains, so there is nothing to thaw (leave the freeze step out" in said
+    assert check(read(text.replace("  - freeze: all_but_head\n", ""))).ok
+
+
+def test_a_state_is_carried_on_between_equal_optimizers_alone(mistakes, read):
+    steps = "  - train: {epochs: 1, optimizer: SGD}\n  - train: {epochs: 1, optimizer: OTHER, optimizer_state: carried}"
+    text = THAWING.lstrip().replace("  - train: OPTIONS", steps)
+    (said,) = mistakes(text.replace("OTHER", "Adam"))
+    assert "carried: the train step in line 4 has the optimizer SGD, this one Adam (give both the same" in said
+    (said,) = mistakes(text.replace("OTHER", "{SGD: {momentum: 0.9}}"))
+    assert "has the optimizer SGD with other arguments" in said
+    assert check(read(text.replace("OTHER", "{SGD: {weight_decay: 0.1}}"))).ok

@@ -33,8 +33,9 @@ RECIPE = {
 }
 
 
-def launched(launcher: list[str], recipe: Path, output: Path) -> subprocess.CompletedProcess:
+def launched(launcher: list[str], recipe: Path, output: Path, *more: str) -> subprocess.CompletedProcess:
     command = [*launcher, "-m", "zoo", "finetune", str(recipe), "--output", str(output), "--device", "cpu", "--json"]
+    command += more
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=400)
 
@@ -117,3 +118,26 @@ def test_two_processes_fine_tune_from_the_probe_that_one_does(tmp_path):
     mine, theirs = load_file(tmp_path / "both/model.safetensors"), load_file(tmp_path / "alone/model.safetensors")
     for name, tensor in mine.items():
         assert torch.allclose(tensor, theirs[name], atol=1e-5), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["time_budget", "--within"])
+def test_two_processes_agree_on_what_the_time_is_enough_for(tmp_path, how):
+    """The recipe that they leave, whose plan one process repeats, gives what they have trained."""
+    train = {"epochs": 500, "lr": 0.01, "optimizer": "SGD", "feature_cache": "off"}
+    steps = [{"train": train | ({"time_budget": "6s"} if how == "time_budget" else {})}]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE | {"precision": "float32", "steps": steps}))
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29615"]
+    both = launched(two, recipe, tmp_path / "both", *(["--within", "20s"] if how == "--within" else []))
+    assert both.returncode == 0, both.stderr
+    (stage,) = json.loads(both.stdout)["stages"]
+    assert stage["epochs"][-1]["steps"] == stage["plan"][-1][1] < 500 * 4
+    if how == "time_budget":
+        assert stage["seconds"] < 7
+    alone = launched([sys.executable], tmp_path / "both" / "recipe.yaml", tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads(alone.stdout)["stages"][0]["plan"] == stage["plan"]
+    mine, theirs = load_file(tmp_path / "both/model.safetensors"), load_file(tmp_path / "alone/model.safetensors")
+    for name, tensor in mine.items():
+        assert torch.allclose(tensor, theirs[name], atol=1e-3), name

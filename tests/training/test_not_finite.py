@@ -51,7 +51,7 @@ def diverged(folder: Path, options: dict, freeze) -> Listener:
 
 @pytest.mark.parametrize(("options", "freeze"), CASES.values(), ids=CASES)
 def test_the_batch_is_kept_with_the_weights_in_front_of_it(tmp_path, monkeypatch, options, freeze):
-    seen, samples, backward = [], [], Trainer._backward
+    seen, samples, backward = [], [], Trainer.backward
     name_them = train_record.sample_names
 
     def naming(part):
@@ -65,7 +65,7 @@ def test_the_batch_is_kept_with_the_weights_in_front_of_it(tmp_path, monkeypatch
         seen.append((self.progress.steps, index, batch, weights))
         backward(self, index, batch, last)
 
-    monkeypatch.setattr(Trainer, "_backward", watching)
+    monkeypatch.setattr(Trainer, "backward", watching)
     notes = diverged(tmp_path, options, freeze)
     home = tmp_path / "run" / "not_finite"
     record, kept = json.loads((home / "batch.json").read_text()), load_file(home / "batch.safetensors")

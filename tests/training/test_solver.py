@@ -79,3 +79,15 @@ def test_ridge_is_scikit_learns(digits):
     assert np.abs(theirs.coef_ - solution.weight.numpy()).max() < 1e-9
     assert np.abs(theirs.intercept_ - solution.bias.numpy()).max() < 1e-9
     assert solution.gradient_norm < 1e-9
+
+
+def test_probabilities_of_certain_classes_are_class_indices(digits):
+    features, targets = digits
+    limits = {"l2": 1e-2, "tolerance": 1e-6, "max_iterations": 50}
+    certain = torch.nn.functional.one_hot(targets, 10).float()
+    hard, soft, smooth = (
+        solve(features, softmax_loss(given), 10, **limits) for given in (targets, certain, 0.9 * certain + 0.01)
+    )
+    assert torch.allclose(hard.weight, soft.weight, atol=1e-9)
+    assert smooth.converged
+    assert smooth.weight.norm() < 0.9 * hard.weight.norm()

@@ -12,6 +12,7 @@ from zoo.errors import InputError, printable
 
 if TYPE_CHECKING:
     from zoo.preflight import Verdict
+    from zoo.recipe import Recipe
 
 
 def command(
@@ -20,6 +21,9 @@ def command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="lay a value over the recipe; repeatable")
     ] = None,
     tree: Annotated[bool, typer.Option("--tree", help="print the model as the last step leaves it")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="try it out on a few samples: time, memory and disk it would take")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
     """Validate a recipe and dry-run it; nothing is trained.
@@ -32,6 +36,7 @@ def command(
         zoo check recipes/quickstart.yaml
         zoo check recipes/quickstart.yaml --tree
         zoo check recipes/quickstart.yaml --set train.epochs=1 --set data.batch_size=16
+        zoo check recipes/quickstart.yaml --estimate
         zoo check recipes/quickstart.yaml --json
     """
     from zoo.recipe import load_recipe
@@ -46,6 +51,7 @@ def command(
             raise
         print(json.dumps(_refused(error), indent=1))
         raise SystemExit(error.exit_code) from None
+    told = _estimated(loaded, verdict) if estimate and verdict.ok else ""
     for warning in verdict.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -53,7 +59,18 @@ def command(
         print(json.dumps(verdict.as_dict() | drawn, indent=1))
         raise SystemExit(0 if verdict.ok else InputError.exit_code)
     _report(recipe, verdict, tree)
+    for line in told.splitlines():
+        print(printable(line))
     verdict.require()
+
+
+def _estimated(recipe: Recipe, verdict: Verdict) -> str:
+    """Try the recipe out; what it would take in lines, and in the verdict."""
+    from zoo.finetuning.estimate import estimate
+
+    found = estimate(recipe)
+    verdict.estimate = found.as_dict()
+    return str(found)
 
 
 def _refused(error: InputError) -> dict[str, object]:

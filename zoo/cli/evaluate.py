@@ -28,6 +28,10 @@ def command(
         list[str] | None, typer.Option(metavar="NAME", help="A torchmetrics metric in place of its own; repeatable.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Samples at once.")] = None,
+    tta: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VIEWS", help="Average views: flip, vertical_flip, rotations, five_crop; repeatable."),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -43,6 +47,7 @@ def command(
         zoo evaluate checkpoints/quickstart/model.safetensors --data photos/test
         zoo evaluate checkpoints/quickstart/model.safetensors --data recipes/quickstart.yaml --json
         zoo evaluate checkpoints/quickstart/model.safetensors --part train
+        zoo evaluate checkpoints/quickstart/model.safetensors --tta five_crop --tta flip
     """
     from zoo.recipe.step import shown
     from zoo.training.looks import said
@@ -50,7 +55,7 @@ def command(
     from zoo.training.per_class import class_table
     from zoo.verbs import evaluate
 
-    measured = evaluate(checkpoint, data, part=part, metrics=metric, device=device, batch_size=batch_size)
+    measured = evaluate(checkpoint, data, part=part, metrics=metric, device=device, batch_size=batch_size, tta=tta)
     if as_json:
         print(json.dumps(measured, indent=1))
         return
@@ -58,6 +63,8 @@ def command(
         interval, called = measured["intervals"][name], label_of(measured["loss"]) if name == "loss" else name
         print(f"{called:15} {shown(value)}" + (f"  ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""))
     print(f"{'samples':16}{measured['samples']:,}\n{'part':16}{measured['part']}")
+    if tta:
+        print(f"{'views':16}{' x '.join(measured['tta'])}")
     if measured["absent"]:
         print(f"{'without samples':16}{', '.join(measured['absent'])}")
     for line in class_table(measured.get("per_class", [])):

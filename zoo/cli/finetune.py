@@ -29,6 +29,9 @@ def command(
         int | None,
         typer.Option(metavar="N", min=1, help="As many runs, each with a seed of its own, and their spread."),
     ] = None,
+    within: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The time for all of it (10m, 1h30m, 45s): epochs are planned.")
+    ] = None,
     device: Annotated[str | None, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"] | None, typer.Option(help="Instead of the recipe's.")
@@ -54,6 +57,9 @@ def command(
     --seeds N makes N runs that differ in their seed alone, seed-0, seed-1, … in the run's folder, and says mean, spread
     and 95 % interval of every metric; --resume keeps those that are finished.
 
+    --within 10m tries the recipe out first, shares the time out among the train steps by what each would take, and ends
+    in time; no step does more than the recipe says.
+
     Progress goes to standard error: a live view on a terminal, a line an epoch where it is piped or CI is set.
 
     Examples:
@@ -65,11 +71,15 @@ def command(
         zoo finetune recipes/quickstart.yaml --output runs/one --resume --set steps[2].train.lr=1e-3
         zoo finetune recipes/quickstart.yaml --output runs/one --overwrite
         zoo finetune recipes/quickstart.yaml --seeds 5
+        zoo finetune recipes/quickstart.yaml --within 10m
         zoo finetune recipes/quickstart.yaml --quiet --events
         torchrun --nproc-per-node 2 -m zoo finetune recipes/quickstart.yaml
     """
     if events and as_json:
         raise InputError("--events and --json both want standard output", suggestion="leave one of them out")
+    if seeds and within:
+        hint = "give each train step a time_budget"
+        raise InputError("--within is for one run, and --seeds makes several", suggestion=hint)
     from zoo.finetuning.events import Events
     from zoo.finetuning.report import summary
     from zoo.training.callbacks import Listeners, Quiet
@@ -85,7 +95,7 @@ def command(
     with contextlib.ExitStack() as stack:
         stack.callback(shown.close)
         ended: dict[str, Any] = stack.enter_context(said.of_run(recipe, seeds)) if said else {}
-        run = finetune_seeds(recipe, seeds, **options) if seeds else finetune(recipe, **options)
+        run = finetune_seeds(recipe, seeds, **options) if seeds else finetune(recipe, within=within, **options)
         ended |= {key: run.report[key] for key in ("checkpoint", "metrics", "seconds", "runs") if key in run.report}
         ended["folder"] = str(run.folder)
     if main and not events:

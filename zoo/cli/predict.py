@@ -23,6 +23,7 @@ Top = typer.Option(metavar="K", min=1, help="How many of the likeliest classes."
 Threshold = typer.Option(
     metavar="P", min=0, max=1, help="Of a multilabel network: labels with P or more; its own thresholds, else 0.5."
 )
+Tta = typer.Option(metavar="VIEWS", help="Average views: flip, vertical_flip, rotations, five_crop; repeatable.")
 Device = typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")
 CsvOption = typer.Option("--csv", metavar="FILE", help="Write the rows as a CSV file, too.")
 HtmlOption = typer.Option(
@@ -37,6 +38,7 @@ def command(
     images: Annotated[list[str], Images],
     top: Annotated[int, Top] = 5,
     threshold: Annotated[float | None, Threshold] = None,
+    tta: Annotated[list[str] | None, Tta] = None,
     csv_file: Annotated[str | None, CsvOption] = None,
     html_file: Annotated[str | None, HtmlOption] = None,
     overwrite: Annotated[bool, Overwrite] = False,
@@ -66,7 +68,7 @@ def command(
     if csv_file is not None and html_file is not None and Path(csv_file).absolute() == Path(html_file).absolute():
         raise InputError("--csv and --html name the same file", suggestion="name another one for the page")
     named = listed_images(sys.stdin.buffer) if images == [STANDARD_INPUT] else find_images(images)
-    predictor = open_predictor(checkpoint, top, threshold=threshold, device=device)
+    predictor = open_predictor(checkpoint, top, threshold=threshold, device=device, tta=tta)
     seen = _Seen()
     with contextlib.ExitStack() as files:
         rows: Iterable[dict[str, Any]] = seen.counted(predictor.rows(named))

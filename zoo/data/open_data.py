@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from zoo.contracts import Context, Data, Preprocessing
 from zoo.data import split, transforms
 from zoo.data.batches import ImageBatches, Order
 from zoo.data.describe import describe
+from zoo.data.presets import FITTED
 from zoo.data.sampler import Sampler, balanced_chances
 from zoo.data.samples import Fetcher, Samples
 from zoo.errors import InputError, any_of
@@ -51,6 +53,7 @@ class OpenData:
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
     _fetchers: dict[Part, Fetcher] = field(default_factory=dict)
+    _colours: bool | None = None  # whether training images have any, once that was asked
 
     @property
     def context(self) -> Context:
@@ -74,7 +77,11 @@ class OpenData:
     @property
     def augmentation(self) -> transforms.Augmentation:
         """How training images are changed at random; `none` where they are not."""
-        return transforms.changes_of(self.options)
+        if self.options.augmentation not in FITTED:
+            return transforms.changes_of(self.options)
+        if self._colours is None:
+            self._colours = self.parts["train"].has_colours()
+        return transforms.changes_of(self.options, channels=self.preprocessing.channels, colours=self._colours)
 
     def with_classes(self, classes: tuple[str, ...]) -> OpenData:
         """The same data with class indices as in `classes`, which has to contain all of its classes."""
@@ -158,9 +165,17 @@ class OpenData:
         random = part == "train" and transforms.is_random_per_image(self.augmentation)
         if self.options.cache == "off" or random:
             return False
+        free = CACHE_SHARE * _free_memory() / _local_processes()
+        return self.options.cache == "memory" or self._decoded_bytes(("train", "validation")) <= free
+
+    def _decoded_bytes(self, parts: Sequence[Part]) -> int:
         size = self.preprocessing.channels * self.preprocessing.size[0] * self.preprocessing.size[1]
-        needed = size * sum(len(samples) for name, samples in self.parts.items() if name != "test")  # seen once
-        return self.options.cache == "memory" or needed <= CACHE_SHARE * _free_memory() / _local_processes()
+        return size * sum(len(self.parts[part]) for part in parts if part in self.parts)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the decoded images that training end to end keeps in memory; the test part is seen once."""
+        return self._decoded_bytes([part for part in ("train", "validation") if self._caches(part)])
 
     def _workers(self, part: Part, augmentation: transforms.Augmentation) -> int:
         """Threads, or processes for random transforms: as many as there are cores, none for tensors in memory."""

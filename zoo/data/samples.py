@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from zoo.errors import InputError, Problem, ZooError, first_problems
 from zoo.recipe.validate import shown
 
 PRESENCE = "a multi-label target says of each class how much of it is there; other numbers need task='regression'"
+
+LOOKED_AT = 32  # images, for whether there are colours
 
 Sample = tuple[Tensor, Tensor]
 
@@ -62,6 +65,15 @@ class Samples:
         """A raw input as evaluation sees it: resized and cropped to the network's size where it is an image."""
         image = self.decoded(value)
         return image if self.preprocessing is None else transforms.fit(image, self.preprocessing)
+
+    def has_colours(self) -> bool:
+        """Whether any of a few images, spread over the part, is more than grey; one that cannot be read is left out."""
+        for position in range(0, len(self), max(len(self) // LOOKED_AT, 1)):
+            with suppress(ZooError):
+                image = self.decoded(self.raw(position)[0])
+                if not torch.equal(image[:1].expand_as(image[:3]), image[:3]):
+                    return True
+        return False
 
     def every_target(self) -> Tensor:
         """All targets, int64 [n] or float32 [n, outputs]: of the list that the data set keeps, else by reading every

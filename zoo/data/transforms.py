@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from zoo.contracts import Preprocessing
-from zoo.errors import InputError, WorkError
+from zoo.data.presets import OF_COLOURS, PRESETS, transforms_of
+from zoo.errors import InputError, WorkError, ZooError, did_you_mean
 from zoo.given import find_given, is_given
 from zoo.isolation import PluginError, failure_of, guarded
-from zoo.recipe.catalogue import FILLED, bound, component_of, find
+from zoo.recipe.catalogue import FILLED, OF_TRANSFORMS, bound, component_of, find
 from zoo.recipe.options import DataOptions, Named
 
 MODES = {
@@ -28,32 +29,51 @@ MODES = {
     "bicubic": InterpolationMode.BICUBIC,
     "lanczos": InterpolationMode.LANCZOS,
 }
-SMALLEST_CROP = 0.35  # of the image's area: torchvision's 0.08 is for training from scratch on large data
+TENSOR_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 MOST = {"mean": 1.0, "std": 2.0}  # of values scaled to 0..1; a std of 1 leaves them as they are
 ELONGATED = 16  # how many times the crop the resized image may be long; more of it is not resized
-RANDOM_PER_IMAGE = ("crop_flip", "randaugment", "trivial")
 
 
-Augmentation = str | tuple[Named, ...]  # a word of zoo's or an object handed over; or transforms, in their order
+Augmentation = str | tuple[Named, ...]  # `none`, `flip` or an object handed over; or transforms, in their order
 
 
-def changes_of(options: DataOptions) -> Augmentation:
-    """How training images are changed at random; `none` where they are not."""
-    return tuple(options.transforms) or options.augmentation
+def changes_of(options: DataOptions, *, channels: int = 3, colours: bool = True) -> Augmentation:
+    """How training images of so many channels, with `colours` or in grey alone, are changed at random; `none` where
+    they are not."""
+    word = options.augmentation
+    if options.transforms or word not in PRESETS:
+        return tuple(options.transforms) or word
+    return transforms_of(word, channels=channels, colours=colours)
+
+
+def said_of(options: DataOptions) -> str:
+    """What a sentence calls the random changes to training images."""
+    return "data.transforms" if options.transforms else f"augmentation: {options.augmentation}"
 
 
 def is_random_per_image(augmentation: Augmentation) -> bool:
     """Whether each image is changed by itself as it is decoded; otherwise batches are, or nothing is."""
-    return isinstance(augmentation, tuple) or augmentation in RANDOM_PER_IMAGE or is_given(augmentation)
+    return isinstance(augmentation, tuple) or is_given(augmentation)
 
 
 def identity_of(augmentation: Augmentation) -> str:
     """What cached features depend on: the names and arguments, and of plugins' transforms also their versions."""
     if isinstance(augmentation, str):
         return augmentation
-    names = (next(iter(value)) if isinstance(value, dict) else value for value in augmentation)
-    rows = [component_of("transforms", name) for name in names]
+    rows = [component_of("transforms", name) for value in augmentation for name in _names(value)]
     return f"{augmentation} {[(row.distribution, row.version) for row in rows if row is not None]}"
+
+
+def _names(value: Named) -> Iterator[str]:
+    """The name of a transform, and those of the transforms among its arguments."""
+    name, arguments = _split(value)
+    yield name
+    for inner in arguments.get("transforms", ()) if name in OF_TRANSFORMS else ():
+        yield from _names(inner)
+
+
+def _split(value: Named) -> tuple[str, dict[str, Any]]:
+    return (value, {}) if isinstance(value, str) else next((name, dict(given)) for name, given in value.items())
 
 
 def resolve(preprocessing: Preprocessing, options: DataOptions) -> Preprocessing:
@@ -123,37 +143,30 @@ def resize(image: Tensor, size: Sequence[int], interpolation: str) -> Tensor:
     return resized
 
 
-def augmentation(name: Augmentation, to: Preprocessing) -> Callable[[Tensor], Tensor]:
+def augmentation(given: Augmentation, to: Preprocessing) -> Callable[[Tensor], Tensor]:
     """The random transform of one image, uint8 [c, h, w] -> uint8 [c, *to.size], drawn from torch's CPU generator."""
-    if isinstance(name, tuple):
-        return InOrder([make_transform(value, to) for value in name], to)
-    if is_given(name):
-        return GivenTransform(name, find_given("transforms", name), to)
-    mode = MODES[to.interpolation] if to.interpolation != "lanczos" else InterpolationMode.BICUBIC
-    steps: list[Callable[[Tensor], Tensor]] = [
-        v2.RandomResizedCrop(to.size, scale=(SMALLEST_CROP, 1.0), interpolation=mode, antialias=True),
-        v2.RandomHorizontalFlip(),
-    ]
-    if name == "randaugment":
-        steps.append(v2.RandAugment())
-    elif name == "trivial":
-        steps.append(v2.TrivialAugmentWide())
-    composed: Callable[[Tensor], Tensor] = v2.Compose(steps)
-    return composed
+    if isinstance(given, str):
+        return GivenTransform(given, find_given("transforms", given), to)
+    return InOrder([make_transform(value, to) for value in given], to)
 
 
 def make_transform(value: Named, to: Preprocessing) -> GivenTransform:
-    """The transform that a recipe's `value` names; a crop's `size` is the network's where it is left out.
+    """The transform that a recipe's `value` names. Left out, a crop's `size` and `interpolation` are the network's, and
+    `RandomErasing` paints with the mean colour, as where it comes behind normalisation.
 
-    Raises InputError for a name that nothing has, and for arguments that it does not take.
+    Raises InputError for a name that nothing has, for arguments that it does not take, and where it does not work on
+    as many channels.
     """
-    name, arguments = (value, {}) if isinstance(value, str) else next((n, dict(given)) for n, given in value.items())
+    name, arguments = _split(value)
     factory, component = find("transforms", name), component_of("transforms", name)
     assert factory is not None
     if component is None:
-        arguments = {**{key: list(to.size) for key in FILLED.get(name, ())}, **arguments}
+        _check_values(name, arguments, to)
+        arguments = {**{key: _filled(key, to) for key in FILLED.get(name, ())}, **arguments}
         if isinstance(word := arguments.get("interpolation"), str):
-            arguments["interpolation"] = InterpolationMode(word)  # what torchvision before 0.25 takes
+            arguments["interpolation"] = _interpolation(name, word)
+        if name in OF_TRANSFORMS:
+            arguments["transforms"] = [make_transform(inner, to).changed for inner in arguments["transforms"]]
     try:
         made = guarded(lambda: bound("transforms", factory, arguments))
     except PluginError as failure:
@@ -162,8 +175,37 @@ def make_transform(value: Named, to: Preprocessing) -> GivenTransform:
     return GivenTransform(said, made, to)
 
 
+def _filled(key: str, to: Preprocessing) -> Any:
+    """What an argument is that a recipe leaves out."""
+    if key == "value":
+        return [min(max(255 * mean, 0), 255) for mean in to.mean]
+    return list(to.size) if key == "size" else MODES["bicubic" if to.interpolation == "lanczos" else to.interpolation]
+
+
+def _check_values(name: str, arguments: Mapping[str, Any], to: Preprocessing) -> None:
+    """Raises InputError for what torchvision takes and images do not: other channels, and noise around 0."""
+    if name in OF_COLOURS and to.channels not in (1, 3):
+        message = f"transform {name} works on images of 1 or 3 channels; the network takes {to.channels}"
+        raise InputError(message, suggestion="RandomAffine, RandomErasing, GaussianBlur and flips work on any number")
+    if name == "RandomErasing" and arguments.get("value") == "random":
+        message = "transform RandomErasing: value 'random' is noise around 0, for images that are normalised already"
+        raise InputError(message, suggestion="leave value out for the mean colour, or write a number from 0 to 255")
+
+
+def _interpolation(name: str, word: str) -> InterpolationMode:
+    """torchvision's member of a word (before 0.25 it takes no words); `nearest` is its own, not PIL's."""
+    if word not in TENSOR_MODES:
+        hint = did_you_mean(word, TENSOR_MODES) or f"one of {', '.join(TENSOR_MODES)}"
+        raise InputError(f"transform {name}: interpolation {word!r} does not work on tensors", suggestion=hint)
+    return InterpolationMode(word)
+
+
 def check_transform(value: Named, to: Preprocessing) -> None:
-    """Raises InputError for a transform that cannot be made, or does not work on an image of the network's size."""
+    """Raises InputError for a transform that cannot be made, or does not work on an image of the network's size; so for
+    those among its arguments, whether or not a draw would choose them."""
+    name, arguments = _split(value)
+    for inner in arguments.get("transforms", ()) if name in OF_TRANSFORMS else ():
+        check_transform(inner, to)
     image = (torch.arange(to.channels * to.size[0] * to.size[1]) % 251).to(torch.uint8).view(to.channels, *to.size)
     try:
         seeded(make_transform(value, to), image, 0)
@@ -198,9 +240,14 @@ class GivenTransform:
         where it fails."""
         try:
             made = self.transform(image)
+        except ZooError:  # of a transform inside this one
+            raise
         except Exception as error:
             raise WorkError(f"{self.name} failed on an image: {failure_of(error)}") from error
         if isinstance(made, Tensor) and made.dtype == torch.uint8 and made.ndim == 3 and made.numel():
+            if len(made) != len(image):
+                message = f"{self.name} makes {len(made)} channels of {len(image)}"
+                raise InputError(message, suggestion=f"the network takes {self.to.channels}")
             return made
         shape = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
         raise InputError(
@@ -209,7 +256,11 @@ class GivenTransform:
         )
 
 
-def seeded(transform: Callable[[Tensor], Tensor], image: Tensor, *key: int) -> Tensor:
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def seeded(transform: Callable[[Given], Made], image: Given, *key: int) -> Made:
     """`transform(image)` with random numbers that depend on `key` alone, in whatever process it runs.
 
     The state of the CPU generator is restored afterwards, for a plugin's transforms those of Python and numpy as well;

@@ -36,6 +36,7 @@ from zoo.finetuning.run import ActiveRun
 from zoo.finetuning.same_data import check_same_data
 from zoo.finetuning.status import Status, watched
 from zoo.finetuning.tables import write_metrics_table
+from zoo.finetuning.trial import Trial, Within
 from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.files import FullDiskError, atomic_file, write_all
 from zoo.formats.safetensors_file import read_header
@@ -53,6 +54,7 @@ from zoo.recipe.step import Step, explained
 from zoo.reporting.write import pages_written
 from zoo.steps.load import coverage
 from zoo.steps.train import Train
+from zoo.steps.train_changes import keeps_features, mixing
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.devices import (
     choose_device,
@@ -94,6 +96,8 @@ def finetune(
     device: str | None = None,
     precision: Precision | None = None,
     progress: Listener | None = None,
+    within: Within | None = None,
+    trial: Trial | None = None,
 ) -> Run:
     """Carry out a recipe and leave a checkpoint that rebuilds the model by itself: `zoo.finetune`, without its objects.
 
@@ -105,6 +109,9 @@ def finetune(
         resume: go on from `state/` where there is one. The recipe may have changed where that alters nothing that is
             done (see `zoo.training.resume`).
 
+        within: the time that all of it may take, shared out among the train steps.
+        trial: what times a run that is only tried out (`zoo.finetuning.estimate`).
+
     The other arguments, and what is raised, are those of `zoo.finetune`.
     """
     if not isinstance(recipe, Recipe):
@@ -114,6 +121,8 @@ def finetune(
     choose_precision(wanted, where)
     verdict = check(recipe)
     verdict.require()
+    if trial is not None:
+        trial.require(verdict)
     where = make_accelerator(where).device  # joins the process group where there is one
     main = PartialState().is_main_process
     listener = (progress or display()) if main else Listener()
@@ -131,6 +140,7 @@ def finetune(
         assembly = _begin(recipe, verdict)
         assembly.used = tuple(component.distribution for component in recipe.components)
         run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
+        run.within, run.trial = within, trial
         run.asked = {key: value for key, value in (("device", device), ("precision", precision)) if value is not None}
         _check_failed(run)
         _open(run, verdict)
@@ -225,10 +235,11 @@ def _check_failed(run: ActiveRun) -> None:
     if run.saved is None or failed is None or failed["conditions"] != run.conditions:
         return
     step = cast(Train, run.recipe.steps[run.saved.step])
-    lr = f"steps[{run.saved.step}].{step.place.action}.lr={step.lr / 10:g}"
+    lr = run.saved.run["pins"].get(str(run.saved.step), {}).get("lr", step.lr)
+    lower = f"steps[{run.saved.step}].{step.place.action}.lr={lr / 10:g}"
     raise InputError(
         f"the run in {run.folder} ended: {failed['message']}; resumed unchanged it would end the same way",
-        suggestion=f"change what led there: --resume --set {lr}",
+        suggestion=f"change what led there: --resume --set {lower}",
     )
 
 
@@ -264,6 +275,7 @@ def _open(run: ActiveRun, verdict: Verdict) -> None:
     if recipe.data is not None:
         known = replace(verdict.known, preprocessing=assembly.preprocessing, classes=assembly.classes)
         run.data = _data(recipe, known, verdict.data)
+        run.data = run.trial.cut(run.data) if run.trial else run.data
         run.fingerprint = fingerprint(run.data)
         if run.saved is not None:
             check_same_data(run, run.saved.run.get("data"))
@@ -309,6 +321,8 @@ def _carry_out(run: ActiveRun, main: bool) -> dict[str, Any]:
             if main and run.trained and step.fails_safely:
                 _keep(run, error)
             raise
+    if run.trial:
+        run.trial.ended = time.monotonic()
     reports = [_conclude(run) if main else {}]
     if PartialState().num_processes > 1:
         broadcast_object_list(reports)
@@ -320,9 +334,11 @@ def _draw_first_batch(run: ActiveRun) -> None:
     trains = [step for step in run.recipe.steps if isinstance(step, Train)]
     if run.data is None or not trains or (run.folder / FIRST_BATCH).exists():
         return
+    step = trains[0]
     try:
-        first = trains[0]
-        write_first_batch(run.folder, run.data, batch_size=first.batch_size, seed=first.seed, sampler=first.sampler)
+        mixed = mixing(step, run.data, of_features=keeps_features(step))
+        own: dict[str, Any] = {"batch_size": step.samples, "seed": step.seed, "sampler": step.sampler}
+        write_first_batch(run.folder, run.data, mixing=mixed, **own)
     except Exception as error:  # what is wrong is said in full by the step that needs these images
         run.listener.note(f"warning: {FIRST_BATCH} was not drawn: {str(error).partition(chr(10))[0]}")
 
@@ -363,10 +379,11 @@ def _conclude(
     """
     finished = not interrupted and failed is None
     save_checkpoint(run.assembly, run.checkpoint)
-    copy = run.folder / RECIPE
-    if not _is_own_copy(run.recipe, run.folder):  # a resumed run may be that of its own copy
+    copy, document = run.folder / RECIPE, pinned(run)
+    # a resumed run may be that of its own copy, in which only what has been planned since then is missing
+    if not _is_own_copy(run.recipe, run.folder) or document != run.recipe.resolved:
         with atomic_file(copy) as file:
-            write_all(file, yaml.safe_dump(pinned(run), sort_keys=False, allow_unicode=True).encode(), 0)
+            write_all(file, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode(), 0)
     loaded: Assembly | None = None
     unmeasured: ZooError | None = None
     try:

@@ -1,4 +1,4 @@
-"""`first_batch.jpg`: training images as the network sees them, augmented, resized and cropped."""
+"""`first_batch.jpg`: training images as the network sees them, augmented, resized and cropped, and mixed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from zoo.contracts import Preprocessing
+from zoo.data.batches import Batches
+from zoo.data.mixing import MixedBatches, Mixing
 from zoo.data.open_data import OpenData
 from zoo.data.sampler import Sampler
 from zoo.file_name import FIRST_BATCH
@@ -20,25 +22,37 @@ from zoo.model.undisturbed import generators_kept
 
 MOST = 25  # images in the picture
 QUALITY = 88
+UNMIXED = Mixing()
 
 
 def write_first_batch(
-    folder: Path, data: OpenData, *, batch_size: int | None, seed: int | None, sampler: Sampler | None = None
+    folder: Path,
+    data: OpenData,
+    *,
+    batch_size: int | None,
+    seed: int | None,
+    sampler: Sampler | None = None,
+    mixing: Mixing = UNMIXED,
 ) -> bool:
-    """Draw the first images that a run trains on, with the augmentation of its first epoch.
+    """Draw the first images that a run trains on, with the augmentation of its first epoch, and mixed as they are.
 
-    `batch_size`, `seed` and `sampler` are the first train step's own, as in `OpenData.batches`. False where there is
-    nothing to draw: features instead of images, or more channels than a picture has. Random generators stay as they
+    `batch_size`, `seed`, `sampler` and `mixing` are the first train step's, as in `OpenData.batches`. False where there
+    is nothing to draw: features instead of images, or more channels than a picture has. Random generators stay as they
     are. Raises what reading images raises, and WorkError or InputError where the file cannot be written.
     """
     if data.parts["train"].preprocessing is None or data.preprocessing.channels not in (1, 3):
         return False
-    size = min(MOST, batch_size or data.options.batch_size)  # the order of samples goes by the seed, not by this
+    size = batch_size or data.options.batch_size
+    if not mixing:  # what is mixed goes by the size of the batch, the order of samples by the seed alone
+        size = min(MOST, size)
     with generators_kept():
         batches = data.batches("train", batch_size=size, seed=seed, sampler=sampler, once=True)
         batches.workers = 0  # a few images are not worth the start of a process
-        batch = next(batches.epoch(0))
-    picture = photographs(batch.inputs, data.preprocessing)
+        given: Batches = batches
+        if mixing:
+            given = MixedBatches(batches, mixing, task=data.task, outputs=data.outputs, seed=batches.order.seed)
+        batch = next(iter(given.epoch(0)))
+    picture = photographs(batch.inputs[:MOST], data.preprocessing)
     encoded = io.BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(encoded, "JPEG", quality=QUALITY)
     with atomic_file(folder / FIRST_BATCH) as file:

@@ -32,7 +32,9 @@ def measure_checkpoint(run: ActiveRun, *, finished: bool) -> Assembly | None:
     began = time.monotonic()
     loaded = load(run.checkpoint, device=run.device)
     parts: tuple[Part, ...] = ("validation", "test") if finished and "test" in run.data.parts else ("validation",)
+    passing = time.monotonic()
     predictions = predict_parts(loaded.model, run.data, parts, run.device, alone=True).judged(loaded.thresholds)
+    passing = time.monotonic() - passing
     metrics, loss = asked(run.assembly)
     measured = {part: measured_of(predictions.of(part), metrics, loss).as_dict() for part in parts}
     part = parts[-1]
@@ -46,6 +48,7 @@ def measure_checkpoint(run: ActiveRun, *, finished: bool) -> Assembly | None:
         "parts": measured,
         "chose": _chose(run),
         "seconds": time.monotonic() - began,
+        "pass": passing,
     }
     if part == "test":
         run.evaluation["test_looks"] = looks.look(run.data, f"zoo finetune, {run.folder.resolve()}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ COLUMNS = ("step", "action", "epochs", "loss", "metrics", "trainable", "frozen",
 def summary(report: Report) -> str:
     """A run in a few lines: a row for each step, the weights loaded, the proof of freezing, metrics and checkpoint."""
     rows = [(step_class(stage["action"]) or Step).row(stage) for stage in report["stages"]]
-    lines = [*_table(rows), *_loaded(report), *_proof(report)]
+    lines = [*_table(rows), *_costs(report), *_loaded(report), *_proof(report)]
     if evaluation := report.get("evaluation"):
         lines += evaluation_lines(evaluation)
         took = f", {evaluation['seconds']:.1f} s of it to measure the checkpoint"
@@ -70,6 +70,24 @@ def _table(rows: Sequence[dict[str, str]]) -> list[str]:
         return "  ".join(aligned).rstrip()
 
     return [line({name: name for name in used}), *map(line, rows)] if rows else []
+
+
+def cost(stage: Mapping[str, Any]) -> str:
+    """What a step did to fit into memory, and what compiling took; empty where it did nothing."""
+    told = []
+    if ran_out := stage.get("out_of_memory"):
+        told.append(f"memory ran out: from step {ran_out[-1]['step']} on batches in {stage['parts']} parts")
+    if stage.get("validation_parts", 1) > 1:
+        told.append(f"validation batches in {stage['validation_parts']} parts")
+    if blocks := stage.get("checkpointed"):
+        told.append(f"gradient checkpointing of {blocks} blocks")
+    if compiled := stage.get("compiled"):
+        told.append(f"compiled in {compiled['seconds']:.1f} s")
+    return "; ".join(told)
+
+
+def _costs(report: Report) -> list[str]:
+    return [f"step {stage['step']}: {said}" for stage in report["stages"] if (said := cost(stage))]
 
 
 def _loaded(report: Report) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ from zoo.training.evaluate import finite
 from zoo.training.folder import MODEL
 from zoo.training.state import Saved, StateFolder
 
+if TYPE_CHECKING:
+    from zoo.finetuning.trial import Trial, Within
+
 
 @dataclass
 class ActiveRun:
@@ -39,8 +42,8 @@ class ActiveRun:
     `loads` are the weights of the `load` steps, by the step's index. `data_changes` says what of the data is not as it
     was when the run began, `ladder` has a digest of the model after each step and epoch;
     `moments` are the optimizer's state, by parameter, that the last train step left for the next one;
-    `evaluation` is what was measured of the finished checkpoint, where anything was; `written` is the recipe's file as
-    the run began.
+    `evaluation` is what was measured of the finished checkpoint, where anything was; `within` is the time that all of
+    it may take, `trial` what times a run that is only tried out; `written` is the recipe's file as the run began.
     """
 
     recipe: Recipe
@@ -60,12 +63,14 @@ class ActiveRun:
     stages: list[dict[str, Any]] = field(default_factory=list)
     trained: bool = False
     kept: str = "the model as the steps before left it"
-    pins: dict[str, dict[str, str]] = field(default_factory=dict)
+    pins: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
     loads: dict[int, FoundWeights] = field(default_factory=dict)
     ladder: list[Rung] = field(default_factory=list)
     moments: dict[Tensor, dict[str, Any]] = field(default_factory=dict)
     evaluation: dict[str, Any] | None = None
+    within: Within | None = None
+    trial: Trial | None = None
     written: str | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +98,13 @@ class ActiveRun:
     def conditions(self) -> dict[str, str]:
         """What beside the recipe decides how training goes."""
         return {"device": str(self.device), "precision": self.precision}
+
+    def share_of(self, step: Step) -> float | None:
+        """The seconds that a train step may take where the run has a time for all of it; None without one."""
+        if self.within is None:
+            return None
+        left = self.within.seconds - (time.monotonic() - self.began)
+        return self.within.share(step.place.index, left)
 
     def memory(self) -> dict[str, Any]:
         """What a resumed run cannot work out again, as plain data."""

@@ -52,7 +52,7 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
             for part in opened.parts.values():
                 part.raw(0)  # a data set that lists its targets was not asked for a sample yet
         sample = Sample(opened.context, _shape(opened), opened.outputs)
-        _check_transforms(recipe, verdict, preprocessing)
+        _check_transforms(recipe, verdict, opened)
     except ZooError as error:
         if later:
             said = f"{recipe.data.source} is not here yet, so the number of classes is not known"
@@ -65,14 +65,16 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
     return sample
 
 
-def _check_transforms(recipe: Recipe, verdict: Verdict, preprocessing: Preprocessing) -> None:
+def _check_transforms(recipe: Recipe, verdict: Verdict, data: OpenData) -> None:
     """Note each transform that does not work, at its place."""
     assert recipe.data is not None
-    for index, value in enumerate(recipe.data.transforms):
+    augmentation, place = data.augmentation, ("data", "augmentation")
+    for index, value in enumerate(augmentation if isinstance(augmentation, tuple) else ()):
         try:
-            transforms.check_transform(value, preprocessing)
+            transforms.check_transform(value, data.preprocessing)
         except ZooError as error:
-            verdict.errors += placed(recipe, ("data", "transforms", index), error)
+            written = ("data", "transforms", index) if recipe.data.transforms else place
+            verdict.errors += placed(recipe, written, error)
 
 
 def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = None) -> OpenData:

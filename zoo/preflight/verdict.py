@@ -152,7 +152,8 @@ class Verdict:
     `data` are what a run goes on with: found, planned and opened, where they are on this machine. `notes` are the
     steps' remarks on what they will do.
     `input_shape` and `output_shape` are [b, …] of a small batch; `outputs` is the width the data asks for. `uncalled`
-    are modules that forward never uses, `changes` what the steps did to the structure.
+    are modules that forward never uses, `changes` what the steps did to the structure. `estimate` is what the recipe
+    would take, where it was tried out (`zoo.finetuning.estimate`).
     """
 
     errors: list[Problem] = field(default_factory=list)
@@ -170,6 +171,7 @@ class Verdict:
     outputs: int | None = None
     uncalled: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    estimate: dict[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -205,6 +207,7 @@ class Verdict:
             "output_shape": self.output_shape,
             "changes": [change.as_dict() for change in self.changes],
             "uncalled": self.uncalled,
+            "estimate": self.estimate,
         }
 
     def _count(self, chosen: Callable[[bool], bool]) -> int | None:

@@ -8,11 +8,14 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from zoo import registry
 from zoo.errors import InputError, any_of, did_you_mean
 from zoo.isolation import failure_of
+from zoo.recipe.options import TransformName
 from zoo.recipe.signature import converted
 
 Factory = Callable[..., Any]
@@ -72,16 +75,19 @@ FILLED = {
     "one_cycle": ("max_lr",),
     "OneCycleLR": ("max_lr",),
     **dict.fromkeys(("CosineLRScheduler", "TanhLRScheduler", "PolyLRScheduler", "WSDLRScheduler"), ("t_initial",)),
-    **dict.fromkeys(("RandomResizedCrop", "RandomCrop", "CenterCrop", "Resize"), ("size",)),
+    **dict.fromkeys(("RandomCrop", "CenterCrop"), ("size",)),
+    **dict.fromkeys(("RandomResizedCrop", "Resize"), ("size", "interpolation")),
+    "RandomErasing": ("value",),
 }
 FILLED_FOR_PLUGINS = {"schedulers": ("total_steps", "total_epochs")}
 # torch.nn classes that are no layer by themselves; schedulers and optimizers that take code or closures
 _NO_LAYERS = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel")
 _NO_SCHEDULERS = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR")
 _NO_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam")
+OF_TRANSFORMS = ("RandomApply", "RandomChoice", "RandomOrder")  # torchvision's that take transforms, by their names
 # torchvision transforms of other things than one uint8 image, to another thing, or of code
 _NO_TRANSFORMS = (
-    *("Transform", "MixUp", "CutMix", "Compose", "RandomApply", "RandomChoice", "RandomOrder", "FiveCrop", "TenCrop"),
+    *("Transform", "MixUp", "CutMix", "Compose", "FiveCrop", "TenCrop"),
     *("RandomIoUCrop", "ClampBoundingBoxes", "ClampKeyPoints", "ConvertBoundingBoxFormat", "SetClampingMode"),
     *("ConvertImageDtype", "GaussianNoise", "Lambda", "LinearTransformation", "Normalize", "SanitizeBoundingBoxes"),
     *("SanitizeKeyPoints", "ToDtype", "UniformTemporalSubsample", "PILToTensor", "ToImage", "ToPILImage"),
@@ -241,7 +247,24 @@ def _layers() -> Catalogue:
 
 @functools.cache
 def _transforms() -> Catalogue:
-    return _catalogue(_classes("torchvision.transforms.v2", "torchvision.transforms.v2.Transform", _NO_TRANSFORMS))
+    classes = dict(_classes("torchvision.transforms.v2", "torchvision.transforms.v2.Transform", _NO_TRANSFORMS))
+    for name in OF_TRANSFORMS:
+        classes[name] = _annotated(classes[name], transforms=Annotated[list[TransformName], Field(min_length=1)])
+    classes["RandomErasing"] = _annotated(classes["RandomErasing"], value=float | list[float] | Literal["random"])
+    return _catalogue(iter(classes.items()))
+
+
+def _annotated(kind: type, **annotations: Any) -> type:
+    """A class with the given parameters annotated as a recipe may write them, where its own say less; what it makes are
+    objects of `kind` itself, which can be pickled."""
+    known = inspect.signature(kind)
+    changed = [p.replace(annotation=annotations.get(p.name, p.annotation)) for p in known.parameters.values()]
+    own = {
+        "__doc__": kind.__doc__,
+        "__signature__": known.replace(parameters=changed),
+        "__new__": lambda _, *given, **named: kind(*given, **named),
+    }
+    return type(kind.__name__, (kind,), own)
 
 
 def _plugins(kind: str) -> Catalogue:

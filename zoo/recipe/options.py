@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import SkipJsonSchema
@@ -55,8 +56,19 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 FeaturePrecision = Literal["auto", "exact", "float32", "bfloat16", "mixed"]
 FeatureCacheUse = Literal["auto", "kept", "every_step", "off"]
 MemoryLayout = Literal["auto", "contiguous", "channels_last"]
+ViewName = Literal["flip", "vertical_flip", "rotations", "five_crop"]
+VIEWS: tuple[str, ...] = get_args(ViewName)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+_DURATION = r"^([1-9][0-9]*h([0-9]+m)?([0-9]+s)?|[1-9][0-9]*m([0-9]+s)?|[1-9][0-9]*s)$"
+Duration = Annotated[str, Field(pattern=_DURATION, examples=["10m", "1h30m", "45s"])]
+
+
+def seconds_of(duration: str) -> int:
+    """The seconds of a duration such as `1h30m`. Raises ValueError where it is none."""
+    if re.fullmatch(_DURATION, duration) is None:
+        raise ValueError(f"{duration!r} is no time such as 10m, 1h30m or 45s")
+    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)(\w)", duration))
 
 
 class Options(BaseModel):
@@ -155,10 +167,10 @@ class DataOptions(Options):
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """Decides which samples are held out and which ones `limit` leaves; the recipe's `seed` without it."""
     augmentation: (
-        Literal["none", "flip", "crop_flip", "randaugment", "trivial"]
+        Literal["none", "light", "strong", "flip", "crop_flip", "randaugment", "trivial"]
         | Annotated[str, Field(pattern=f"^{PREFIX}"), SkipJsonSchema()]
     ) = "none"
-    """Random changes to training images."""
+    """Random changes to training images: `light` hurts hardly ever, `strong` is for little data and long training."""
     transforms: list[TransformName] = []
     """Changes to training images in this order, in place of `augmentation`: classes of torchvision.transforms.v2 with
     their arguments, and plugins' transforms."""

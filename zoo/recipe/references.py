@@ -23,6 +23,7 @@ from zoo.plugin_calls import call, expect, texts
 from zoo.recipe.catalogue import (
     FILLED,
     FILLED_FOR_PLUGINS,
+    OF_TRANSFORMS,
     TIMM_WARMUP,
     Factory,
     component_of,
@@ -32,7 +33,7 @@ from zoo.recipe.catalogue import (
     supplied,
 )
 from zoo.recipe.document import Document, Path, label
-from zoo.recipe.options import NameOf
+from zoo.recipe.options import NameOf, TransformName
 from zoo.recipe.signature import Parameter, is_open, model_of, parameters
 from zoo.recipe.validate import MODULE_FORM, shown, validate
 from zoo.remap.remaps import meaning_of, rules_of
@@ -465,6 +466,9 @@ def in_full(annotation: Any, value: Any, found: list[registry.Component]) -> Any
 def _named_in_full(kind: str, value: Any, found: list[registry.Component]) -> Any:
     name = next(iter(value)) if isinstance(value, dict) else value
     component = component_of(kind, name)
+    if component is None and name in OF_TRANSFORMS and isinstance(value, dict):
+        given = value[name]
+        return {name: given | {"transforms": in_full(list[TransformName], given["transforms"], found)}}
     if component is None:
         return value
     found.append(component)

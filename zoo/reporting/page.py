@@ -10,10 +10,12 @@ import base64
 import functools
 import hashlib
 import importlib.metadata
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from zoo.finetuning.report import cost
 from zoo.finetuning.tables import train_stages
 from zoo.formats.names import grouped
 from zoo.reporting import charts
@@ -71,7 +73,7 @@ def page(facts: Facts, pictures: Pictures) -> str:
         "pictures": pictures,
         "notes": [*facts["notes"], *pictures.notes],
         "tiles": list(_tiles(facts)),
-        "curves": [*curves(facts["epochs"] or []), *_lines(trains)],
+        "curves": [*sweeps(report), *curves(facts["epochs"] or []), *_lines(trains)],
         "groups": (groups := _groups(trains)),
         "staggered": any(group.get("from_epoch", 1) > 1 for group in groups),
         "thawed": [stage for stage in trains if stage.get("phases")],
@@ -175,6 +177,30 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [chart for chart in drawn if chart]
 
 
+def sweep(stage: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The chart of a learning-rate finder: the loss over the logarithm of the rate, and what it suggests."""
+    points = [(math.log10(rate), loss, smoothed) for rate, loss, smoothed in stage["points"]]
+    top = max((smoothed for _, _, smoothed in points), default=0.0)  # single losses behind the end are far above it
+    series: dict[str, list[tuple[float, Any]]] = {
+        "loss": [(x, min(loss, top)) for x, loss, _ in points],
+        "smoothed": [(x, smoothed) for x, _, smoothed in points],
+    }
+    for how, rate in stage["suggestions"].items():
+        place = math.log10(rate)
+        near = min(points, key=lambda point: abs(point[0] - place))
+        series[f"{how}: {rate:g}"] = [(place, near[2])]
+    chart = charts.line_chart(f"Learning rate, step {stage['step']}", series, x_label="learning rate (logarithmic)")
+    if chart is not None:
+        chart["x_ticks"] = [(x, f"{10 ** float(label):.0e}") for x, label in chart["x_ticks"] if float(label) % 1 == 0]
+    return chart
+
+
+def sweeps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The charts of all learning-rate finders of a run."""
+    drawn = [sweep(stage) for stage in report.get("stages", []) if "suggestions" in stage]
+    return [chart for chart in drawn if chart]
+
+
 def _lines(trains: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Of each step that searched the line between two networks, its metric along the line and what was kept."""
     for stage in trains:
@@ -215,7 +241,7 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, str]:
     return {
         "step": stage["step"],
         "action": stage["action"],
-        "setting": stage.get("setting") or "",
+        "setting": "; ".join(filter(None, (stage.get("setting"), cost(stage), _plan(stage)))),
         "epochs": str(len(epochs) or ""),
         "trainable": f"{stage['trainable']:,}" if "trainable" in stage else "",
         "frozen": f"{stage['frozen']:,}" if "trainable" in stage else "",
@@ -223,6 +249,15 @@ def _stage(stage: Mapping[str, Any]) -> dict[str, str]:
         "memory": f"{memory / 1e9:.2f} GB" if memory else "",
         "seconds": f"{stage['seconds']:.1f}" if "seconds" in stage else "",
     }
+
+
+def _plan(stage: Mapping[str, Any]) -> str:
+    """That a time decided how long training was."""
+    plan = stage.get("plan")
+    if not plan:
+        return ""
+    again = f", at first {plan[0][1]}" if plan[-1][1] != plan[0][1] else ""
+    return f"{plan[-1][1]} optimizer steps planned by time{again}"
 
 
 def _changed(layer: Mapping[str, Any]) -> bool:

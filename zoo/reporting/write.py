@@ -44,6 +44,7 @@ def write_pages(
     try:
         facts = gather(folder)
         write_card(folder, facts)
+        write_sweeps(folder, facts)
         write_page(folder / PAGE, facts, assembly, data)
     except Exception as error:  # a run that ended well did, whatever its description makes of it
         said = str(error) if isinstance(error, ZooError | OSError) else f"{type(error).__name__}: {error}"
@@ -58,6 +59,15 @@ def write_card(folder: Path, facts: Facts) -> None:
     from zoo.reporting.card import card
 
     _write(folder / CARD, card(facts))
+
+
+def write_sweeps(folder: Path, facts: Facts) -> None:
+    """The picture of each learning-rate finder of the run."""
+    from zoo.reporting.page import render, sweep
+
+    for stage in (facts["report"] or {}).get("stages", []):
+        if "suggestions" in stage and (chart := sweep(stage)) is not None:
+            _write(folder / f"{stage['action']}-{stage['step']}.svg", render("chart.svg.jinja", c=chart))
 
 
 def write_page(path: Path, facts: Facts, assembly: Assembly | None = None, data: OpenData | None = None) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -11,13 +12,14 @@ from zoo.data.open_data import OpenData, Part
 from zoo.errors import ZooError
 from zoo.recipe import Step
 from zoo.recipe.document import Document, Path, label
-from zoo.recipe.options import MetricName
+from zoo.recipe.options import MetricName, ViewName
 from zoo.recipe.references import find_component, is_file
 from zoo.recipe.step import require_data, shown
 from zoo.training.devices import to_layout
 from zoo.training.evaluate import asked, measured_of, other_data
 from zoo.training.metrics import make_metrics
 from zoo.training.predictions import predict_parts
+from zoo.training.tta import Views
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import ActiveRun
@@ -31,6 +33,9 @@ class Evaluate(Step):
     """All of another dataset: a component, a folder of images or a CSV file; the validation data without it."""
     metrics: list[MetricName] | None = None
     """Classes of torchmetrics; those of the train step before it, else of the data's task, without it."""
+    tta: ViewName | list[ViewName] | None = None
+    """Test-time augmentation: views of each image whose probabilities (a regression's values) are averaged. Of several
+    words all combinations: `[five_crop, flip]` are ten views. The checkpoint's own numbers stay without."""
 
     fails_safely = True
 
@@ -39,6 +44,10 @@ class Evaluate(Step):
         step = super().read(document, path)
         _check_other_data(document, (*path, "data"))
         return step
+
+    @property
+    def views(self) -> Views:
+        return Views.of(self.tta)
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         if self.data is None:
@@ -53,6 +62,9 @@ class Evaluate(Step):
                 other_data(self.data, assembly, rehearsal.recipe.seed)
             except ZooError as error:
                 rehearsal.note((*self.place.path, "data"), error)
+        rehearsal.attempt(self.place.path, {"tta": lambda: self.views.preprocessing(assembly.preprocessing)})
+        if self.tta and rehearsal.verdict.data is not None:
+            rehearsal.attempt(self.place.path, {"tta": lambda: self.views.data(cast(OpenData, rehearsal.verdict.data))})
         make_metrics(self.metrics, assembly.task, rehearsal.sample.outputs or 2)
 
     def run(self, run: ActiveRun) -> None:
@@ -70,12 +82,23 @@ class Evaluate(Step):
         else:
             data = other_data(self.data, assembly, run.recipe.seed)
             parts = tuple(data.parts)
-        predictions = predict_parts(model, data, parts, run.device).judged(assembly.thresholds)
-        measured = measured_of(predictions, self.metrics or metrics, loss)
-        run.record(self, **measured.as_dict())
-        run.listener.note(
-            f"evaluate: {', '.join(f'{name} {shown(value)}' for name, value in measured.metrics.items())}"
+        began = time.perf_counter()
+        found = predict_parts(model, data, parts, run.device, views=self.views).judged(assembly.thresholds)
+        seconds = time.perf_counter() - began
+        measured = measured_of(found, self.metrics or metrics, loss)
+        run.record(
+            self, **measured.as_dict(), seconds=seconds, **({"tta": list(self.views.words)} if self.views else {})
         )
+        how = f" ({' x '.join(self.views.words)})" if self.views else ""
+        said = ", ".join(f"{name} {shown(value)}" for name, value in measured.metrics.items())
+        run.listener.note(f"evaluate{how}: {said}")
+
+    @classmethod
+    def row(cls, record: dict[str, Any]) -> dict[str, str]:
+        cells = super().row(record)
+        if record.get("tta"):
+            cells["metrics"] += f" ({' x '.join(record['tta'])})"
+        return cells
 
 
 def _check_other_data(document: Document, path: Path) -> None:

@@ -82,7 +82,9 @@ def solve_probe(run: ActiveRun, step: Probe) -> dict[str, Any]:
     features, engine = head_inputs(model, head, data, run.device, speed)
     run.pins[str(step.place.index)] = {"feature_precision": speed.pin(engine["feature_precision"])}
     unit = unstandardising(model)
+    solving = time.perf_counter()
     solution = solve_head(step, *features["train"], data, unit)
+    solving = time.perf_counter() - solving
     with torch.no_grad():
         head.weight.copy_(solution.weight)
         head.bias.copy_(solution.bias)
@@ -104,6 +106,7 @@ def solve_probe(run: ActiveRun, step: Probe) -> dict[str, Any]:
         "samples": len(data.parts["train"]),
         "measured_with": approximate,
         **engine,
+        "solving": solving,
         "seconds": time.perf_counter() - began,
     }
 
@@ -141,12 +144,15 @@ def head_inputs(
         return {part: _captured(model, head, data, part, device) for part in PARTS}, {"feature_precision": "float32"}
     engine, comparison = choose_engine(model, parts, data, example, speed)
     kept: dict[Part, tuple[Tensor, Tensor]] = {}
+    passes: dict[str, float] = {}
     for part in PARTS:
         images = data.batches(part, device=device, shuffle=False, augment=False, once=True)
         key = features_key(engine, data.parts[part], images, 0)
-        (features,), targets = collect(engine, images, 0, key=key, cache=FeatureCache()).everything()
+        found = collect(engine, images, 0, key=key, cache=FeatureCache())
+        (features,), targets = found.everything()
+        passes[part] = found.seconds
         kept[part] = (features.to(device), targets.to(device))
-    record = {"feature_precision": engine.settings.precision, "engine": str(engine.settings)}
+    record = {"feature_precision": engine.settings.precision, "engine": str(engine.settings), "passes": passes}
     return kept, record | {"comparison": asdict(comparison) if comparison else None}
 
 

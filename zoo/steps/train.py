@@ -24,6 +24,7 @@ from zoo.recipe.options import (
     Average,
     BestBy,
     CallbackName,
+    Duration,
     EarlyStopping,
     FeatureCacheUse,
     FeaturePrecision,
@@ -40,12 +41,15 @@ from zoo.recipe.options import (
     UnfreezeGradually,
 )
 from zoo.recipe.step import check_expression
+from zoo.steps.train_changes import check_changing, check_mixing
 from zoo.steps.train_check import (
     build_schedule,
     check_average,
     check_batch,
+    check_checkpointing,
     check_choice,
     check_class_weights,
+    check_cost,
     check_sampler,
     check_schedule,
     check_thawing,
@@ -54,6 +58,7 @@ from zoo.steps.train_check import (
 )
 from zoo.steps.train_job import make_job
 from zoo.steps.train_record import moments_for_next, record_train, rewind
+from zoo.training import pace
 from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
@@ -66,6 +71,7 @@ from zoo.training.metrics import make_metrics
 from zoo.training.not_finite import forget
 from zoo.training.optimizers import named
 from zoo.training.state import Saved
+from zoo.training.time_budget import plan_time
 from zoo.training.trackers import Tracking, make_trackers, run_id
 from zoo.training.trainer import Trainer
 
@@ -74,10 +80,12 @@ if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
 
 
+Alpha = Annotated[float, Field(ge=0)]
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
 GREEDY = 5  # epochs that a greedy soup is made of at most
+LENGTHS = ("epochs", "max_steps", "time_budget", "planned")  # what says how long training is; one of them has to
 LAST = "last.safetensors"  # the last epoch, where another one is kept
 
 
@@ -90,11 +98,18 @@ class Train(Step):
     fails_safely = True
 
     epochs: Positive | None = None
-    """Passes over the training data; this or `max_steps`."""
+    """Passes over the training data; this, `max_steps` or `time_budget`."""
     max_steps: Positive | None = None
     """Stop after so many optimizer steps."""
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Learning rate at its highest."""
+    time_budget: Duration | None = None
+    """The time that this step may take with its features, measuring and saving (`10m`, `1h30m`, `45s`): as many
+    optimizer steps are planned as fit, by the speed measured here, so that the schedule ends with the time. At most
+    `epochs` or `max_steps` where they are given, too."""
+    planned: Annotated[list[tuple[Annotated[int, Field(ge=0)], Positive]], Field(min_length=1)] | None = None
+    """What a run with a time budget planned, which it writes here: pairs of an optimizer step and how many there are to
+    be in all from it on. Such a plan is repeated, and no clock looked at."""
+    lr: Annotated[float, Field(gt=0)] | Literal["found"] = 1e-3
+    """Learning rate at its highest; `found` is what the `lr_finder` in front of the step suggests."""
     optimizer: OptimizerName = "AdamW"
     """A class of torch.optim, a name that timm gives, or a plugin's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
@@ -113,6 +128,12 @@ class Train(Step):
     """A loss of torch.nn, `focal`, `asymmetric`, or a plugin's; `auto` goes by the data's task."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each target spread over all classes."""
+    mixup: Alpha | None = None
+    """Mix samples and their targets in pairs, by a share drawn from Beta(this, this) for each batch (0.2 is usual); 0
+    does not. Without it as `data.augmentation` says. Behind kept features of a frozen backbone, these are mixed."""
+    cutmix: Alpha | None = None
+    """Cut a box out of each image and put that of another in its place, targets by their areas (1.0 is usual); 0 does
+    not. With both, each batch has one of them at random. Without it as `data.augmentation` says."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """What each class counts in the loss: `{NAME: WEIGHT, …}`, where a class without one counts 1, or `balanced`,
     n / (k * n_c) over the training part; of several labels a sample, absent over present ones."""
@@ -123,8 +144,8 @@ class Train(Step):
     """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
     """Classes of torchmetrics, or plugins' metrics, beside the loss; those of the data's task without it."""
-    batch_size: Positive | None = None
-    """Goes over `data.batch_size`."""
+    batch_size: Positive | Literal["auto"] | None = None
+    """Goes over `data.batch_size`; `auto` is the largest power of two that fits into memory, with `lr` as it is."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """Decides this step's order of samples, augmentation and dropout, whatever stands in front of it; without it the
     recipe's `seed` and the number of the train step do."""
@@ -147,6 +168,9 @@ class Train(Step):
     """Goes over the recipe's `precision`."""
     compile: bool = False
     """Run the model through torch.compile."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes into each block of the network for the backward pass, and compute the rest again there: less
+    memory for activations, about a third more time."""
     memory_layout: MemoryLayout = "auto"
     """How images lie in memory; `auto` is timed, and contiguous with `precision: float32`."""
     feature_cache: FeatureCacheUse = "auto"
@@ -168,11 +192,26 @@ class Train(Step):
     """Where curves of losses, metrics, learning rate and images a second are kept beside the report: `tensorboard`,
     `wandb`, `mlflow`, `aim`, or a plugin's."""
 
+    @property
+    def rate(self) -> float:
+        """`lr` as a number."""
+        assert not isinstance(self.lr, str)
+        return self.lr
+
+    @property
+    def samples(self) -> int | None:
+        """`batch_size` where it is a number already."""
+        return None if isinstance(self.batch_size, str) else self.batch_size
+
+    def rehearsed(self) -> Self:
+        """As it is checked, before a learning rate is found: with the usual one."""
+        return self.model_copy(update={"lr": 1e-3}) if self.lr == "found" else self
+
     @classmethod
     def form(cls) -> dict[str, Any]:
         form = super().form()
         options = form["anyOf"][0]
-        options["anyOf"] = [{"required": ["epochs"]}, {"required": ["max_steps"]}]
+        options["anyOf"] = [{"required": [key]} for key in LENGTHS]
         options["properties"]["warmup"]["anyOf"] = [{"maximum": 1}, {"multipleOf": 1}]
         form["anyOf"] = [each for each in form["anyOf"] if each != {"type": "null"}]
         return form
@@ -254,9 +293,12 @@ class Train(Step):
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         path = self.place.path
-        if self.epochs is None and self.max_steps is None:
+        if all(getattr(self, key) is None for key in LENGTHS):
             message = f"{self.place.action}: epochs is missing"
-            document.add(path, message, "write epochs, or max_steps", at_key=True)
+            document.add(path, message, "write epochs, max_steps or time_budget", at_key=True)
+        if (self.planned and self.planned != sorted(self.planned)) or (self.planned and self.planned[0][0]):
+            message = "train.planned: a plan begins with optimizer step 0, and its steps rise"
+            document.add((*path, "planned"), message, "write time_budget in its place, which plans anew")
         if self.warmup > 1 and self.warmup != int(self.warmup):
             message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
             document.add((*path, "warmup"), message)
@@ -266,6 +308,7 @@ class Train(Step):
             message = f"train: {LAST}, the last epoch beside the best, is what the save step in {where} writes"
             document.add(taken[0].place.path, message, "give it another name", at_key=True)
         check_average(self, document)
+        check_cost(self, document, earlier)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
         self._check_unfreezing(document)
@@ -315,14 +358,16 @@ class Train(Step):
 
     def check(self, rehearsal: Rehearsal) -> None:
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2
+        usual = self.rehearsed()
         rehearsal.fits(self)
-        if not rehearsal.count(self).trainable:
+        stage = rehearsal.count(self)
+        if not stage.trainable:
             nothing_trains(self, rehearsal)
             return
         soft = rehearsal.verdict.data is not None and rehearsal.verdict.data.soft
         rehearsal.lint(self, self.loss, auxiliary_loss=self.auxiliary_loss > 0)
         attempts: dict[str, Callable[[], object]] = {
-            "optimizer": lambda: build_schedule(self, rehearsal),
+            "optimizer": lambda: build_schedule(usual, rehearsal),
             "unfreeze_gradually": lambda: check_thawing(self, rehearsal),
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing, soft=soft),
             "class_weights": lambda: check_class_weights(self, rehearsal),
@@ -332,9 +377,13 @@ class Train(Step):
             "trackers": lambda: make_trackers(self.trackers),
             **{key: functools.partial(check_choice, self, key, task, outputs) for key in ("keep", "early_stopping")},
         }
-        check_batch(self, rehearsal)
-        check_schedule(self, rehearsal)
+        if self.batch_size != "auto":
+            check_batch(usual, rehearsal)
+            check_schedule(usual, rehearsal)
+        check_checkpointing(self, rehearsal)
         check_unit(self, rehearsal)
+        check_mixing(self, rehearsal, frozen=stage.frozen > 0)
+        check_changing(self, rehearsal, frozen=stage.frozen > 0)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:
@@ -345,7 +394,7 @@ class Train(Step):
         saved, run.saved = run.saved, None
         if saved is not None:
             fill(assembly.model.state_dict(), saved.model)  # what the feature cache is computed from
-        began = time.monotonic()
+        began, since = time.monotonic(), pace.clock()
         prepared = self.prepared(run) if saved is None or saved.restarts else saved.run.get("prepared", {})
         if self.seed is not None:
             seed_everything(self.seed)
@@ -355,12 +404,18 @@ class Train(Step):
         preparation = time.monotonic() - began
         trainer = Trainer(job, run.state, _listener(run, self, resumed=saved is not None))
         try:
-            self._run(run, trainer, saved, preparation, prepared)
+            self._run(run, trainer, saved, preparation, prepared, since)
         finally:
             trainer.gradual.leave()
 
     def _run(
-        self, run: ActiveRun, trainer: Trainer, saved: Saved | None, preparation: float, prepared: dict[str, Any]
+        self,
+        run: ActiveRun,
+        trainer: Trainer,
+        saved: Saved | None,
+        preparation: float,
+        prepared: dict[str, Any],
+        since: float,
     ) -> None:
         model = run.assembly.model
         began = hashes(model, trainer.gradual.frozen) if saved is None or saved.restarts else saved.run["frozen"]
@@ -369,6 +424,10 @@ class Train(Step):
             forget(run.folder / NOT_FINITE)
         if saved is not None:
             trainer.restore(saved)
+        if run.trial is not None:
+            run.trial.time(trainer)
+        else:
+            plan_time(trainer, run.share_of(self), since)
         if saved is None or saved.restarts:
             trainer.begin(self.place.index, {**run.memory(), "frozen": began, "prepared": prepared})
             if trainer.progress.carried:

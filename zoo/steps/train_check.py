@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,7 +11,11 @@ from typing import TYPE_CHECKING
 from zoo.data.sampler import epoch_of
 from zoo.errors import InputError, Problem, ZooError, listed
 from zoo.lint import fails_on_one_sample
+from zoo.model.depths import find_chain
+from zoo.model.paths import get_module
 from zoo.model.unstandardise import are_far, unstandardising
+from zoo.recipe import Step
+from zoo.recipe.document import Document
 from zoo.steps.freeze import Freeze
 from zoo.training.choosing import LOSS
 from zoo.training.class_weights import class_names, weighted
@@ -50,10 +55,46 @@ def check_average(step: Train, document: Document) -> None:
         document.add((*path, name), message, f"remove {name}, or average", at_key=True)
 
 
+def check_cost(step: Train, document: Document, earlier: Sequence[Step]) -> None:
+    """Note options on cost that do nothing, or do not go together."""
+    path = step.place.path
+    before = [other.place.name for other in earlier if other.place.name in ("train", "lr_finder")]
+    if step.lr == "found" and before[-1:] != ["lr_finder"]:
+        message = "train.lr: found, and no lr_finder stands in front of this train step"
+        document.add((*path, "lr"), message, "put the step lr_finder in front of it, or write a number")
+    if not step.gradient_checkpointing:
+        return
+    if step.compile:
+        message = "train.gradient_checkpointing: not with compile, which decides itself what to compute again"
+        document.add((*path, "gradient_checkpointing"), message, "remove one of them", at_key=True)
+    if step.feature_cache in ("kept", "every_step"):
+        message = (
+            "train.gradient_checkpointing: not with a feature cache, which runs the frozen blocks without gradients"
+        )
+        document.add((*path, "gradient_checkpointing"), message, "write feature_cache: off, or remove it", at_key=True)
+
+
+def check_checkpointing(step: Train, rehearsal: Rehearsal) -> None:
+    """Note gradient checkpointing of a network that has no blocks, or none that keeps anything."""
+    if not step.gradient_checkpointing:
+        return
+    place = rehearsal.recipe.document.key((*step.place.path, "gradient_checkpointing"))
+    model = rehearsal.assembly.model
+    try:
+        blocks = [get_module(model, path) for path in find_chain(model)]
+    except InputError:
+        what = "the network has no chain of blocks to compute again"
+    else:
+        if any(parameter.requires_grad for block in blocks for parameter in block.parameters()):
+            return
+        what = "no block of the network trains, so that none keeps anything for the backward pass"
+    rehearsal.verdict.errors.append(Problem(f"train.gradient_checkpointing: {what}", place, "remove it"))
+
+
 def check_batch(step: Train, rehearsal: Rehearsal) -> None:
     """Note a batch of a single sample, where batch norm cannot train on it."""
     data, document, own = rehearsal.verdict.data, rehearsal.recipe.document, (*step.place.path, "batch_size")
-    if data is None or (size := step.batch_size or data.options.batch_size) > 1 < len(data.parts["train"]):
+    if data is None or (size := step.samples or data.options.batch_size) > 1 < len(data.parts["train"]):
         return
     if fails_on_one_sample(rehearsal.assembly.model, rehearsal.sample.input_shape):
         place, what, hint = (
@@ -130,7 +171,7 @@ def _length(step: Train, rehearsal: Rehearsal) -> dict[str, int]:
     """`steps`, `epochs` and `per_epoch` of a training on the data, as far as that is known."""
     data, per_epoch = rehearsal.verdict.data, 1
     if data is not None:
-        per_epoch = math.ceil(len(data.order("train", batch_size=step.batch_size)) / step.accumulate)
+        per_epoch = math.ceil(len(data.order("train", batch_size=step.samples)) / step.accumulate)
     epochs, steps = training_length(step, per_epoch)
     return {"steps": steps, "epochs": epochs, "per_epoch": per_epoch}
 
@@ -138,7 +179,7 @@ def _length(step: Train, rehearsal: Rehearsal) -> dict[str, int]:
 def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
     """Note what the schedule would do in a training as long as the data makes it."""
     data = rehearsal.verdict.data
-    if data is None:
+    if data is None or (step.epochs is None and step.max_steps is None):  # its length is found when it is measured
         return
     watched, better = "", None
     with suppress(ZooError):  # a metric that cannot be made is noted by itstep

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
+from zoo.steps.train_changes import changes_of
 from zoo.training.class_weights import as_record
 from zoo.training.folder import NOT_FINITE
 from zoo.training.not_finite import RECORD, keep_batch
 from zoo.training.predictions import sample_names
+from zoo.training.resume import PLANNED
 from zoo.training.trainer import NotFiniteError, Trainer
 
 if TYPE_CHECKING:
@@ -50,9 +52,9 @@ def rewind(
 
 def moments_for_next(run: ActiveRun, step: Train, trainer: Trainer) -> dict[Tensor, dict[str, Any]]:
     """The optimizer's state by parameter, where the next train step goes on with it."""
-    later = (other for other in run.recipe.steps[step.place.index + 1 :] if isinstance(other, type(step)))
-    carries = (following := next(later, None)) is not None and following.optimizer_state == "carried"
-    return dict(trainer.optimizer.optimizer.state) if carries else {}
+    steps = run.recipe.steps[step.place.index + 1 :]  # a step that builds on train has its options
+    asked = next((other.optimizer_state for other in steps if hasattr(other, "optimizer_state")), "fresh")
+    return dict(trainer.optimizer.optimizer.state) if asked == "carried" else {}
 
 
 def _keep_batch(run: ActiveRun, trainer: Trainer, error: NotFiniteError) -> None:
@@ -79,6 +81,8 @@ def record_train(
 ) -> None:
     """A row of the report; `preparation` are the seconds of caching features and of choosing a setting, `own` is what a
     step that builds on train adds, or says instead."""
+    if trainer.progress.plan:
+        run.pins[str(step.place.index)] |= {PLANNED: trainer.progress.plan}
     progress, job, model = trainer.progress, trainer.job, run.assembly.model
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -92,6 +96,7 @@ def record_train(
         "kept_epoch": chosen,
         "average": trainer.averaged,
         "stopped": progress.stopped,
+        "plan": progress.plan,
         "trainable": trainable,
         "frozen": total - trainable,
         "samples": samples,
@@ -99,6 +104,14 @@ def record_train(
         "sampler": job.options.sampler,
         "precision": job.precision,
         "setting": job.setting,
+        "changes": changes_of(cast(OpenData, run.data)),
+        "mixing": job.mixing,
+        "batch_size": job.train.size(0),
+        "parts": progress.parts,
+        "validation_parts": progress.validation_parts,
+        "out_of_memory": progress.out_of_memory,
+        "checkpointed": len(trainer.checkpointed),
+        "compiled": {"seconds": trainer.compiled.seconds} if trainer.compiled else None,
         "feature_cache": job.feature_cache,
         "feature_precision": job.feature_cache.get("precision"),
         "groups": trainer.groups,

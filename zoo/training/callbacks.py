@@ -112,7 +112,7 @@ class Display(Listener):
             f"validation {label_of(trainer.job.options.loss)} {about(trainer)}{shown(validation['loss'])}",
             metric(validation, trainer),
             f"{record['images_per_second']:.0f} images/s",
-            f"{_clock(record['seconds'])}, {left(trainer)} left",
+            f"{clocked(record['seconds'])}, {left(trainer)} left",
         ]
         self._print("  ".join(told))
 
@@ -161,10 +161,10 @@ def left(trainer: Trainer) -> str:
     else:
         samples = sum(trainer.job.train.size(index) for index in range(len(trainer.job.train)))
         whole = samples / max(trainer.rate, 1e-9) / per_epoch * trainer.steps
-    return _clock(whole * rest)
+    return clocked(whole * rest)
 
 
-def _clock(seconds: float) -> str:
+def clocked(seconds: float) -> str:
     """`8.3 s`, `4:05`, `1:02:03`."""
     if seconds < 60:
         return f"{seconds:.1f} s"

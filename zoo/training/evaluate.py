@@ -24,6 +24,7 @@ from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import Metrics, average_loss, explain, make_metrics
 from zoo.training.per_class import per_class
 from zoo.training.predictions import Predictions, predict_parts
+from zoo.training.tta import Views
 
 TABLES = (".csv", ".tsv")
 
@@ -98,6 +99,7 @@ def evaluate(
     metrics: Sequence[Named] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
+    tta: str | Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """A checkpoint's loss and metrics on data, each with its 95 % interval: `{"metrics": {…}, "intervals": {name: [low,
     high]}, "samples": n, "part": …, "data": {…}, "checkpoint": path}`.
@@ -105,15 +107,18 @@ def evaluate(
     Without `data` these are held-out samples of the data it was trained on, which the file names. `data` is a recipe's
     data section (held-out samples, too), or a name: an image folder or CSV file by its path, or a data set by its
     component name; all of it counts then. `part` names one part; without it the part is that of the checkpoint's own
-    numbers, the test part where there is one. Metrics and loss are those that the checkpoint's numbers are of.
-    Classes are matched by name. Measuring on the test part of the checkpoint's own data is recorded (`test_looks`).
-    Raises InputError for a file that is no checkpoint, data or a part that is not there, or classes the checkpoint
-    lacks.
+    numbers, the test part where there is one. Metrics and loss are those that the checkpoint's numbers are of. With
+    `tta` the answers are the mean of those to several views of an image (`zoo.training.tta.Views`), which `tta` in the
+    result names. Classes are matched by name. Measuring on the test part of the checkpoint's own data is recorded
+    (`test_looks`). Raises InputError for a file that is no checkpoint, data or a part that is not there, or classes the
+    checkpoint lacks.
     """
+    views = Views.of(tta)
     where, name = choose_device(device), "the model" if isinstance(checkpoint, Assembly) else os.fspath(checkpoint)
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
     opened, parts = open_for(name, assembly, data, part)
-    found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size).judged(assembly.thresholds)
+    found = predict_parts(assembly.model, opened, parts, where, batch_size=batch_size, views=views)
+    found = found.judged(assembly.thresholds)
     usual, loss = asked(assembly)
     measured = measured_of(found, metrics or usual, loss)
     about: dict[str, Any] = {
@@ -122,6 +127,8 @@ def evaluate(
         "data": opened.description(),
         "checkpoint": name,
     }
+    if views:
+        about["tta"] = list(views.words)
     if parts == ("test",) and PartialState().is_main_process:
         about["test_looks"] = looks.look(opened, f"zoo evaluate {os.path.abspath(name)}")
         if data is None and not isinstance(checkpoint, Assembly):

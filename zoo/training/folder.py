@@ -35,7 +35,9 @@ FILES = frozenset(
 SAMPLES = "samples.jsonl"  # in the state folder
 BEFORE = {SAMPLES, STATUS, FIRST_BATCH}  # written before training begins
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
-    STATE: re.compile(r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+\.safetensors"),
+    STATE: re.compile(
+        r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+(-\d+)?\.safetensors"
+    ),
     NOT_FINITE: re.compile(r"batch\.(json|safetensors)|model\.safetensors"),
     "tensorboard": re.compile(r"events\.out\.tfevents\..+"),
 }

@@ -8,7 +8,8 @@ each thaw. Which group trains is a function of the epoch alone, so that a resume
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
@@ -154,6 +155,16 @@ class GradualUnfreezing:
         if self.phases:
             self._thawing.release()
             self._number = -1
+
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """In the block everything trains that did before the step."""
+        epoch = self.phases[self._number].epoch if self.phases else 0
+        self.leave()
+        try:
+            yield
+        finally:
+            self.enter(epoch)
 
     @property
     def still_frozen(self) -> dict[str, str]:

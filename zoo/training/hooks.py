@@ -51,6 +51,11 @@ class Callbacks:
             self.call(trainer, "train_started")
         self.check()
 
+    def lengthened(self, trainer: Trainer) -> None:
+        """The training has become longer or shorter than it was when it began."""
+        if self.training is not None:
+            self.training.epochs, self.training.steps = trainer.epochs, trainer.steps
+
     def call(self, trainer: Trainer, hook: str, *values: Any) -> None:
         """Call a hook of each, with where training is."""
         training, progress = self.training, trainer.progress

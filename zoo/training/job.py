@@ -27,11 +27,12 @@ class Job:
 
     `network` is called on the inputs: the model itself where it is None; or, with a feature cache, the part of it after
     the frozen backbone, whose outputs the batches contain. `validation_network` takes its place in evaluation.
-    `feature_cache` is the report's record of how the frozen backbone is run, `setting` says how precision and layout
-    were chosen, `label` which train step it is. `moments`
-    are the optimizer's state at the end of an earlier train step, by parameter, where this one goes on with it;
-    were chosen, `label` which train step it is; `weighted` is its loss with class weights, `thresholds` are
-    those that labels of a multilabel network are counted by.
+    `feature_cache` is the report's record of how the frozen backbone is run, `mixing` that of how samples are mixed
+    (alpha by name, and `of` features where these are), `setting` says how precision and layout were chosen, `label`
+    which train step it is. `moments` are the optimizer's state at the end of an earlier train step, by parameter, where
+    this one goes on with it. `weighted` is its loss with class weights, `thresholds` are those that labels of a
+    multilabel network are counted by. `larger` is how many times these samples the training has, where it is only tried
+    out on a few.
     """
 
     model: nn.Module
@@ -47,8 +48,10 @@ class Job:
     network: nn.Module | None = None
     validation_network: nn.Module | None = None
     feature_cache: dict[str, Any] = field(default_factory=dict)
+    mixing: dict[str, Any] = field(default_factory=dict)
     setting: str = ""
     label: str = "train"
+    larger: float = 1.0
     moments: Mapping[Tensor, dict[str, Any]] = field(default_factory=dict)
     weighted: WeightedLoss | None = None
     thresholds: tuple[float, ...] = ()
@@ -81,8 +84,11 @@ class Progress:
     """Complete epochs, batches of the current one, optimizer steps, seconds, a record an epoch, the best epoch.
 
     `digests` are those of the state as the train step began and after each epoch; `stopped` is why a callback ended the
-    training early. `phases` are those of gradual unfreezing that are over, each with its proof; `carried` is how many
-    tensors began with moments of an earlier train step.
+    training early. A batch is trained in `parts` since memory ran out, and validated in `validation_parts`;
+    `out_of_memory` says at which steps it did. `phases` are those of gradual unfreezing that are over, each with its
+    proof; `carried` is how many tensors began with moments of an earlier train step.
+    `plan` are the [optimizer step, steps in all] pairs of `zoo.training.time_budget`, `spent` the seconds of the time
+    that the train step may take.
     """
 
     epoch: int = 0
@@ -93,8 +99,13 @@ class Progress:
     best: dict[str, Any] | None = None
     digests: list[str] = field(default_factory=list)
     stopped: str = ""
+    parts: int = 1
+    validation_parts: int = 1
+    out_of_memory: list[dict[str, Any]] = field(default_factory=list)
     phases: list[dict[str, Any]] = field(default_factory=list)
     carried: int = 0
+    plan: list[list[int]] = field(default_factory=list)
+    spent: float = 0.0
 
 
 def arranged(inputs: Inputs, job: Job) -> tuple[Tensor, ...]:

@@ -48,7 +48,7 @@ def make_optimizer(model: nn.Module, options: Train, phases: Mapping[str, int] |
     default = known["weight_decay"].default if "weight_decay" in known else 0.0
     groups = parameter_groups(
         model,
-        lr=arguments.pop("lr", options.lr),
+        lr=arguments.pop("lr", options.rate),
         weight_decay=default if chosen is None else chosen,
         decay_all=options.weight_decay_on == "all",
         layer_decay=options.layer_decay,
@@ -61,7 +61,7 @@ def make_optimizer(model: nn.Module, options: Train, phases: Mapping[str, int] |
     try:
         # torch's fused SGD takes a group in which all have momentum, or none
         mixed = options.optimizer_state == "carried" and factory is torch.optim.SGD
-        made = _build(factory, groups, options.lr, {"fused": False} | arguments if mixed else arguments, known)
+        made = _build(factory, groups, options.rate, {"fused": False} | arguments if mixed else arguments, known)
         if not isinstance(made, Optimizer):
             raise TypeError(f"it gives {type(made).__name__}, which is no torch.optim.Optimizer")
         return made

@@ -22,10 +22,10 @@ from zoo.errors import InputError, Problem, first_problems
 from zoo.model.assembly import Assembly
 from zoo.model.heads import heads_if_any
 from zoo.model.paths import get_module
-from zoo.model.prediction import prediction
 from zoo.model.shapes import ModuleShapes
 from zoo.training.devices import choose_device
 from zoo.training.labels import in_order, present
+from zoo.training.tta import PLAIN, Views
 
 BATCH = 32
 Named = tuple[str | int, Any]  # what a row calls an image, and the image
@@ -43,6 +43,7 @@ class Predictor:
     device: torch.device
     top: int
     threshold: float | None = None
+    views: Views = PLAIN
 
     def rows(self, images: Iterable[Named]) -> Iterator[dict[str, Any]]:
         """A row an image, in order; at most one batch of images is in memory, however many there are."""
@@ -73,12 +74,17 @@ class Predictor:
 
 
 def open_predictor(
-    checkpoint: str | os.PathLike[str] | Assembly, top: int = 5, *, threshold: float | None = None, device: str = "auto"
+    checkpoint: str | os.PathLike[str] | Assembly,
+    top: int = 5,
+    *,
+    threshold: float | None = None,
+    device: str = "auto",
+    tta: str | Sequence[str] | None = None,
 ) -> Predictor:
     """The network of a checkpoint; an assembly has to be on `device`. Raises InputError where the file is no
     checkpoint, for a network that has neither classes nor a head, and for a threshold where labels exclude each
     other."""
-    where = choose_device(device)
+    where, views = choose_device(device), Views.of(tta)
     assembly = checkpoint if isinstance(checkpoint, Assembly) else load(checkpoint, device=where)
     if not assembly.classes and assembly.task != "regression" and not _has_head(assembly.model):
         message = "the network has no head: its outputs are features, not scores of classes"
@@ -88,7 +94,8 @@ def open_predictor(
         raise InputError(message, suggestion="leave out --threshold (threshold= in Python)")
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"the threshold {threshold:g} is not between 0 and 1")
-    return Predictor(assembly, where, top, threshold)
+    views.preprocessing(assembly.preprocessing)
+    return Predictor(assembly, where, top, threshold, views)
 
 
 def predict(
@@ -98,6 +105,7 @@ def predict(
     *,
     threshold: float | None = None,
     device: str = "auto",
+    tta: str | Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Class names and probabilities for images: one `{"image", "predictions": [{"label", "probability"}, …]}` each.
 
@@ -108,9 +116,11 @@ def predict(
     `value` in place of `probability`; an image that cannot be read has `error` in place of `predictions`, and the
     others are predicted all the same. Raises InputError for a path that does not exist, a folder without images, a file
     that is no checkpoint, and a network that has neither classes nor a head.
+
+    With `tta` the answers are the mean of those to several views of an image (`zoo.training.tta.Views`).
     """
     named = find_images(images)
-    return list(open_predictor(checkpoint, top_k, threshold=threshold, device=device).rows(named))
+    return list(open_predictor(checkpoint, top_k, threshold=threshold, device=device, tta=tta).rows(named))
 
 
 def find_images(images: Iterable[Any]) -> list[Named]:
@@ -163,7 +173,7 @@ def _images(path: Path) -> list[Path]:
 def _rows(predictor: Predictor, images: Sequence[Named]) -> list[dict[str, Any]]:
     """The rows of one batch, in order."""
     assembly = predictor.assembly
-    preprocessing = assembly.preprocessing
+    preprocessing = predictor.views.preprocessing(assembly.preprocessing)
     rows: list[dict[str, Any]] = []
     readable: list[Tensor] = []
     for name, image in images:
@@ -178,7 +188,7 @@ def _rows(predictor: Predictor, images: Sequence[Named]) -> list[dict[str, Any]]
     if readable:
         inputs = transforms.normalise(torch.stack(readable).to(predictor.device), preprocessing)
         with torch.inference_mode():
-            outputs = prediction(assembly.model(inputs)).float()
+            outputs = predictor.views.outputs(assembly.model, inputs, predictor.task, assembly.preprocessing.size)
         answers = iter(_answers(predictor, outputs))
         for row in rows:
             if "error" not in row:

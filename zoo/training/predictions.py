@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +19,12 @@ from zoo.data.open_data import OpenData, Part
 from zoo.data.samples import Samples
 from zoo.errors import InputError, ZooError
 from zoo.formats.files import atomic_file, write_all
-from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
 from zoo.training.labels import class_of, in_order, present
 from zoo.training.losses import Loss
 from zoo.training.metrics import explain
+from zoo.training.micro_batches import InParts
+from zoo.training.tta import PLAIN, Views
 
 MOST_COLUMNS = 100  # classes up to which predictions.csv has all outputs
 
@@ -105,9 +106,11 @@ def predict_parts(
     *,
     batch_size: int | None = None,
     alone: bool = False,
+    views: Views = PLAIN,
 ) -> Predictions:
     """The predictions of `model`, in evaluation mode and as it is, for the samples of `parts`.
 
+    With `views` (test-time augmentation) the outputs are those of the views, averaged.
     Several processes take whole batches in turn, unless one of them works `alone`, and each gets all predictions: the
     batches, and so the numbers to their last digit, are those of one process.
     Raises InputError for samples that cannot be read, WorkError where the network fails.
@@ -115,10 +118,13 @@ def predict_parts(
     processes = PartialState()
     rank, world = (0, 1) if alone else (processes.process_index, processes.num_processes)
     found: list[tuple[Part, _Answered]] = []
+    size, data = data.preprocessing.size, views.data(data)
+    forward = InParts(model)
+    answered = lambda images: views.outputs(forward, images, data.task, size)  # noqa: E731
     try:
         with undisturbed(model, training=False), torch.inference_mode():
             for part in parts:
-                found += [(part, row) for row in _answers(model, data, part, device, batch_size, rank, world)]
+                found += [(part, row) for row in _answers(answered, data, part, device, batch_size, rank, world)]
     except ZooError:
         raise
     except Exception as error:
@@ -137,13 +143,19 @@ def predict_parts(
 
 
 def _answers(
-    model: nn.Module, data: OpenData, part: Part, device: torch.device, batch_size: int | None, rank: int, world: int
+    answered: Callable[[Tensor], Tensor],
+    data: OpenData,
+    part: Part,
+    device: torch.device,
+    batch_size: int | None,
+    rank: int,
+    world: int,
 ) -> Iterator[_Answered]:
     """What the network gives for this process's batches of a part."""
     images = data.batches(part, device=device, shuffle=False, augment=False, once=True, batch_size=batch_size)
     images.order.take_turns(rank, world)
     for number, batch in enumerate(images.epoch(0)):
-        outputs = prediction(model(batch.inputs)).float().cpu()
+        outputs = answered(batch.inputs).cpu()
         yield _Answered(number * world + rank, batch.positions.tolist(), outputs, batch.targets.cpu())
 
 

@@ -24,11 +24,13 @@ ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
     "lr", "weight_decay", "weight_decay_on", "scheduler", "warmup", "clip_grad_norm", "label_smoothing",
     "auxiliary_loss", "metrics", "keep", "early_stopping", "precision", "memory_layout", "callbacks",
-    "alpha",
+    "alpha", "time_budget",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
 FIXED = ("optimizer_state",)  # what it began with, the state does not have again otherwise
-HARMLESS = ("trackers", "compile")  # nothing in the resume state depends on these
+HARMLESS = ("trackers", "compile", "gradient_checkpointing")  # nothing in the resume state depends on these
+OPEN = (None, "auto", "found")  # what stands where a run is to choose
+PLANNED = "planned"
 MISSING = "not set"
 Recipe = Mapping[str, Any]
 
@@ -84,6 +86,8 @@ def _steps(before: list[Any], now: list[Any]) -> list[Change]:
         action = next(iter(one))
         label, given, taken = _label(now, index), one[action], other[action]
         for option in dict.fromkeys((*given, *taken)):
+            if option == PLANNED:  # what is planned stands in the state
+                continue
             if given.get(option) != taken.get(option):
                 place = ("steps", index, action, option)
                 found.append(Change(place, given.get(option), taken.get(option), f"{label}: {option}", index))
@@ -111,7 +115,7 @@ def without_pins(found: list[Change], pins: Mapping[str, Mapping[str, Any]]) -> 
 
     def is_pin(change: Change) -> bool:
         chosen = pins.get(str(change.step), {}).get(change.option)
-        return chosen is not None and change.before in (None, "auto") and change.now == chosen
+        return chosen is not None and change.before in OPEN and change.now == chosen
 
     return [change for change in found if not is_pin(change)]
 

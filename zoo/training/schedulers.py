@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zoo.steps.train import Train
 
 
+MOVED = ("lr", "betas", "momentum")  # what schedules change in an optimizer's groups
 METHODS = ("step", "state_dict", "load_state_dict")
 
 
@@ -49,7 +50,9 @@ class Schedule:
     ) -> None:
         """`steps` are all optimizer steps of the train step, of which a complete epoch has `per_epoch`. Raises
         InputError for arguments that do not fit."""
-        self.optimizer = optimizer
+        self.optimizer, self.options, self.higher_is_better = optimizer, options, higher_is_better
+        self.per_epoch = per_epoch
+        self._given = [{key: group[key] for key in MOVED if key in group} for group in optimizer.param_groups]
         self.warmup = warmup_steps(options.warmup, steps)
         self.taken = 0
         self.inner: Any = None
@@ -58,7 +61,7 @@ class Schedule:
             name, arguments = named(options.scheduler)
             self.every_step = _moves_every_step(name, arguments)
             left = behind_warmup(self.warmup, steps, epochs, per_epoch)
-            self.inner = _make(optimizer, name, arguments, options.lr, *left, higher_is_better)
+            self.inner = _make(optimizer, name, arguments, options.rate, *left, higher_is_better)
         self.start = [group["lr"] for group in optimizer.param_groups]  # where the scheduler wants to begin
         self._warm()
 
@@ -90,6 +93,20 @@ class Schedule:
                     self.step()
                 if value is not None:  # a metric that was not measured then cannot be watched
                     self.end_epoch(value)
+
+    def over(self, *, steps: int, epochs: int) -> Schedule:
+        """The same schedule from its beginning, over so many optimizer steps and epochs; this one is over."""
+        for group, given in zip(self.optimizer.param_groups, self._given, strict=True):
+            group.pop("initial_lr", None)  # a torch scheduler takes it for where another one began
+            group.update(given)
+        return Schedule(
+            self.optimizer,
+            self.options,
+            steps=steps,
+            epochs=epochs,
+            higher_is_better=self.higher_is_better,
+            per_epoch=self.per_epoch,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         inner = None if self.inner is None else self.inner.state_dict()
@@ -172,7 +189,7 @@ def schedule_traps(
     if options.warmup and warmup >= steps:
         long = f"{options.warmup:g} steps" if options.warmup >= 1 else f"{options.warmup:g} of all steps"
         message = (
-            f"train: a warm-up of {long}, and training has {steps}: the learning rate never gets to {options.lr:g}"
+            f"train: a warm-up of {long}, and training has {steps}: the learning rate never gets to {options.rate:g}"
         )
         yield Trap("scheduler", ("warmup",), message, "write a share of all steps, for instance warmup: 0.1")
     if options.scheduler is None:

@@ -56,10 +56,13 @@ class Loss:
 
 
 def softmax_loss(targets: Tensor) -> Loss:
-    """Cross-entropy against class indices [n]."""
+    """Cross-entropy against class indices [n], or probabilities of the classes [n, k]."""
+    shares = _working(targets) if targets.is_floating_point() else None
+    if shares is not None:
+        shares = shares / shares.sum(1, keepdim=True)  # in float32 they are not quite 1, and no optimum would be found
 
     def gradient(logits: Tensor) -> Tensor:
-        return logits.softmax(1) - F.one_hot(targets, logits.shape[1])
+        return logits.softmax(1) - (F.one_hot(targets, logits.shape[1]) if shares is None else shares)
 
     def product(logits: Tensor, direction: Tensor) -> Tensor:
         weighted = logits.softmax(1) * direction
@@ -68,7 +71,10 @@ def softmax_loss(targets: Tensor) -> Loss:
     def curvature(logits: Tensor) -> Tensor:
         return (logits.softmax(1) * (1 - logits.softmax(1))).mean(1)
 
-    return Loss(lambda logits: F.cross_entropy(logits, targets), gradient, product, curvature)
+    def value(logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets if shares is None else shares)
+
+    return Loss(value, gradient, product, curvature)
 
 
 def logistic_loss(targets: Tensor) -> Loss:

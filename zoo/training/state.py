@@ -40,6 +40,7 @@ from zoo.training.folder import INSIDE, SAMPLES, STATE
 from zoo.training.resume import HARMLESS, Change, changes, refused, without_pins
 
 FORMAT = 2
+TRIAL = "step-0-0.safetensors"  # no state has this name: one is written behind a step
 CURRENT, BEFORE = "state.json", "before.json"
 ANEW = "begin anew, which replaces it: --overwrite; or keep it, with another --output"
 
@@ -106,11 +107,23 @@ class StateFolder:
 
         The last state at the end of an epoch is kept beside a later one. Returns the digest of the tensors.
         """
-        latest = self._write(f"step-{self._written['step']}-{steps}.safetensors", training, changed)
+        named = _named(self._current)  # one after these very steps is complete until the new one is
+        numbers = (f"step-{self._written['step']}-{steps}{suffix}.safetensors" for suffix in ("", "-1", "-2"))
+        latest = self._write(next(name for name in numbers if name not in named), training, changed)
         if epoch_end:
             self._written["epoch_end"] = latest
         self._commit({"latest": latest})
         return str(latest["sha256"])
+
+    def write_on_trial(self, training: dict[str, Any], changed: Mapping[str, Tensor]) -> int:
+        """Write what `save` would, and remove it again: the bytes that it took."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / TRIAL
+        try:
+            self._write(TRIAL, training, changed)
+            return path.stat().st_size
+        finally:
+            path.unlink(missing_ok=True)
 
     def _write(self, name: str, training: dict[str, Any], model: Mapping[str, Tensor]) -> dict[str, Any]:
         aliases = tied_aliases(model)  # loading one name of a shared tensor fills the others

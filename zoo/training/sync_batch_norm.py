@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -27,6 +27,12 @@ class SyncBatchNorm(TorchFunctionMode):
         if function is F.batch_norm and _trains(*arguments, **options):
             return _batch_norm(*arguments, **options)
         return function(*arguments, **options)
+
+
+def trained_norms(network: nn.Module) -> list[nn.Module]:
+    """The batch norms that train: in training mode they normalise by the batch."""
+    kinds = nn.modules.batchnorm._BatchNorm
+    return [module for module in network.modules() if isinstance(module, kinds) and module.training]
 
 
 class _AddUp(torch.autograd.Function):

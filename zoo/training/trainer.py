@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,16 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from zoo.data.batches import Batch, Inputs
+from zoo.data.batches import Batch, Batches, Inputs
 from zoo.errors import Problem, TerminatedError, WorkError, ZooError
 from zoo.lint import check_optimizer
+from zoo.model.gradient_checkpointing import checkpointed
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
 from zoo.training.averaging import EpochAverage
 from zoo.training.callbacks import Listener
 from zoo.training.choosing import Criterion, Patience
+from zoo.training.compiled import Compiled
 from zoo.training.components import restore_state, state_of
 from zoo.training.devices import (
     forget_peak_memory,
@@ -45,11 +47,13 @@ from zoo.training.hooks import Callbacks
 from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
+from zoo.training.micro_batches import MicroBatches
 from zoo.training.optimizers import carry_over, load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.signals import ENDING
 from zoo.training.state import Saved, StateFolder
-from zoo.training.sync_batch_norm import SyncBatchNorm
+from zoo.training.sync_batch_norm import SyncBatchNorm, trained_norms
+from zoo.training.time_budget import Plan
 
 if TYPE_CHECKING:
     from zoo.steps.train import Train
@@ -93,18 +97,20 @@ class Trainer:
         optimizer = make_optimizer(job.model, options, self.gradual.begins)
         carried = carry_over(optimizer, job.moments)
         self.groups = self.gradual.rates(optimizer)
-        per_epoch = math.ceil(len(job.train) / options.accumulate)
-        self.epochs, self.steps = training_length(options, per_epoch)
-        length = {"steps": self.steps, "epochs": self.epochs, "per_epoch": per_epoch}
+        self.per_epoch = math.ceil(len(job.train) / options.accumulate)
+        self.epochs, self.steps = training_length(options, self.per_epoch)
+        self.most = self.steps
+        length = {"steps": self.steps, "epochs": self.epochs, "per_epoch": self.per_epoch}
         self.schedule = Schedule(optimizer, options, **length, higher_is_better=self.metrics.higher_is_better)
         if traps := check_optimizer(job.model, optimizer, self.schedule.inner):
             raise WorkError(Problem(trap.message, suggestion=trap.suggestion) for trap in traps)
         self.second_order = getattr(optimizer, "is_second_order", False)  # timm's adahessian and the like
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.network = self.accelerator.prepare_model(job.network or job.model)
-        self.forward = torch.compile(self.network) if options.compile else self.network
+        self.compiled = Compiled(self.network) if options.compile else None
+        self.forward = self.compiled or self.network
         # a compiled forward does not meet what answers torch's batch norm in its place
-        self._synchronises = self.accelerator.num_processes > 1 and not options.compile
+        self.synchronises = self.accelerator.num_processes > 1 and not options.compile
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
         self.soup = EpochAverage(options.soup, self.epochs, self.criterion) if options.soup else None
@@ -113,12 +119,15 @@ class Trainer:
         self.callbacks = Callbacks(options.callbacks)
         self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
         self.progress = Progress(carried=carried)
+        self.plan: Plan | None = None
         self.loss_sum = torch.zeros((), device=self.device)
         self.broken_at = torch.full((), -1, device=self.device)  # the epoch's first batch whose loss was not finite
+        self.micro_batches = MicroBatches(self)
         self.rate = 0.0  # samples a second in the present epoch
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
-        self._first = 0
+        self.checkpointed: set[str] = set()  # the blocks that are run again in the backward pass
+        self._first, self._noted = 0, False
         self.gradual.enter(0)  # behind what has to know of all that will train
 
     def run(self) -> Progress:
@@ -151,7 +160,7 @@ class Trainer:
 
     def synchronised(self) -> AbstractContextManager[Any]:
         """Around a forward pass that trains: batch norms of several processes normalise by the batch of all of them."""
-        return SyncBatchNorm() if self._synchronises else nullcontext()
+        return SyncBatchNorm() if self.synchronises else nullcontext()
 
     def _stalled(self) -> str:
         """Why early stopping ends the training here, or nothing."""
@@ -163,12 +172,11 @@ class Trainer:
 
     def _note_batch_norm(self) -> None:
         """Say what trained batch norms normalise by where there are several processes."""
-        kinds, processes = torch.nn.modules.batchnorm._BatchNorm, self.accelerator.num_processes
-        trained = [m for m in (self.job.network or self.job.model).modules() if isinstance(m, kinds) and m.training]
+        processes, trained = self.accelerator.num_processes, trained_norms(self.job.network or self.job.model)
         if processes > 1 and trained:
             size = self.job.train.size(0)
             each = f"the {size} samples of all {processes} processes, as one process would"
-            if not self._synchronises:
+            if not self.synchronises:
                 each = f"each process's own {size // processes} samples (compile: true), unlike one process"
             self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
@@ -184,14 +192,29 @@ class Trainer:
         self.gradual.thaw(self.progress.epoch)
         self.job.model.train()
         forget_peak_memory(self.device)
-        progress = self.progress
-        if not progress.batch:
+        if not self.progress.batch:
             self.callbacks.call(self, "epoch_started")
-        self._started, self._first = time.monotonic(), progress.batch
+        self._started, self._first = time.monotonic(), self.progress.batch
+        blocks: AbstractContextManager[set[str]] = nullcontext(set())
+        if saving := self.job.options.gradient_checkpointing:
+            blocks = checkpointed(self.job.model, self.synchronised)
+        with blocks as called:
+            while not self._train_batches(began):
+                self.micro_batches.halve()
+        self.checkpointed |= called
+        if saving and not called:
+            self.listener.note("warning: gradient_checkpointing does nothing: the network calls none of its blocks")
+
+    def _train_batches(self, began: float) -> bool:
+        """Train on the rest of the epoch's batches; False where memory ran out, and smaller parts are left to try."""
+        progress = self.progress
         for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
             last = self._completes(index)
-            self.train_on(index, batch)
+            if not self.train_on(index, batch):
+                return False
             progress.batch = index + 1
+            if last and self.plan:
+                self.plan.look()
             now = time.monotonic()
             if now - self._looked > LOOK_SECONDS:
                 self._look()
@@ -202,14 +225,22 @@ class Trainer:
             if ends:
                 raise TerminatedError(ends)
             if progress.steps == self.steps:
-                return
+                break
+        return True
 
-    def train_on(self, index: int, batch: Batch) -> None:
-        """Add the gradients of an epoch's batch `index`, and take the optimizer step that it completes."""
+    def train_on(self, index: int, batch: Batch) -> bool:
+        """Add the gradients of an epoch's batch `index`, and take the optimizer step that it completes; False where
+        memory ran out, and smaller parts are left to try."""
+        last = self._completes(index)
+        if index % self.job.options.accumulate == 0:
+            self.micro_batches.agree(batch)
+            self.micro_batches.begin_step()
         with self._explained(batch):
-            self._backward(index, batch, self._completes(index))
-            if self._completes(index):
+            if not self.micro_batches.train(index, batch, last):
+                return False
+            if last:
                 self._step()
+        return True
 
     def _completes(self, index: int) -> bool:
         return index + 1 == len(self.job.train) or (index + 1) % self.job.options.accumulate == 0
@@ -218,7 +249,7 @@ class Trainer:
         """The optimizer steps in front of the present epoch."""
         return int(self.progress.history[-1]["steps"]) if self.progress.history else 0
 
-    def _backward(self, index: int, batch: Batch, last: bool) -> None:
+    def backward(self, index: int, batch: Batch, last: bool) -> None:
         """Add a batch's gradients, so that every sample of the optimizer step has the same weight."""
         accumulate = self.job.options.accumulate
         first = index - index % accumulate
@@ -240,7 +271,8 @@ class Trainer:
         """What auxiliary classifiers add to the loss that is minimised; what is shown is the main loss alone."""
         weight = self.job.options.auxiliary_loss
         others = auxiliary(outputs) if weight else []
-        if others and not self.progress.steps and not self.progress.batch:
+        if others and not self._noted:
+            self._noted = True
             self._note(f"{len(others)} auxiliary outputs are in the loss, each times {weight:g}")
         return weight * sum(self.loss(one, batch.targets) for one in others) if others else 0.0
 
@@ -296,8 +328,24 @@ class Trainer:
         self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
         self.callbacks.check()
+        if self.plan:
+            self.plan.epoch_ended()
         if progress.stopped:
             self._note(f"stopped behind epoch {progress.epoch}: {progress.stopped}")
+
+    def take(self, step: int, total: int) -> None:
+        """Plan `total` optimizer steps in all: from `step`, the present one, on learning rates are those of a training
+        that was so long from its beginning."""
+        self.progress.plan.append([step, total])
+        self._lengthen(total)
+        rows = [(row["steps"], row["validation"][self.metrics.main]) for row in self.progress.history]
+        self.schedule.replay([*rows, (step, None)])
+
+    def _lengthen(self, total: int) -> None:
+        """A fresh schedule over `total` optimizer steps."""
+        self.steps, self.epochs = total, math.ceil(total / self.per_epoch)
+        self.callbacks.lengthened(self)
+        self.schedule = self.schedule.over(steps=self.steps, epochs=self.epochs)
 
     def _measure(self) -> dict[str, float]:
         if self.job.options.measures_exactly:
@@ -312,15 +360,18 @@ class Trainer:
             with self.accelerator.autocast():
                 return forward(*arranged(inputs, self.job))
 
-        return measure(self.job.model, measured, self.job.validation.epoch(0), self.validation_loss, self.metrics)
+        return self._measured(measured, self.job.validation)
 
     def measure_exactly(self) -> dict[str, float]:
         """Validation in float32 whatever training computes in: what is best here is what makes the best file."""
         job = replace(self.job, precision="float32")
         network = job.validation_network or job.network or job.model
         with forward_as_written(network):
-            measured = lambda inputs: network(*arranged(inputs, job))  # noqa: E731
-            return measure(job.model, measured, job.validation.epoch(0), self.validation_loss, self.metrics)
+            return self._measured(lambda inputs: network(*arranged(inputs, job)), job.validation)
+
+    def _measured(self, forward: Callable[[Inputs], Any], batches: Batches) -> dict[str, float]:
+        forward = self.micro_batches.validating(forward)
+        return measure(self.job.model, forward, batches.epoch(0), self.validation_loss, self.metrics)
 
     def _keep_best(self, value: float) -> None:
         best = self.progress.best
@@ -394,6 +445,8 @@ class Trainer:
         self.save()
 
     def _state(self) -> dict[str, Any]:
+        if self.plan:
+            self.plan.count()
         own = [{"generators": generator_states(), "loss_sum": self.loss_sum.item()}]
         scaler = self.accelerator.scaler
         return {
@@ -419,11 +472,12 @@ class Trainer:
         """
         training = saved.training
         before = None if saved.options is None else type(self.job.options).model_validate(saved.options)
-        if before is not None and saved.restarts:
-            self._take_moments(before, training)  # that the step was given, and began with
-            self.progress.carried = training["progress"].get("carried", 0)
+        if before is not None and saved.restarts and self.job.options.optimizer_state == "carried":
+            self.progress.carried = self._take_moments(before, training)  # that the step was given
         if not saved.restarts:
             self._restore_weights(saved)
+            if self.progress.plan:
+                self._lengthen(self.progress.plan[-1][1])
             self.callbacks.load_state_dict(training.get("callbacks", {}))
             self.metrics.load_state_dict(training.get("metrics", {}))
             restore_state(self.loss.own, training.get("loss"))
@@ -446,15 +500,19 @@ class Trainer:
             self.best = self.progress.best = None  # of the epochs from here on
         self.progress.stopped = self._stalled()
 
-    def _take_moments(self, before: Train, training: dict[str, Any]) -> None:
-        former = make_optimizer(self.job.model, before, self.gradual.begins)  # with other groups of the same parameters
+    def _take_moments(self, before: Train, training: dict[str, Any]) -> int:
+        """Read the optimizer's state through the groups that the options before made; of how many tensors there is."""
+        with self.gradual.left():
+            model = self.job.model
+            former = make_optimizer(model, before, GradualUnfreezing(model, before.gradual).begins)
         load_state(former, training["optimizer"])
-        self.optimizer.optimizer.state.update(former.state)
+        return carry_over(self.optimizer.optimizer, former.state)
 
     def _restore_weights(self, saved: Saved) -> None:
         training = saved.training
         fill(self.job.model.state_dict(), saved.model)
         self.progress = Progress(**training["progress"])
+        self._noted = True
         if len(self.progress.digests) <= self.progress.epoch:  # a file cannot contain its own
             self.progress.digests.append(saved.digest)
         if self.accelerator.scaler is not None and training["scaler"]:

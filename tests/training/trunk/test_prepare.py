@@ -1,5 +1,7 @@
 """Training behind a trunk is training: the same losses as the whole model's, whatever is frozen and however it runs."""
 
+import re
+
 import pytest
 import torch
 import yaml
@@ -116,7 +118,12 @@ def test_random_augmentation_runs_the_trunk_at_every_step_and_says_so(run):
     options = {"epochs": 2, "lr": 0.01, "precision": "float32"}
     behind = run("all_but_head", options, "behind", notes, augmentation="flip")
     plain = run("all_but_head", {**options, "feature_cache": "off"}, "plain", augmentation="flip")
-    assert any("views: K" in line for line in notes.lines)
+    (said,) = [line for line in notes.lines if "views: 4" in line]
+    assert re.match(
+        r"augmentation: flip: images change .* frozen backbone \([\d,]+ images/s\) take up to [\d.]+ s", said
+    )
+    cost, samples = behind["stages"][-1]["feature_cache"]["cost"], behind["stages"][-1]["samples"]
+    assert said.endswith(f" and {cost['bytes_per_sample'] * samples * 4 / 1e6:.1f} MB")
     for one, other in zip(losses(plain), losses(behind), strict=True):
         assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
 

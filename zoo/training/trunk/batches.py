@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.data.batches import Batch, ImageBatches, Order, to_device
+from zoo.data.batches import Batch, Batches, ImageBatches, Order, to_device
 from zoo.data.samples import Samples
 from zoo.data.transforms import identity_of
 from zoo.given import any_given
@@ -48,7 +49,7 @@ class FeatureBatches:
 class StreamedBatches:
     """Batches that run through the frozen backbone at every step: for random augmentation, which nothing can cache."""
 
-    def __init__(self, batches: ImageBatches, engine: Engine) -> None:
+    def __init__(self, batches: Batches, engine: Engine) -> None:
         self.batches = batches
         self.engine = engine
 
@@ -80,7 +81,7 @@ def collect(
     found = cache.find(key, budget)
     if found is not None:
         return found
-    writer = cache.writer(budget)
+    writer, began = cache.writer(budget), time.perf_counter()
     try:
         for batch in batches.epoch(view):
             writer.add(engine(batch.inputs), batch.targets)
@@ -91,6 +92,7 @@ def collect(
         writer.discard()
         raise
     cache.keep(key, writer)
+    features.seconds = time.perf_counter() - began
     return features
 
 

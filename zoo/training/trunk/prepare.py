@@ -4,7 +4,7 @@ Training mode and evaluation mode are two splits, as a module may differ between
 (dropout in front of a trainable layer). Where both have the same frozen backbone, one engine and one set of tensors
 serve both. With random augmentation nothing can be cached, unless the recipe asks for `views`: then so many augmented
 passes are, and the epochs take them in turn; otherwise the frozen backbone runs at every step, still without autograd
-and as fast as its engine makes it.
+and as fast as its engine makes it. So it does for images that are mixed (mixup, cutmix), unless features shall be kept.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import FeatureCacheUse
 from zoo.training.trunk.batches import FeatureBatches, StreamedBatches, collect, features_key
 from zoo.training.trunk.choose import Speed, choose_engine
+from zoo.training.trunk.cost import Changing, Cost, measure_cost
 from zoo.training.trunk.engine import Engine
 from zoo.training.trunk.graph import attribute
 from zoo.training.trunk.split import Split, split
 from zoo.training.trunk.store import FeatureCache, Features, memory_budget
 
 EXAMPLES = 4
+UNCHANGED = Changing()
 EVERY_STEP = "frozen backbone: runs at every step"
 
 
@@ -70,6 +72,7 @@ def prepare(
     share: Share,
     speed: Speed,
     *,
+    changing: Changing = UNCHANGED,
     views: int = 0,
     use: FeatureCacheUse = "auto",
     validate_exactly: bool = False,
@@ -79,6 +82,7 @@ def prepare(
 
     Args:
         model: on `share.device`, frozen as it will train.
+        changing: what changes images at random in every epoch.
         views: augmented passes to cache, where the data is augmented at random; 0 runs the backbone at every step.
         use: whether features are "kept" or computed at "every_step"; "auto" keeps them where there is room.
         validate_exactly: compute the validation samples' features in float32 whatever the others are computed in, so
@@ -97,7 +101,7 @@ def prepare(
     trains = engine if same else speed.engine(training.trunk, example, precision)
     if validate_exactly and precision != "float32":
         engine = speed.engine(evaluation.trunk, example, "float32")
-    train, how = _train_batches(trains, data, share, views, use, note)
+    train, how, cost = _train_batches(trains, data, share, changing, views, use, note)
     validation = _cached(engine, data, "validation", share, 1)
     seconds = time.perf_counter() - started
     described = f"{trains.settings}, {comparison}" if comparison else str(trains.settings)
@@ -109,7 +113,13 @@ def prepare(
         "comparison": asdict(comparison) if comparison else None,
         "features": how,
         "use": "every_step" if how == EVERY_STEP else "kept",
+        "cost": asdict(cost) if cost else None,
         "seconds": seconds,
+        "passes": {
+            part: sum(view.seconds for view in batches.views)
+            for part, batches in (("train", train), ("validation", validation))
+            if isinstance(batches, FeatureBatches)
+        },
     }
     return Prepared(train, validation, training.rest, evaluation.rest, record)
 
@@ -139,29 +149,35 @@ def example_batch(data: OpenData, device: torch.device) -> Tensor:
 
 
 def _train_batches(
-    engine: Engine, data: OpenData, share: Share, views: int, use: FeatureCacheUse, note: Callable[[str], None]
-) -> tuple[Batches, str]:
-    """Training batches, and in words how they are made."""
-    augmentation = data.augmentation
-    if augmentation != "none" and not views:
-        what = f"augmentation {augmentation} changes" if isinstance(augmentation, str) else "data.transforms change"
-        note(f"{what} every epoch: no feature cache (views: K caches K augmented passes)")
-        return StreamedBatches(_images(data, "train", share, None, augment=True), engine), EVERY_STEP
+    engine: Engine,
+    data: OpenData,
+    share: Share,
+    changing: Changing,
+    views: int,
+    use: FeatureCacheUse,
+    note: Callable[[str], None],
+) -> tuple[Batches, str, Cost | None]:
+    """Training batches, in words how they are made, and what it costs where nothing can be kept."""
+    augmented = data.augmentation != "none"
+    streamed = StreamedBatches(_images(data, "train", share, None, augment=augmented), engine)
+    if changing and not views:
+        cost = measure_cost(engine, data, share.device)
+        note(cost.said(changing, len(data.parts["train"])))
+        return streamed, EVERY_STEP, cost
     if use == "every_step":
-        augmented = augmentation != "none"
-        return StreamedBatches(_images(data, "train", share, None, augment=augmented), engine), EVERY_STEP
-    passes = views if augmentation != "none" else 1
+        return streamed, EVERY_STEP, None
+    passes = views if augmented else 1
     needed = (
         _bytes_per_sample(engine, example_batch(data, share.device)) * len(data.parts["train"]) * passes // share.world
     )
     if use == "auto" and needed > memory_budget() and needed > _free_disk() // 2:
         note(f"features would take {needed / 1e9:.0f} GB, more than memory and disk have: no feature cache")
-        return StreamedBatches(_images(data, "train", share, None, augment=False), engine), EVERY_STEP
+        return streamed, EVERY_STEP, None
     kept = _cached(engine, data, "train", share, passes)
     where = "on disk" if any(view.on_disk for view in kept.views) else "in memory"
     size = sum(view.bytes for view in kept.views) / 1e6
     samples, plural = len(data.parts["train"]), "s" if passes > 1 else ""
-    return kept, f"feature cache: {samples} samples, {passes} view{plural} {where}, {size:.0f} MB"
+    return kept, f"feature cache: {samples} samples, {passes} view{plural} {where}, {size:.0f} MB", None
 
 
 def _cached(engine: Engine, data: OpenData, part: Part, share: Share, passes: int) -> FeatureBatches:
@@ -199,7 +215,7 @@ def gathered(features: Features, order: Order) -> Features:
             ("targets", targets),
         ):
             whole.setdefault(name, values.new_empty(order.samples, *values.shape[1:]))[places] = values
-    return Features([whole], order.samples)
+    return Features([whole], order.samples, seconds=features.seconds)
 
 
 def _images(

@@ -41,11 +41,13 @@ ORPHANED = 5.0  # seconds after which a lock without a folder is nobody's: its w
 
 @dataclass
 class Features:
-    """Features and targets by position. Each of `shards` has up to `rows` samples, in order."""
+    """Features and targets by position. Each of `shards` has up to `rows` samples, in order. `seconds` were spent on
+    computing them; 0 where an earlier run did."""
 
     shards: list[dict[str, Tensor]] = field(default_factory=list)
     rows: int = 1
     on_disk: bool = False
+    seconds: float = 0.0
 
     def __len__(self) -> int:
         return sum(len(shard["targets"]) for shard in self.shards)
