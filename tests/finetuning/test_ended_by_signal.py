@@ -66,8 +66,8 @@ def test_it_saves_and_ends_and_goes_on_to_the_same_bits(command, whole, tmp_path
     name = {"step": "backward", "measuring": "_measure", "end of an epoch": "_keep_best"}[where]
     plain = getattr(Trainer, name)
 
-    def sending(trainer, *values):
-        found = plain(trainer, *values)
+    def sending(trainer, *values, **options):
+        found = plain(trainer, *values, **options)
         if trainer.progress.epoch == 1 and trainer.progress.batch != 0:
             os.kill(os.getpid(), number)
         return found

@@ -68,7 +68,7 @@ class Status(Listener):
             self._write_status(**place(trainer), loss=loss)
 
     def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        row = {"step": trainer.job.options.place.index + 1, "action": "train", "epochs": trainer.progress.history}
+        row = {"step": place(trainer)["step"], "epochs": trainer.progress.history, "freeze_proof": None}
         with self._harmless():
             write_metrics_table(self.run.folder / METRICS, [*self.run.stages, row])
         self._write_status(**place(trainer), loss=record["loss"], validation=record["validation"])
