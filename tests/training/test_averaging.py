@@ -13,6 +13,7 @@ import zoo
 from zoo.errors import InputError
 from zoo.model.freezing import FrozenPart
 from zoo.recipe.options import Average
+from zoo.steps.train import Train
 from zoo.training.averaging import mean_of
 from zoo.training.callbacks import Listener
 from zoo.training.job import fill
@@ -128,6 +129,8 @@ def test_what_is_reported_is_what_the_file_is(tmp_path, average):
     assert zoo.evaluate(run.checkpoint, device="cpu")["metrics"] == run.metrics
     assert stage["metrics"] == stage["average"]["metrics"] == pytest.approx(run.metrics, rel=1e-5)
     assert stage["freeze_proof"]["moved"] == []
+    chosen = ", ".join(str(row["epoch"]) for row in stage["average"]["members"] if row["weight"])
+    assert Train.row(stage)["epochs"] == f"3 (average of {chosen})"
     assert sum(row["weight"] for row in stage["average"]["members"]) == pytest.approx(1)
 
 

@@ -462,6 +462,8 @@ class Train(Step):
     def row(cls, record: dict[str, Any]) -> dict[str, str]:
         epochs = record["epochs"]
         kept = f" (kept {record['kept_epoch']})" if record["kept_epoch"] != len(epochs) else ""
+        if soup := record.get("average"):
+            kept = f" (average of {', '.join(str(row['epoch']) for row in soup['members'] if row['weight'])})"
         rates = sorted(epoch["images_per_second"] for epoch in epochs)
         return super().row(record) | {
             "epochs": f"{len(epochs)}{kept}",
