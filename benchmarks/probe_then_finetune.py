@@ -113,20 +113,20 @@ DATA: dict[str, tuple[Callable[[], Samples], tuple[int, int, int], int]] = {
 }
 
 
-def written(name: str, folder: Path) -> Path:
-    """The data set as an image folder with its three parts, as even among the classes as its samples are."""
-    images, labels = DATA[name][0]()
-    for part, places in zip(PARTS, _parts(labels, DATA[name][1]), strict=True):
+def written(samples: Samples, sizes: tuple[int, ...], folder: Path, seed: int = 0) -> Path:
+    """Samples as an image folder with three parts of these sizes, as even among the classes as the samples are."""
+    images, labels = samples
+    for part, places in zip(PARTS, _parts(labels, sizes, seed), strict=True):
         for place in places:
-            path = folder / name / part / labels[place] / f"{place}.png"
+            path = folder / part / labels[place] / f"{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             images[place].save(path)
-    return folder / name
+    return folder
 
 
-def _parts(labels: list[str], sizes: tuple[int, ...]) -> Iterator[list[int]]:
+def _parts(labels: list[str], sizes: tuple[int, ...], seed: int) -> Iterator[list[int]]:
     """Disjoint parts of these sizes, drawn class by class in turn."""
-    order = np.random.default_rng(0).permutation(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
     turns: dict[str, int] = {}
     ranked = []
     for place in order:
@@ -159,7 +159,8 @@ def steps(data: str, lr: float) -> dict[str, list[Any]]:
 
 def row(data: str, model: str, lr: float, folder: Path) -> dict[str, Any]:
     """The test accuracy of each of the three, and what the line said."""
-    source = written(data, folder)
+    samples, sizes, _ = DATA[data]
+    source = written(samples(), sizes, folder / data)
     architecture, file = MODELS[model]
     found: dict[str, Any] = {"data": data, "model": model}
     for way, chain in steps(data, lr).items():
