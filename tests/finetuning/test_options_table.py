@@ -3,7 +3,7 @@
 `OPTIONS` has a row for each option; one without a row fails. docs/training-options.md shows the same rows
 (`ZOO_WRITE_GOLDEN=1` writes it). A row runs its recipe on a tiny network (batch norm, dropout, an auxiliary
 classifier) and 24 digits, step by step as `zoo finetune` does, without the check before and the measuring behind.
-Called as a program, this file runs all rows in turn: what one launch of two processes does.
+On a GPU: ZOO_TEST_DEVICE=cuda. Called as a program, this file runs all rows in turn: what one launch of two processes does.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from zoo.training.devices import make_accelerator, seed_everything
 from zoo.training.state import StateFolder
 
 ROOT = Path(__file__).parents[2]
+DEVICE = torch.device(os.environ.get("ZOO_TEST_DEVICE", "cpu"))  # cuda: with CUBLAS_WORKSPACE_CONFIG=:4096:8
 PAGE = ROOT / "docs" / "training-options.md"
 TABLE = re.compile(r"<!-- table: options -->\n(.*?)<!-- end -->\n", re.DOTALL)
 WORKS = "the same"
@@ -311,7 +312,7 @@ def started(folder: Path, row: Row, given: Mapping[str, Any], *, drop=0.0, froze
     saved = state.load()
     seed_everything(read.seed)
     assembly = build(read.model.architecture, read.model.arguments)
-    device = make_accelerator(torch.device("cpu")).device
+    device = make_accelerator(DEVICE).device
     run = ActiveRun(read, folder, state, listener or Watch(), assembly, device, "float32", saved)
     if saved is not None:
         run.remember(saved.run)
@@ -382,7 +383,9 @@ ROWS = [
 def table(plugins, monkeypatch):
     monkeypatch.setattr(torch, "compile", compiled)
     plugins.write("zoo-table", ENTRY_POINTS, zoo_table=PLUGIN)
-    return plugins
+    torch.use_deterministic_algorithms(DEVICE.type == "cuda")
+    yield plugins
+    torch.use_deterministic_algorithms(False)
 
 
 def test_every_option_has_a_row_and_every_row_a_test():
@@ -485,7 +488,7 @@ def test_the_page_has_these_rows():
 
 def both(home: Path) -> None:
     """In each of two processes: every row, what it reported and the weights that it left."""
-    make_accelerator(torch.device("cpu"))
+    make_accelerator(DEVICE)
     main = PartialState().is_main_process
     for name, given, folder in runs_of_all(home):
         listener, document, run = Watch(), {"row": None}, None
