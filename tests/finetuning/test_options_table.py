@@ -3,7 +3,8 @@
 `OPTIONS` has a row for each option; one without a row fails. docs/training-options.md shows the same rows
 (`ZOO_WRITE_GOLDEN=1` writes it). A row runs its recipe on a tiny network (batch norm, dropout, an auxiliary
 classifier) and 24 digits, step by step as `zoo finetune` does, without the check before and the measuring behind.
-On a GPU: ZOO_TEST_DEVICE=cuda. Called as a program, this file runs all rows in turn: what one launch of two processes does.
+On a GPU: ZOO_TEST_DEVICE=cuda. Called as a program, this file runs all rows in turn: what one launch of two
+processes does.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ DEVICE = torch.device(os.environ.get("ZOO_TEST_DEVICE", "cpu"))  # cuda: with CU
 PAGE = ROOT / "docs" / "training-options.md"
 TABLE = re.compile(r"<!-- table: options -->\n(.*?)<!-- end -->\n", re.DOTALL)
 WORKS = "the same"
+COARSE = 1e-2  # on a GPU, where other kernels may round to TF32
 KILLED_AT = 5  # optimizer steps: within an epoch of three batches, and of two steps of two batches
 
 
@@ -426,7 +428,7 @@ def test_on_cached_features_it_is_what_training_end_to_end_is(table, tmp_path, n
     else:
         cached = carried_out(started(tmp_path / "kept", one, exact | {"feature_cache": "auto"}, frozen=True))
         assert one.cache in said(cached)
-    assert near(weights(cached), weights(plain), one.tolerance)
+    assert near(weights(cached), weights(plain), one.tolerance if DEVICE.type == "cpu" else COARSE)
     for mine, theirs in zip(cached.stages[-1]["epochs"], plain.stages[-1]["epochs"], strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], abs=max(10 * one.tolerance, 1e-4))
         assert mine["lr_by_group"] == theirs["lr_by_group"]

@@ -290,6 +290,7 @@ def test_adapters_train_and_the_base_does_not(tmp_path):
     assert (proof["tensors"] > 10, proof["moved"]) == (True, [])
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_samples_are_mixed_on_the_gpu_without_waiting_for_it():
     from zoo.data.batches import Batch
     from zoo.data.mixing import MixedBatches, Mixing
