@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -77,6 +78,15 @@ class WorkError(ZooError):
     """The input was fine but the work failed: coverage, verification, training, disk. Exit code 1."""
 
     exit_code = 1
+
+
+class TerminatedError(KeyboardInterrupt):
+    """A signal by which a system or a scheduler ends a run (SIGTERM, SIGUSR1): it is kept as after Ctrl-C."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        self.signal = signal.Signals(number).name
+        self.exit_code = 128 + number
+        super().__init__(self.signal)
 
 
 _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|cannot allocate memory|bad_alloc|out of memory", re.I)

@@ -11,6 +11,7 @@ import re
 FIRST_BATCH = "first_batch.jpg"  # in a run's folder: the first images as the network saw them
 RUN_MARK = ".zoo-run.json"  # in a run's folder: which recipe runs there, and what it writes (see zoo.training.folder)
 RUN_LOCK = ".zoo.lock"  # there, too: empty, held while a run is at work, and left behind
+RUN_HOLDER = ".zoo-holder.json"  # there, too: who holds the lock, while it does
 RUN_FILES = (RUN_MARK, RUN_LOCK)
 MAX_BYTES = 255  # what ext4, APFS and NTFS take
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"}

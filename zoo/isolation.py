@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from zoo.errors import ZooError, printable, text_of
+from zoo.errors import TerminatedError, ZooError, printable, text_of
 
 Result = TypeVar("Result")
 
@@ -68,7 +68,7 @@ def guarded(work: Callable[[], Result], *, package: str = "", passing: tuple[typ
         try:
             return work()
         except BaseException as error:
-            if isinstance(error, passing) or (isinstance(error, KeyboardInterrupt) and pressed):
+            if isinstance(error, (*passing, TerminatedError)) or (isinstance(error, KeyboardInterrupt) and pressed):
                 raise
             raise failure_of(error, package) from error
 

@@ -10,9 +10,8 @@ from types import SimpleNamespace as Some
 
 import pytest
 
-from zoo.errors import WorkError
+from zoo.errors import TerminatedError, WorkError
 from zoo.finetuning.events import Events
-from zoo.finetuning.status import TerminatedError
 
 RECORD = {
     "epoch": 1, "steps": 4, "lr": 0.1, "lr_by_group": [0.1], "loss": 0.5, "validation": {"loss": 0.6, "auc": math.nan},

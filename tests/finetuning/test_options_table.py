@@ -163,6 +163,12 @@ OPTIONS: dict[str, Row] = {
         cache="unfreeze_gradually thaws the backbone",
     ),
     "ema": row({"ema": 0.8}, proof="training/test_trainer.py::test_averages_are_measured_and_left_in_the_model"),
+    "average": row(
+        {"average": {"last": 2}},
+        {"average": "greedy"},
+        {"average": {"swa": 2}},
+        proof="training/test_averaging.py::test_the_last_epochs_are_averaged_and_batch_norms_estimated_anew",
+    ),
     "precision": row(
         {"precision": "bfloat16"},
         proof="training/test_trainer.py::test_training_in_bfloat16_keeps_float32_parameters",

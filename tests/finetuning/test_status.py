@@ -4,14 +4,15 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, TerminatedError, WorkError
 from zoo.finetuning import status as status_module
-from zoo.finetuning.status import Status, TerminatedError, read_status, terminable, watched
-from zoo.isolation import owned_process
+from zoo.finetuning.status import Status, read_status, watched
 from zoo.training.callbacks import Listener
 
 
@@ -72,6 +73,7 @@ def test_the_heart_beats_every_two_seconds_at_most(run, trainer, monkeypatch):
         (None, "done", None),
         (KeyboardInterrupt(), "interrupted", "Ctrl-C"),
         (TerminatedError(), "interrupted", "SIGTERM"),
+        (TerminatedError(signal.SIGUSR1), "interrupted", "SIGUSR1"),
         (WorkError("the loss is not finite", suggestion="lower lr"), "failed", "the loss is not finite (lower lr)"),
         (MemoryError(), "failed", "MemoryError"),
     ],
@@ -97,19 +99,24 @@ def test_a_full_disk_ends_no_run_and_is_said_once(run, trainer, monkeypatch):
     assert note == "warning: a watcher of this run reads old numbers: [Errno 28] No space left on device"
 
 
-def test_sigterm_ends_a_command_and_leaves_a_library_alone():
-    before = signal.getsignal(signal.SIGTERM)
-    with terminable():
-        assert signal.getsignal(signal.SIGTERM) is before
-    with owned_process(), pytest.raises(TerminatedError) as stop, terminable():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert stop.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 def test_a_status_that_is_none_is_said_to_be(tmp_path):
     assert read_status(tmp_path) is None
     for text in ("{", "[]", "{}"):
         (tmp_path / "status.json").write_text(text)
         with pytest.raises(InputError, match=r"status\.json"):
             read_status(tmp_path)
+
+
+def test_of_a_killed_run_its_process_is_gone(run):
+    Status(run).started()
+    assert read_status(run.folder)["state"] == "running"
+    path = run.folder / "status.json"
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], check=True, capture_output=True, text=True
+    )
+    written = json.loads(path.read_text()) | {"pid": int(gone.stdout)}
+    path.write_text(json.dumps(written))
+    found = read_status(run.folder)
+    assert (found["state"], found["why"].partition(":")[0]) == ("killed", "its process is gone")
+    path.write_text(json.dumps(written | {"host": "another"}))  # whose processes cannot be seen from here
+    assert read_status(run.folder)["state"] == "running"

@@ -61,6 +61,7 @@ def test_what_a_run_writes(recipe):
         "confusion.csv",
         "status.json",
         "first_batch.jpg",
+        "not_finite",
         "README.md",
         "report.html",
     }

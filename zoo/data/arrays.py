@@ -134,4 +134,4 @@ def read_bands(content: bytes) -> tuple[Array, bool]:
             message = f"is compressed by {name}, which tifffile cannot read alone"
             raise InputError(message, suggestion="pip install imagecodecs") from error
         values = np.moveaxis(values, -1, 0) if page.axes == "YXS" else values
-        return values, len(values) in (2, 4) and any(int(kind) in ALPHAS for kind in page.extrasamples)
+        return values, len(values) in (2, 4) and any(int(kind) in ALPHAS for kind in getattr(page, "extrasamples", ()))

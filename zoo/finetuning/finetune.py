@@ -16,7 +16,6 @@ from typing import Any, cast
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
 
 from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
@@ -26,7 +25,7 @@ from zoo.data import transforms
 from zoo.data.fingerprint import fingerprint
 from zoo.data.measure import measure, prepare_by, to_measure
 from zoo.data.open_data import OpenData
-from zoo.errors import InputError, Problem, WorkError, ZooError, is_out_of_memory
+from zoo.errors import InputError, Problem, TerminatedError, WorkError, ZooError, is_out_of_memory
 from zoo.file_name import FIRST_BATCH, RUN_LOCK
 from zoo.finetuning.environment import differences
 from zoo.finetuning.first_batch import write_first_batch
@@ -36,7 +35,7 @@ from zoo.finetuning.pinned import pinned
 from zoo.finetuning.result import Run
 from zoo.finetuning.run import ActiveRun
 from zoo.finetuning.same_data import check_same_data
-from zoo.finetuning.status import Status, terminable, watched
+from zoo.finetuning.status import Status, watched
 from zoo.finetuning.tables import write_metrics_table
 from zoo.finetuning.trial import Trial, Within
 from zoo.formats.checkpoint_metadata import read_metadata
@@ -77,10 +76,12 @@ from zoo.training.folder import (
     RunFolder,
     default_folder,
 )
+from zoo.training.holder import held
 from zoo.training.live import display
 from zoo.training.metrics import explain
 from zoo.training.processes import processes_watched
 from zoo.training.sealed import sealed
+from zoo.training.signals import terminable
 from zoo.training.state import Saved, StateFolder, write_json
 from zoo.training.trainer import NotFiniteError
 
@@ -384,7 +385,8 @@ def _keep(run: ActiveRun, error: BaseException) -> None:
     """Makes a checkpoint of what is good of a run that ended early, and says so; `error` is what ended it."""
     interrupted = isinstance(error, KeyboardInterrupt)
     try:
-        _conclude(run, interrupted=interrupted, failed=None if interrupted else str(error))
+        hurried = isinstance(error, TerminatedError)  # whoever sent the signal may not wait until all is measured
+        _conclude(run, interrupted=interrupted, failed=None if interrupted else str(error), measured=not hurried)
     except (ZooError, OSError) as another:
         run.listener.note(f"warning: the last complete epoch could not be written as a checkpoint: {another}")
         return
@@ -393,10 +395,12 @@ def _keep(run: ActiveRun, error: BaseException) -> None:
     run.listener.note(f"{ended}: {run.checkpoint} is {run.kept}; {how} goes on from it")
 
 
-def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None = None) -> dict[str, Any]:
+def _conclude(
+    run: ActiveRun, *, interrupted: bool = False, failed: str | None = None, measured: bool = True
+) -> dict[str, Any]:
     """Writes checkpoint, recipe and report, and looks whether the checkpoint comes back as the same model.
 
-    What is measured is the file; where that fails, checkpoint and report are left, and the error says so.
+    What is `measured` is the file; where that fails, checkpoint and report are left, and the error says so.
     """
     finished = not interrupted and failed is None
     save_checkpoint(run.assembly, run.checkpoint)
@@ -408,7 +412,7 @@ def _conclude(run: ActiveRun, *, interrupted: bool = False, failed: str | None =
     loaded: Assembly | None = None
     unmeasured: ZooError | None = None
     try:
-        loaded = measure_checkpoint(run, finished=finished)
+        loaded = measure_checkpoint(run, finished=finished) if measured else None
     except ZooError as error:
         unmeasured = error
     except KeyboardInterrupt:
@@ -452,28 +456,20 @@ def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _claimed(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
-    """The run's folder, made and looked at; a second run is kept out while this one lasts (or until it is killed).
-
-    The lock's file stays: taking it away would let two runs hold locks on two files of one name.
-    """
+    """The run's folder, made and looked at; a second run is kept out while this one lasts (or until it is killed)."""
     if not (
         folder / RUN_LOCK
     ).exists():  # no run is at work there, and a refused one leaves nothing behind, no lock either
         RunFolder(folder, recipe).check(resume=resume, overwrite=overwrite)
-    elsewhere = "name another folder with --output"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "it is read-only")
-        lock = FileLock(folder / RUN_LOCK, blocking=False)
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(f"another run is at work in {folder}", suggestion=f"wait for it, or {elsewhere}") from error
-    except OSError as error:
-        raise InputError(f"cannot write into {folder}: {error.strerror}", suggestion=elsewhere) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "it is read-only")
+            stack.enter_context(held(folder))
+        except OSError as error:
+            message = f"cannot write into {folder}: {error.strerror}"
+            raise InputError(message, suggestion="name another folder with --output") from error
         place = RunFolder(folder, recipe)
         place.check(resume=resume, overwrite=overwrite)
         yield place
-    finally:
-        lock.release()

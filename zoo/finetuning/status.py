@@ -9,22 +9,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import InputError, ZooError
+from zoo.errors import InputError, TerminatedError, ZooError
 from zoo.finetuning.tables import write_metrics_table
-from zoo.isolation import owns_process
 from zoo.training.callbacks import Listener
 from zoo.training.evaluate import finite
 from zoo.training.folder import METRICS, STATUS
+from zoo.training.holder import lives
+from zoo.training.signals import ENDING
 from zoo.training.state import write_json
 
 if TYPE_CHECKING:
@@ -34,12 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 BEAT_SECONDS = 2.0  # between two heartbeats at least: a file system may be slow
 RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, by which a system or a scheduler ends a run: it is kept as after Ctrl-C."""
-
-    exit_code = 128 + signal.SIGTERM
+KILLED = "killed"  # never written: what a reader makes of a run that says `running` and is not there
 
 
 class Status(Listener):
@@ -75,7 +68,7 @@ class Status(Listener):
             self._write_status(**place(trainer), loss=loss)
 
     def epoch_ended(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        row = {"step": trainer.job.options.place.index + 1, "action": "train", "epochs": trainer.progress.history}
+        row = {"step": place(trainer)["step"], "epochs": trainer.progress.history, "freeze_proof": None}
         with self._harmless():
             write_metrics_table(self.run.folder / METRICS, [*self.run.stages, row])
         self._write_status(**place(trainer), loss=record["loss"], validation=record["validation"])
@@ -131,40 +124,31 @@ def watched(status: Status | None) -> Iterator[None]:
         yield
         return
     status.started()
+    ENDING.leaving = lambda why, number: status.ended(
+        FAILED if why else INTERRUPTED, why or TerminatedError(number).signal
+    )
     try:
         yield
     except BaseException as error:
         status.ended(*how_ended(error))
         raise
+    finally:
+        ENDING.leaving = None
     status.ended(DONE)
 
 
 def how_ended(error: BaseException) -> tuple[str, str]:
     """The state that `error` ended a run in, and why."""
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "SIGTERM" if isinstance(error, TerminatedError) else "Ctrl-C"
+        return INTERRUPTED, error.signal if isinstance(error, TerminatedError) else "Ctrl-C"
     return FAILED, str(error) or type(error).__name__
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """In a command of the command line, SIGTERM in the block raises TerminatedError: the run ends as by Ctrl-C."""
-    if not owns_process() or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise TerminatedError
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """A run's `status.json`; None where there is none. Raises InputError where it cannot be read."""
+    """A run's `status.json`; None where there is none. Raises InputError where it cannot be read.
+
+    Of a run that says `running` on this machine, and whose process is gone, the state is `killed`.
+    """
     path = folder / STATUS
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -174,4 +158,9 @@ def read_status(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("state"), str):
         raise InputError(f"{path} is not the status of a run")
+    if document["state"] == RUNNING and document.get("host") == platform.node() and not lives(document.get("pid")):
+        document |= {
+            "state": KILLED,
+            "why": "its process is gone: killed by the system, or the machine was switched off",
+        }
     return document

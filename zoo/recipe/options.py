@@ -5,6 +5,7 @@ A `Named` value is a bare name (`AdamW`) or a mapping of one name to its argumen
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -130,6 +131,22 @@ class UnfreezeGradually(Options):
     groups: Literal["stages", "blocks"] | Annotated[list[str], Field(min_length=1)] = "stages"
     """What thaws at a time: `layer4`, then `layer3` and so on, or a block each, or what the next one of these regular
     expressions on parameter names finds; what none of them finds stays frozen."""
+
+
+class Average(Options):
+    """`average:` one network of several epochs' weights; one of these."""
+
+    last: Annotated[int, Field(ge=2)] | None = None
+    """The mean of so many epochs at the end (a uniform soup)."""
+    greedy: Annotated[int, Field(ge=2)] | None = None
+    """Of so many epochs that were best in validation, those that the mean gets no worse with (a greedy soup)."""
+    swa: Annotated[float, Field(gt=0)] | None = None
+    """The mean of all epochs from this one on (1 or more), or from this share of them on (below 1)."""
+
+    def first(self, epochs: int) -> int:
+        """The first epoch, from 1, that `swa` counts."""
+        start = self.swa or 1
+        return min(int(start) if start >= 1 else 1 + math.floor(start * epochs), epochs)
 
 
 class DataOptions(Options):

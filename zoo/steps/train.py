@@ -21,6 +21,7 @@ from zoo.recipe import Step
 from zoo.recipe.catalogue import PLATEAUS, SCHEDULERS, component_of
 from zoo.recipe.document import Document
 from zoo.recipe.options import (
+    Average,
     BestBy,
     CallbackName,
     Duration,
@@ -43,6 +44,7 @@ from zoo.recipe.step import check_expression
 from zoo.steps.train_changes import check_changing, check_mixing
 from zoo.steps.train_check import (
     build_schedule,
+    check_average,
     check_batch,
     check_checkpointing,
     check_choice,
@@ -62,10 +64,12 @@ from zoo.training.callbacks import Listener, Listeners
 from zoo.training.choosing import with_chosen
 from zoo.training.components import files_of
 from zoo.training.devices import release_freed_memory, seed_everything
+from zoo.training.folder import NOT_FINITE
 from zoo.training.hooks import check_callbacks
 from zoo.training.job import fill, put_in
 from zoo.training.losses import check_loss, plain, standardises
 from zoo.training.metrics import make_metrics
+from zoo.training.not_finite import forget
 from zoo.training.optimizers import named
 from zoo.training.state import Saved
 from zoo.training.time_budget import plan_time
@@ -81,6 +85,7 @@ Alpha = Annotated[float, Field(ge=0)]
 CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
 
 
+GREEDY = 5  # epochs that a greedy soup is made of at most
 LENGTHS = ("epochs", "max_steps", "time_budget", "planned")  # what says how long training is; one of them has to
 LAST = "last.safetensors"  # the last epoch, where another one is kept
 
@@ -157,6 +162,9 @@ class Train(Step):
     """Train the head first, and thaw the next group of layers, from the top down, after so many epochs."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a moving average of the weights, which is then what is evaluated and kept."""
+    average: Literal["greedy"] | Average | None = None
+    """Average the weights of several epochs, which is then what is evaluated and kept: `{last: 3}`, `{swa: 0.75}` or
+    `greedy`, which is `{greedy: 5}`."""
     precision: Precision | None = None
     """Goes over the recipe's `precision`."""
     compile: bool = False
@@ -229,12 +237,18 @@ class Train(Step):
 
     @property
     def keeps_best(self) -> bool:
-        return self.keep not in ("auto", "last") or (self.keep == "auto" and self.early_stopping is not None)
+        chosen = self.keep == "auto" and self.early_stopping is not None and self.average is None
+        return self.keep not in ("auto", "last") or chosen
 
     @property
     def measures_exactly(self) -> bool:
         """Whether validation is measured as the finished file will be, since it chooses."""
-        return self.keeps_best
+        return self.keeps_best or self.average is not None
+
+    @property
+    def soup(self) -> Average | None:
+        """`average` written out."""
+        return Average(greedy=GREEDY) if self.average == "greedy" else self.average
 
     @property
     def patience(self) -> EarlyStopping | None:
@@ -270,7 +284,8 @@ class Train(Step):
         best, stop = self.chosen_by
         kept = f"keep: {{best: {best}}}" if best else "keep: best"
         stops = f"early_stopping: {stop}" if stop else "early_stopping"
-        chosen = (kept if self.keeps_best else "", stops if self.early_stopping else "", plateau)
+        soup = "average: greedy" if self.soup and self.soup.greedy else ""
+        chosen = (kept if self.keeps_best else "", soup, stops if self.early_stopping else "", plateau)
         return ", ".join(filter(None, chosen))
 
     @property
@@ -293,6 +308,7 @@ class Train(Step):
             where = taken[0].place.location.within
             message = f"train: {LAST}, the last epoch beside the best, is what the save step in {where} writes"
             document.add(taken[0].place.path, message, "give it another name", at_key=True)
+        check_average(self, document)
         check_cost(self, document, earlier)
         for pattern in self.lr_scale:
             check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
@@ -406,6 +422,8 @@ class Train(Step):
         model = run.assembly.model
         began = hashes(model, trainer.gradual.frozen) if saved is None or saved.restarts else saved.run["frozen"]
         trainer.gradual.before = began
+        if PartialState().is_main_process:
+            forget(run.folder / NOT_FINITE)
         if saved is not None:
             trainer.restore(saved)
         if run.trial is not None:
@@ -448,6 +466,8 @@ class Train(Step):
     def row(cls, record: dict[str, Any]) -> dict[str, str]:
         epochs = record["epochs"]
         kept = f" (kept {record['kept_epoch']})" if record["kept_epoch"] != len(epochs) else ""
+        if soup := record.get("average"):
+            kept = f" (average of {', '.join(str(row['epoch']) for row in soup['members'] if row['weight'])})"
         rates = sorted(epoch["images_per_second"] for epoch in epochs)
         return super().row(record) | {
             "epochs": f"{len(epochs)}{kept}",

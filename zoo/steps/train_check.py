@@ -27,6 +27,7 @@ from zoo.training.schedulers import Schedule, schedule_traps, training_length
 
 if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
+    from zoo.recipe.document import Document
     from zoo.steps.train import Train
 
 
@@ -34,6 +35,25 @@ def check_choice(step: Train, key: str, task: str, outputs: int) -> None:
     name = step.chosen_by[key == "early_stopping"]
     if name and name not in (LOSS, *names_of(step.metrics or ())):
         make_metrics([name], task, outputs)
+
+
+def check_average(step: Train, document: Document) -> None:
+    """Note an average that is none, or that does not go with another choice of weights."""
+    path, rule = step.place.path, step.soup
+    if rule is None:
+        return
+    given = [name for name in ("last", "greedy", "swa") if getattr(rule, name) is not None]
+    if len(given) != 1:
+        document.add(
+            (*path, "average"), "train.average: one of last, greedy and swa", "for instance average: {last: 3}"
+        )
+    elif rule.swa is not None and rule.swa > 1 and rule.swa != int(rule.swa):
+        message = f"train.average: swa: {rule.swa} is neither a share below 1 nor the number of an epoch"
+        document.add((*path, "average", "swa"), message)
+    others = {"ema": step.ema is not None, "keep": step.keep not in ("auto", "last")}
+    for name in (name for name, there in others.items() if there):
+        message = f"train.{name}: average decides already which weights remain"
+        document.add((*path, name), message, f"remove {name}, or average", at_key=True)
 
 
 def check_cost(step: Train, document: Document, earlier: Sequence[Step]) -> None:

@@ -13,6 +13,9 @@ from zoo.data.open_data import OpenData
 from zoo.errors import ZooError
 from zoo.steps.train_changes import changes_of
 from zoo.training.class_weights import as_record
+from zoo.training.folder import NOT_FINITE
+from zoo.training.not_finite import RECORD, keep_batch
+from zoo.training.predictions import sample_names
 from zoo.training.resume import PLANNED
 from zoo.training.trainer import NotFiniteError, Trainer
 
@@ -30,9 +33,12 @@ def rewind(
     own: Mapping[str, Any],
 ) -> None:
     """Leaves the last good epoch in the model, and its record, behind an interrupted or failed train step."""
-    if isinstance(error, NotFiniteError) and PartialState().is_main_process:
+    if isinstance(error, NotFiniteError):
         with suppress(OSError, ZooError):
-            run.state.fail(str(error.problems[0].message), run.conditions)
+            _keep_batch(run, trainer, error)
+        with suppress(OSError, ZooError):
+            if PartialState().is_main_process:
+                run.state.fail(str(error.problems[0].message), run.conditions)
     try:
         complete = trainer.rewind()
     except ZooError:
@@ -49,6 +55,20 @@ def moments_for_next(run: ActiveRun, step: Train, trainer: Trainer) -> dict[Tens
     steps = run.recipe.steps[step.place.index + 1 :]  # a step that builds on train has its options
     asked = next((other.optimizer_state for other in steps if hasattr(other, "optimizer_state")), "fresh")
     return dict(trainer.optimizer.optimizer.state) if asked == "carried" else {}
+
+
+def _keep_batch(run: ActiveRun, trainer: Trainer, error: NotFiniteError) -> None:
+    """The batch that broke training, in the run's folder; a word on it."""
+    data = cast(OpenData, run.data)
+    folder = run.folder / NOT_FINITE
+    record = keep_batch(folder, trainer, error.index, run.assembly, sample_names(data.parts["train"]))
+    where = f", first in {record['first']}" if record.get("first") else ""
+    run.listener.note(f"warning: the batch of step {record['optimizer_step']}{where} is kept: {folder / RECORD}")
+
+
+def _measured(trainer: Trainer, epoch: int) -> dict[str, Any]:
+    found: dict[str, Any] = trainer.progress.history[epoch - 1]["validation"] if epoch else {}
+    return found
 
 
 def record_train(
@@ -69,11 +89,12 @@ def record_train(
     chosen = progress.best["epoch"] if trainer.best and progress.best else progress.epoch
     samples = sum(job.train.size(index) for index in range(len(job.train)))
     record = {
-        "metrics": progress.history[chosen - 1]["validation"] if chosen else {},
+        "metrics": trainer.averaged["metrics"] if trainer.averaged else _measured(trainer, chosen),
         "measured_with": job.approximate,
         "epochs": progress.history,
         "best": progress.best,
         "kept_epoch": chosen,
+        "average": trainer.averaged,
         "stopped": progress.stopped,
         "plan": progress.plan,
         "trainable": trainable,

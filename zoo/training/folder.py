@@ -28,13 +28,17 @@ FORMAT = 1
 MODEL, REPORT, RECIPE, STATE = "model.safetensors", "report.json", "recipe.yaml", "state"
 PREDICTIONS, METRICS, CONFUSION = "predictions.csv", "metrics.csv", "confusion.csv"
 STATUS, CARD, PAGE = "status.json", "README.md", "report.html"
-FILES = frozenset({MODEL, REPORT, RECIPE, STATE, PREDICTIONS, METRICS, CONFUSION, STATUS, FIRST_BATCH, CARD, PAGE})
+NOT_FINITE = "not_finite"  # a folder, of a batch whose loss was not finite
+FILES = frozenset(
+    {MODEL, REPORT, RECIPE, STATE, NOT_FINITE, PREDICTIONS, METRICS, CONFUSION, STATUS, FIRST_BATCH, CARD, PAGE}
+)
 SAMPLES = "samples.jsonl"  # in the state folder
 BEFORE = {SAMPLES, STATUS, FIRST_BATCH}  # written before training begins
 INSIDE = {  # what zoo writes into the folders among these; any other file there is not zoo's
     STATE: re.compile(
         r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+(-\d+)?\.safetensors"
     ),
+    NOT_FINITE: re.compile(r"batch\.(json|safetensors)|model\.safetensors"),
     "tensorboard": re.compile(r"events\.out\.tfevents\..+"),
 }
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")  # as atomic_file calls them; only a killed run leaves one

@@ -24,14 +24,17 @@ from typing import Any
 
 from accelerate.state import PartialState
 
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, TerminatedError, WorkError
+from zoo.training.signals import ENDING, NUMBERS
 
 VARIABLE = "ZOO_PROCESS_TIMEOUT"
 SECONDS = 60.0
 INTERVAL = 0.5
 STORE_SECONDS = 10.0  # for an answer of the store, which is the launcher's, or the first process's
 LAUNCHER_SECONDS = 5.0  # for its signal once a process is dead
-TERMINATED = 128 + signal.SIGTERM
+CONCLUDE_SECONDS = (
+    60.0  # in which the first process writes what is kept; a launcher ends all when the first one is gone
+)
 
 
 def silence_allowed() -> float:
@@ -57,8 +60,14 @@ def processes_watched(run: str) -> Iterator[None]:
     local = os.environ.get("LOCAL_WORLD_SIZE", processes.num_processes)
     back = f"torchrun --nproc-per-node {local} -m zoo finetune {run} --resume"
     watch = _Watch(processes.process_index, processes.num_processes, silence_allowed(), back)
+    ENDING.agree = watch.due
     try:
         yield
+    except TerminatedError:
+        if processes.process_index:
+            watch.wait_for_first()
+        watch.end("failed")
+        raise
     except BaseException as error:
         lost = watch.lost()  # a connection that broke is no news beside the process that broke it
         if lost is not None:
@@ -67,6 +76,8 @@ def processes_watched(run: str) -> Iterator[None]:
         if lost is not None:
             raise WorkError(f"{lost}; the others end", suggestion=back) from error
         raise
+    finally:
+        ENDING.agree = None
     watch.end("done")
 
 
@@ -78,11 +89,14 @@ class _Watch:
         self.store = _store()
         self.store.set(f"zoo/who/{rank}", json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         self.ended = threading.Event()
+        self.number: int | None = None  # the signal that a process was sent, once all know of it
+        self.leads = self.announced = False  # whether this process was, the first of all, and has said where to end
+        self.steps = 0
         self.heard, self.wake = os.pipe()
         os.set_blocking(self.wake, False)
         self.handles = threading.current_thread() is threading.main_thread()
         if self.handles:
-            self.before: Any = signal.signal(signal.SIGTERM, lambda *_: None)
+            self.before = {number: signal.signal(number, lambda *_: None) for number in NUMBERS}
             signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
         self.thread = threading.Thread(target=self._run, daemon=True, name="zoo-processes")
         self.thread.start()
@@ -94,15 +108,18 @@ class _Watch:
             self.store.set(f"zoo/ended/{self.rank}", how)
         if self.handles:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, self.before)
+            for number, handler in self.before.items():
+                signal.signal(number, handler)
         self.thread.join(2 * INTERVAL)
 
     def _run(self) -> None:
         seen = {rank: (0, time.monotonic()) for rank in range(self.world) if rank != self.rank}
         while not self.ended.is_set():
-            if self.handles and self._terminated():
-                self._leave(self.lost(), TERMINATED)
+            number = self._signalled() if self.handles else None
+            if number is not None and (not ENDING.waits or ENDING.again() or self._killed()):
+                self._leave(self.lost(), 128 + number)
             try:
+                self._spread(number)
                 self.store.add(f"zoo/alive/{self.rank}", 1)
                 for rank, (count, since) in seen.items():
                     now = self.store.add(f"zoo/alive/{rank}", 0)
@@ -117,20 +134,58 @@ class _Watch:
                 names = ", ".join(map(self._name, silent))
                 self._leave(f"no sign of {names} for {self.allowed:g} s: stopped, or its machine hangs", 1)
 
-    def _terminated(self) -> bool:
-        """Whether SIGTERM came, waiting for it until the next round."""
+    def _signalled(self) -> int | None:
+        """The signal that came, waiting for one until the next round."""
         ready, _, _ = select.select([self.heard], [], [], INTERVAL)
-        return bool(ready) and signal.SIGTERM in os.read(self.heard, 64)
+        came = os.read(self.heard, 64) if ready else b""
+        return next((number for number in NUMBERS if number in came), None)
+
+    def _spread(self, number: int | None) -> None:
+        """Let all processes know of a signal, and count those that do."""
+        if number is not None and self.store.add("zoo/asking", 1) == 1:
+            self.leads = True
+            self.store.set("zoo/asked", str(number))
+        if self.number is None and self.store.check(["zoo/asked"]):
+            self.number = int(self.store.get("zoo/asked"))
+            self.store.add("zoo/knowing", 1)
+
+    def due(self) -> int | None:
+        """Called by all processes after each optimizer step: the signal, where this is the step behind which they end.
+
+        Nothing is asked of the store before there was a signal. Once all processes know of it, and ask, the one that
+        it reached names the step that comes next: none can be further, for each step is taken together.
+        """
+        self.steps += 1
+        if self.number is None:
+            return None
+        if self.leads and not self.announced and self.store.add("zoo/knowing", 0) == self.world:
+            self.store.set("zoo/end", str(self.steps + 1))
+            self.announced = True
+        end = int(self.store.get("zoo/end")) if self.store.check(["zoo/end"]) else None
+        return self.number if end == self.steps else None
+
+    def wait_for_first(self) -> None:
+        """Until the first process has written what is kept."""
+        end = time.monotonic() + CONCLUDE_SECONDS
+        with suppress(Exception):
+            while time.monotonic() < end and self._lives(0) and not self._has_ended(0):
+                time.sleep(INTERVAL / 2)
 
     def lost(self) -> str | None:
         """What to say of a process that was killed; None where all that ended did so by themselves, or where another
         process says it."""
-        time.sleep(INTERVAL / 2)
-        dead = [rank for rank in range(self.world) if rank != self.rank and not self._lives(rank)]
-        killed = [rank for rank in dead if not self._has_ended(rank)]
+        dead, killed = self._dead(), self._killed()
         if not killed or self.rank != min(rank for rank in range(self.world) if rank not in dead):
             return None
         return f"{', '.join(map(self._name, killed))} was killed (by the system, if memory ran out: see dmesg)"
+
+    def _dead(self) -> list[int]:
+        return [rank for rank in range(self.world) if rank != self.rank and not self._lives(rank)]
+
+    def _killed(self) -> list[int]:
+        """The processes that have ended without saying so."""
+        time.sleep(INTERVAL / 2)
+        return [rank for rank in self._dead() if not self._has_ended(rank)]
 
     def _lives(self, rank: int) -> bool:
         """Whether a process of this machine is there; those of others count as there."""
@@ -160,6 +215,8 @@ class _Watch:
         """End at once, without the main thread, which may wait for ever."""
         if self.ended.is_set():
             return
+        if ENDING.leaving is not None:
+            ENDING.leaving(message, code - 128)
         if message is not None:
             with suppress(Exception):
                 self.store.set(f"zoo/ended/{self.rank}", "failed")

@@ -22,11 +22,12 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from zoo.data.batches import Batch, Batches, Inputs
-from zoo.errors import Problem, WorkError, ZooError
+from zoo.errors import Problem, TerminatedError, WorkError, ZooError
 from zoo.lint import check_optimizer
 from zoo.model.gradient_checkpointing import checkpointed
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.unstandardise import unstandardising
+from zoo.training.averaging import EpochAverage
 from zoo.training.callbacks import Listener
 from zoo.training.choosing import Criterion, Patience
 from zoo.training.compiled import Compiled
@@ -49,6 +50,7 @@ from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.micro_batches import MicroBatches
 from zoo.training.optimizers import carry_over, load_state, make_optimizer
 from zoo.training.schedulers import Schedule, training_length
+from zoo.training.signals import ENDING
 from zoo.training.state import Saved, StateFolder
 from zoo.training.sync_batch_norm import SyncBatchNorm, trained_norms
 from zoo.training.time_budget import Plan
@@ -62,7 +64,11 @@ ADVICE = "lower lr, add warmup or clip_grad_norm, or set precision: float32"
 
 
 class NotFiniteError(WorkError):
-    """Training diverged, as it would again with the same values."""
+    """Training diverged, as it would again with the same values; at the batch `index` of the present epoch."""
+
+    def __init__(self, message: str, index: int, suggestion: str = ADVICE) -> None:
+        super().__init__(message, suggestion=suggestion)
+        self.index = index
 
 
 class Trainer:
@@ -107,13 +113,15 @@ class Trainer:
         self.synchronises = self.accelerator.num_processes > 1 and not options.compile
         self.unfrozen = unfrozen_tensors(job.model, job.frozen)
         self.average = MovingAverage(self.unfrozen, options.ema) if options.ema else None
+        self.soup = EpochAverage(options.soup, self.epochs, self.criterion) if options.soup else None
+        self.averaged: dict[str, Any] | None = None  # the report's record of the epochs' average
         self.best: dict[str, Tensor] | None = None
         self.callbacks = Callbacks(options.callbacks)
         self.last: dict[str, Tensor] | None = None  # the last epoch's, where an earlier one is kept
         self.progress = Progress(carried=carried)
         self.plan: Plan | None = None
         self.loss_sum = torch.zeros((), device=self.device)
-        self.broken_at = torch.full((), -1, device=self.device)  # the first step whose loss was not finite
+        self.broken_at = torch.full((), -1, device=self.device)  # the epoch's first batch whose loss was not finite
         self.micro_batches = MicroBatches(self)
         self.rate = 0.0  # samples a second in the present epoch
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
@@ -131,11 +139,10 @@ class Trainer:
         try:
             self._note_batch_norm()
             self.callbacks.begin(self)
-            while not self._finished:
-                began = time.monotonic() - self.progress.seconds
-                self._train_epoch(began)
-                self._end_epoch(began)
+            with ENDING.waiting():
+                self._train_epochs()
             self.gradual.end(self.progress)
+            self.averaged = self.soup.conclude(self) if self.soup is not None else None
             self.conclude()
             self.callbacks.call(self, "train_ended")
             self.callbacks.check()
@@ -144,7 +151,14 @@ class Trainer:
             self.listener.step_ended(self)
         return self.progress
 
-    def _synchronised(self) -> AbstractContextManager[Any]:
+    def _train_epochs(self) -> None:
+        while not self._finished:
+            began = time.monotonic() - self.progress.seconds
+            self._train_epoch(began)
+            self._end_epoch(began)
+            ENDING.check()
+
+    def synchronised(self) -> AbstractContextManager[Any]:
         """Around a forward pass that trains: batch norms of several processes normalise by the batch of all of them."""
         return SyncBatchNorm() if self.synchronises else nullcontext()
 
@@ -183,7 +197,7 @@ class Trainer:
         self._started, self._first = time.monotonic(), self.progress.batch
         blocks: AbstractContextManager[set[str]] = nullcontext(set())
         if saving := self.job.options.gradient_checkpointing:
-            blocks = checkpointed(self.job.model, self._synchronised)
+            blocks = checkpointed(self.job.model, self.synchronised)
         with blocks as called:
             while not self._train_batches(began):
                 self.micro_batches.halve()
@@ -193,30 +207,47 @@ class Trainer:
 
     def _train_batches(self, began: float) -> bool:
         """Train on the rest of the epoch's batches; False where memory ran out, and smaller parts are left to try."""
-        progress, accumulate = self.progress, self.job.options.accumulate
+        progress = self.progress
         for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
-            last = index + 1 == len(self.job.train) or (index + 1) % accumulate == 0
-            if index % accumulate == 0:
-                self.micro_batches.agree(batch)
-                self.micro_batches.begin_step()
-            with self._explained(batch):
-                if not self.micro_batches.train(index, batch, last):
-                    return False
-                if last:
-                    self._step()
+            last = self._completes(index)
+            if not self.train_on(index, batch):
+                return False
             progress.batch = index + 1
             if last and self.plan:
                 self.plan.look()
             now = time.monotonic()
             if now - self._looked > LOOK_SECONDS:
                 self._look()
-            if last and now - self._saved > SAVE_SECONDS:
+            ends = ENDING.due() if last else None
+            if last and (ends or now - self._saved > SAVE_SECONDS):
                 self._look()  # a state to resume from has a finite loss
-                progress.seconds = now - began
-                self.save()
+                self._save_within(began)
+            if ends:
+                raise TerminatedError(ends)
             if progress.steps == self.steps:
                 break
         return True
+
+    def train_on(self, index: int, batch: Batch) -> bool:
+        """Add the gradients of an epoch's batch `index`, and take the optimizer step that it completes; False where
+        memory ran out, and smaller parts are left to try."""
+        last = self._completes(index)
+        if index % self.job.options.accumulate == 0:
+            self.micro_batches.agree(batch)
+            self.micro_batches.begin_step()
+        with self._explained(batch):
+            if not self.micro_batches.train(index, batch, last):
+                return False
+            if last:
+                self._step()
+        return True
+
+    def _completes(self, index: int) -> bool:
+        return index + 1 == len(self.job.train) or (index + 1) % self.job.options.accumulate == 0
+
+    def steps_before(self) -> int:
+        """The optimizer steps in front of the present epoch."""
+        return int(self.progress.history[-1]["steps"]) if self.progress.history else 0
 
     def backward(self, index: int, batch: Batch, last: bool) -> None:
         """Add a batch's gradients, so that every sample of the optimizer step has the same weight."""
@@ -224,7 +255,7 @@ class Trainer:
         first = index - index % accumulate
         total = self._samples(first, min(first + accumulate, len(self.job.train)))
         with nullcontext() if last else self.accelerator.no_sync(self.network):
-            with self._synchronised():
+            with self.synchronised():
                 outputs = self.forward(*arranged(batch.inputs, self.job))
             answers = prediction(outputs)
             loss = self.loss(answers, batch.targets)
@@ -234,7 +265,7 @@ class Trainer:
         loss = loss.detach() if self.loss.unit is None else self.shown_loss(answers.detach(), batch.targets)
         self.loss_sum += self.loss.total(loss, len(batch.targets))
         broken = (self.broken_at < 0) & ~loss.isfinite()
-        self.broken_at = torch.where(broken, self.progress.steps, self.broken_at)
+        self.broken_at = torch.where(broken, index, self.broken_at)
 
     def _auxiliary_loss(self, outputs: Any, batch: Batch) -> Tensor | float:
         """What auxiliary classifiers add to the loss that is minimised; what is shown is the main loss alone."""
@@ -270,9 +301,16 @@ class Trainer:
             "loss": self._look(everywhere=True),
         }
         self._check_weights()
-        with self.average.applied() if self.average else nullcontext():
-            record["validation"] = self._measure()
-            self._keep_best(self.criterion.value(record))
+        try:
+            with self.average.applied() if self.average else nullcontext():
+                with ENDING.between():
+                    record["validation"] = self._measure()
+                self._keep_best(self.criterion.value(record))
+                if self.soup is not None:
+                    self.soup.add(progress.epoch + 1, self.criterion.value(record), self.unfrozen)
+        except TerminatedError:
+            self._save_within(began)
+            raise
         self.schedule.end_epoch(record["validation"][self.metrics.main])
         self.callbacks.call(self, "validation_ended", record["validation"])
         progress.seconds = time.monotonic() - began
@@ -349,8 +387,8 @@ class Trainer:
         total = self.accelerator.reduce(self.loss_sum) if everywhere else self.loss_sum * self.accelerator.num_processes
         summed, broken = torch.stack([total, self.broken_at]).tolist()
         if broken >= 0:
-            message = f"{self.job.label}: the loss is not finite at step {int(broken) + 1}"
-            raise NotFiniteError(message, suggestion=ADVICE)
+            step = self.steps_before() + int(broken) // self.job.options.accumulate + 1
+            raise NotFiniteError(f"{self.job.label}: the loss is not finite at step {step}", int(broken))
         loss: float = summed / self._samples(0, self.progress.batch)
         self.listener.progressed(self, loss)
         return loss
@@ -360,7 +398,7 @@ class Trainer:
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if not torch.stack([parameter.isfinite().all() for parameter in trained]).all():
             message = f"{self.job.label}: the weights are not finite after step {self.progress.steps}"
-            raise NotFiniteError(message, suggestion=ADVICE)
+            raise NotFiniteError(message, self.progress.batch - 1)
 
     def _samples(self, first: int, end: int) -> int:
         return sum(self.job.train.size(index) for index in range(first, end))
@@ -401,6 +439,11 @@ class Trainer:
                 self.progress.digests.append(digest)
         self._saved = time.monotonic()
 
+    def _save_within(self, began: float) -> None:
+        """Save in the middle of an epoch that `began` then."""
+        self.progress.seconds = time.monotonic() - began
+        self.save()
+
     def _state(self) -> dict[str, Any]:
         if self.plan:
             self.plan.count()
@@ -413,6 +456,8 @@ class Trainer:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "average": [self.average.updates, self.average.average] if self.average else None,
             "best": self.best,
+            "soup": self.soup.state_dict() if self.soup is not None else None,
+            "rates": self.rates,
             "callbacks": self.callbacks.state_dict(),
             "metrics": self.metrics.state_dict(),
             "loss": state_of(self.loss.own),
@@ -472,9 +517,12 @@ class Trainer:
             self.progress.digests.append(saved.digest)
         if self.accelerator.scaler is not None and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
+        self.rates = list(training.get("rates", self.rates))  # those of an epoch that has only to be measured
         if self.average:
             self.average.updates, values = training["average"]
             fill(self.average.average, values)
+        if self.soup is not None:
+            self.soup.load_state_dict(training["soup"])
         best = training["best"] if self.job.options.keeps_best else None
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()} if best else None
 
