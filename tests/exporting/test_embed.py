@@ -53,15 +53,15 @@ def test_images_without_classes_have_the_label_minus_one(checkpoint, photos, tmp
 
 def test_one_batch_is_in_memory(checkpoint, photos, tmp_path, monkeypatch):
     alive, most = weakref.WeakSet(), []
-    original = samples.to_image
+    original = samples.image_for
 
-    def counted(value, channels):
-        image = original(value, channels)
+    def counted(*given):
+        image = original(*given)
         alive.add(image)
         most.append(len(alive))
         return image
 
-    monkeypatch.setattr(samples, "to_image", counted)
+    monkeypatch.setattr(samples, "image_for", counted)
     zoo.embed(checkpoint, photos, tmp_path / "e.npz", batch_size=2)
     assert len(most) == 12
     assert max(most) <= 3

@@ -3,7 +3,8 @@
 `OPTIONS` has a row for each option; one without a row fails. docs/training-options.md shows the same rows
 (`ZOO_WRITE_GOLDEN=1` writes it). A row runs its recipe on a tiny network (batch norm, dropout, an auxiliary
 classifier) and 24 digits, step by step as `zoo finetune` does, without the check before and the measuring behind.
-Called as a program, this file runs all rows in turn: what one launch of two processes does.
+On a GPU: ZOO_TEST_DEVICE=cuda. Called as a program, this file runs all rows in turn: what one launch of two
+processes does.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ from zoo.training.devices import make_accelerator, seed_everything
 from zoo.training.state import StateFolder
 
 ROOT = Path(__file__).parents[2]
+DEVICE = torch.device(os.environ.get("ZOO_TEST_DEVICE", "cpu"))  # cuda: with CUBLAS_WORKSPACE_CONFIG=:4096:8
 PAGE = ROOT / "docs" / "training-options.md"
 TABLE = re.compile(r"<!-- table: options -->\n(.*?)<!-- end -->\n", re.DOTALL)
 WORKS = "the same"
+COARSE = 1e-2  # on a GPU, where other kernels may round to TF32
 KILLED_AT = 5  # optimizer steps: within an epoch of three batches, and of two steps of two batches
 
 
@@ -311,7 +314,7 @@ def started(folder: Path, row: Row, given: Mapping[str, Any], *, drop=0.0, froze
     saved = state.load()
     seed_everything(read.seed)
     assembly = build(read.model.architecture, read.model.arguments)
-    device = make_accelerator(torch.device("cpu")).device
+    device = make_accelerator(DEVICE).device
     run = ActiveRun(read, folder, state, listener or Watch(), assembly, device, "float32", saved)
     if saved is not None:
         run.remember(saved.run)
@@ -382,7 +385,9 @@ ROWS = [
 def table(plugins, monkeypatch):
     monkeypatch.setattr(torch, "compile", compiled)
     plugins.write("zoo-table", ENTRY_POINTS, zoo_table=PLUGIN)
-    return plugins
+    torch.use_deterministic_algorithms(DEVICE.type == "cuda")
+    yield plugins
+    torch.use_deterministic_algorithms(False)
 
 
 def test_every_option_has_a_row_and_every_row_a_test():
@@ -423,7 +428,7 @@ def test_on_cached_features_it_is_what_training_end_to_end_is(table, tmp_path, n
     else:
         cached = carried_out(started(tmp_path / "kept", one, exact | {"feature_cache": "auto"}, frozen=True))
         assert one.cache in said(cached)
-    assert near(weights(cached), weights(plain), one.tolerance)
+    assert near(weights(cached), weights(plain), one.tolerance if DEVICE.type == "cpu" else COARSE)
     for mine, theirs in zip(cached.stages[-1]["epochs"], plain.stages[-1]["epochs"], strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], abs=max(10 * one.tolerance, 1e-4))
         assert mine["lr_by_group"] == theirs["lr_by_group"]
@@ -485,7 +490,7 @@ def test_the_page_has_these_rows():
 
 def both(home: Path) -> None:
     """In each of two processes: every row, what it reported and the weights that it left."""
-    make_accelerator(torch.device("cpu"))
+    make_accelerator(DEVICE)
     main = PartialState().is_main_process
     for name, given, folder in runs_of_all(home):
         listener, document, run = Watch(), {"row": None}, None

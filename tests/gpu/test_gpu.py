@@ -166,6 +166,47 @@ def test_running_out_of_memory_is_told_as_that(tmp_path):
         torch.cuda.empty_cache()
 
 
+def of_batches(folder: Path, size: int, **train: Any) -> dict[str, Any]:
+    """The report's row of a training without batch norm on 256 images at 128 px, in batches of `size`."""
+    steps = [{"swap_head": "auto"}, {"train": {"epochs": 1, "lr": 0.01, "feature_cache": "off", **train}}]
+    data = {"source": "sklearn/digits", "image_size": 128, "batch_size": size, "limit": 256, "workers": 2}
+    model = {"architecture": "timm/test_vit", "arguments": {"img_size": 128}}
+    path = recipe(folder, steps, model=model, data=data, precision="float32")
+    return zoo.finetune(path, output=folder / "run", device="cuda").report["stages"][0]
+
+
+def test_batches_that_do_not_fit_are_trained_in_parts(tmp_path):
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = of_batches(tmp_path / "whole", 128)
+    torch.cuda.empty_cache()
+    few = torch.cuda.memory_reserved() + int(0.6 * whole["epochs"][-1]["peak_memory"])
+    torch.cuda.set_per_process_memory_fraction(few / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        parts = of_batches(tmp_path / "parts", 128)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    assert whole["parts"] == 1 < parts["parts"]
+    assert parts["epochs"][-1]["loss"] == pytest.approx(whole["epochs"][-1]["loss"], rel=1e-3)
+
+
+def test_gradient_checkpointing_needs_less_memory_for_the_same_bits(deterministic, tmp_path):
+    for name in ("plain", "saving"):
+        (tmp_path / name).mkdir()
+    plain, saving = (
+        of_batches(tmp_path / "plain", 128),
+        of_batches(tmp_path / "saving", 128, gradient_checkpointing=True),
+    )
+    assert same(tmp_path / "plain/run", tmp_path / "saving/run")
+    assert saving["epochs"][-1]["peak_memory"] < 0.8 * plain["epochs"][-1]["peak_memory"]
+
+
+def test_the_largest_batch_is_found_by_trial(tmp_path):
+    row = of_batches(tmp_path, 8, batch_size="auto")
+    assert row["batch_size"] > 8
+
+
 def test_settings_are_timed_on_features_of_any_precision(tmp_path, monkeypatch):
     monkeypatch.setattr(autotune, "WORTH_TIMING", 0.0)
     steps = [*STEPS[:1], {"freeze": {"policy": "below", "module": "layer3"}}, {"train": {"epochs": 1, "lr": 0.01}}]
@@ -249,6 +290,7 @@ def test_adapters_train_and_the_base_does_not(tmp_path):
     assert (proof["tensors"] > 10, proof["moved"]) == (True, [])
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_samples_are_mixed_on_the_gpu_without_waiting_for_it():
     from zoo.data.batches import Batch
     from zoo.data.mixing import MixedBatches, Mixing

@@ -6,6 +6,8 @@ line search of WiSE-FT (Wortsman et al., 2022) at its end, so that it never ends
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
@@ -103,8 +105,8 @@ class FinetuneFromProbe(Train):
             )
         return {"probe": solved}
 
-    def concluded(self, run: ActiveRun, trainer: Trainer) -> dict[str, Any]:
-        line = Line(trainer, _start(run, trainer))
+    def concluded(self, run: ActiveRun, trainer: Trainer, prepared: Mapping[str, Any]) -> dict[str, Any]:
+        line, began = Line(trainer, _start(run, trainer)), time.monotonic()
         searches = self.alpha == "search"
         points = line.measured(ALPHAS if searches else sorted({0.0, cast(float, self.alpha), 1.0}))
         chosen = best_point(points, trainer.criterion)
@@ -117,6 +119,7 @@ class FinetuneFromProbe(Train):
             "metrics": chosen["metrics"],
             "alpha": chosen["alpha"],
             "line": {"metric": metric, "points": points},
+            **_spent(prepared["probe"], time.monotonic() - began),
         }
 
     @classmethod
@@ -146,6 +149,13 @@ def _trains_as_evaluated(run: ActiveRun) -> bool:
             answers.append(prediction(model(example)).float())
     evaluated, trained = answers
     return bool((evaluated - trained).abs().max() <= SAME * evaluated.abs().max())
+
+
+def _spent(probe: Mapping[str, Any], line: float) -> dict[str, Any]:
+    """The seconds that more data would take more of, as the estimate of `zoo check` reads them."""
+    passes = dict(probe.get("passes", {}))
+    passes["validation"] = passes.get("validation", 0.0) + line
+    return {"passes": passes, "solving": probe.get("solving", 0.0)}
 
 
 def _told(points: list[Point], chosen: Point, metric: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
@@ -436,7 +436,9 @@ class Train(Step):
                 run.listener.note(f"{trainer.job.label}: {trainer.progress.carried} tensors go on with their moments")
         try:
             progress = trainer.run()
-            concluded = self.concluded(run, trainer)
+            ended = time.monotonic()
+            concluded = self.concluded(run, trainer, prepared)
+            preparation += time.monotonic() - ended
         except (KeyboardInterrupt, Exception) as error:
             rewind(run, self, trainer, preparation, error, prepared)
             raise
@@ -456,7 +458,7 @@ class Train(Step):
         its record in the report."""
         return {}
 
-    def concluded(self, run: ActiveRun, trainer: Trainer) -> dict[str, Any]:
+    def concluded(self, run: ActiveRun, trainer: Trainer, prepared: Mapping[str, Any]) -> dict[str, Any]:
         """What such a step does with the trained weights; plain data, which goes over the record's own."""
         return {}
 

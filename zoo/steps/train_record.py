@@ -79,7 +79,7 @@ def record_train(
     proof: dict[str, Any] | None,
     own: Mapping[str, Any],
 ) -> None:
-    """A row of the report; `preparation` are the seconds of caching features and of choosing a setting, `own` is what a
+    """A row of the report; `preparation` are the seconds in front of training and behind it, `own` is what a
     step that builds on train adds, or says instead."""
     if trainer.progress.plan:
         run.pins[str(step.place.index)] |= {PLANNED: trainer.progress.plan}

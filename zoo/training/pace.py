@@ -26,6 +26,7 @@ from zoo.training.components import restore_state, state_of
 from zoo.training.devices import forget_peak_memory, peak_memory
 from zoo.training.job import Progress, fill
 from zoo.training.optimizers import make_optimizer
+from zoo.training.restore import training_state
 
 if TYPE_CHECKING:
     from zoo.training.trainer import Trainer
@@ -180,7 +181,7 @@ def _time_measuring(trainer: Trainer, seconds: float) -> float:
 def _time_saving(trainer: Trainer, optimizer: torch.optim.Optimizer) -> tuple[float, int]:
     """Seconds of writing the state behind an epoch, and its bytes; of the first process alone, which writes."""
     began = clock()
-    training = trainer._state() | {"optimizer": optimizer.state_dict()}
+    training = training_state(trainer) | {"optimizer": optimizer.state_dict()}
     written = 0
     if trainer.accelerator.is_main_process:
         written = trainer.state.write_on_trial(training, trainer.unfrozen)

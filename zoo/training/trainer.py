@@ -14,11 +14,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from zoo.data.batches import Batch, Batches, Inputs
@@ -31,14 +30,11 @@ from zoo.training.averaging import EpochAverage
 from zoo.training.callbacks import Listener
 from zoo.training.choosing import Criterion, Patience
 from zoo.training.compiled import Compiled
-from zoo.training.components import restore_state, state_of
 from zoo.training.devices import (
     forget_peak_memory,
     forward_as_written,
-    generator_states,
     make_accelerator,
     peak_memory,
-    restore_generators,
     to_layout,
 )
 from zoo.training.ema import MovingAverage
@@ -48,7 +44,8 @@ from zoo.training.job import Job, Progress, arranged, fill, unfrozen_tensors
 from zoo.training.losses import make_loss, plain
 from zoo.training.metrics import explain, make_metrics, measure
 from zoo.training.micro_batches import MicroBatches
-from zoo.training.optimizers import carry_over, load_state, make_optimizer
+from zoo.training.optimizers import carry_over, make_optimizer
+from zoo.training.restore import restore, restore_weights, training_state
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.signals import ENDING
 from zoo.training.state import Saved, StateFolder
@@ -56,7 +53,7 @@ from zoo.training.sync_batch_norm import SyncBatchNorm, trained_norms
 from zoo.training.time_budget import Plan
 
 if TYPE_CHECKING:
-    from zoo.steps.train import Train
+    pass
 
 LOOK_SECONDS = 0.5  # reading the loss makes a GPU wait: not more often than this
 SAVE_SECONDS = 600.0  # in an epoch longer than this the state is also written in between
@@ -127,7 +124,7 @@ class Trainer:
         self.rates: list[float] = [0.0]  # learning rates of the last optimizer step, by parameter group
         self._looked = self._saved = self._started = time.monotonic()
         self.checkpointed: set[str] = set()  # the blocks that are run again in the backward pass
-        self._first, self._noted = 0, False
+        self._first, self.noted = 0, False
         self.gradual.enter(0)  # behind what has to know of all that will train
 
     def run(self) -> Progress:
@@ -162,7 +159,7 @@ class Trainer:
         """Around a forward pass that trains: batch norms of several processes normalise by the batch of all of them."""
         return SyncBatchNorm() if self.synchronises else nullcontext()
 
-    def _stalled(self) -> str:
+    def stalled(self) -> str:
         """Why early stopping ends the training here, or nothing."""
         if self.patience is None or not self.patience.is_over(self.progress.history):
             return ""
@@ -271,8 +268,8 @@ class Trainer:
         """What auxiliary classifiers add to the loss that is minimised; what is shown is the main loss alone."""
         weight = self.job.options.auxiliary_loss
         others = auxiliary(outputs) if weight else []
-        if others and not self._noted:
-            self._noted = True
+        if others and not self.noted:
+            self.noted = True
             self._note(f"{len(others)} auxiliary outputs are in the loss, each times {weight:g}")
         return weight * sum(self.loss(one, batch.targets) for one in others) if others else 0.0
 
@@ -323,7 +320,7 @@ class Trainer:
         progress.epoch, progress.batch = progress.epoch + 1, 0
         self.loss_sum.zero_()
         self.callbacks.call(self, "epoch_ended")
-        progress.stopped = self.callbacks.stopped(self.accelerator.num_processes) or self._stalled()
+        progress.stopped = self.callbacks.stopped(self.accelerator.num_processes) or self.stalled()
         self.gradual.end_epoch(progress, finished=self._finished)
         self.save(epoch_end=True)
         self.listener.epoch_ended(self, record)
@@ -337,11 +334,11 @@ class Trainer:
         """Plan `total` optimizer steps in all: from `step`, the present one, on learning rates are those of a training
         that was so long from its beginning."""
         self.progress.plan.append([step, total])
-        self._lengthen(total)
+        self.lengthen(total)
         rows = [(row["steps"], row["validation"][self.metrics.main]) for row in self.progress.history]
         self.schedule.replay([*rows, (step, None)])
 
-    def _lengthen(self, total: int) -> None:
+    def lengthen(self, total: int) -> None:
         """A fresh schedule over `total` optimizer steps."""
         self.steps, self.epochs = total, math.ceil(total / self.per_epoch)
         self.callbacks.lengthened(self)
@@ -427,12 +424,12 @@ class Trainer:
 
     def begin(self, step: int, run: dict[str, Any]) -> None:
         """Save the state that the train step starts from; `step` is its index, `run` what else the run has to know."""
-        training = self._state()
+        training = training_state(self)
         if self.accelerator.is_main_process:
             self.progress.digests = [self.state.begin(step, run, training, self.job.model.state_dict())]
 
     def save(self, *, epoch_end: bool = False) -> None:
-        training = self._state()
+        training = training_state(self)
         if self.accelerator.is_main_process:
             digest = self.state.save(training, self.unfrozen, steps=self.progress.steps, epoch_end=epoch_end)
             if epoch_end:
@@ -444,87 +441,9 @@ class Trainer:
         self.progress.seconds = time.monotonic() - began
         self.save()
 
-    def _state(self) -> dict[str, Any]:
-        if self.plan:
-            self.plan.count()
-        own = [{"generators": generator_states(), "loss_sum": self.loss_sum.item()}]
-        scaler = self.accelerator.scaler
-        return {
-            "progress": asdict(self.progress),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": scaler.state_dict() if scaler is not None else None,
-            "average": [self.average.updates, self.average.average] if self.average else None,
-            "best": self.best,
-            "soup": self.soup.state_dict() if self.soup is not None else None,
-            "rates": self.rates,
-            "callbacks": self.callbacks.state_dict(),
-            "metrics": self.metrics.state_dict(),
-            "loss": state_of(self.loss.own),
-            "processes": own if self.accelerator.num_processes == 1 else gather_object(own),
-        }
-
     def restore(self, saved: Saved) -> None:
-        """Continue from a saved state. Raises WorkError where it does not fit.
-
-        Where the step's options have changed since, the new ones are used; `begin` has to follow where
-        `saved.restarts`.
-        """
-        training = saved.training
-        before = None if saved.options is None else type(self.job.options).model_validate(saved.options)
-        if before is not None and saved.restarts and self.job.options.optimizer_state == "carried":
-            self.progress.carried = self._take_moments(before, training)  # that the step was given
-        if not saved.restarts:
-            self._restore_weights(saved)
-            if self.progress.plan:
-                self._lengthen(self.progress.plan[-1][1])
-            self.callbacks.load_state_dict(training.get("callbacks", {}))
-            self.metrics.load_state_dict(training.get("metrics", {}))
-            restore_state(self.loss.own, training.get("loss"))
-            if before is None:
-                load_state(self.optimizer.optimizer, training["optimizer"])
-                self.schedule.load_state_dict(training["schedule"])
-            else:
-                self._continue_with_new_options(before, training)
-        own = training["processes"][self.accelerator.process_index % len(training["processes"])]
-        self.loss_sum.fill_(own["loss_sum"])
-        restore_generators(own["generators"])
-
-    def _continue_with_new_options(self, before: Train, training: dict[str, Any]) -> None:
-        """Keep the optimizer's moments, and set the learning rate that the new options give after the steps so far."""
-        self._take_moments(before, training)
-        self.schedule.replay(
-            [(row["steps"], row["validation"].get(self.metrics.main)) for row in self.progress.history]
-        )
-        if self.best is None or (self.progress.best or {}).get("metric") != self.criterion.metric:
-            self.best = self.progress.best = None  # of the epochs from here on
-        self.progress.stopped = self._stalled()
-
-    def _take_moments(self, before: Train, training: dict[str, Any]) -> int:
-        """Read the optimizer's state through the groups that the options before made; of how many tensors there is."""
-        with self.gradual.left():
-            model = self.job.model
-            former = make_optimizer(model, before, GradualUnfreezing(model, before.gradual).begins)
-        load_state(former, training["optimizer"])
-        return carry_over(self.optimizer.optimizer, former.state)
-
-    def _restore_weights(self, saved: Saved) -> None:
-        training = saved.training
-        fill(self.job.model.state_dict(), saved.model)
-        self.progress = Progress(**training["progress"])
-        self._noted = True
-        if len(self.progress.digests) <= self.progress.epoch:  # a file cannot contain its own
-            self.progress.digests.append(saved.digest)
-        if self.accelerator.scaler is not None and training["scaler"]:
-            self.accelerator.scaler.load_state_dict(training["scaler"])
-        self.rates = list(training.get("rates", self.rates))  # those of an epoch that has only to be measured
-        if self.average:
-            self.average.updates, values = training["average"]
-            fill(self.average.average, values)
-        if self.soup is not None:
-            self.soup.load_state_dict(training["soup"])
-        best = training["best"] if self.job.options.keeps_best else None
-        self.best = {name: tensor.to(self.device) for name, tensor in best.items()} if best else None
+        """Continue from a saved state, see `zoo.training.restore`."""
+        restore(self, saved)
 
     def rewind(self) -> bool:
         """After an interrupt or a failure: return to the last complete epoch and conclude with it.
@@ -534,6 +453,6 @@ class Trainer:
         saved = self.state.last_epoch()
         if saved is None:
             return False
-        self._restore_weights(saved)
+        restore_weights(self, saved)
         self.conclude()
         return self.progress.epoch > 0
