@@ -80,7 +80,7 @@ def main(folder: Path) -> None:
     images, classes = digits()
     random = np.random.default_rng(0)
     folder_of_classes(folder / "digits", images, classes, np.arange(len(images)))
-    two_parts(folder / "rare", images, classes, [100] * 5 + [6] * 5, held_out=40)
+    two_parts(folder / "rare", images, classes, [120] * 5 + [15] * 5, held_out=40)
     two_parts(folder / "few", images, classes, [10] * 10, held_out=30)
     strips = [strip(images, classes, random) for _ in range(1200)]
     table(folder / "strips/strips.csv", ("path", "digits"), strips)
