@@ -176,7 +176,7 @@ def test_integer_codes_are_no_weights(checked: Check, vit: dict, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [("img_size: 96", "img_size: 96"), ("img_size: 96, depth: 3", "img_size: 96, depth: 3"), ("embed_dim: 32", None)],
+    [("depth: 3", "depth: 3"), ("img_size: 96, depth: 3", "img_size: 96, depth: 3"), ("embed_dim: 32", None)],
 )
 def test_how_to_build_it_for_the_file_is_told_and_right(
     checked: Check, tmp_path: Path, arguments: str, told: str | None
@@ -191,6 +191,13 @@ def test_how_to_build_it_for_the_file_is_told_and_right(
     if told is not None:
         assert f"(write arguments: {{{told}}})" in hints[0]
         assert checked(text.format(told)).ok
+
+
+def test_weights_for_other_images_are_resampled_and_that_is_said(checked: Check, tmp_path: Path) -> None:
+    save_file(build("timm/test_vit", {"img_size": 96}).model.state_dict(), tmp_path / "w.safetensors")
+    verdict = checked("model: {architecture: timm/test_vit, weights: w.safetensors}\nsteps: [swap_head: 3]")
+    assert verdict.ok, errors(verdict)
+    assert verdict.fitted == ["weights: pos_embed resampled 6 x 6 -> 10 x 10"]
 
 
 def test_the_size_that_is_an_argument_is_that_of_the_images(checked: Check) -> None:

@@ -11,7 +11,7 @@ from zoo.steps.train import Train
 
 OWN = [
     *("load_adapter", "save_adapter", "look", "evaluate", "finetune_from_probe", "freeze"),
-    *("init", "load", "probe", "save", "train"),
+    *("init", "load", "lr_finder", "probe", "save", "thresholds", "train"),
 ]
 # the first two are zoo-peft's, the third is zoo-tensorboard's
 

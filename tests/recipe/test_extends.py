@@ -73,7 +73,7 @@ def test_mistakes_stand_where_they_were_written(tmp_path):
     )
     found = problems(tmp_path / "sub/child.yaml")
     assert found == [
-        f"{tmp_path}/base.yaml:7:28: train.lr: expected a number above 0, got 'x'",
+        f"{tmp_path}/base.yaml:7:28: train.lr: expected a number above 0 or found, got 'x'",
         "child.yaml:2:8: data: unknown key 'batch_sise' (did you mean batch_size?)",
         "child.yaml:4:3: train.epochs: expected an integer above 0, got -2",
         "child.yaml:5:3: the recipe has no section or step 'trian' (did you mean train?)",

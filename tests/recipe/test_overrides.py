@@ -81,7 +81,7 @@ def test_a_mistake_is_placed_at_its_flag_and_as_json(load: Callable[..., Recipe]
     assert [str(problem) for problem in caught.value.problems] == [
         "--set data.source: no dataset is called 'sklearn/digitss' (did you mean sklearn/digits?)",
         "--set steps.1.train: train.epochs: expected an integer above 0, got 0",
-        "--set steps.1.train: train.lr: expected a number above 0, got 0",
+        "--set steps.1.train: train.lr: expected a number above 0 or found, got 0",
     ]
     assert caught.value.problems[0].as_dict()["file"] == "--set data.source"
 

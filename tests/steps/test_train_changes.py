@@ -69,6 +69,11 @@ def test_what_works_together(read, options, data):
     assert [str(problem) for problem in verdict.errors + verdict.warnings] == []
 
 
+def test_frozen_norms_alone_are_no_frozen_backbone(read):
+    norms = text("{epochs: 9}", augmentation="light").replace("{policy: below, module: layer4}", "batchnorm")
+    assert check(read(norms)).warnings == []
+
+
 def test_a_check_says_how_often_a_frozen_backbone_runs(read):
     verdict = check(read(text("{epochs: 9}", augmentation="light")))
     (warning,) = map(str, verdict.warnings)

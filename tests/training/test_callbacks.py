@@ -7,7 +7,7 @@ import io
 import pytest
 import torch
 
-from zoo.training.callbacks import Display, Listener, Listeners, Quiet, _clock
+from zoo.training.callbacks import Display, Listener, Listeners, Quiet, clocked
 
 
 def trained(make_trainer, stream: io.StringIO) -> str:
@@ -78,7 +78,7 @@ def test_letters_that_a_stream_lacks_are_replaced():
     ("seconds", "text"), [(0, "0.0 s"), (8.26, "8.3 s"), (59.99, "60.0 s"), (245, "4:05"), (3723, "1:02:03")]
 )
 def test_clocks(seconds, text):
-    assert _clock(seconds) == text
+    assert clocked(seconds) == text
 
 
 def test_both_listeners_are_told_everything(make_trainer):

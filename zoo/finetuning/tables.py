@@ -22,7 +22,7 @@ LABEL_COLUMNS = ("label", "true positive", "false positive", "false negative", "
 
 def train_stages(stages: Iterable[Mapping[str, Any]]) -> list[Any]:
     """Of a report's records those of steps that train over epochs, `train` and what builds on it."""
-    return [stage for stage in stages if "freeze_proof" in stage]
+    return [stage for stage in stages if "epochs" in stage]
 
 
 def history(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

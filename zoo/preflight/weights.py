@@ -134,6 +134,7 @@ def _plan(
         with open_source(found.location) as source:
             remap = items(found.remap, options.remap)
             planned = plan_source(source, remap, target)
+            as_is = planned.plan  # from which a network of the file's own sizes is found
             if path == ("model",) and verdict.assembly is not None:
                 fit = InputFit(verdict.assembly.model, verdict.assembly.preprocessing, found.preprocessing)
                 planned = fitted(planned, source, target, fit)
@@ -142,7 +143,7 @@ def _plan(
             try:
                 check_report(report, options.min_coverage, strict_shapes=strict_shapes)
             except ZooError:
-                hints = _go_on(recipe, path, found) or _build_with(recipe, verdict, path, source, remap, planned.plan)
+                hints = _go_on(recipe, path, found) or _build_with(recipe, verdict, path, source, remap, as_is)
                 raise
     except ZooError as error:
         verdict.errors += [*placed(recipe, (*path, "weights"), error), *hints]

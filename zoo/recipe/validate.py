@@ -179,14 +179,14 @@ def _explain(document: Document, path: Path, value: Any, model: type[BaseModel],
 
 
 def _mistakes(value: Any, schema: Schema, error: ValidationError) -> list[tuple[str, Path]]:
-    """Kind and location of each mistake. Where a mapping stands for one model of a union, those of that model alone:
-    that it is no number either is not what was meant."""
+    """Kind and location of each mistake. Where a mapping stands for one model of a union, or a list for the list among
+    its members, those of that member alone: that it is no number either is not what was meant."""
     found: list[tuple[str, Path, Path | None]] = []
     for mistake in error.errors(include_url=False):
         location: Path = mistake["loc"]
         inside = _written(value, location)
         member = location[len(inside)] if len(inside) < len(location) else None
-        model = member in schema.get("$defs", {})
+        model = member in schema.get("$defs", {}) or _stands_for(functools.reduce(_at, inside, value), str(member))
         found.append(
             (mistake["type"], (*inside, *location[len(inside) + 1 :]) if model else location, inside if model else None)
         )
@@ -196,6 +196,17 @@ def _mistakes(value: Any, schema: Schema, error: ValidationError) -> list[tuple[
         for kind, location, place in found
         if place is not None or _written(value, location) not in unions
     ]
+
+
+def _at(value: Any, part: Any) -> Any:
+    return value[part]
+
+
+def _stands_for(value: Any, member: str) -> bool:
+    """Whether a list or mapping is what pydantic calls `list[…]` or `dict[…]` among the members of a union."""
+    return (isinstance(value, list) and member.startswith("list[")) or (
+        isinstance(value, dict) and member.startswith("dict[")
+    )
 
 
 def _written(value: Any, location: Path) -> Path:

@@ -103,6 +103,9 @@ def check_changing(step: Train, rehearsal: Rehearsal, *, frozen: bool) -> None:
     data = rehearsal.verdict.data
     if data is None or not frozen or step.views or step.feature_cache == "off" or step.unfreeze_gradually:
         return
+    first = next((each for each in rehearsal.assembly.model.parameters() if each.dim() > 1), None)
+    if first is None or first.requires_grad:  # `freeze: batchnorm` leaves no features that could be kept
+        return
     samples, per_epoch = len(data.parts["train"]), len(data.order("train", batch_size=step.samples))
     epochs, _ = training_length(step, math.ceil(per_epoch / step.accumulate))
     if (found := changing(step, data)) and epochs > found.passes:
