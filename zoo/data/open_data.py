@@ -341,6 +341,9 @@ def _split(data: Data, options: DataOptions, seed: int) -> dict[Part, Chosen]:
         what = " and ".join(lacking)
         raise InputError(f"{options.source} contains {len(order)} samples: too few to hold some out for {what}")
     rest, *held_out = split.hold_out(order, *lacking.values())
+    if options.limit:  # rounding may have left one more
+        first = sum(map(len, held_out))
+        rest = np.sort(order[first : first + options.limit])
     others = _given_parts(replace(data, train=None), options, seed)
     own = {part: (data.train, positions) for part, positions in zip(lacking, held_out, strict=True)}
     found: dict[Part, Chosen] = {"train": (data.train, rest), **others, **own}
