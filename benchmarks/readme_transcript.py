@@ -1,8 +1,8 @@
 """The transcript in README.md and README.zh.md: python benchmarks/readme_transcript.py
 
-Runs `zoo finetune recipes/quickstart.yaml`, keeps the first and last epochs of each step, cuts lines that are longer than
-the page, and puts what was said in place of the block behind `$ zoo finetune`. A minute or two on an idle machine; with an
-empty ZOO_CACHE nothing is remembered from earlier runs. `--log FILE` takes what such a run has said already.
+Runs `zoo finetune recipes/quickstart.yaml`, keeps the first and last epochs of each step, cuts lines that are longer
+than the page, and puts what was said in place of the block behind `$ zoo finetune`. A minute or two on an idle machine;
+with an empty ZOO_CACHE nothing is remembered from earlier runs. `--log FILE` takes what such a run has said already.
 """
 
 import argparse
