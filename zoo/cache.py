@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,6 +23,20 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "zoo"
     return _xdg_cache() / "zoo"
+
+
+@contextmanager
+def cache_in(folder: Path) -> Iterator[None]:
+    """Inside, zoo's own cache is this folder."""
+    before = os.environ.get("ZOO_CACHE")
+    os.environ["ZOO_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ZOO_CACHE"]
+        else:
+            os.environ["ZOO_CACHE"] = before
 
 
 def config_folder() -> Path:

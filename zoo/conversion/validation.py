@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.model.assembly import Assembly
+from zoo.model.averaging import averaging_statistics
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import DataOptions
 from zoo.training.devices import choose_device
@@ -67,28 +66,12 @@ class Validation:
             return
         part = "train" if "train" in self.data.parts else self.parts[0]
         batches = self.data.batches(part, device=self.device, shuffle=True, augment=False, once=True)
-        with undisturbed(self.model, training=False), _averaging(norms), torch.no_grad():
+        with undisturbed(self.model, training=False), averaging_statistics(norms), torch.no_grad():
             for number, batch in enumerate(batches.epoch(0)):
                 if number == ENOUGH:
                     break
                 self.model(batch.inputs)
         batches.close()
-
-
-@contextmanager
-def _averaging(norms: Iterable[Any]) -> Iterator[None]:
-    """Inside, batch norms take the plain average over all batches as their statistics."""
-    before = [(norm, norm.momentum) for norm in norms]
-    for norm, _ in before:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    try:
-        yield
-    finally:
-        for norm, momentum in before:
-            norm.momentum = momentum
-            norm.eval()
 
 
 def batch_norms(model: nn.Module) -> list[str]:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from zoo.cache import cache_in
 from zoo.data.fingerprint import Fingerprint, read_lines
 from zoo.errors import InputError, WorkError, listed
 from zoo.finetuning.environment import differences
@@ -110,7 +111,7 @@ def reproduce(
     suspected = [*_edited(folder, report, mine)]
     with tempfile.TemporaryDirectory(prefix="zoo-reproduce-", ignore_cleanup_errors=True) as scratch:
         place = Path(output) if output is not None else Path(scratch) / "run"
-        with _own_cache(Path(scratch) / "cache"):
+        with cache_in(Path(scratch) / "cache"):
             again = finetune(recipe, output=place, device=device or report["device"], progress=progress).report
         theirs = _tensors(place / MODEL)
         differing = [name for name in (mine | theirs) if not _same(mine.get(name), theirs.get(name))]
@@ -129,20 +130,6 @@ def reproduce(
         causes=causes if equal or causes else (_unknown(again["device"]),),
         seconds=time.monotonic() - began,
     )
-
-
-@contextlib.contextmanager
-def _own_cache(folder: Path) -> Iterator[None]:
-    """Inside, nothing that earlier runs computed is found."""
-    before = os.environ.get("ZOO_CACHE")
-    os.environ["ZOO_CACHE"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["ZOO_CACHE"]
-        else:
-            os.environ["ZOO_CACHE"] = before
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.cache import cache_folder
+from zoo.cache import cache_folder, cache_in
 from zoo.data.open_data import OpenData, Part
 from zoo.data.samples import Samples
 from zoo.errors import InputError, listed
@@ -129,20 +129,16 @@ class Trial:
 def trial_cache(folder: Path) -> Iterator[None]:
     """zoo's cache is in `folder` for the block: what is in the usual one, without features and looks at test data. The
     settings that the trial chooses by timing are those of the run, too."""
-    usual, before = cache_folder(), os.environ.get("ZOO_CACHE")
+    usual = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     for path in usual.iterdir() if usual.is_dir() else ():
         if path.name not in LEFT_OUT:
             with suppress(OSError):
                 shutil.copytree(path, folder / path.name) if path.is_dir() else shutil.copy2(path, folder / path.name)
-    os.environ["ZOO_CACHE"] = str(folder)
     try:
-        yield
+        with cache_in(folder):
+            yield
     finally:
-        if before is None:
-            del os.environ["ZOO_CACHE"]
-        else:
-            os.environ["ZOO_CACHE"] = before
         with suppress(OSError):  # a cache that cannot be written costs the run its own timing
             shutil.copytree(folder / "timings", usual / "timings", dirs_exist_ok=True)
 

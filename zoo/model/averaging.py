@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 ALPHAS = tuple(step / 10 for step in range(11))
 """The points of the line between two networks at which WiSE-FT (Wortsman et al., 2022) looks for the best one."""
@@ -41,3 +43,19 @@ def _without_gaps(total: Tensor, values: Sequence[Tensor], weights: Sequence[flo
     shares = torch.where(shares.sum(0) > 0, shares, (~stacked.isnan()).double())
     filled = (stacked.nan_to_num() * shares).sum(0) / shares.sum(0)
     return torch.where(total.isnan(), filled, total)
+
+
+@contextmanager
+def averaging_statistics(norms: Iterable[_BatchNorm]) -> Iterator[None]:
+    """Inside, batch norms take the plain average over all batches as their statistics; behind it they evaluate."""
+    before = [(norm, norm.momentum) for norm in norms]
+    for norm, _ in before:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in before:
+            norm.momentum = momentum
+            norm.eval()

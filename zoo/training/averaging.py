@@ -14,14 +14,14 @@ means are made in double precision in the order of the epochs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.model.averaging import averaging_statistics
 from zoo.model.undisturbed import undisturbed
 from zoo.training.choosing import Criterion
 from zoo.training.job import arranged, fill
@@ -153,23 +153,13 @@ def estimate_batch_norms(trainer: Trainer) -> int:
         if isinstance(one, _BatchNorm) and one.running_mean is not None and one.running_mean.data_ptr() in unfrozen
     ]  # fmt: skip
     if norms:
-        with undisturbed(network, training=False), _averaging(norms), torch.no_grad(), trainer.accelerator.autocast():
+        with (
+            undisturbed(network, training=False),
+            averaging_statistics(norms),
+            torch.no_grad(),
+            trainer.accelerator.autocast(),
+        ):
             for batch in job.train.epoch(trainer.progress.epoch):
                 with trainer.synchronised():
                     network(*arranged(batch.inputs, job))
     return len(norms)
-
-
-@contextmanager
-def _averaging(norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Inside, batch norms take the plain average over all batches as their statistics."""
-    before = [(norm, norm.momentum) for norm in norms]
-    for norm, _ in before:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    try:
-        yield
-    finally:
-        for norm, momentum in before:
-            norm.momentum = momentum
