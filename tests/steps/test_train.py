@@ -43,6 +43,7 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
         ("{time_budget: 90}", "4:26: train.time_budget: expected a string such as 10m, 1h30m or 45s, got 90"),
         ("{time_budget: 0s}", "4:26: train.time_budget: expected a string such as 10m, 1h30m or 45s"),
         ("{planned: [[0, 4], [9, 12], [5, 7]]}", "4:22: train.planned: a plan begins with optimizer step 0, and its"),
+        ("{planned: [[0, 4], [3, 7], [3, 9]]}", "4:22: train.planned: a plan begins with optimizer step 0, and its"),
         ("{planned: [[3, 4]]}", "4:22: train.planned: a plan begins with optimizer step 0, and its steps rise (write"),
         (
             "{epochs: 1, scheduler: {CosineLRScheduler: {warmup_t: 3}}}",

@@ -170,6 +170,22 @@ def test_a_plan_repeated_gives_the_same_bits(make_trainer, clock, scheduler):
         assert torch.equal(value, again.job.model.state_dict()[name]), name
 
 
+def test_an_epochs_last_step_is_planned_once(make_trainer, clock):
+    """Not by the look behind the step and again behind the epoch: a plan of two pairs for one step repeats neither."""
+    options = BUDGET | {"time_budget": "4m", "accumulate": 4}  # every optimizer step is an epoch's last
+    trainer = begun(planned(make_trainer(**options), clock))
+    epoch = trainer.job.train.epoch
+
+    def other(number, start=0):
+        clock.batch, clock.ending = (1.0, 9.0) if number % 4 < 2 else (3.0, 1.0)
+        return epoch(number, start)
+
+    trainer.job.train.epoch = other
+    steps = [step for step, _ in trainer.run().plan]
+    assert len(steps) > 3
+    assert steps == sorted(set(steps))
+
+
 class Stop(BaseException):
     """What nothing catches."""
 

@@ -297,7 +297,8 @@ class Train(Step):
         if all(getattr(self, key) is None for key in LENGTHS):
             message = f"{self.place.action}: epochs is missing"
             document.add(path, message, "write epochs, max_steps or time_budget", at_key=True)
-        if (self.planned and self.planned != sorted(self.planned)) or (self.planned and self.planned[0][0]):
+        planned = [step for step, _ in self.planned or ()]
+        if planned and (planned[0] or planned != sorted(set(planned))):
             message = "train.planned: a plan begins with optimizer step 0, and its steps rise"
             document.add((*path, "planned"), message, "write time_budget in its place, which plans anew")
         if self.warmup > 1 and self.warmup != int(self.warmup):

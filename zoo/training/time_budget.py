@@ -9,7 +9,8 @@ that a run leaves repeats it, bit for bit.
 
 The clock is looked at about once a second, more and more often towards the end, and before each of the last steps. The
 plan stays as it is while the end that the speed so far foresees differs from the planned one by less than TOLERANCE of
-all steps; where even the next step would be too late, training ends there.
+all steps; where even the next step would be too late, training ends there. Of an epoch's last step the plan is made
+behind all that ends the epoch: two plans from one step could not be told apart when they are repeated.
 """
 
 from __future__ import annotations
@@ -70,13 +71,14 @@ class Repeated:
         self.look()
 
     def look(self) -> None:
+        if not self.trainer.epoch_ends:
+            self.epoch_ended()
+
+    def epoch_ended(self) -> None:
         known = self.trainer.progress.plan
         for step, total in self.planned[len(known) :]:
             if step <= self.trainer.progress.steps:
                 self.trainer.take(step, total)
-
-    def epoch_ended(self) -> None:
-        self.look()
 
     def count(self) -> None:
         """No time is counted."""
@@ -112,7 +114,7 @@ class TimeBudget:
         self._stepped = pace.clock() - self.began
         if not self._seen:  # behind the first step, which is slower, and the state written in front of it
             self._seen.append((self._stepped - self._ended, steps))
-        if self._next <= steps < trainer.steps:
+        if self._next <= steps < trainer.steps and not trainer.epoch_ends:
             self._revise()
 
     def count(self) -> None:

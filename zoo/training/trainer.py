@@ -242,6 +242,11 @@ class Trainer:
     def _completes(self, index: int) -> bool:
         return index + 1 == len(self.job.train) or (index + 1) % self.job.options.accumulate == 0
 
+    @property
+    def epoch_ends(self) -> bool:
+        """Whether the present optimizer step is the epoch's last, and the epoch has not been ended yet."""
+        return self.progress.batch == len(self.job.train)
+
     def steps_before(self) -> int:
         """The optimizer steps in front of the present epoch."""
         return int(self.progress.history[-1]["steps"]) if self.progress.history else 0
