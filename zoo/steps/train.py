@@ -459,6 +459,9 @@ class Train(Step):
         its record in the report."""
         return {}
 
+    def undone(self, run: ActiveRun) -> None:
+        """What such a step takes back of `prepared` where training ended before its first epoch did."""
+
     def concluded(self, run: ActiveRun, trainer: Trainer, prepared: Mapping[str, Any]) -> dict[str, Any]:
         """What such a step does with the trained weights; plain data, which goes over the record's own."""
         return {}

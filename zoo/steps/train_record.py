@@ -45,6 +45,8 @@ def rewind(
         run.trained = False  # what is in the model now is nothing to keep
         return
     run.trained |= complete
+    if not complete:
+        step.undone(run)
     label = trainer.job.label
     run.kept = f"{label} after epoch {trainer.progress.epoch}" if complete else f"the model as {label} began"
     record_train(run, step, trainer, preparation, None, own)
