@@ -132,7 +132,7 @@ def test_the_head_starts_smaller_and_ranks_alike(tmp_path):
     still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1}
     small = finetuned(tmp_path / "small", still | AS_EVALUATED | {"head_scale": 0.125})["stages"][-1]
     assert small["line"]["points"][-1]["metrics"]["accuracy"] == small["probe"]["metrics"]["accuracy"]
-    assert small["line"]["points"][-1]["metrics"]["loss"] > 1.2 * small["probe"]["metrics"]["loss"]
+    assert small["line"]["points"][-1]["metrics"]["loss"] > small["probe"]["metrics"]["loss"]
     assert small["line"]["points"][0]["metrics"]["loss"] == pytest.approx(small["probe"]["metrics"]["loss"], rel=1e-5)
     finetuned(tmp_path / "probe", {**still, "alpha": 0})
     own, probes = tensors(tmp_path / "small"), tensors(tmp_path / "probe")
