@@ -78,6 +78,6 @@ class Contract:
 
 def checked(recipe: Mapping[str, Any]) -> Sequence[str]:
     """The mistakes that `zoo check` finds in a recipe."""
-    from zoo.verbs import check
+    from zoo.verbs.training import check
 
     return [str(problem) for problem in check(recipe).errors]
