@@ -78,7 +78,7 @@ class Contract:
 
 def passes_check(recipe: Mapping[str, Any]) -> None:
     """Raises AssertionError with all mistakes that `zoo check` finds in a recipe."""
-    from zoo.verbs import check
+    from zoo.verbs.training import check
 
     if mistakes := [str(problem) for problem in check(recipe).errors]:
         raise AssertionError("\n".join(mistakes))

@@ -47,7 +47,7 @@ class StepContract(Contract):
 
     def test_it_runs_and_is_reported(self, tmp_path: Path) -> None:
         from zoo.finetuning.report import summary
-        from zoo.verbs import finetune
+        from zoo.verbs.training import finetune
 
         recipe = {"model": self.architecture, "data": self.images(tmp_path / "images"), "steps": self.steps()}
         run = finetune(recipe, output=tmp_path / "run", device="cpu")

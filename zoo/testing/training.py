@@ -53,7 +53,7 @@ class _InTraining(Contract):
         passes_check(self.section(tmp_path / "images"))
 
     def test_it_trains(self, tmp_path: Path) -> None:
-        from zoo.verbs import finetune
+        from zoo.verbs.training import finetune
 
         run = finetune(self.section(tmp_path / "images"), output=tmp_path / "run", device="cpu")
         assert run.checkpoint.exists()
