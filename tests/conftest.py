@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
@@ -25,6 +27,22 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "fresh_process" in item.nodeid:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: a full collection, as memory that runs out calls for, is then
+    a matter of milliseconds."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def disk_without_waiting():
+    """Nobody cuts the power behind a test, so that none waits for the disk; commands in processes of their own do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 class Plugins:
