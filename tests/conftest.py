@@ -62,6 +62,12 @@ class Plugins:
             (folder / f"{name}.py").write_text(textwrap.dedent(text))
         registry.refresh()
 
+    def without_torch(self):
+        """Another process that asks these plugins for their names imports no torch, which takes it seconds: only what
+        the names of base classes are looked up in. This process has imported torch, and goes on with it."""
+        (self.folder / "torch").mkdir()
+        (self.folder / "torch" / "__init__.py").write_text("import types\nnn = types.SimpleNamespace(Module=object)\n")
+
     def row(self, name):
         """The one row of this name."""
         (row,) = (row for row in registry.components() if row.name == name)
