@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,32 @@ class ListedSamples:
 def part_called(name: str) -> str | None:
     """The part of the data that a folder or a value of a split column stands for by its name."""
     return next((part for part, names in PARTS.items() if name.strip().lower().replace("-", "_") in names), None)
+
+
+def alike(classes: Iterable[str]) -> list[str]:
+    """What to say of class names that look as if one was meant: "the classes Cat and cat differ only in …"."""
+    cases: dict[str, list[str]] = {}
+    looks: dict[str, list[str]] = {}
+    for name in classes:
+        cases.setdefault(name.casefold(), []).append(name)
+    for case in cases:
+        plain = case if case.isascii() and case.isprintable() else _as_seen(case)
+        looks.setdefault(" ".join(plain.split()), []).append(case)
+    said = "the classes {} differ only in {}"
+    return [
+        *(said.format(" and ".join(same), "upper and lower case") for same in cases.values() if len(same) > 1),
+        *(
+            said.format(" and ".join(repr(cases[case][0]) for case in same), "signs that look alike or are not seen")
+            for same in looks.values()
+            if len(same) > 1
+        ),
+    ]
+
+
+def _as_seen(name: str) -> str:
+    """Letters in one form (NFKC: wide ones, ligatures, spaces), and without signs that are not seen."""
+    kept = unicodedata.normalize("NFKC", name)
+    return "".join(sign for sign in kept if unicodedata.category(sign) not in ("Cf", "Cc"))
 
 
 def similar(path: Path) -> str | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zoo.contracts import Data
-from zoo.data.datasets import PARTS, ListedSamples, part_called, similar
+from zoo.data.datasets import PARTS, ListedSamples, alike, part_called, similar
 from zoo.errors import InputError, Problem, did_you_mean, listed
 from zoo.file_name import FIRST_BATCH, RUN_FILES, RUN_MARK
 
@@ -116,17 +116,8 @@ def _class_folders(root: Path, notes: list[str]) -> dict[str, Path]:
             problems.append(Problem(message, None, "move the images into one of them"))
     if problems:
         raise InputError(problems)
-    for same in _alike(name for name, _ in named):
-        notes.append(f"warning: {root}: the classes {' and '.join(same)} differ only in upper and lower case")
+    notes += [f"warning: {root}: {text}" for text in alike(name for name, _ in named)]
     return dict(sorted(named))
-
-
-def _alike(names: Iterable[str]) -> list[list[str]]:
-    """Names that are one but for upper and lower case."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(name.casefold(), []).append(name)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _contains_run(folder: Path) -> bool:
@@ -162,8 +153,8 @@ def _search(folder: Path) -> Found:
                 found.passed_over[path.suffix.lower() or "without a suffix"] += 1
             elif path.is_file():
                 found.images.append(path)
-            else:
-                found.passed_over["links that lead nowhere"] += 1
+            else:  # reading a pipe or a device may never end
+                found.passed_over["pipes or devices" if path.exists() else "links that lead nowhere"] += 1
     found.images.sort()
     return found
 
