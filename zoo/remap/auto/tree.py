@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -187,7 +187,8 @@ def _is_contiguous(names: Sequence[str]) -> bool:
     opened: list[str] = []
     for name in names:
         components = name.split(".")[:-1]
-        common = len(os.path.commonprefix([opened, components]))
+        pairs = zip(opened, components, strict=False)
+        common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         if common < len(opened):  # what lies inside of it cannot occur again either
             closed.add(tuple(opened[: common + 1]))
         if common < len(components) and tuple(components[: common + 1]) in closed:
