@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo.contracts import Data
-from zoo.data.datasets import PARTS, ListedSamples, alike, part_called, similar
+from zoo.data.datasets import PARTS, ListedSamples, alike, files_named, part_called, similar
 from zoo.data.label_columns import ColumnLabels
 from zoo.data.table_rows import CELLS, DELIMITERS, Row, Table, number
 from zoo.errors import InputError, Location, Problem, did_you_mean, first_problems, listed
@@ -28,6 +28,7 @@ MANY_CLASSES = 20  # whole numbers up to so many are taken for classes without a
 Task = Literal["auto", "classification", "multilabel", "regression"]
 
 
+@files_named()
 def csv_table(
     path: str,
     *,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import did_you_mean
+from zoo.errors import InputError, did_you_mean
 
 PARTS = {  # what a folder, or a value of a table's split column, is called that is a part of the data
     "train": ("train", "training", "train_set", "training_set"),
@@ -29,6 +31,17 @@ class ListedSamples:
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         return self.inputs[index], self.targets[index]
+
+
+@contextlib.contextmanager
+def files_named() -> Iterator[None]:
+    """Raises InputError naming the file or folder for one that the system does not let be read."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise InputError(f"cannot read {os.fsdecode(error.filename)}: {error.strerror}") from error
 
 
 def part_called(name: str) -> str | None:
