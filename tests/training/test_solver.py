@@ -111,7 +111,7 @@ def _chances(solution, features):
 
 
 def test_class_weights_of_certain_shares_are_those_of_indices(digits):
-    features, targets = digits
+    _, targets = digits
     logits = torch.randn(len(targets), 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     certain = torch.nn.functional.one_hot(targets, 10).double()
     weight = torch.tensor(WEIGHTS, dtype=torch.float64)
@@ -127,10 +127,9 @@ def test_derivatives_of_weighted_losses_are_autograds(kind):
     targets = (torch.rand(7, 3, generator=generator) > 0.4).double() if kind == "logistic" else torch.arange(7) % 3
     loss = (logistic_loss if kind == "logistic" else softmax_loss)(targets, (1.0, 4.0, 0.5))
     value, slope = torch.autograd.functional.vjp(loss.value, logits)
+    _, curved = torch.autograd.functional.vhp(loss.value, logits, direction)
     assert torch.allclose(loss.gradient(logits) / 7, slope)
-    assert torch.allclose(
-        loss.product(logits, direction) / 7, torch.autograd.functional.vhp(loss.value, logits, direction)[1]
-    )
+    assert torch.allclose(loss.product(logits, direction) / 7, curved)
     assert value > 0
 
 
