@@ -36,6 +36,7 @@ from zoo.training.devices import (
     make_accelerator,
     peak_memory,
     to_layout,
+    unused_expected,
 )
 from zoo.training.ema import MovingAverage
 from zoo.training.gradual import GradualUnfreezing
@@ -136,7 +137,7 @@ class Trainer:
         try:
             note_batch_norm(self)
             self.callbacks.begin(self)
-            with ENDING.waiting():
+            with ENDING.waiting(), unused_expected():
                 self._train_epochs()
             self.gradual.end(self.progress)
             self.averaged = self.soup.conclude(self) if self.soup is not None else None
