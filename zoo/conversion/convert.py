@@ -22,6 +22,7 @@ from zoo.conversion.stream import write
 from zoo.errors import InputError, Problem, WorkError, ZooError, nearest
 from zoo.formats import Source, open_source
 from zoo.formats.files import atomic_file, write_all
+from zoo.isolation import to_undo
 from zoo.remap import remaps
 from zoo.remap.advice import advise
 from zoo.remap.explain import render
@@ -293,7 +294,7 @@ def _operated(source: str, surgeries: Sequence[str], end: Network | None) -> Ite
     context = Context(classes=assembly.classes, preprocessing=assembly.preprocessing, task=assembly.task)
     for name in surgeries:
         operate(assembly, name, {}, context)
-    with TemporaryDirectory(prefix="zoo-") as folder:
+    with to_undo(), TemporaryDirectory(prefix="zoo-") as folder:
         file = os.path.join(folder, Path(source).name)
         save_checkpoint(assembly, file)
         yield file
