@@ -217,7 +217,7 @@ def _lines(trains: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _averages(trains: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Of each step that averaged its epochs by which rule, over which of them, and what the average is measured to be."""
+    """Of each step that averaged its epochs by which rule, over which, and what the average is measured to be."""
     for stage in trains:
         if average := stage.get("average"):
             rule = next(f"{name}: {average[name]:g}" for name in Average.model_fields if name in average)
