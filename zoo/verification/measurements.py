@@ -10,12 +10,10 @@ from typing import Any
 
 import torch
 
-from zoo import registry
 from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
 from zoo.data.open_data import OpenData, Part
-from zoo.errors import InputError, ZooError, listed
-from zoo.given import is_given
+from zoo.errors import InputError, ZooError
 from zoo.model.assembly import Assembly
 from zoo.training.devices import choose_device
 from zoo.training.evaluate import asked, measured_of, open_for
@@ -135,12 +133,8 @@ def _same(first: Any, second: Any) -> bool:
 
 def check_again(subject: Subject, rows: Rows, *, quick: bool, device: str | None) -> None:
     """The file loads, and gives the predictions and numbers that are said."""
-    if is_given(subject.metadata.architecture):
-        rows.skip(LOADS, f"{subject.metadata.architecture} has to be handed over to be built")
-        return
-    there = {row.distribution for row in registry.entries()}
-    if absent := sorted(set(subject.metadata.suppliers.values()) - there):
-        rows.skip(LOADS, f"it is built by {listed(absent)}, which is not installed here, or switched off")
+    if subject.unbuildable:
+        rows.skip(LOADS, subject.unbuildable)
         return
     where = _device(subject, device)
     try:
