@@ -18,7 +18,9 @@ PreprocessOption = typer.Option(
 )
 Softmax = typer.Option("--softmax", help="Probabilities in place of logits.")
 Int8 = typer.Option("--int8", help="Quantise the ONNX file, calibrated on training images.")
-MaxChanged = typer.Option(metavar="SHARE", min=0, max=1, help="Of int8: images whose label may change; 0.05.")
+MaxChanged = typer.Option(
+    metavar="SHARE", min=0, max=1, help="Of int8: images whose label may change, or how far a value may move; 0.05."
+)
 DataOption = typer.Option(
     metavar="RECIPE_OR_SOURCE", help="Data to compare and calibrate on, as for `zoo evaluate`; its own without it."
 )
