@@ -22,8 +22,8 @@ class Mixed(nn.Module):
 
 
 def all_random(model):
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and value.dtype == torch.float32:
+    for name, value in model.named_parameters():
+        if value.dtype == torch.float32:
             assert value.flatten().unique().numel() >= 0.99 * value.numel(), name
             assert value.std() > 0.01, name
 
