@@ -52,6 +52,7 @@ MODULE = """
 
 @pytest.fixture
 def acme(plugins):
+    plugins.without_torch()
     plugins.write("zoo-acme", SOURCE, acme_nets=MODULE)
 
 
