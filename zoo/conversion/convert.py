@@ -238,6 +238,19 @@ class Network:
 
         return build(self.architecture, self.arguments, device=device)
 
+    def without_parameters(self) -> Assembly:
+        """The network with its parameters on `meta` and everything else real."""
+        from zoo.conversion.random_weights import computed_on_meta, emptied
+        from zoo.model.build import parameters_on_meta
+
+        with suppress(ZooError), parameters_on_meta():
+            made = self.build()
+            if not computed_on_meta(made.model):
+                return made
+        made = self.build()  # its constructor needs its parameters' numbers
+        emptied(made.model)
+        return made
+
     @cached_property
     def outline(self) -> Assembly:
         """The network on `meta`."""
@@ -332,12 +345,11 @@ def choose_rules(
                 raise
             hint = f"the file has the names of {name}: have both networks run, --from {name}"
             raise WorkError([*error.problems, Problem(f"hint: {hint}")]) from error
-    from zoo.conversion.equivalence import emptied, match_networks
+    from zoo.conversion.equivalence import match_networks
 
     auto = split_at_auto(source, remap, start.target)
-    network = end.build()
-    emptied(network.model)  # before the other one is made: no more than one has weights
-    return auto.completed(match_networks(auto.entries, start.build(), network), end.target)
+    found = match_networks(auto.entries, start.without_parameters(), end.without_parameters())
+    return auto.completed(found, end.target)
 
 
 def architecture_of(source: Source, end: str) -> str | None:
@@ -389,7 +401,7 @@ def compare_networks(start: Network, end: Network, source: Source, plan: Plan) -
     """The report of `--verify`: whether both networks compute the same, and where they diverge if not."""
     from zoo.conversion.compare_models import compare_converted
 
-    return compare_converted(start.build(), end.build(), source, plan).as_dict()
+    return compare_converted(start.without_parameters(), end.without_parameters(), source, plan).as_dict()
 
 
 def _notes(source: Source, plan: Plan, start: Network | None, end: Network | None, *, runs: bool) -> list[str]:

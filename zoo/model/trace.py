@@ -173,11 +173,11 @@ POSITIONS: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True)
 class Event:
-    """A chosen module's first input or output, at `step` in the pass."""
+    """A chosen module's first input or output, at `step` in the pass: a copy, or what `record` kept of it."""
 
     path: str
     way: str  # "in" or "out"
-    value: Tensor
+    value: Any
     step: int
 
 
@@ -197,9 +197,17 @@ class Recording:
         return [words for step, words in self.operations if first < step < last]
 
 
+Keep = Callable[[str, str, Tensor], Any]
+
+
+def _copy(path: str, way: str, value: Tensor) -> Tensor:
+    return value.detach().clone()
+
+
 class _Recorder(TorchFunctionMode):
-    def __init__(self, model: nn.Module, paths: Iterable[str]) -> None:
+    def __init__(self, model: nn.Module, paths: Iterable[str], keep: Keep) -> None:
         super().__init__()
+        self.keep = keep
         self.recording = Recording(torch.empty(0))
         self.chosen = {module: path for path, module in model.named_modules() if path in set(paths)}
         self._step = 0
@@ -219,7 +227,9 @@ class _Recorder(TorchFunctionMode):
         if tensor is not None and (path, way) not in self._seen:
             self._seen.add((path, way))
             self._step += 1
-            self.recording.events.append(Event(path, way, tensor.detach().clone(), self._step))
+            with torch._C.DisableTorchFunction():
+                kept = self.keep(path, way, tensor)
+            self.recording.events.append(Event(path, way, kept, self._step))
 
 
 def _words(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -234,12 +244,14 @@ def _words(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     return f"{name}({settings})" if settings else name
 
 
-def record(model: nn.Module, inputs: Tensor, paths: Iterable[str]) -> Recording:
+def record(model: nn.Module, inputs: Tensor, paths: Iterable[str], keep: Keep = _copy) -> Recording:
     """Run `model` on `inputs` in evaluation mode without autograd, and leave it as it was.
 
+    What goes into and comes out of the modules at `paths` is copied, which may take as much memory as training;
+    `keep(path, way, value)` looks at each instead and returns what to keep of it.
     Raises whatever forward raises.
     """
-    recorder = _Recorder(model, paths)
+    recorder = _Recorder(model, paths, keep)
     with undisturbed(model, training=False, attributes=True), torch.no_grad(), recorder:
         for module in recorder.chosen:
             module.register_forward_pre_hook(lambda m, a, k: recorder.note(m, "in", (a, k)), with_kwargs=True)
