@@ -54,6 +54,7 @@ class TestReadme:
         self.project = tomllib.loads(textwrap.dedent(project))["project"]
         points = self.project["entry-points"]["zoo.surgeries"]
         lines = "\n".join(f"{name} = {target}" for name, target in points.items())
+        plugins.without_torch()
         plugins.write(self.project["name"], f"[zoo.surgeries]\n{lines}", version="0.1", zoo_acme=module)
 
     def test_it_says_what_it_needs(self):
