@@ -12,7 +12,7 @@ from zoo import api
 from zoo.registry import KINDS
 from zoo.scaffolding.plugin import parts_of
 from zoo.testing import SurgeryContract
-from zoo.verbs import check
+from zoo.verbs.training import check
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
@@ -54,7 +54,6 @@ class TestReadme:
         self.project = tomllib.loads(textwrap.dedent(project))["project"]
         points = self.project["entry-points"]["zoo.surgeries"]
         lines = "\n".join(f"{name} = {target}" for name, target in points.items())
-        plugins.without_torch()
         plugins.write(self.project["name"], f"[zoo.surgeries]\n{lines}", version="0.1", zoo_acme=module)
 
     def test_it_says_what_it_needs(self):
