@@ -50,6 +50,7 @@ from zoo.steps.train_check import (
     check_choice,
     check_class_weights,
     check_cost,
+    check_metrics,
     check_sampler,
     check_schedule,
     check_thawing,
@@ -68,7 +69,6 @@ from zoo.training.folder import NOT_FINITE
 from zoo.training.hooks import check_callbacks
 from zoo.training.job import fill, put_in
 from zoo.training.losses import check_loss, plain, standardises
-from zoo.training.metrics import make_metrics
 from zoo.training.not_finite import forget
 from zoo.training.optimizers import named
 from zoo.training.state import Saved
@@ -144,7 +144,8 @@ class Train(Step):
     auxiliary_loss: Annotated[float, Field(ge=0)] = 0.3
     """Weight, beside the main loss, of that of each auxiliary classifier (GoogLeNet, Inception); 0 leaves them out."""
     metrics: list[MetricName] | None = None
-    """Classes of torchmetrics, or plugins' metrics, beside the loss; those of the data's task without it."""
+    """Classes of torchmetrics, or plugins' metrics, beside the loss; those of the data's task without it. `{f1: {class:
+    NAME}}` is the value of one class, called `f1(class=NAME)`."""
     batch_size: Positive | Literal["auto"] | None = None
     """Goes over `data.batch_size`; `auto` is the largest power of two that fits into memory, with `lr` as it is."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
@@ -374,10 +375,10 @@ class Train(Step):
             "loss": lambda: check_loss(self.loss, task, outputs, label_smoothing=self.label_smoothing, soft=soft),
             "class_weights": lambda: check_class_weights(self, rehearsal),
             "sampler": lambda: check_sampler(self, rehearsal),
-            "metrics": lambda: make_metrics(self.metrics, task, outputs),
+            "metrics": lambda: check_metrics(self.metrics, rehearsal),
             "callbacks": lambda: check_callbacks(self.callbacks),
             "trackers": lambda: make_trackers(self.trackers),
-            **{key: functools.partial(check_choice, self, key, task, outputs) for key in ("keep", "early_stopping")},
+            **{key: functools.partial(check_choice, self, key, rehearsal) for key in ("keep", "early_stopping")},
         }
         if self.batch_size != "auto":
             check_batch(usual, rehearsal)

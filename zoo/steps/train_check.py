@@ -16,13 +16,15 @@ from zoo.model.paths import get_module
 from zoo.model.unstandardise import are_far, unstandardising
 from zoo.recipe import Step
 from zoo.recipe.document import Document
+from zoo.recipe.options import Named
 from zoo.steps.freeze import Freeze
 from zoo.steps.thresholds import Thresholds
-from zoo.training.choosing import LOSS
+from zoo.training.choosing import LOSS, metric_of
 from zoo.training.class_weights import class_names, weighted
 from zoo.training.gradual import GradualUnfreezing
+from zoo.training.library_metrics import CLASS
 from zoo.training.metrics import make_metrics, names_of
-from zoo.training.optimizers import make_optimizer
+from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule, schedule_traps, training_length
 
 if TYPE_CHECKING:
@@ -31,10 +33,17 @@ if TYPE_CHECKING:
     from zoo.steps.train import Train
 
 
-def check_choice(step: Train, key: str, task: str, outputs: int) -> None:
+def check_metrics(metrics: Sequence[Named] | None, rehearsal: Rehearsal) -> None:
+    """Raises InputError for metrics that do not fit the task; those of one class wait for data that is not here yet."""
+    data, sample = rehearsal.verdict.data, rehearsal.sample
+    known = [each for each in metrics or () if data is not None or CLASS not in named(each)[1]]
+    make_metrics(known, sample.context.task, sample.outputs or 2, classes=sample.context.classes)
+
+
+def check_choice(step: Train, key: str, rehearsal: Rehearsal) -> None:
     name = step.chosen_by[key == "early_stopping"]
     if name and name not in (LOSS, *names_of(step.metrics or ())):
-        make_metrics([name], task, outputs)
+        check_metrics([metric_of(name)], rehearsal)
 
 
 def check_average(step: Train, document: Document) -> None:
@@ -193,7 +202,7 @@ def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
         return
     watched, better = "", None
     with suppress(ZooError):  # a metric that cannot be made is noted by itstep
-        metrics = make_metrics(step.measured(data.task), data.task, data.outputs)
+        metrics = make_metrics(step.measured(data.task), data.task, data.outputs, classes=data.classes)
         watched, better = metrics.main, metrics.higher_is_better
     for trap in schedule_traps(step, **_length(step, rehearsal), watched=watched, higher_is_better=better):
         place = rehearsal.recipe.document.value((*step.place.path, trap.where[0]))

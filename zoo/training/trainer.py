@@ -84,8 +84,8 @@ class Trainer:
         # what is shown is in the unit of the data, as the validation loss is
         self.shown_loss = self.loss if self.loss.unit is None else make_loss(job.loss, job.task, **given)
         self.validation_loss = make_loss(plain(job.loss), job.task, device=self.device)
-        measured, judged = options.measured(job.task), job.thresholds
-        self.metrics = make_metrics(measured, job.task, job.outputs, self.device, thresholds=judged)
+        judged = {"thresholds": job.thresholds, "classes": job.classes}
+        self.metrics = make_metrics(options.measured(job.task), job.task, job.outputs, self.device, **judged)
         best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
         self.criterion, rule = best, options.patience
         self.patience = Patience(stop, rule.patience, rule.min_delta) if rule else None
