@@ -85,7 +85,7 @@ class Trainer:
         # what is shown is in the unit of the data, as the validation loss is
         self.shown_loss = self.loss if self.loss.unit is None else make_loss(job.loss, job.task, **given)
         self.validation_loss = make_loss(plain(job.loss), job.task, device=self.device)
-        judged = {"thresholds": job.thresholds, "classes": job.classes}
+        judged: dict[str, Any] = {"thresholds": job.thresholds, "classes": job.classes}
         self.metrics = make_metrics(options.measured(job.task), job.task, job.outputs, self.device, **judged)
         best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
         self.criterion, rule = best, options.patience
