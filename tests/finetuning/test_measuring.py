@@ -10,7 +10,7 @@ import torch
 import yaml
 
 import zoo
-from zoo.finetuning import finetune as finetune_module
+from zoo.finetuning import ending
 from zoo.finetuning.report import summary
 from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.safetensors_file import read_header
@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_measured_is_not_lost(tmp_path, monkeypatch):
     def failing(*arguments, **keywords):
         raise zoo.WorkError("image t.png cannot be read")
 
-    monkeypatch.setattr(finetune_module, "measure_checkpoint", failing)
+    monkeypatch.setattr(ending, "measure_checkpoint", failing)
     with pytest.raises(zoo.WorkError, match=r"model.safetensors is written, but could not be measured") as caught:
         carried_out(tmp_path, steps=[*HEAD, {"train": {"max_steps": 1}}])
     assert "image t.png cannot be read" in str(caught.value)

@@ -10,7 +10,7 @@ import yaml
 import zoo
 from zoo.cli import run as command_line
 from zoo.file_name import RUN_MARK
-from zoo.finetuning import finetune as finetune_module
+from zoo.finetuning import ending
 from zoo.formats.files import FullDiskError
 from zoo.reporting import pictures as pictures_module
 from zoo.reporting import write as write_module
@@ -126,7 +126,7 @@ def test_a_run_that_fails_leaves_what_there_is(trained, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise zoo.WorkError("no room")
 
-    monkeypatch.setattr(finetune_module, "save_checkpoint", fail)
+    monkeypatch.setattr(ending, "save_checkpoint", fail)
     recipe = trained.folder.parent / "small.yaml"
     with pytest.raises(zoo.WorkError, match="no room"):
         zoo.finetune(recipe, output=tmp_path / "run", progress=Notes())

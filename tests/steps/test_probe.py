@@ -12,6 +12,7 @@ from zoo.model.build import build
 from zoo.recipe.options import DataOptions
 from zoo.steps.probe import Probe, head_inputs, linear_head, solve_head
 from zoo.training.callbacks import Listener
+from zoo.training.evaluate import evaluate
 from zoo.training.trunk.choose import Speed
 
 CPU = torch.device("cpu")
@@ -98,3 +99,29 @@ def test_heads_that_are_not_one_linear_layer_are_refused():
     for name, found in [("timm/levit_128s", "head_dist"), ("torchvision/squeezenet1_1", "Conv2d")]:
         with pytest.raises(InputError, match=found):
             linear_head(build(name, device="meta").model, 1000)
+
+
+def test_class_weights_are_solved_with_measured_with_and_reported(run, tmp_path):
+    plain = run("probe")["stages"][0]
+    report = run({"probe": {"class_weights": {"3": 50}}})
+    weighed = report["stages"][0]
+    assert plain["class_weights"] is None
+    assert weighed["class_weights"] == {**dict.fromkeys(map(str, range(10)), 1.0), "3": 50.0}
+    measured = evaluate(tmp_path / "run" / "model.safetensors")
+    assert measured["loss"] == {"CrossEntropyLoss": {"weight": list(weighed["class_weights"].values())}}
+    assert measured["metrics"]["loss"] == report["evaluation"]["parts"]["validation"]["metrics"]["loss"]
+    assert weighed["metrics"]["loss"] == pytest.approx(measured["metrics"]["loss"], rel=1e-4)
+    rows = {row["class"]: row for row in measured["per_class"]}
+    assert rows["3"]["recall"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"class_weights": {"33": 2}}, "there is no class '33'"),
+        ({"class_weights": {"3": -1}}, "expected a number"),
+    ],
+)
+def test_class_weights_that_do_not_fit_are_refused(run, options, said):
+    with pytest.raises(InputError, match=said):
+        run({"probe": options})

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import zoo
 from zoo.errors import InputError
 from zoo.training import trainer as trainer_module
-from zoo.training.choosing import LOSS, Criterion, Patience, with_chosen
+from zoo.training.choosing import LOSS, Criterion, Patience, metric_of, with_chosen
 from zoo.training.metrics import make_metrics
 
 UP, DOWN = Criterion("accuracy", True), Criterion(LOSS, False)
@@ -30,6 +30,14 @@ def test_what_is_better_goes_by_the_metric():
     assert Criterion.of(metrics, LOSS) == DOWN
     values = make_metrics(["r2", "mae"], "regression", 1)
     assert Criterion.of(values, "mae") == Criterion("mae", False)
+
+
+def test_a_metric_of_one_class_is_chosen_by_its_name():
+    assert metric_of("f1") == "f1"
+    assert metric_of("f1(average=micro)") == "f1(average=micro)"
+    assert metric_of("f1(class=a (b), c)") == {"f1": {"class": "a (b), c"}}
+    known = [{"recall": {"class": "7"}}]
+    assert with_chosen(known, "classification", ("recall(class=7)", "f1(class=3)")) == [*known, {"f1": {"class": "3"}}]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,16 @@ def test_options_that_an_epoch_settles(name):
     assert split(option(AT, **{name: 7}), ONE)[0] == []
 
 
+@pytest.mark.parametrize("rule", [{"keep": {"best": "loss"}}, {"early_stopping": {"patience": 2, "metric": "loss"}}])
+def test_class_weights_stay_where_the_loss_compares_epochs(rule):
+    before = changed(option(AT, **rule))
+    now = copy.deepcopy(before)
+    now["steps"][AT]["train"]["class_weights"] = "balanced"
+    found, options = changes(before, now), before["steps"][AT]["train"]
+    assert refused(found, AT, ONE, options) == found
+    assert refused(found, AT, FRESH, options) == []
+
+
 @pytest.mark.parametrize("name", HARMLESS)
 def test_options_that_nothing_depends_on(name):
     assert split(option(AT, **{name: True}), ALL)[1] == []

@@ -91,3 +91,53 @@ def test_probabilities_of_certain_classes_are_class_indices(digits):
     assert torch.allclose(hard.weight, soft.weight, atol=1e-9)
     assert smooth.converged
     assert smooth.weight.norm() < 0.9 * hard.weight.norm()
+
+
+WEIGHTS = (1.0, 5.0, 0.0, 0.5, 1.0, 2.0, 1.0, 1.0, 3.0, 1.0)
+
+
+def test_class_weights_are_scikit_learns(digits):
+    features, targets = digits
+    solution = solve(features, softmax_loss(targets, WEIGHTS), 10, l2=1e-2, tolerance=1e-7, max_iterations=100)
+    total = sum(WEIGHTS[target] for target in targets.tolist())
+    theirs = LogisticRegression(C=1 / (1e-2 * total), class_weight=dict(enumerate(WEIGHTS)), max_iter=9999, tol=1e-9)
+    theirs.fit(features, targets)
+    assert solution.converged
+    assert np.abs(theirs.predict_proba(features) - _chances(solution, features)).max() < 1e-4
+
+
+def _chances(solution, features):
+    return (features @ solution.weight.T + solution.bias).softmax(1).numpy()
+
+
+def test_class_weights_of_certain_shares_are_those_of_indices(digits):
+    _, targets = digits
+    logits = torch.randn(len(targets), 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    certain = torch.nn.functional.one_hot(targets, 10).double()
+    weight = torch.tensor(WEIGHTS, dtype=torch.float64)
+    torchs = torch.nn.functional.cross_entropy(logits, targets, weight=weight)
+    for given in (targets, certain):
+        assert softmax_loss(given, WEIGHTS).value(logits).item() == pytest.approx(torchs.item())
+
+
+@pytest.mark.parametrize("kind", ["softmax", "logistic"])
+def test_derivatives_of_weighted_losses_are_autograds(kind):
+    generator = torch.Generator().manual_seed(0)
+    logits, direction = (torch.randn(7, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    targets = (torch.rand(7, 3, generator=generator) > 0.4).double() if kind == "logistic" else torch.arange(7) % 3
+    loss = (logistic_loss if kind == "logistic" else softmax_loss)(targets, (1.0, 4.0, 0.5))
+    value, slope = torch.autograd.functional.vjp(loss.value, logits)
+    _, curved = torch.autograd.functional.vhp(loss.value, logits, direction)
+    assert torch.allclose(loss.gradient(logits) / 7, slope)
+    assert torch.allclose(loss.product(logits, direction) / 7, curved)
+    assert value > 0
+
+
+def test_ridge_by_weights_is_scikit_learns(digits):
+    features, targets = digits
+    wanted, counts = torch.eye(10, dtype=torch.float64)[targets], torch.tensor(WEIGHTS)[targets].double()
+    solution = solve_ridge(features, wanted, l2=1e-2, counts=counts / counts.mean())
+    theirs = Ridge(alpha=1e-2 * float(counts.sum())).fit(features, wanted, sample_weight=counts)
+    assert np.abs(theirs.coef_ - solution.weight.numpy()).max() < 1e-8
+    assert np.abs(theirs.intercept_ - solution.bias.numpy()).max() < 1e-8
+    assert solution.gradient_norm < 1e-8

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import zoo
+from zoo import registry
 from zoo.errors import InputError
 from zoo.training.callbacks import Listener
 from zoo.verification.verify import verify
@@ -42,6 +43,17 @@ def test_a_run_with_everything(original):
 def test_a_run_that_moved(original, tmp_path):
     moved = shutil.copytree(original, tmp_path / "elsewhere")
     assert check_honest(moved)["not_checked"] == 0
+
+
+def test_where_a_plugin_is_missing(original, monkeypatch):
+    monkeypatch.setenv("ZOO_PLUGINS", "-tutorial")
+    registry.refresh()
+    try:
+        (row,) = (row for row in check_honest(original)["checks"] if row["check"] == "model")
+    finally:
+        monkeypatch.undo()
+        registry.refresh()
+    assert (row["result"], "zoo-tutorial" in row["detail"]) == ("not checked", True)
 
 
 def test_a_checkpoint_by_itself(original, tmp_path):
@@ -165,6 +177,23 @@ def test_other_tasks(finetuned, pictures, table, more):
         assert results(check_honest(folder))["model run again"] == "not checked"
     finally:
         shutil.move(pictures / "3.away", pictures / "3.png")
+
+
+def test_data_by_a_relative_path(finetuned, pictures, tmp_path, monkeypatch):
+    """Images are the ones that were measured wherever one stands, and after data and run moved together."""
+    home = tmp_path / "home"
+    shutil.copytree(pictures, home / "pictures")
+    monkeypatch.chdir(home)
+    recipe = {
+        "model": "tutorial/net_a",
+        "data": {"source": "csv", "path": "pictures/values.csv", "image_size": 32, "workers": 0},
+        "steps": [{"swap_head": "auto"}, SHORT],
+    }
+    zoo.finetune(recipe, output="run", progress=Listener(), device="cpu")
+    assert results(check_honest("run"))["model run again"] == "confirmed"
+    monkeypatch.chdir(tmp_path)
+    home.rename("moved")
+    assert results(check_honest("moved/run"))["model run again"] == "confirmed"
 
 
 class Stop(Listener):

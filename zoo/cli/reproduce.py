@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import AsJson
+
 
 def command(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
@@ -16,7 +18,7 @@ def command(
     device: Annotated[
         str | None, typer.Option(metavar="D", help="auto, cpu, cuda, …; the run's own without it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the recipe of a finished run again, and say whether the result is the same to the last bit.
 
@@ -30,7 +32,7 @@ def command(
         zoo reproduce checkpoints/quickstart --json
         OMP_NUM_THREADS=1 zoo reproduce checkpoints/quickstart --output runs/again
     """
-    from zoo.verbs import reproduce
+    from zoo.verbs.training import reproduce
 
     found = reproduce(run, output=output, device=device)
     print(json.dumps(found.as_dict(), indent=1) if as_json else found)

@@ -89,7 +89,7 @@ def compare_predictions(
     B's numbers are those of `measured`, its predictions with the classes in its own order: a sum in another order
     would differ from `zoo evaluate`'s in the last digit.
     """
-    known = make_metrics(metrics, a.task, a.outputs[0].numel(), local=True)
+    known = make_metrics(metrics, a.task, a.outputs[0].numel(), local=True, classes=a.classes)
     loss_value = average_loss(make_loss(plain(loss), a.task), local=True)
     by_name: dict[str, Metric] = {**known.metrics, "loss": loss_value}
     differences = {name: _difference(metric, a, b, measured or b) for name, metric in by_name.items()}

@@ -109,7 +109,8 @@ class BestBy(Options):
     """`keep: {best: METRIC}` keeps the epoch that is best by it."""
 
     best: str
-    """A metric by its name, measured too where `metrics` lacks it, or `loss`, that of validation."""
+    """A metric by its name, measured too where `metrics` lacks it, or `loss`, that of validation; `f1(class=NAME)` is
+    that of one class."""
 
 
 class EarlyStopping(Options):

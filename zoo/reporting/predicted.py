@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.training.intervals import wilson
+from zoo.training.intervals import shares, wilson
 from zoo.training.labels import THRESHOLD
-from zoo.training.per_class import shares
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

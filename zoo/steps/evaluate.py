@@ -65,7 +65,7 @@ class Evaluate(Step):
         rehearsal.attempt(self.place.path, {"tta": lambda: self.views.preprocessing(assembly.preprocessing)})
         if self.tta and rehearsal.verdict.data is not None:
             rehearsal.attempt(self.place.path, {"tta": lambda: self.views.data(cast(OpenData, rehearsal.verdict.data))})
-        make_metrics(self.metrics, assembly.task, rehearsal.sample.outputs or 2)
+        make_metrics(self.metrics, assembly.task, rehearsal.sample.outputs or 2, classes=assembly.classes)
 
     def run(self, run: ActiveRun) -> None:
         assembly = run.assembly

@@ -96,7 +96,7 @@ class FinetuneFromProbe(Train):
         return norms + ([] if self.dropout else chance_modules(model))
 
     def prepared(self, run: ActiveRun) -> dict[str, Any]:
-        probe = Probe(l2=self.l2, feature_precision=self.feature_precision)
+        probe = Probe(l2=self.l2, class_weights=self.class_weights, feature_precision=self.feature_precision)
         solved = solve_probe(run, probe.at(self.place))
         if self.batch_norm == "fixed" and not self.dropout and not _trains_as_evaluated(run):
             run.listener.note(

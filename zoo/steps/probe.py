@@ -7,6 +7,7 @@ Out-of-Distribution"): fine-tuning starts at the head that the fixed features de
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -22,8 +23,9 @@ from zoo.model.paths import get_module
 from zoo.model.undisturbed import undisturbed
 from zoo.model.unstandardise import Unstandardise, unstandardising
 from zoo.recipe import Step
-from zoo.recipe.options import FeaturePrecision, Positive
+from zoo.recipe.options import FeaturePrecision, Named, Positive
 from zoo.recipe.step import shown
+from zoo.training.class_weights import WeightedLoss, as_record, weighted
 from zoo.training.job import approximation
 from zoo.training.losses import make_loss
 from zoo.training.metrics import make_metrics, measure
@@ -51,6 +53,8 @@ class Probe(Step):
     """Largest gradient norm left."""
     max_iterations: Positive = 1000
     """Give up after so many."""
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """What each class counts in the loss, as in `train`: `{NAME: WEIGHT, …}`, or `balanced`."""
     feature_precision: FeaturePrecision = "auto"
     """What features are computed in; `exact` is float32 without fused layers. `auto` is that where `precision` is
     float32, else bfloat16 where the device computes in it and answers stay the same."""
@@ -62,6 +66,8 @@ class Probe(Step):
         linear_head(rehearsal.assembly.model)
         rehearsal.count(self)
         rehearsal.fits(self)
+        if (data := rehearsal.verdict.data) is not None:
+            rehearsal.attempt(self.place.path, {"class_weights": lambda: class_weighted(self, data)})
 
     def run(self, run: ActiveRun) -> None:
         run.record(self, **solve_probe(run, self))
@@ -75,7 +81,10 @@ def solve_probe(run: ActiveRun, step: Probe) -> dict[str, Any]:
     began, data = time.perf_counter(), cast(OpenData, run.data)
     assembly = run.assembly
     assembly.classes, assembly.task = data.classes, data.task
+    weighed = class_weighted(step, data)
     assembly.evaluation = assembly.evaluation or {"loss": "auto", "metrics": None}
+    if weighed.weights:
+        assembly.evaluation = {**assembly.evaluation, "loss": weighed.loss}
     model = assembly.model.to(run.device)
     path, head = linear_head(model, data.outputs)
     speed = Speed.of(step.feature_precision, run.precision)
@@ -83,12 +92,12 @@ def solve_probe(run: ActiveRun, step: Probe) -> dict[str, Any]:
     run.pins[str(step.place.index)] = {"feature_precision": speed.pin(engine["feature_precision"])}
     unit = unstandardising(model)
     solving = time.perf_counter()
-    solution = solve_head(step, *features["train"], data, unit)
+    solution = solve_head(step, *features["train"], data, unit, weighed.weights)
     solving = time.perf_counter() - solving
     with torch.no_grad():
         head.weight.copy_(solution.weight)
         head.bias.copy_(solution.bias)
-    train, validation = (_measure(head, features[part], data, run.device, unit) for part in PARTS)
+    train, validation = (_measure(head, features[part], data, weighed.loss, unit) for part in PARTS)
     approximate = approximation(engine.get("engine", ""))
     run.trained = True
     about = "~" if approximate else ""
@@ -104,6 +113,7 @@ def solve_probe(run: ActiveRun, step: Probe) -> dict[str, Any]:
         "converged": solution.converged,
         "iterations": solution.iterations,
         "samples": len(data.parts["train"]),
+        "class_weights": as_record(weighed, data),
         "measured_with": approximate,
         **engine,
         "solving": solving,
@@ -173,25 +183,40 @@ def _captured(
     return features, torch.cat(targets)
 
 
+def class_weighted(step: Probe, data: OpenData) -> WeightedLoss:
+    """The loss that the head is solved for, with its class weights. Raises InputError as `weighted`, and for ridge of
+    several labels, each of which would have other weights of the samples."""
+    if step.class_weights is not None and step.kind == "ridge" and data.task == "multilabel":
+        raise InputError("class_weights: not with ridge of several labels a sample", suggestion="write kind: softmax")
+    return weighted("auto", step.class_weights, data)
+
+
 def solve_head(
-    options: Probe, features: Tensor, targets: Tensor, data: OpenData, unit: Unstandardise | None = None
+    options: Probe,
+    features: Tensor,
+    targets: Tensor,
+    data: OpenData,
+    unit: Unstandardise | None = None,
+    weights: Sequence[float] = (),
 ) -> Solution:
     """The head that the options ask for: softmax (logistic for several labels), or ridge towards 0 and 1; of a
-    regression ridge towards its values, standardised ones where the model has a `unit`."""
+    regression ridge towards its values, standardised ones where the model has a `unit`. `weights` are those of the
+    classes."""
     if options.kind == "ridge" or data.task == "regression":
         wanted = targets if targets.is_floating_point() else nn.functional.one_hot(targets, data.outputs)
         wanted = wanted if unit is None else unit.standardised(wanted)
-        return solve_ridge(features, wanted, l2=options.l2)
-    loss = logistic_loss(targets) if data.task == "multilabel" else softmax_loss(targets)
+        counts = wanted.double() @ torch.tensor(weights).to(wanted.device).double() if weights else None
+        return solve_ridge(features, wanted, l2=options.l2, counts=None if counts is None else counts / counts.mean())
+    loss = (logistic_loss if data.task == "multilabel" else softmax_loss)(targets, weights)
     limits: dict[str, Any] = {"tolerance": options.tolerance, "max_iterations": options.max_iterations}
     return solve(features, loss, data.outputs, l2=options.l2, **limits)
 
 
 def _measure(
-    head: nn.Linear, part: tuple[Tensor, Tensor], data: OpenData, device: torch.device, unit: Unstandardise | None
+    head: nn.Linear, part: tuple[Tensor, Tensor], data: OpenData, loss: Named, unit: Unstandardise | None
 ) -> dict[str, float]:
-    features, targets = part
+    (features, targets), device = part, head.weight.device
     batch = Batch(features.to(head.weight.dtype), targets, torch.arange(len(targets)))
     metrics = make_metrics(None, data.task, data.outputs, device)
     forward = head if unit is None else nn.Sequential(head, unit)
-    return measure(head, forward, [batch], make_loss("auto", data.task, device=device), metrics)
+    return measure(head, forward, [batch], make_loss(loss, data.task, device=device), metrics)

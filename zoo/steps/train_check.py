@@ -14,65 +14,33 @@ from zoo.lint import fails_on_one_sample
 from zoo.model.depths import find_chain
 from zoo.model.paths import get_module
 from zoo.model.unstandardise import are_far, unstandardising
-from zoo.recipe import Step
-from zoo.recipe.document import Document
+from zoo.recipe.options import Named
 from zoo.steps.freeze import Freeze
 from zoo.steps.thresholds import Thresholds
-from zoo.training.choosing import LOSS
+from zoo.training.choosing import LOSS, metric_of
 from zoo.training.class_weights import class_names, weighted
 from zoo.training.gradual import GradualUnfreezing
+from zoo.training.library_metrics import CLASS
 from zoo.training.metrics import make_metrics, names_of
-from zoo.training.optimizers import make_optimizer
+from zoo.training.optimizers import make_optimizer, named
 from zoo.training.schedulers import Schedule, schedule_traps, training_length
 
 if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
-    from zoo.recipe.document import Document
     from zoo.steps.train import Train
 
 
-def check_choice(step: Train, key: str, task: str, outputs: int) -> None:
+def check_metrics(metrics: Sequence[Named] | None, rehearsal: Rehearsal) -> None:
+    """Raises InputError for metrics that do not fit the task; those of one class wait for data that is not here yet."""
+    data, sample = rehearsal.verdict.data, rehearsal.sample
+    known = [each for each in metrics or () if data is not None or CLASS not in named(each)[1]]
+    make_metrics(known, sample.context.task, sample.outputs or 2, classes=sample.context.classes)
+
+
+def check_choice(step: Train, key: str, rehearsal: Rehearsal) -> None:
     name = step.chosen_by[key == "early_stopping"]
     if name and name not in (LOSS, *names_of(step.metrics or ())):
-        make_metrics([name], task, outputs)
-
-
-def check_average(step: Train, document: Document) -> None:
-    """Note an average that is none, or that does not go with another choice of weights."""
-    path, rule = step.place.path, step.soup
-    if rule is None:
-        return
-    given = [name for name in ("last", "greedy", "swa") if getattr(rule, name) is not None]
-    if len(given) != 1:
-        document.add(
-            (*path, "average"), "train.average: one of last, greedy and swa", "for instance average: {last: 3}"
-        )
-    elif rule.swa is not None and rule.swa > 1 and rule.swa != int(rule.swa):
-        message = f"train.average: swa: {rule.swa} is neither a share below 1 nor the number of an epoch"
-        document.add((*path, "average", "swa"), message)
-    others = {"ema": step.ema is not None, "keep": step.keep not in ("auto", "last")}
-    for name in (name for name, there in others.items() if there):
-        message = f"train.{name}: average decides already which weights remain"
-        document.add((*path, name), message, f"remove {name}, or average", at_key=True)
-
-
-def check_cost(step: Train, document: Document, earlier: Sequence[Step]) -> None:
-    """Note options on cost that do nothing, or do not go together."""
-    path = step.place.path
-    before = [other.place.name for other in earlier if other.place.name in ("train", "lr_finder")]
-    if step.lr == "found" and before[-1:] != ["lr_finder"]:
-        message = "train.lr: found, and no lr_finder stands in front of this train step"
-        document.add((*path, "lr"), message, "put the step lr_finder in front of it, or write a number")
-    if not step.gradient_checkpointing:
-        return
-    if step.compile:
-        message = "train.gradient_checkpointing: not with compile, which decides itself what to compute again"
-        document.add((*path, "gradient_checkpointing"), message, "remove one of them", at_key=True)
-    if step.feature_cache in ("kept", "every_step"):
-        message = (
-            "train.gradient_checkpointing: not with a feature cache, which runs the frozen blocks without gradients"
-        )
-        document.add((*path, "gradient_checkpointing"), message, "write feature_cache: off, or remove it", at_key=True)
+        check_metrics([metric_of(name)], rehearsal)
 
 
 def check_checkpointing(step: Train, rehearsal: Rehearsal) -> None:
@@ -193,7 +161,7 @@ def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
         return
     watched, better = "", None
     with suppress(ZooError):  # a metric that cannot be made is noted by itstep
-        metrics = make_metrics(step.measured(data.task), data.task, data.outputs)
+        metrics = make_metrics(step.measured(data.task), data.task, data.outputs, classes=data.classes)
         watched, better = metrics.main, metrics.higher_is_better
     for trap in schedule_traps(step, **_length(step, rehearsal), watched=watched, higher_is_better=better):
         place = rehearsal.recipe.document.value((*step.place.path, trap.where[0]))

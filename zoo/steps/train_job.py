@@ -85,6 +85,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
         larger=run.trial.share("train") if run.trial else 1.0,
         weighted=weighted(step.loss, step.class_weights, data, evenly=step.sampler == "balanced"),
         thresholds=in_order(run.assembly.thresholds, class_names(data)) if run.assembly.thresholds else (),
+        classes=data.classes,
         moments=run.moments,
         label=step.place.name if trains == 1 else f"{step.place.name} {number + 1}/{trains}",
     )

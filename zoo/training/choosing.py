@@ -6,11 +6,13 @@ Nothing but the history counts, so that a resumed run decides as an uninterrupte
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zoo.recipe.options import Named
+from zoo.training.library_metrics import CLASS
 from zoo.training.metrics import DEFAULTS, Metrics, names_of
 
 LOSS = "loss"  # of validation; every record has it
@@ -67,5 +69,11 @@ class Patience:
 def with_chosen(metrics: Sequence[Named] | None, task: str, chosen: Sequence[str | None]) -> list[Named] | None:
     """The metrics to measure: those asked for, or the task's, and behind them what is `chosen` by."""
     known = list(metrics or DEFAULTS[task])
-    more = [name for name in dict.fromkeys(chosen) if name not in (None, LOSS, *names_of(known))]
-    return [*known, *more] if more or metrics else None  # type: ignore[list-item]
+    more = [metric_of(name) for name in dict.fromkeys(chosen) if name and name not in (LOSS, *names_of(known))]
+    return [*known, *more] if more or metrics else None
+
+
+def metric_of(name: str) -> Named:
+    """The metric that a report calls so, where it is not among the `metrics`: `f1(class=cat)` is one of a class."""
+    found = re.fullmatch(rf"([\w.]+)\({CLASS}=(.+)\)", name)
+    return {found[1]: {CLASS: found[2]}} if found else name

@@ -13,9 +13,10 @@ from operator import mul
 from typing import Literal
 
 from zoo.data.open_data import OpenData
-from zoo.errors import InputError, Problem, any_of, did_you_mean
+from zoo.errors import InputError, Problem, any_of
 from zoo.recipe.catalogue import component_of, find
 from zoo.recipe.options import Named
+from zoo.training.labels import hint_for
 from zoo.training.losses import BY_TASK, DIVIDE_BY_WEIGHT, INDEX_LOSSES, WEIGHTS
 from zoo.training.optimizers import named
 
@@ -79,11 +80,9 @@ def class_names(data: OpenData) -> tuple[str, ...]:
 
 
 def _check_names(asked: Mapping[str, float], classes: Sequence[str]) -> None:
-    there = f"there is {any_of(classes[:5])}{', …' if len(classes) > 5 else ''}"
     if strange := [each for each in asked if each not in classes]:
         raise InputError(
-            Problem(f"class_weights: there is no class {each!r}", None, did_you_mean(each, classes) or there)
-            for each in strange
+            Problem(f"class_weights: there is no class {each!r}", None, hint_for(each, classes)) for each in strange
         )
 
 

@@ -58,8 +58,8 @@ def measured_of(predictions: Predictions, metrics: Sequence[Named] | None = None
     weights, which are the loss's own, it is the weighted mean over all of them.
     """
     outputs, targets = predictions.outputs, predictions.targets
-    thresholds = predictions.thresholds
-    made = make_metrics(metrics, predictions.task, outputs[0].numel(), local=True, thresholds=thresholds)
+    judged = {"thresholds": predictions.thresholds, "classes": predictions.classes}
+    made = make_metrics(metrics, predictions.task, outputs[0].numel(), local=True, **judged)
     every = Metrics({"loss": average_loss(make_loss(plain(loss), predictions.task), local=True), **made.metrics})
     try:
         every.update(outputs, targets)

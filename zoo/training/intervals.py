@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,33 @@ def wilson(share: float, samples: int) -> Interval:
     half = Z * math.sqrt(share * (1 - share) / samples + Z * Z / (4 * samples * samples))
     scale = 1 + Z * Z / samples
     return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
+
+
+def shares(hits: int, guessed: int, support: int) -> dict[str, Any]:
+    """Precision, recall and F1 from counts. F1 = 2J / (1 + J), where J = hits / (hits + both kinds of errors) is a
+    share with Wilson's interval, which the same formula takes to F1's."""
+    either = guessed + support - hits
+    jaccard, between = _share(hits, either)
+    f1 = None if jaccard is None else _f1(jaccard)
+    interval = between and [_f1(value) for value in between]
+    precision, precision_interval = _share(hits, guessed)
+    recall, recall_interval = _share(hits, support)
+    return {
+        "precision": precision,
+        "precision_interval": precision_interval,
+        "recall": recall,
+        "recall_interval": recall_interval,
+        "f1": f1,
+        "f1_interval": interval,
+    }
+
+
+def _share(hits: int, of: int) -> tuple[float | None, list[float] | None]:
+    return (hits / of, list(wilson(hits / of, of))) if of else (None, None)
+
+
+def _f1(jaccard: float) -> float:
+    return 2 * jaccard / (1 + jaccard)
 
 
 def bootstrap_ratio(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Interval | None:

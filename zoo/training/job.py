@@ -31,8 +31,8 @@ class Job:
     (alpha by name, and `of` features where these are), `setting` says how precision and layout were chosen, `label`
     which train step it is. `moments` are the optimizer's state at the end of an earlier train step, by parameter, where
     this one goes on with it. `weighted` is its loss with class weights, `thresholds` are those that labels of a
-    multilabel network are counted by. `larger` is how many times these samples the training has, where it is only tried
-    out on a few.
+    multilabel network are counted by, `classes` the names of the outputs. `larger` is how many times these samples the
+    training has, where it is only tried out on a few.
     """
 
     model: nn.Module
@@ -55,6 +55,7 @@ class Job:
     moments: Mapping[Tensor, dict[str, Any]] = field(default_factory=dict)
     weighted: WeightedLoss | None = None
     thresholds: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def loss(self) -> Named:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from zoo.errors import any_of, did_you_mean
+
 THRESHOLD = 0.5  # from which probability on a label counts as there, where nothing else is said
 
 
@@ -52,3 +54,9 @@ def best_threshold(scores: Tensor, there: Tensor, beta: float = 1.0) -> float | 
     cut[-1] = True
     tied = cuts[cut & (values >= values[cut].max() - 1e-12)]
     return float(tied[(tied - THRESHOLD).abs().argmin()])
+
+
+def hint_for(name: str, classes: Sequence[str]) -> str:
+    """What to write for a class that is not there."""
+    there = f"there is {any_of(classes[:5])}{', …' if len(classes) > 5 else ''}"
+    return did_you_mean(name, classes) or there

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
-from torch.nn import functional as F
 
 from zoo.data.batches import Batch, loader_ended
 from zoo.errors import InputError, WorkError, ZooError, did_you_mean, is_out_of_memory
@@ -23,33 +21,12 @@ from zoo.recipe.options import Named
 from zoo.registry import Component
 from zoo.training.components import blamed, restore_state, source_of, state_of
 from zoo.training.intervals import Interval, bootstrap, bootstrap_ratio, wilson
-from zoo.training.labels import THRESHOLD, class_of, said
+from zoo.training.labels import class_of
+from zoo.training.library_metrics import CLASS, CLASS_METRICS, VALUE_METRICS, Answers, from_torchmetrics, tried
 from zoo.training.losses import Loss, make_loss
 from zoo.training.optimizers import named
 
 DEFAULTS = {"classification": ["accuracy"], "multilabel": ["average_precision"], "regression": ["mae"]}
-# short name -> torchmetrics' name after Multiclass or Multilabel, and zoo's defaults where they are others
-CLASS_METRICS: dict[str, tuple[str, dict[str, Any]]] = {
-    "accuracy": ("Accuracy", {"average": "micro"}),
-    "top5": ("Accuracy", {"average": "micro", "top_k": 5}),
-    "balanced_accuracy": ("Accuracy", {"average": "macro"}),
-    "f1": ("F1Score", {}),
-    "precision": ("Precision", {}),
-    "recall": ("Recall", {}),
-    "average_precision": ("AveragePrecision", {}),
-    "auroc": ("AUROC", {}),
-}
-LOCAL = {"sync_on_compute": False}
-VALUE_METRICS = {"mae": "L1Loss", "mse": "MSELoss", "r2": "R2Score", "pearson": "PearsonCorrCoef"}
-
-
-# their mean is one over the classes that the samples are of; torchmetrics itself counts an absent class as 0
-OF_PRESENT = {
-    *("MulticlassAUROC", "MulticlassAveragePrecision", "MulticlassRecall", "MulticlassAccuracy"),
-    *("MultilabelAUROC", "MultilabelAveragePrecision", "MultilabelRecall"),
-}
-NEEDS_OTHERS = {"MulticlassAUROC", "MultilabelAUROC"}  # undefined also for a class that all samples are of
-SHARES = {"MulticlassAccuracy", "MulticlassPrecision", "MulticlassRecall", "MulticlassF1Score"}  # with average: micro
 
 
 class Metric(Protocol):
@@ -110,83 +87,6 @@ class Average:
             return wilson(value, len(targets))
         values, weights = (row.double().numpy() for row in self.each(outputs, targets))
         return bootstrap_ratio(values, np.full_like(weights, 1 / len(targets)) if self.summed else weights)
-
-
-class FromTorchmetrics:
-    """A torchmetrics object, given probabilities where the task has classes; it reduces over processes itself.
-
-    With `present` it gives a value for each class, and the mean is taken over the classes that the samples are of.
-    Where it counts labels as there or not, it is given which ones are, by `thresholds`.
-    """
-
-    def __init__(
-        self,
-        metric: Any,
-        task: str,
-        *,
-        present: bool = False,
-        local: bool = False,
-        thresholds: Tensor | None = None,
-    ) -> None:
-        self.metric, self.thresholds = metric, thresholds
-        self.task = task
-        self.higher_is_better = bool(metric.higher_is_better)
-        self.present, self.local = present, local
-        kind = type(metric).__name__
-        self.needs_others = kind in NEEDS_OTHERS
-        whole = getattr(metric, "average", None) == "micro" and getattr(metric, "ignore_index", None) is None
-        self.share = kind in SHARES and whole
-        self._counts: list[Tensor] = []
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        if self.task == "classification":
-            targets = class_of(targets)
-        if self.present:
-            shown = F.one_hot(targets, outputs.shape[1]) if self.task == "classification" else said(targets)
-            self._counts.append(F.pad(shown.sum(0), (0, 1), value=len(shown)).float())
-        if self.task == "classification":
-            self.metric.update(outputs.softmax(-1), targets)
-        elif self.task == "multilabel":
-            scores = outputs.sigmoid()
-            if self.thresholds is not None:
-                scores = (scores >= self.thresholds).to(scores.dtype)
-            self.metric.update(scores, said(targets).long())
-        else:
-            self.metric.update(outputs.reshape(targets.shape), targets)
-
-    def compute(self) -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of classes that are absent, and the like
-            value = self.metric.compute()
-        self.metric.reset()
-        if self.present:
-            value = value[self._defined()]
-            value = value.mean() if len(value) else torch.tensor(math.nan)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise InputError(
-                f"metric {type(self.metric).__name__} gives more than one number",
-                suggestion="every report has precision, recall and F1 of each class: per_class",
-            )
-        return float(value)
-
-    def _defined(self) -> Tensor:
-        counts = torch.stack(self._counts).sum(0)
-        if not self.local and distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(counts)
-        self._counts = []
-        there, samples = counts[:-1], counts[-1]
-        return (there > 0) & ((there < samples) | (not self.needs_others))
-
-    def interval(self, value: float, outputs: Tensor, targets: Tensor) -> Interval | None:
-        if self.share:
-            return wilson(value, len(targets))
-
-        def again(positions: NDArray[np.int64]) -> float:
-            chosen = torch.from_numpy(positions)
-            self.update(outputs[chosen], targets[chosen])
-            return self.compute()
-
-        return bootstrap(again, len(targets), outputs[0].numel())
 
 
 class OfAllSamples:
@@ -272,75 +172,64 @@ def make_metrics(
     *,
     local: bool = False,
     thresholds: Sequence[float] = (),
+    classes: Sequence[str] = (),
 ) -> Metrics:
     """The metrics called `values` for a task with `outputs` classes or values; the task's usual one without. They are
     those of all processes' samples together, with `local` of this process's.
 
     A name is a short one, a loss, or a torchmetrics class that gives one number; where one comes twice, its arguments
-    are part of it: `f1(average=micro)`. `thresholds` are those from which on each label of a multilabel task counts as
-    there, 0.5 without, in metrics that are given no threshold of their own.
+    are part of it: `f1(average=micro)`. With the argument `class` it is the value of that one of `classes` (of their
+    numbers without any): `f1(class=cat)`. `thresholds` are those from which on each label of a multilabel task counts
+    as there, 0.5 without, in metrics that are given no threshold of their own.
 
-    Raises InputError for names that do not fit the task, for arguments a metric does not take, and for a metric that
-    comes twice with the same ones.
+    Raises InputError for names that do not fit the task, for arguments a metric does not take, for a class that is not
+    there, and for a metric that comes twice with the same ones.
     """
     wanted = values or DEFAULTS[task]
+    answers = Answers(task, outputs, device, local, tuple(thresholds), tuple(classes))
     made: dict[str, Metric] = {}
     for called, value in zip(names_of(wanted), wanted, strict=True):
         if called in made:
             raise InputError(f"the metric {called!r} is asked for twice", suggestion="remove one of them")
-        made[called] = _make(*named(value), task, outputs, device, local, thresholds)
+        made[called] = _make(*named(value), answers)
     return Metrics(made)
 
 
 def names_of(values: Sequence[Named]) -> list[str]:
-    """What metrics are called in reports: their names, with the arguments where a name comes twice."""
+    """What metrics are called in reports: their names, with the arguments where a name comes twice, or where they are
+    of one class."""
     asked = [named(value) for value in values]
     names = [name for name, _ in asked]
     return [
         f"{name}({', '.join(f'{key}={given}' for key, given in arguments.items())})"
-        if names.count(name) > 1 and arguments
+        if arguments and (names.count(name) > 1 or CLASS in arguments)
         else name
         for name, arguments in asked
     ]
 
 
-def _make(
-    name: str,
-    arguments: dict[str, Any],
-    task: str,
-    outputs: int,
-    device: torch.device | str,
-    local: bool,
-    thresholds: Sequence[float],
-) -> Metric:
+def _make(name: str, arguments: dict[str, Any], answers: Answers) -> Metric:
+    task = answers.task
     if (component := component_of("metrics", name)) is not None:
-        return _of_component(component, name, arguments, task, outputs, device, local)
+        return _of_component(component, name, arguments, answers)
     if name == "accuracy" and task == "classification" and not arguments:
-        return Average(_correct, higher_is_better=True, share=True, local=local)
+        return Average(_correct, higher_is_better=True, share=True, local=answers.local)
     usual = VALUE_METRICS if task == "regression" else CLASS_METRICS
     if name not in usual and (name in CLASS_METRICS or name in VALUE_METRICS):
         hint = did_you_mean(name, usual) or f"for instance {', '.join(list(usual)[:3])}"
         raise InputError(f"metric {name!r} does not fit a {task} task", suggestion=hint)
     if (full := VALUE_METRICS.get(name, LOSSES.get(name, name))).endswith("Loss"):
-        return average_loss(make_loss({full: arguments}, task, device=device), local=local)
-    return _from_torchmetrics(name, arguments, task, outputs, device, local, thresholds)
+        return average_loss(make_loss({full: arguments}, task, device=answers.device), local=answers.local)
+    return from_torchmetrics(name, arguments, answers)
 
 
-def _of_component(
-    component: Component,
-    name: str,
-    arguments: dict[str, Any],
-    task: str,
-    outputs: int,
-    device: torch.device | str,
-    local: bool,
-) -> Metric:
+def _of_component(component: Component, name: str, arguments: dict[str, Any], answers: Answers) -> Metric:
     """A plugin's metric, once it gave one number for a made-up batch."""
     import torchmetrics
 
     factory: Any = find("metrics", name)
     if inspect.isclass(factory) and issubclass(factory, torchmetrics.Metric):
-        return _from_torchmetrics(name, arguments, task, outputs, device, local)
+        return from_torchmetrics(name, arguments, answers)
     try:
         with blamed(component):
             called = bound("metrics", factory, arguments)
@@ -348,13 +237,13 @@ def _of_component(
         raise InputError(error.problems) from error
     higher = bool(getattr(called, "higher_is_better", getattr(factory, "higher_is_better", True)))
     before = state_of(called)
-    metric = OfAllSamples(called, component, task, higher_is_better=higher, local=True)
+    metric = OfAllSamples(called, component, answers.task, higher_is_better=higher, local=True)
     try:
-        _tried(metric, task, outputs, device)
+        tried(metric, answers)
     except WorkError as error:
         raise InputError(error.problems) from error
     restore_state(called, before)
-    metric.local = local
+    metric.local = answers.local
     return metric
 
 
@@ -366,54 +255,6 @@ def _correct(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def average_loss(loss: Loss, *, local: bool = False) -> Average:
     """A loss as a metric: over all samples, whatever the batches were."""
     return Average(loss.each, higher_is_better=False, summed=loss.summed, local=local)
-
-
-def _from_torchmetrics(
-    name: str,
-    arguments: dict[str, Any],
-    task: str,
-    outputs: int,
-    device: torch.device | str,
-    local: bool,
-    thresholds: Sequence[float] = (),
-) -> Metric:
-    import torchmetrics
-
-    if name in CLASS_METRICS:
-        suffix, defaults = CLASS_METRICS[name]
-        defaults = {**defaults, "validate_args": False}  # its checks wait for the device in every step
-        if "top_k" in defaults:
-            defaults["top_k"] = min(defaults["top_k"], outputs)
-        kind = "Multiclass" if task == "classification" else "Multilabel"
-        factory = getattr(torchmetrics.classification, f"{kind}{suffix}")
-    else:
-        factory, defaults = find("metrics", VALUE_METRICS.get(name, name)), {}
-    assert isinstance(factory, type)
-    known = {**inspect.signature(factory.__new__).parameters, **inspect.signature(factory.__init__).parameters}  # type: ignore[misc]
-    supplied = {**defaults, "num_classes": outputs, "num_labels": outputs}
-    if task != "regression":
-        supplied["task"] = "multiclass" if task == "classification" else "multilabel"
-    given = {key: value for key, value in supplied.items() if key in known} | (LOCAL if local else {})
-    try:
-        metric = factory(**{**given, **arguments})
-        present = type(metric).__name__ in OF_PRESENT and metric.average == "macro"
-        if present:
-            metric = factory(**{**given, **arguments, "average": "none"})
-        own = task != "multilabel" or "threshold" in arguments or getattr(metric, "threshold", None) is None
-        judged = None if own else torch.tensor(list(thresholds) or [THRESHOLD], device=device)
-        made = FromTorchmetrics(metric.to(device), task, present=present, local=local, thresholds=judged)
-        return _tried(made, task, outputs, device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"metric {name} for a {task} task: {error}") from error
-
-
-def _tried(metric: Metric, task: str, outputs: int, device: torch.device | str) -> Metric:
-    """The metric, once it gave one number for a made-up batch: better now than after the first epoch."""
-    values = torch.linspace(-1, 1, 4 * outputs, device=device).reshape(outputs, 4).T
-    targets = torch.arange(4, device=device) % outputs if task == "classification" else (values > 0).float()
-    metric.update(values, targets)
-    metric.compute()
-    return metric
 
 
 def measure(

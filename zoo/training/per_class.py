@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.recipe.step import shown
-from zoo.training.intervals import wilson
+from zoo.training.intervals import shares
 from zoo.training.labels import THRESHOLD, said
 from zoo.training.predictions import Predictions
 
@@ -58,30 +58,3 @@ def class_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield row["class"].ljust(width) + "".join(cell.rjust(11) for cell in cells)
     if len(rows) > MOST:
         yield f"and {left:,} classes with a higher F1, or none: --json has all of them"
-
-
-def shares(hits: int, guessed: int, support: int) -> dict[str, Any]:
-    """Precision, recall and F1 from counts. F1 = 2J / (1 + J), where J = hits / (hits + both kinds of errors) is a
-    share with Wilson's interval, which the same formula takes to F1's."""
-    either = guessed + support - hits
-    jaccard, between = _share(hits, either)
-    f1 = None if jaccard is None else _f1(jaccard)
-    interval = between and [_f1(value) for value in between]
-    precision, precision_interval = _share(hits, guessed)
-    recall, recall_interval = _share(hits, support)
-    return {
-        "precision": precision,
-        "precision_interval": precision_interval,
-        "recall": recall,
-        "recall_interval": recall_interval,
-        "f1": f1,
-        "f1_interval": interval,
-    }
-
-
-def _share(hits: int, of: int) -> tuple[float | None, list[float] | None]:
-    return (hits / of, list(wilson(hits / of, of))) if of else (None, None)
-
-
-def _f1(jaccard: float) -> float:
-    return 2 * jaccard / (1 + jaccard)

@@ -4,7 +4,8 @@ What may change depends on its place, counted from the train step that the run w
 
 - a later step: anything; steps may be appended, removed and reordered;
 - the step itself while none of its epochs is complete: anything but `optimizer_state`, it starts again;
-- the step itself after an epoch: more `epochs` or `max_steps`, and the options in `DURING`. It continues from the
+- the step itself after an epoch: more `epochs` or `max_steps`, and the options in `DURING` (`class_weights` not where
+  the validation loss, which they change, compares epochs). It continues from the
   end of its last epoch: the optimizer's moments are kept, and the learning rate is what the new values give by now;
 - `device`, `name`, and how data is read (`ANYWHERE`): always.
 
@@ -23,7 +24,7 @@ from zoo.recipe.validate import shown
 ANYWHERE = ("device", "name", "data.workers", "data.cache")
 DURING = (
     "lr", "weight_decay", "weight_decay_on", "scheduler", "warmup", "clip_grad_norm", "label_smoothing",
-    "auxiliary_loss", "metrics", "keep", "early_stopping", "precision", "memory_layout", "callbacks",
+    "auxiliary_loss", "class_weights", "metrics", "keep", "early_stopping", "precision", "memory_layout", "callbacks",
     "alpha", "time_budget",
 )  # fmt: skip
 UPWARDS = ("epochs", "max_steps")
@@ -136,11 +137,17 @@ def refused(found: list[Change], step: int, progress: Mapping[str, Any], options
             return False
         if change.step > step or change.option in HARMLESS or change in longer:
             return True
-        if change.option in FIXED:
+        if change.option in FIXED or (change.option == "class_weights" and progress["epoch"] and _by_loss(options)):
             return False
         return len(change.place) > 3 and (progress["epoch"] == 0 or (change.option in DURING and not over))
 
     return [change for change in found if not taken(change)]
+
+
+def _by_loss(options: Mapping[str, Any]) -> bool:
+    """Whether epochs are compared by their validation loss, which other class weights make another number."""
+    rules = (options.get("keep"), options.get("early_stopping"))
+    return any("loss" in rule.values() for rule in rules if isinstance(rule, Mapping))
 
 
 def _upwards(change: Change) -> bool:

@@ -21,7 +21,7 @@ for each digit of the gradient norm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,21 +55,28 @@ class Loss:
     curvature: Callable[[Tensor], Tensor]
 
 
-def softmax_loss(targets: Tensor) -> Loss:
-    """Cross-entropy against class indices [n], or probabilities of the classes [n, k]."""
+def softmax_loss(targets: Tensor, class_weights: Sequence[float] = ()) -> Loss:
+    """Cross-entropy against class indices [n], or probabilities of the classes [n, k]; with `class_weights` their
+    weighted mean, as torch's CrossEntropyLoss has it of class indices."""
     shares = _working(targets) if targets.is_floating_point() else None
     if shares is not None:
         shares = shares / shares.sum(1, keepdim=True)  # in float32 they are not quite 1, and no optimum would be found
+    counts: Tensor | float = 1.0  # what each sample counts; 1 on average
+    if class_weights:
+        shares = _working(F.one_hot(targets, len(class_weights)) if shares is None else shares)
+        shares = shares * shares.new_tensor(class_weights)
+        shares = shares / shares.sum(1).mean()
+        counts = shares.sum(1, keepdim=True)
 
     def gradient(logits: Tensor) -> Tensor:
-        return logits.softmax(1) - (F.one_hot(targets, logits.shape[1]) if shares is None else shares)
+        return counts * logits.softmax(1) - (F.one_hot(targets, logits.shape[1]) if shares is None else shares)
 
     def product(logits: Tensor, direction: Tensor) -> Tensor:
         weighted = logits.softmax(1) * direction
-        return weighted - logits.softmax(1) * weighted.sum(1, keepdim=True)
+        return counts * (weighted - logits.softmax(1) * weighted.sum(1, keepdim=True))
 
     def curvature(logits: Tensor) -> Tensor:
-        return (logits.softmax(1) * (1 - logits.softmax(1))).mean(1)
+        return (counts * logits.softmax(1) * (1 - logits.softmax(1))).mean(1)
 
     def value(logits: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets if shares is None else shares)
@@ -77,16 +84,20 @@ def softmax_loss(targets: Tensor) -> Loss:
     return Loss(value, gradient, product, curvature)
 
 
-def logistic_loss(targets: Tensor) -> Loss:
-    """Binary cross-entropy against multi-hot targets [n, k], averaged over samples and labels as PyTorch does."""
-    labels = targets.shape[1]
+def logistic_loss(targets: Tensor, pos_weight: Sequence[float] = ()) -> Loss:
+    """Binary cross-entropy against multi-hot targets [n, k], averaged over samples and labels as PyTorch does; a label
+    that is there counts its `pos_weight`."""
+    labels, present = targets.shape[1], _working(targets)
+    weight = present.new_tensor(pos_weight) if pos_weight else None
+    there = present if weight is None else present * weight
+    counts = there + 1 - present  # what each label of a sample counts
 
     def slope(logits: Tensor) -> Tensor:
-        return logits.sigmoid() * (1 - logits.sigmoid()) / labels
+        return counts * logits.sigmoid() * (1 - logits.sigmoid()) / labels
 
     return Loss(
-        lambda logits: F.binary_cross_entropy_with_logits(logits, targets.to(logits)),
-        lambda logits: (logits.sigmoid() - targets) / labels,
+        lambda logits: F.binary_cross_entropy_with_logits(logits, present, pos_weight=weight),
+        lambda logits: (counts * logits.sigmoid() - there) / labels,
         lambda logits, direction: slope(logits) * direction,
         lambda logits: slope(logits).mean(1),
     )
@@ -123,19 +134,21 @@ def solve(features: Tensor, loss: Loss, outputs: int, *, l2: float, tolerance: f
     return Solution(weight[:, :-1], bias, left, float(problem.value(weight)), iterations, left <= tolerance)
 
 
-def solve_ridge(features: Tensor, targets: Tensor, *, l2: float) -> Solution:
-    """Least squares of `targets` [n, k], the loss being |error|^2 / 2 averaged over samples: one Cholesky solve."""
+def solve_ridge(features: Tensor, targets: Tensor, *, l2: float, counts: Tensor | None = None) -> Solution:
+    """Least squares of `targets` [n, k], the loss being |error|^2 / 2 averaged over samples: one Cholesky solve. With
+    `counts` [n] it is the mean by these weights, which are 1 on average."""
     x, y = _working(features), targets.to(_working(features).dtype)
-    x_mean, y_mean = x.mean(0), y.mean(0)
+    by = x.new_ones(len(x), 1) if counts is None else counts.to(x)[:, None]
+    x_mean, y_mean = (by * x).mean(0), (by * y).mean(0)
     centred = x - x_mean
-    gram = centred.T @ centred / len(x)
+    gram = (by * centred).T @ centred / len(x)
     gram.diagonal().add_(max(l2, torch.finfo(gram.dtype).eps * float(gram.diagonal().mean())))
-    moment = centred.T @ (y - y_mean) / len(x)
+    moment = (by * centred).T @ (y - y_mean) / len(x)
     weight = torch.cholesky_solve(moment, torch.linalg.cholesky(gram)).T
     bias = y_mean - weight @ x_mean
     error = x @ weight.T + bias - y
-    gradient = error.T @ x / len(x) + l2 * weight
-    objective = 0.5 * error.square().sum(1).mean() + 0.5 * l2 * weight.square().sum()
+    gradient = (by * error).T @ x / len(x) + l2 * weight
+    objective = 0.5 * (by * error.square()).sum(1).mean() + 0.5 * l2 * weight.square().sum()
     return Solution(weight, bias, float(gradient.norm()), float(objective), 1, True)
 
 
