@@ -25,7 +25,8 @@ from typing import Any
 from torch import nn
 
 from zoo import registry
-from zoo.conversion.equivalence import Prover, execution_order, randomise, settle
+from zoo.conversion.equivalence import Prover, execution_order, settle
+from zoo.conversion.random_weights import randomise
 from zoo.formats import open_source
 from zoo.formats.entry import Entry
 from zoo.formats.tensors import to_array

@@ -44,6 +44,24 @@ def owns_process() -> bool:
     return _OWNED.get()
 
 
+_TO_UNDO: list[None] = []
+
+
+@contextlib.contextmanager
+def to_undo() -> Iterator[None]:
+    """While something lies on the disk that the end of the block removes: see `anything_to_undo`."""
+    _TO_UNDO.append(None)
+    try:
+        yield
+    finally:
+        _TO_UNDO.pop()
+
+
+def anything_to_undo() -> bool:
+    """Whether the process, ended now, would leave temporary files or a folder that says it is held."""
+    return bool(_TO_UNDO)
+
+
 class PluginError(Exception):
     """A plugin's code failed; the message is the cause in one line, with the plugin's file and line."""
 

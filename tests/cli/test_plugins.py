@@ -31,9 +31,22 @@ def test_off_and_on(zoo):
     refused = zoo("show", "acme/cut")
     assert refused.code == 2
     assert "the plugin acme is switched off; zoo plugins enable acme" in refused.err
+    listed = zoo("list", "--plugin", "acme")
+    assert (listed.code, listed.err) == (
+        2,
+        "error: the plugin acme is switched off; zoo plugins enable acme (see: zoo plugins)\n",
+    )
     assert zoo("plugins", "disable", "acme").out == "acme was off already\n"
     assert zoo("plugins", "enable", "acme").out == "acme is on\n"
     assert "acme/cut" in zoo("list").out
+
+
+def test_a_name_in_the_variable_that_is_none_is_a_remark(zoo, monkeypatch):
+    monkeypatch.setenv("ZOO_PLUGINS", "acme,acne,-tim")
+    out = zoo("doctor").out
+    assert "ZOO_PLUGINS names acne, which is not installed" in out
+    assert "ZOO_PLUGINS names tim, which is not installed" in out
+    assert "names acme" not in out
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zoo.conversion.compare_models import compare
-from zoo.conversion.equivalence import randomise
+from zoo.conversion.random_weights import randomise
 
 
 class Network(nn.Module):

@@ -19,7 +19,7 @@ import zoo
 from zoo.api import Context, Preprocessing
 from zoo.checkpoint.load import load
 from zoo.checkpoint.save import save_checkpoint
-from zoo.conversion.convert import NotConvertedError
+from zoo.conversion.convert import Network, NotConvertedError
 from zoo.errors import InputError, WorkError
 from zoo.formats import open_source
 from zoo.formats.checkpoint_metadata import read_metadata
@@ -406,3 +406,18 @@ def test_an_adapter_that_is_not_merged_stops_a_conversion_by_name(write: Write, 
         zoo.convert(write(state), tmp_path / "out.safetensors", to="timm/test_vit")
     assert not (tmp_path / "out.safetensors").exists()
     assert "--surgery merge_adapters" in caught.value.conversion.hints[0]
+
+
+def test_a_network_whose_constructor_reads_its_parameters_loses_them_afterwards(plugins):
+    module = """
+        from torch import nn
+        class Reads(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(3, 4)
+                self.register_buffer("largest", self.layer.weight.detach().abs().max())
+    """
+    plugins.write("zoo-acme", "[zoo.architectures]\nreads = acme_nets:Reads", acme_nets=module)
+    made = Network("acme/reads", {}).without_parameters().model
+    assert made.layer.weight.is_meta
+    assert made.largest > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -264,3 +265,65 @@ def test_the_cure_for_open_columns_works(folder):
     path = columns(folder, "0.5,0.9,0", "1,0,1")
     assert csv_table(path, label_column=COLUMNS, task="multilabel").train.targets[0] == [0.5, 0.9, 0.0]
     assert csv_table(path, label_column=COLUMNS, task="regression").train.targets[0] == [0.5, 0.9, 0.0]
+
+
+def test_a_quotation_mark_that_is_not_closed(folder):
+    rows = 'path,label\none/00.jpg,cat\ntwo/01.png,"dog\nzero/00.jpg,cat\n'
+    with pytest.raises(
+        InputError, match=r":3:1: this row goes on to the end of the file \(is a quotation mark not clo"
+    ):
+        csv_table(table(folder, rows))
+    with pytest.raises(InputError, match=r":2:1: the image's name goes on over several lines"):
+        csv_table(table(folder, 'path,label\n"one/00.jpg,cat\ntwo/01.png,dog\n'))
+    data = csv_table(table(folder, 'path,label\none/00.jpg,"big\ncat"\ntwo/01.png,dog\n'))
+    assert data.classes == ("big\ncat", "dog")
+    said = "a row of line 2 goes on over several lines: is a quotation mark not closed?"
+    assert data.notes == [f"warning: {folder / 'set.csv'}: {said}"]
+
+
+def test_names_that_look_alike_are_warned_of(folder):
+    names = ["Cat", "cat", "e\u0301", "\u00e9", "dog", "dog\u200b"]
+    paths = [f"one/{2 * index:02}.jpg" for index in range(6)]
+    rows = "".join(f"{path},{name}\n" for path, name in zip(paths, names, strict=True))
+    data = csv_table(table(folder, f"path,label\n{rows}"))
+    assert data.classes == ("Cat", "cat", "dog", "dog\u200b", "\u00e9")  # one Unicode form
+    where = f"warning: {folder / 'set.csv'}: the classes"
+    assert data.notes == [
+        f"{where} Cat and cat differ only in upper and lower case",
+        f"{where} 'dog' and 'dog\\u200b' differ only in signs that look alike or are not seen",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_column": ["a", "a"]}, "label_column names a twice"),
+        ({"label_column": "path"}, "image_column and label_column both name 'path'"),
+        ({"separator": ""}, "separator is empty"),
+    ],
+)
+def test_columns_that_no_table_could_have(folder, options, message):
+    with pytest.raises(InputError, match=message):
+        csv_table(table(folder, "path,label,a\none/00.jpg,1,1\n"), **options)
+
+
+def test_a_table_in_another_encoding(folder):
+    (folder / "set.csv").write_bytes("path,label\none/00.jpg,cat\n".encode("utf-16-le"))
+    with pytest.raises(InputError, match="is no text, or in another encoding than UTF-8"):
+        csv_table(str(folder / "set.csv"))
+
+
+def test_numbers_as_python_writes_them_are_no_measurements(folder):
+    with pytest.raises(InputError, match=r":4:1: label '1_000' is not a number"):
+        csv_table(table(folder, "path,label\none/00.jpg,1.5\ntwo/01.png,2.5\nzero/00.jpg,1_000\n"))
+
+
+def test_pipes_and_devices_are_named(folder):
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(InputError, match=r":2:1: image pipe\.png is a pipe\n.*:3:1: image /dev/zero is a device"):
+        csv_table(table(folder, "path,label\npipe.png,a\n/dev/zero,b\n"))
+
+
+def test_a_name_that_is_too_long(folder):
+    with pytest.raises(InputError, match=r"cannot read x+: File name too long"):
+        csv_table("x" * 5000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from zoo.data import decode
 from zoo.data.decode import to_image
 from zoo.errors import InputError
 
@@ -215,3 +217,43 @@ def test_what_is_no_image():
         to_image(torch.zeros(5, 4, 4, dtype=torch.uint8), 3)
     with pytest.raises(InputError, match="takes 7"):
         to_image(torch.zeros(3, 4, 4, dtype=torch.uint8), 7)
+
+
+def test_what_is_no_regular_file_is_named_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    for name, kind in (("pipe", "a pipe"), ("device", "a device"), ("folder", "a folder")):
+        with pytest.raises(InputError, match=rf"{name}\.png is {kind}, no file \(remove it\)"):
+            to_image(tmp_path / f"{name}.png", 3)
+
+
+def test_a_file_that_is_too_long_is_not_read(tmp_path):
+    with open(tmp_path / "long.png", "wb") as file:
+        file.truncate(decode.MOST_BYTES + 1)
+    with pytest.raises(InputError, match=r"has 1,073,741,825 bytes: at most 1,073,741,824 are read"):
+        to_image(tmp_path / "long.png", 3)
+
+
+def test_no_decoder_that_starts_a_program(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(InputError, match="damaged or of an unknown type"):
+        to_image(tmp_path / "a.jpg", 3)
+
+
+def test_numbers_that_are_none_are_said_to_be(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((4, 4), np.nan))
+    with pytest.raises(InputError, match="values that are no numbers"):
+        to_image(tmp_path / "a.npy", 3)
+    np.save(tmp_path / "b.npy", np.arange(16).reshape(4, 4))
+    with pytest.raises(InputError, match="has 64-bit values of 0 to 15"):
+        to_image(tmp_path / "b.npy", 3)
+
+
+@pytest.mark.parametrize("range", [None, "dtype"])
+def test_strips_make_no_difference(tmp_path, monkeypatch, range):
+    values = np.random.default_rng(0).integers(0, 256, (37, 11, 4), dtype=np.uint8)
+    path = saved(tmp_path, Image.fromarray(values), ".png")
+    whole = to_image(path, 3, range=range)
+    monkeypatch.setattr(decode, "STRIP", 25)
+    assert torch.equal(to_image(path, 3, range=range), whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -188,3 +189,33 @@ def test_a_training_folder_beside_class_folders(folder, tmp_path):
         shutil.copytree(folder / "one", tmp_path / "flat" / part)
     with pytest.raises(InputError, match=r"train, val contain no class folders \(sort the images: .*/CLASS/IMAGE"):
         image_folder(str(tmp_path / "flat"))
+
+
+def test_links_that_lead_back_up_are_not_followed(folder):
+    (folder / "one" / "up").symlink_to(folder)
+    data = image_folder(str(folder))
+    assert [data.train.targets.count(index) for index in range(3)] == [12, 12, 12]
+    assert data.notes == [f"{folder}: passed over: 1 links to the folder they lie in"]
+
+
+def test_one_folder_in_two_classes_is_said(folder):
+    (folder / "same").symlink_to(folder / "one")
+    notes = image_folder(str(folder)).notes
+    assert notes == [
+        f"warning: {folder}/one and {folder}/same are one folder, by a link: its images are in two classes"
+    ]
+
+
+def test_what_archivers_leave_is_no_class_and_a_pipe_no_image(folder):
+    (folder / "__MACOSX").mkdir()
+    os.mkfifo(folder / "one" / "pipe.png")
+    data = image_folder(str(folder))
+    assert (data.classes, len(data.train)) == (("one", "two", "zero"), 36)
+    assert data.notes == [f"{folder}: passed over: 1 pipes or devices"]
+
+
+def test_names_with_signs_that_are_not_seen(folder):
+    shutil.copytree(folder / "one", folder / "one\u200b")
+    assert image_folder(str(folder)).notes == [
+        f"warning: {folder}: the classes 'one' and 'one\\u200b' differ only in signs that look alike or are not seen"
+    ]

@@ -54,6 +54,21 @@ def test_values_have_no_labels():
     assert (found(changed, "regression").changed, found(changed, "regression").relative) == (0, 0.5)
 
 
+@pytest.mark.parametrize(("expected", "given"), [(np.inf, -np.inf), (np.inf, np.nan), (np.nan, np.inf)])
+def test_infinities_and_none_are_told_apart(expected, given):
+    rows = ROWS.clone()
+    rows[1, 2] = expected
+    source = Source("3 rows", [Input(row, row) for row in rows], [], True, (3,))
+    network, names = Network(nn.Identity(), None, None), ("a", "b", "c")
+    either = [
+        compare(network, lambda values, to=to: np.where(np.isfinite(values), values, np.float32(to)), source,
+                "classification", names, Preprocessing())
+        for to in (expected, given)
+    ]  # fmt: skip
+    assert [bool(one.unlike) for one in either] == [False, True]
+    assert [one.undefined for one in either] == [np.isnan(expected)] * 2
+
+
 def test_numbers_that_are_none_are_another_network():
     assert found(lambda values: values * np.float32("nan")).unlike
 

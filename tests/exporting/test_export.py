@@ -1,6 +1,7 @@
 """`zoo.export`: files that give what torch gives, and nothing left behind where they do not."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,6 +59,23 @@ def test_what_is_there_is_kept_unless_asked(tmp_path):
         zoo.export(model, tmp_path / "m.pt2")
     assert (tmp_path / "m.pt2").read_text() == "mine"
     assert zoo.export(model, tmp_path / "m.pt2", overwrite=True).bytes == (tmp_path / "m.pt2").stat().st_size
+
+
+def test_int8_may_move_the_values_of_a_regression_so_far():
+    of_values = SimpleNamespace(task="regression")
+    moved = module.Agreement(images=4, difference=0.2, largest=2.0)
+    module._require(moved, of_values, int8=True, limit=0.1)
+    with pytest.raises(
+        WorkError, match=r"outputs differ by up to 0.2 .10.0% of .* at most 5.0% .*--max-changed 0.1[;)]"
+    ):
+        module._require(moved, of_values, int8=True, limit=0.05)
+
+
+def test_a_network_that_gives_no_numbers_is_not_exported():
+    with pytest.raises(WorkError, match=r"no number .nan. for 1 of 4 inputs"):
+        module._require(
+            module.Agreement(images=4, undefined=1), SimpleNamespace(task="classification"), int8=False, limit=0.05
+        )
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from zoo.api import Preprocessing
 from zoo.errors import InputError, WorkError
-from zoo.model.build import build, rebuild
+from zoo.model.build import build, parameters_on_meta, rebuild
 
 SOURCE = """
     [zoo.architectures]
@@ -88,6 +90,28 @@ def test_a_constructor_that_reads_numbers_back_is_built_on_meta_too(acme):
     assert len(assembly.model.layers) == 3
     assert all(tensor.is_meta for tensor in (*assembly.model.parameters(), *assembly.model.buffers()))
     assert "does not run on meta" in assembly.notes[0]
+
+
+class Tied(nn.Module):
+    """A parameter in two modules, a lazy one, and a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        shared = nn.Parameter(torch.ones(4, 4))
+        self.first, self.second, self.lazy = nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.LazyLinear(3)
+        self.first.weight, self.second.weight = shared, shared
+        self.register_buffer("table", torch.arange(4))
+
+
+def test_parameters_on_meta_leave_buffers_real_and_shared_ones_shared():
+    with parameters_on_meta():
+        model = Tied()
+    assert model.first.weight.is_meta
+    assert model.first.weight is model.second.weight
+    assert model.first.bias.is_meta
+    assert model.table.tolist() == [0, 1, 2, 3]
+    assert is_lazy(model.lazy.weight)
+    assert not nn.Linear(2, 2).weight.is_meta  # outside the block
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "torchvision/resnet18", "acme/net"])

@@ -42,6 +42,11 @@ def test_names_are_text_not_markup(run):
     assert "also chose (step 3: keep: best)" in text
 
 
+def test_control_characters_are_spelled_out(run):
+    text = of(gather(run()), classes=["\x1b[31mred", "turned\u202e", "cat"])
+    assert r"Classes: \\x1b\[31mred, turned\\u202e, cat." in text
+
+
 def test_what_did_not_end_well_says_so(run):
     text = of(gather(run(failed="no"))) + of(gather(run()) | {"state": "failed"})
     assert "**This run did not end well (failed):**" in text

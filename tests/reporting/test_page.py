@@ -78,6 +78,15 @@ def test_every_name_is_text(facts):
     } == set()
 
 
+def test_control_characters_are_spelled_out_and_lines_stay(facts):
+    facts["name"] = "\x1b[31mred\u202e"
+    text = page(facts, Pictures(None, {}, None, [], notes=[]))
+    assert r"\x1b[31mred\u202e" in text
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert "name: small" in text
+    assert text.count("\n") > 100
+
+
 def test_nothing_is_fetched(facts):
     elements = Elements(page(facts, Pictures()))
     addresses = [a[key] for _, a in elements.found for key in ("src", "href", "action", "data") if a.get(key)]

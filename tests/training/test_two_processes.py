@@ -31,6 +31,8 @@ NETWORK = """
         def forward(self, images):
             features = self.blocks(self.stem(images)).mean((2, 3))
             rank = os.environ.get("RANK", "0")  # memory differs from one process to the next
+            if self.training and rank == os.environ.get("BROKEN") and images.sum() > float(os.environ["FROM"]):
+                features = features * float("nan")
             if self.training and len(images) > (int(os.environ.get("MOST", 1000)) if rank != "0" else 1000):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return self.fc(features)
@@ -41,7 +43,7 @@ NETWORK = """
 def launched(plugins, tmp_path):
     plugins.write("acme", "[zoo.architectures]\nlimited = acme_net:Limited", acme_net=NETWORK)
 
-    def launch(name: str, *steps, processes: int = 2, port: int = 29641, **environment: str) -> dict:
+    def launch(name: str, *steps, processes: int = 2, port: int = 29641, code: int = 0, **environment: str) -> dict:
         recipe = {
             "model": "acme/limited",
             "data": {"source": "sklearn/digits", "image_size": 16, "batch_size": 24, "limit": 100},
@@ -56,7 +58,9 @@ def launched(plugins, tmp_path):
         paths = os.pathsep.join([str(plugins.folder), os.environ.get("PYTHONPATH", "")])
         known = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **environment}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=known, timeout=400)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
+        if code:
+            return {"said": done.stderr}
         return json.loads(done.stdout) | {"said": done.stderr}
 
     return launch
@@ -93,3 +97,31 @@ def test_they_agree_on_parts_and_batch_size(launched, tmp_path):
     assert row["epochs"][0]["steps"] == 5
     sized = launched("sized", {"train": {**train, "batch_size": "auto"}})
     assert sized["stages"][0]["batch_size"] == 64
+
+
+@pytest.mark.slow
+def test_the_batch_that_broke_training_is_kept_by_its_process(launched, tmp_path):
+    """One process alone has a loss that is not finite: its own batch is kept, once, and both end."""
+    train = {"epochs": 1, "lr": 0.05, "optimizer": "SGD"}
+    said = launched("broken", {"train": train}, code=1, BROKEN="1", FROM="-1e9")["said"]
+    folder = tmp_path / "broken" / "not_finite"
+    record = json.loads((folder / "batch.json").read_text())
+    assert "the loss is not finite at step 1" in said
+    assert (record["optimizer_step"], record["process"], record["processes"]) == (1, 1, 2)
+    assert len(record["samples"]) == 12
+    assert load_file(folder / "batch.safetensors")["inputs"].shape[0] == 12
+    assert record["weights"] is None  # the other process may be elsewhere, so nothing is trained again
+
+
+@pytest.mark.slow
+def test_gradual_unfreezing_says_nothing_of_torchs(launched):
+    """While layers are frozen some parameters have no gradient, behind that none: torch would advise on that."""
+    train = {
+        "epochs": 4,
+        "lr": 0.05,
+        "optimizer": "SGD",
+        "unfreeze_gradually": {"every": 1, "groups": ["blocks", "stem"]},
+    }
+    done = launched("gradual", {"train": train})
+    assert len(done["stages"][0]["phases"]) == 3
+    assert "find_unused_parameters" not in done["said"]

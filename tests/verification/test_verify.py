@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import zoo
+from zoo import registry
 from zoo.errors import InputError
 from zoo.training.callbacks import Listener
 from zoo.verification.verify import verify
@@ -42,6 +43,17 @@ def test_a_run_with_everything(original):
 def test_a_run_that_moved(original, tmp_path):
     moved = shutil.copytree(original, tmp_path / "elsewhere")
     assert check_honest(moved)["not_checked"] == 0
+
+
+def test_where_a_plugin_is_missing(original, monkeypatch):
+    monkeypatch.setenv("ZOO_PLUGINS", "-tutorial")
+    registry.refresh()
+    try:
+        (row,) = (row for row in check_honest(original)["checks"] if row["check"] == "model")
+    finally:
+        monkeypatch.undo()
+        registry.refresh()
+    assert (row["result"], "zoo-tutorial" in row["detail"]) == ("not checked", True)
 
 
 def test_a_checkpoint_by_itself(original, tmp_path):

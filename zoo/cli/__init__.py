@@ -7,21 +7,27 @@ it has a fifth of a second to live in, and typer takes most of that.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import gc
-import importlib
-import io
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from zoo.cli.errors import exit_code
-from zoo.errors import InputError, did_you_mean
-from zoo.isolation import TRACEBACKS as VARIABLE
-from zoo.isolation import owned_process
-from zoo.plugin_process import tolerate_damaged_metadata
+try:
+    import atexit
+    import contextlib
+    import gc
+    import importlib
+    import io
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+    from zoo.cli.errors import exit_code
+    from zoo.cli.interrupts import end_at_once, raised_between_imports
+    from zoo.errors import InputError, did_you_mean
+    from zoo.isolation import TRACEBACKS as VARIABLE
+    from zoo.isolation import owned_process
+    from zoo.plugin_process import tolerate_damaged_metadata
+except KeyboardInterrupt:  # Ctrl-C in the first tenths of a second, before `main` can see to it
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
 
 if TYPE_CHECKING:
     import typer
@@ -73,6 +79,7 @@ Examples:
 
 def main() -> NoReturn:
     """The `zoo` of the shell."""
+    end_at_once()
     code = 1
     if not _is_watched():
         atexit.register(lambda: _leave(code))  # registered first, so it runs last
@@ -164,7 +171,8 @@ def _run_command(name: str, arguments: Sequence[str]) -> None:
     tolerate_damaged_metadata()
     module = importlib.import_module(f"zoo.cli.{name}")
     if hasattr(module, "run"):
-        module.run(arguments)
+        with raised_between_imports():
+            module.run(arguments)
     else:
         typer_command(name, module.command).main(arguments, prog_name=f"zoo {name}")
 
@@ -180,7 +188,9 @@ def typer_command(name: str, function: Callable[..., Any]) -> typer.core.TyperCo
     @functools.wraps(function)
     def reporting(**values: Any) -> None:
         del values["traceback"]  # in the help alone: `run` has taken it
-        sys.exit(exit_code(lambda: function(**values)))
+        with raised_between_imports():
+            code = exit_code(lambda: function(**values))
+        sys.exit(code)
 
     kind = Annotated[bool, typer.Option(TRACEBACK, help=TRACEBACK_HELP)]
     kinds = {**typing.get_type_hints(function, include_extras=True), "traceback": kind}

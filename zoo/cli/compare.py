@@ -6,10 +6,11 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.options import AsJson, BatchSize, Device, HeldOutOrOther, Part
 from zoo.errors import printable
 
 IMAGES = 10  # so many are shown
@@ -20,26 +21,17 @@ SCALED = ("accuracy", "top5")  # shares of images, shown in per cent
 def command(
     a: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, or the folder of a run.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one.")],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RECIPE_OR_SOURCE",
-            help="A recipe (its held-out samples), an image folder, a CSV file or a data set (all samples).",
-        ),
-    ] = None,
-    part: Annotated[
-        Literal["train", "validation", "test", "all"] | None,
-        typer.Option(help="Of the data; of held-out samples test, where there is such a part, without it."),
-    ] = None,
+    data: HeldOutOrOther = None,
+    part: Part = None,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A metric in place of the usual; repeatable.")
     ] = None,
     csv_file: Annotated[
         str | None, typer.Option("--csv", metavar="FILE", help="Write all images on which they part to this file.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Samples at once.")] = None,
-    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    batch_size: BatchSize = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Compare two models on the same images: the difference with a 95 % interval, a paired test, where they part.
 

@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo import registry
+from zoo import plugin_switches, registry
 from zoo.cache import cache_folder, weights_folder
 from zoo.cli.list import as_dict, counts
 from zoo.errors import any_of, printable
+from zoo.installed import all_entries
 from zoo.registry import KINDS, Component, Examined
 
 Report = dict[str, Any]
@@ -236,7 +237,10 @@ def _remarks(report: dict[str, Any]) -> list[str]:
             f"  {source} changes the process that imports it: {change} (zoo plugins disable {row['plugin']})"
             for change in row["changes"]
         ]
-    return found + [f"  {row['plugin']} is {row['why']}" for row in report["off"]]
+    found += [f"  {row['plugin']} is {row['why']}" for row in report["off"]]
+    known = {row.plugin for row in all_entries()}
+    strange = sorted(name for names in plugin_switches.named() for name in names if name not in known)
+    return found + [f"  {plugin_switches.VARIABLE} names {name}, which is not installed" for name in strange]
 
 
 def printable_lines(lines: Iterable[str]) -> list[str]:

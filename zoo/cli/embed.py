@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from zoo.cli.export import printable_lines
+from zoo.cli.options import AsJson, Device
 
 Network = typer.Argument(metavar="CHECKPOINT|ARCHITECTURE", help="A file that zoo wrote, or an architecture's name.")
 Data = typer.Argument(metavar="DATA", help="A folder of images, a CSV file, a data set's name, or a recipe.")
@@ -16,9 +17,7 @@ ModuleOption = typer.Option("--module", metavar="PATH", help="Whose output is wr
 WeightsOption = typer.Option("--weights", metavar="WEIGHTS", help="Of an architecture: a component, a tag or a file.")
 PartOption = typer.Option("--part", help="Of the data; all parts without it.")
 BatchSize = typer.Option(metavar="N", min=2, help="Images at once; 64.")
-Device = typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")
 Overwrite = typer.Option("--overwrite", help="Replace FILE where it is there already.")
-AsJson = typer.Option("--json", help="One JSON document on standard output.")
 
 
 def command(
@@ -29,9 +28,9 @@ def command(
     weights: Annotated[str | None, WeightsOption] = None,
     part: Annotated[Literal["train", "validation", "test"] | None, PartOption] = None,
     batch_size: Annotated[int | None, BatchSize] = None,
-    device: Annotated[str, Device] = "auto",
+    device: Device = "auto",
     overwrite: Annotated[bool, Overwrite] = False,
-    as_json: Annotated[bool, AsJson] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write what a module of a network gives for each image, with paths and labels, a batch at a time.
 

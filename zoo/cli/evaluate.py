@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from zoo.cli.options import AsJson, BatchSize, Device, HeldOutOrOther, Part, Views
 from zoo.errors import printable
 
 
 def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that zoo wrote.")],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RECIPE_OR_SOURCE",
-            help="A recipe (its held-out samples), an image folder, a CSV file or a data set (all samples).",
-        ),
-    ] = None,
-    part: Annotated[
-        Literal["train", "validation", "test", "all"] | None,
-        typer.Option(help="Of the data; of held-out samples test, where there is such a part, without it."),
-    ] = None,
+    data: HeldOutOrOther = None,
+    part: Part = None,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A torchmetrics metric in place of its own; repeatable.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Samples at once.")] = None,
-    tta: Annotated[
-        list[str] | None,
-        typer.Option(metavar="VIEWS", help="Average views: flip, vertical_flip, rotations, five_crop; repeatable."),
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    batch_size: BatchSize = None,
+    tta: Views = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Measure a checkpoint, from the file alone: on the held-out part of its own data, or on other data.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.errors import say
+from zoo.cli.options import AsJson
 from zoo.errors import printable
 
 Checkpoint = typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that zoo wrote.")
@@ -17,14 +18,15 @@ PreprocessOption = typer.Option(
 )
 Softmax = typer.Option("--softmax", help="Probabilities in place of logits.")
 Int8 = typer.Option("--int8", help="Quantise the ONNX file, calibrated on training images.")
-MaxChanged = typer.Option(metavar="SHARE", min=0, max=1, help="Of int8: images whose label may change; 0.05.")
+MaxChanged = typer.Option(
+    metavar="SHARE", min=0, max=1, help="Of int8: images whose label may change, or how far a value may move; 0.05."
+)
 DataOption = typer.Option(
     metavar="RECIPE_OR_SOURCE", help="Data to compare and calibrate on, as for `zoo evaluate`; its own without it."
 )
 Images = typer.Option(metavar="N", min=1, help="How many held-out images are compared.")
 Calibration = typer.Option(metavar="N", min=1, help="How many training images int8 is calibrated on.")
 Overwrite = typer.Option("--overwrite", help="Replace FILE where it is there already.")
-AsJson = typer.Option("--json", help="One JSON document on standard output.")
 
 
 def command(
@@ -38,7 +40,7 @@ def command(
     images: Annotated[int, Images] = 500,
     calibration: Annotated[int, Calibration] = 128,
     overwrite: Annotated[bool, Overwrite] = False,
-    as_json: Annotated[bool, AsJson] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint as a file that runs without zoo, and run that file beside torch on held-out images at once.
 

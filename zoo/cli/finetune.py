@@ -6,43 +6,43 @@ import contextlib
 import json
 import os
 import sys
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from zoo.cli.options import AsJson
 from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.finetuning.result import Run
+    from zoo.finetuning.seeds import SeedRuns
+
+Recipe = typer.Argument(metavar="RECIPE", help="A recipe's YAML file.")
+Set = typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the recipe; repeatable.")
+Output = typer.Option(metavar="DIR", help="The run's folder; checkpoints/NAME (or NAME-2, …) without it.")
+Resume = typer.Option("--resume", help="Go on with a run that was interrupted or failed.")
+Overwrite = typer.Option("--overwrite", help="Replace what an earlier run left in the folder.")
+Seeds = typer.Option(metavar="N", min=1, help="As many runs, each with a seed of its own, and their spread.")
+WithinOption = typer.Option(metavar="TIME", help="The time for all of it (10m, 1h30m, 45s): epochs are planned.")
+Device = typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")
+Precision = typer.Option(help="Instead of the recipe's.")
+QuietOption = typer.Option("--quiet", help="Errors, warnings and the final summary only, no progress.")
+EventsOption = typer.Option("--events", help="JSON lines on standard output, one an event, as the run goes on.")
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the recipe; repeatable.")
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The run's folder; checkpoints/NAME (or NAME-2, …) without it.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted or failed.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what an earlier run left in the folder.")
-    ] = False,
-    seeds: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="As many runs, each with a seed of its own, and their spread."),
-    ] = None,
-    within: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The time for all of it (10m, 1h30m, 45s): epochs are planned.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")] = None,
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"] | None, typer.Option(help="Instead of the recipe's.")
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Errors, warnings and the final summary only, no progress.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    events: Annotated[
-        bool, typer.Option("--events", help="JSON lines on standard output, one an event, as the run goes on.")
-    ] = False,
+    recipe: Annotated[str, Recipe],
+    set_: Annotated[list[str] | None, Set] = None,
+    output: Annotated[str | None, Output] = None,
+    resume: Annotated[bool, Resume] = False,
+    overwrite: Annotated[bool, Overwrite] = False,
+    seeds: Annotated[int | None, Seeds] = None,
+    within: Annotated[str | None, WithinOption] = None,
+    device: Annotated[str | None, Device] = None,
+    precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"] | None, Precision] = None,
+    quiet: Annotated[bool, QuietOption] = False,
+    as_json: AsJson = False,
+    events: Annotated[bool, EventsOption] = False,
 ) -> None:
     """Carry out a recipe: build, load weights, operate, freeze, train, and leave one checkpoint.
 
@@ -80,23 +80,35 @@ def command(
     if seeds and within:
         hint = "give each train step a time_budget"
         raise InputError("--within is for one run, and --seeds makes several", suggestion=hint)
-    from zoo.finetuning.events import Events
+    options = {"overrides": set_ or (), "output": output, "resume": resume, "overwrite": overwrite}
+    options |= {"device": device, "precision": precision} | ({} if seeds else {"within": within})
+    run = _carry_out(recipe, seeds, options, quiet=quiet, events=events)
+    if not _speaks() or events:
+        return
     from zoo.finetuning.report import summary
+
+    print(json.dumps(run.report, indent=1) if as_json else run if seeds else summary(run.report))
+
+
+def _speaks() -> bool:
+    """Of a launcher's processes the first one speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _carry_out(recipe: str, seeds: int | None, options: dict[str, Any], *, quiet: bool, events: bool) -> Run | SeedRuns:
+    """The run, or those of `seeds` seeds, shown as it goes on."""
+    from zoo.finetuning.events import Events
     from zoo.training.callbacks import Listeners, Quiet
     from zoo.training.live import display
     from zoo.verbs.training import finetune, finetune_seeds
 
-    main = os.environ.get("RANK", "0") == "0"  # a launcher's first process speaks for all
-    options: dict[str, Any] = {"overrides": set_ or (), "output": output, "resume": resume, "overwrite": overwrite}
-    options |= {"device": device, "precision": precision}
     shown = Quiet() if quiet else display(live=not (events and sys.stdout.isatty()))
-    said = Events() if events and main else None
-    options["progress"] = Listeners(shown, said) if said else shown
+    said = Events() if events and _speaks() else None
+    options |= {"progress": Listeners(shown, said) if said else shown}
     with contextlib.ExitStack() as stack:
         stack.callback(shown.close)
         ended: dict[str, Any] = stack.enter_context(said.of_run(recipe, seeds)) if said else {}
-        run = finetune_seeds(recipe, seeds, **options) if seeds else finetune(recipe, within=within, **options)
+        run = finetune_seeds(recipe, seeds, **options) if seeds else finetune(recipe, **options)
         ended |= {key: run.report[key] for key in ("checkpoint", "metrics", "seconds", "runs") if key in run.report}
         ended["folder"] = str(run.folder)
-    if main and not events:
-        print(json.dumps(run.report, indent=1) if as_json else run if seeds else summary(run.report))
+    return run

@@ -165,10 +165,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chosen(pattern: str | None, *, kind: str | None = None, plugin: str | None = None) -> list[Component]:
-    """The rows that match, by kind and name. Raises InputError for a plugin that is not installed."""
+    """The rows that match, by kind and name. Raises InputError for a plugin that is not installed, or off."""
     if plugin is not None:
         plugin = registry.plugin_name(plugin)
         installed = sorted({row.plugin for row in registry.entries()})
+        if plugin in (off := registry.switched_off()):
+            raise InputError(f"the plugin {plugin} is {off[plugin]}", suggestion="see: zoo plugins")
         if plugin not in installed:
             hint = did_you_mean(plugin, installed) or f"installed: {', '.join(installed)}"
             raise InputError(f"no plugin is called {plugin!r}", suggestion=hint)

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from zoo.cli.errors import say
+from zoo.cli.options import AsJson, BatchSize, Device
 from zoo.errors import InputError, printable
 
 Files = typer.Argument(metavar="A B [C …] DST", help="Two checkpoints or more, and the .safetensors file to write.")
@@ -19,10 +20,7 @@ Alpha = typer.Option(metavar="F", min=0, max=1, help="Of wise-ft: 0 is A, 1 is B
 DataOption = typer.Option(
     metavar="RECIPE_OR_SOURCE", help="Validation data, as for `zoo evaluate`: measures, chooses, estimates batch norms."
 )
-Device = typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")
-BatchSize = typer.Option(metavar="N", min=1, help="Samples at once.")
 Overwrite = typer.Option("--overwrite", help="Replace DST where it is there already.")
-AsJson = typer.Option("--json", help="One JSON document on standard output.")
 
 
 def command(
@@ -33,10 +31,10 @@ def command(
     remap: Annotated[list[str] | None, RemapOption] = None,
     alpha: Annotated[float | None, Alpha] = None,
     data: Annotated[str | None, DataOption] = None,
-    device: Annotated[str, Device] = "auto",
-    batch_size: Annotated[int | None, BatchSize] = None,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
     overwrite: Annotated[bool, Overwrite] = False,
-    as_json: Annotated[bool, AsJson] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Average checkpoints that were fine-tuned from one base, across layouts; heads are joined by class name.
 

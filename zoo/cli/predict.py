@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.errors import say
+from zoo.cli.options import AsJson, Device, Views
 from zoo.errors import InputError, printable
 
 STANDARD_INPUT = "-"
@@ -23,14 +24,11 @@ Top = typer.Option(metavar="K", min=1, help="How many of the likeliest classes."
 Threshold = typer.Option(
     metavar="P", min=0, max=1, help="Of a multilabel network: labels with P or more; its own thresholds, else 0.5."
 )
-Tta = typer.Option(metavar="VIEWS", help="Average views: flip, vertical_flip, rotations, five_crop; repeatable.")
-Device = typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps.")
 CsvOption = typer.Option("--csv", metavar="FILE", help="Write the rows as a CSV file, too.")
 HtmlOption = typer.Option(
     "--html", metavar="FILE", help="Write a page of the images, too, and where the network looked."
 )
 Overwrite = typer.Option("--overwrite", help="Replace FILE where it is there already.")
-AsJson = typer.Option("--json", help="One JSON document on standard output.")
 
 
 def command(
@@ -38,12 +36,12 @@ def command(
     images: Annotated[list[str], Images],
     top: Annotated[int, Top] = 5,
     threshold: Annotated[float | None, Threshold] = None,
-    tta: Annotated[list[str] | None, Tta] = None,
+    tta: Views = None,
     csv_file: Annotated[str | None, CsvOption] = None,
     html_file: Annotated[str | None, HtmlOption] = None,
     overwrite: Annotated[bool, Overwrite] = False,
-    device: Annotated[str, Device] = "auto",
-    as_json: Annotated[bool, AsJson] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Name what is on images, from the checkpoint file alone: the likeliest classes with their probabilities.
 

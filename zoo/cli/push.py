@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.options import AsJson
 from zoo.errors import printable
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def command(
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public; private without it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of these names that differ.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go; ask nobody, send nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put a checkpoint and its model card into a repository of the Hugging Face hub.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.options import AsJson
+
 
 def command(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
@@ -16,7 +18,7 @@ def command(
     device: Annotated[
         str | None, typer.Option(metavar="D", help="auto, cpu, cuda, …; the run's own without it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the recipe of a finished run again, and say whether the result is the same to the last bit.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.options import AsJson
 from zoo.errors import printable
 
 SHOWN = {"confirmed": "confirmed", "failed": "FAILED", "not checked": "not checked"}
@@ -20,7 +21,7 @@ def command(
     device: Annotated[
         str | None, typer.Option(metavar="D", help="cpu, cuda, cuda:1, mps, auto; that of the run without it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check all that a run or a checkpoint says of itself again, from the files.
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zoo.conversion.random_weights import fill_empty
 from zoo.errors import InputError, WorkError
 from zoo.formats import Source
 from zoo.model.assembly import Assembly
@@ -37,14 +39,17 @@ Pairs = Mapping[str, str]  # module path in the target -> module path in the sou
 def compare_converted(start: Assembly, end: Assembly, source: Source, plan: Plan) -> Comparison:
     """Compare the network that a file is of with the one that its weights are converted to, on one image.
 
-    `start` gets the source's own weights, `end` what `plan` makes of them.
+    `start` gets the source's own weights, `end` what `plan` makes of them; without memory for parameters
+    (`parameters_on_meta`), both share what is the same.
 
     Raises InputError where the source is not of `start`, WorkError where no image goes through both networks.
     """
     own = plan_source(source, None, target_of(start.model)).plan
-    names = names_in(start, own)
-    fill(start.model, own, source.array, staged=False)
-    fill(end.model, plan, source.array, staged=False)
+    names, read = names_in(start, own), cache(source.array)
+    for network, way in ((start, own), (end, plan)):  # what is moved as it is becomes one tensor of both networks
+        fill(network.model, way, read, staged=False)
+        fill_empty(network.model, seed=0)
+    read.cache_clear()
     tolerance = max([TOLERANCE, *(ROUNDED.get(move.dtype, 0.0) for move in plan.moves)])
     images = common_input(start, end, odd=False)
     return compare(start.model, end.model, module_pairs(plan.moves, names), images, tolerance)
@@ -166,7 +171,7 @@ def compare_recorded(
     source: nn.Module, run: Recording, target: nn.Module, pairs: Pairs, inputs: Tensor, tolerance: float = TOLERANCE
 ) -> Comparison:
     """Like `compare`, with the source's run already recorded, for trying several weights in the target."""
-    both = _Both(source, run, target, record(target, inputs, pairs), pairs)
+    both = _Both(source, run, target, pairs, inputs)
     absolute, relative = both.output_error()
     bad, error = both.first_error()
     first = None if relative <= tolerance or bad == len(both.seen) else both.divergence(bad, error)
@@ -177,20 +182,29 @@ def compare_recorded(
 
 
 class _Both:
-    """The runs of both networks. `seen` are the target's events that have a counterpart, in order."""
+    """The runs of both networks. `seen` are the target's events that have a counterpart, in order; the value of each is
+    by how much it differs from that, so that one network's values are in memory and not two."""
 
     def __init__(
-        self, source: nn.Module, source_run: Recording, target: nn.Module, target_run: Recording, pairs: Pairs
+        self, source: nn.Module, source_run: Recording, target: nn.Module, pairs: Pairs, inputs: Tensor
     ) -> None:
-        self.source, self.source_run, self.target, self.target_run = source, source_run, target, target_run
-        self.pairs = pairs
-        self.seen = [event for event in target_run.events if self._comparable(event)]
+        self.source, self.source_run, self.target, self.pairs = source, source_run, target, pairs
+        self.differs = False  # from the first event on whose values do, no others are compared
+        self.target_run = record(target, inputs, pairs, self._compared)
+        self.seen = [event for event in self.target_run.events if event.value is not None]
 
-    def _comparable(self, event: Event) -> bool:
-        """A norm with an activation inside gives other values than a bare one; only its input can be compared."""
-        modules = get_module(self.target, event.path), get_module(self.source, self.pairs[event.path])
-        same_role = event.way == "in" or all(_is_bare(module) for module in modules)
-        return same_role and self.source_run.event(self.pairs[event.path], event.way) is not None
+    def _compared(self, path: str, way: str, value: Tensor) -> float | None:
+        """By how much a value differs from its counterpart; None where it has none.
+
+        A norm with an activation inside gives other values than a bare one; only its input can be compared.
+        """
+        modules = get_module(self.target, path), get_module(self.source, self.pairs[path])
+        mine = self.source_run.event(self.pairs[path], way)
+        if mine is None or (way == "out" and not all(_is_bare(module) for module in modules)):
+            return None
+        error = 0.0 if self.differs else _difference(mine.value, value, ordered=False)[1]
+        self.differs = self.differs or error > LOCAL_TOLERANCE
+        return error
 
     def other(self, event: Event) -> Event:
         found = self.source_run.event(self.pairs[event.path], event.way)
@@ -199,11 +213,8 @@ class _Both:
 
     def first_error(self) -> tuple[int, float]:
         """The first of `seen` that differs, and by how much; their number where none does."""
-        for place, event in enumerate(self.seen):
-            error = _difference(self.other(event).value, event.value, ordered=False)[1]
-            if error > LOCAL_TOLERANCE:
-                return place, error
-        return len(self.seen), 0.0
+        differing = ((place, event.value) for place, event in enumerate(self.seen) if event.value > LOCAL_TOLERANCE)
+        return next(differing, (len(self.seen), 0.0))
 
     def output_error(self) -> tuple[float, float]:
         one, other = self.source_run.output, self.target_run.output

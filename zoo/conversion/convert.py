@@ -16,21 +16,20 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.conversion.destination import CONVERT, MADE_BY, check_format, check_free, is_conversion
+from zoo.conversion.destination import check_format, check_free, is_conversion
+from zoo.conversion.header import describe, is_relaid, metadata
 from zoo.conversion.stream import write
 from zoo.errors import InputError, Problem, WorkError, ZooError, nearest
 from zoo.formats import Source, open_source
-from zoo.formats.entry import Entry
 from zoo.formats.files import atomic_file, write_all
+from zoo.isolation import to_undo
 from zoo.remap import remaps
 from zoo.remap.advice import advise
 from zoo.remap.explain import render
-from zoo.remap.expression import Cast
 from zoo.remap.plan import MIN_COVERAGE, Plan, Target, check_equal
 from zoo.remap.remaps import ChosenRules, Remap, items, plan_rules, read_rules, split_at_auto
 from zoo.remap.rules import Rule, check_inverse, dump_rules, parse_rules, run
 from zoo.remap.rules import invert as invert_rules
-from zoo.remap.rules.adapt import AdaptClassesRule
 from zoo.remap.rules.base import AUTO
 
 if TYPE_CHECKING:
@@ -163,31 +162,67 @@ def convert(
         open_source(file, trust_pickle=trust_pickle, key=key) as opened,
     ):
         _check_free(None if dry_run else destination, write_rules, opened, overwrite=overwrite)
-        chosen = choose_rules(remap, opened, start, end, invert=invert)
-        plan, rules = make_plan(opened, chosen.rules, end, dtype)
-        described, kept = (None, []) if end is None else describe(opened, rules, end)
-        notes = (*chosen.notes, *_notes(opened, plan, start, end, runs=verify or AUTO in items(remap)), *kept)
-        made = Conversion(
-            os.fspath(source) if surgeries else opened.location,
-            opened.kind,
-            None,
-            plan,
-            rules,
-            notes,
-            plan.problems(min_coverage),
-        )
-        made.destination = None if destination is None else os.fspath(destination)
-        if write_rules is not None:
-            _write_text(Path(write_rules), dump_rules(rules))
-        if start and end and verify and not made.problems:
-            made.compared(compare_networks(start, end, opened, plan))
-        if made.problems:
-            raise NotConvertedError(made)
+        made, described = _planned(
+            opened, remap, start, end, source=os.fspath(source) if surgeries else opened.location, dtype=dtype,
+            destination=destination, min_coverage=min_coverage, invert=invert, verify=verify,
+        )  # fmt: skip
+        _require(made, opened, start, end, verify=verify, write_rules=write_rules)
         if destination is not None and not dry_run:
-            check_equal(plan, opened.array)
-            metadata = _metadata(opened, plan, described, os.fspath(destination))
-            made.written = write(plan, opened, destination, metadata=metadata, verify_bytes=verify_bytes)
+            _write(made, opened, described, destination, verify_bytes=verify_bytes)
     return made
+
+
+def _planned(
+    opened: Source,
+    remap: Remap,
+    start: Network | None,
+    end: Network | None,
+    *,
+    source: str,
+    destination: str | os.PathLike[str] | None,
+    dtype: str | None,
+    min_coverage: float,
+    invert: bool,
+    verify: bool,
+) -> tuple[Conversion, Assembly | None]:
+    """The conversion as it is planned, and what the new file says of the network that it fills, where one is named."""
+    chosen = choose_rules(remap, opened, start, end, invert=invert)
+    plan, rules = make_plan(opened, chosen.rules, end, dtype)
+    described, kept = (None, []) if end is None else describe(opened, rules, end)
+    notes = (*chosen.notes, *_notes(opened, plan, start, end, runs=verify or AUTO in items(remap)), *kept)
+    to = None if destination is None else os.fspath(destination)
+    return Conversion(source, opened.kind, to, plan, rules, notes, plan.problems(min_coverage)), described
+
+
+def _require(
+    made: Conversion,
+    opened: Source,
+    start: Network | None,
+    end: Network | None,
+    *,
+    verify: bool,
+    write_rules: str | os.PathLike[str] | None,
+) -> None:
+    """Save the rules and compare the networks. Raises NotConvertedError where that, or the plan, says not to write."""
+    if write_rules is not None:
+        _write_text(Path(write_rules), dump_rules(made.rules))
+    if start and end and verify and not made.problems:
+        made.compared(compare_networks(start, end, opened, made.plan))
+    if made.problems:
+        raise NotConvertedError(made)
+
+
+def _write(
+    made: Conversion,
+    opened: Source,
+    described: Assembly | None,
+    destination: str | os.PathLike[str],
+    *,
+    verify_bytes: bool,
+) -> None:
+    check_equal(made.plan, opened.array)
+    said = metadata(opened, made.plan, described, os.fspath(destination))
+    made.written = write(made.plan, opened, destination, metadata=said, verify_bytes=verify_bytes)
 
 
 @dataclass(frozen=True)
@@ -202,6 +237,19 @@ class Network:
         from zoo.model.build import build
 
         return build(self.architecture, self.arguments, device=device)
+
+    def without_parameters(self) -> Assembly:
+        """The network with its parameters on `meta` and everything else real."""
+        from zoo.conversion.random_weights import computed_on_meta, emptied
+        from zoo.model.build import parameters_on_meta
+
+        with suppress(ZooError), parameters_on_meta():
+            made = self.build()
+            if not computed_on_meta(made.model):
+                return made
+        made = self.build()  # its constructor needs its parameters' numbers
+        emptied(made.model)
+        return made
 
     @cached_property
     def outline(self) -> Assembly:
@@ -259,19 +307,10 @@ def _operated(source: str, surgeries: Sequence[str], end: Network | None) -> Ite
     context = Context(classes=assembly.classes, preprocessing=assembly.preprocessing, task=assembly.task)
     for name in surgeries:
         operate(assembly, name, {}, context)
-    with TemporaryDirectory(prefix="zoo-") as folder:
+    with to_undo(), TemporaryDirectory(prefix="zoo-") as folder:
         file = os.path.join(folder, Path(source).name)
         save_checkpoint(assembly, file)
         yield file
-
-
-def _metadata(source: Source, plan: Plan, described: Assembly | None, destination: str) -> dict[str, str]:
-    """What the header of the file says: of the architecture that it fills, or what the source's said."""
-    if described is None:
-        kept = _carried_over(source, plan, destination)
-    else:
-        kept = _encoded(source, plan, described, destination)
-    return kept | {MADE_BY: CONVERT}
 
 
 def _check_free(
@@ -306,12 +345,11 @@ def choose_rules(
                 raise
             hint = f"the file has the names of {name}: have both networks run, --from {name}"
             raise WorkError([*error.problems, Problem(f"hint: {hint}")]) from error
-    from zoo.conversion.equivalence import emptied, match_networks
+    from zoo.conversion.equivalence import match_networks
 
     auto = split_at_auto(source, remap, start.target)
-    network = end.build()
-    emptied(network.model)  # before the other one is made: no more than one has weights
-    return auto.completed(match_networks(auto.entries, start.build(), network), end.target)
+    found = match_networks(auto.entries, start.without_parameters(), end.without_parameters())
+    return auto.completed(found, end.target)
 
 
 def architecture_of(source: Source, end: str) -> str | None:
@@ -363,13 +401,13 @@ def compare_networks(start: Network, end: Network, source: Source, plan: Plan) -
     """The report of `--verify`: whether both networks compute the same, and where they diverge if not."""
     from zoo.conversion.compare_models import compare_converted
 
-    return compare_converted(start.build(), end.build(), source, plan).as_dict()
+    return compare_converted(start.without_parameters(), end.without_parameters(), source, plan).as_dict()
 
 
 def _notes(source: Source, plan: Plan, start: Network | None, end: Network | None, *, runs: bool) -> list[str]:
     """Remarks for the user beside those on the rules; `runs` says whether the networks are run at all."""
     notes = []
-    if end is None and "zoo" in source.metadata and _is_relaid(plan):
+    if end is None and "zoo" in source.metadata and is_relaid(plan):
         notes.append(
             "the source says which architecture it rebuilds, which is not true of the new layout and is left out; "
             "name the new architecture (--to) to have a file that zoo.load takes"
@@ -379,100 +417,6 @@ def _notes(source: Source, plan: Plan, start: Network | None, end: Network | Non
             f"--from {start.architecture} was not needed: --remap auto and --verify run it, and neither was asked for"
         )
     return notes
-
-
-def describe(source: Source, rules: tuple[Rule, ...], end: Network) -> tuple[Assembly, list[str]]:
-    """What the new checkpoint says of the network at the end, and remarks on what it takes over from the source.
-
-    A zoo checkpoint goes on being prepared as it was, and keeps its classes, task and data.
-    """
-    from zoo.checkpoint.data_folder import as_loaded
-    from zoo.formats.checkpoint_metadata import record_of
-    from zoo.model.preprocessing import differences, for_arguments
-
-    chosen = [rule.to for rule in rules if isinstance(rule, AdaptClassesRule) and rule.to]
-    record, outline, notes = record_of(source), end.outline, []
-    if record is None:
-        return replace(outline, classes=chosen[-1] if chosen else ()), []
-    if record.architecture != outline.architecture:
-        notes.append(
-            f"the source says that it is of {record.architecture}: whether {outline.architecture} computes the same is "
-            f"not known; compare them: --from {record.architecture} --verify"
-        )
-    classes = chosen[-1] if chosen else tuple(record.classes)
-    thresholds = {name: value for name, value in record.thresholds.items() if name in classes or not classes}
-    known = replace(
-        outline,
-        classes=classes,
-        task=record.task,
-        data=as_loaded(record.data, source.location),
-        thresholds=thresholds,
-    )
-    if classes and not _fits_head(known):
-        notes.append(f"the source's {len(classes)} classes are left out: {outline.architecture} has another head")
-        known = replace(known, classes=(), data=None, thresholds={})
-    if record.preprocessing is not None:
-        prepared = for_arguments(record.preprocessing.as_contract(), end.arguments)
-        odd = differences(prepared, outline.preprocessing)
-        if prepared.channels != outline.preprocessing.channels:
-            notes.append(f"images are prepared as {outline.architecture} says, not as for the source: {'; '.join(odd)}")
-        else:
-            notes += [f"images go on being prepared as for the source: {'; '.join(odd)}"] if odd else []
-            known.preprocessing = prepared
-    return known, notes
-
-
-def _fits_head(assembly: Assembly) -> bool:
-    """Whether every head gives an output a class; where no head is found nothing speaks against it."""
-    from zoo.model.heads import heads_if_any, out_width
-    from zoo.model.paths import get_module
-
-    widths = {out_width(get_module(assembly.model, path)) for path in heads_if_any(assembly.model)}
-    return not widths or widths == {len(assembly.classes)}
-
-
-def _encoded(source: Source, plan: Plan, described: Assembly, destination: str) -> dict[str, str]:
-    """The metadata of a zoo checkpoint of the architecture that the file fills."""
-    from zoo.checkpoint import save
-    from zoo.checkpoint.data_folder import as_stored
-    from zoo.formats.checkpoint_metadata import encode
-
-    name = source.location if "://" in source.location else Path(source.location).name
-    origin = {"name": name, "kind": source.kind, "sha256": source.sha256()}
-    own = {"converted_from": origin, "data": as_stored(described.data, destination)}
-    return encode(save.describe(described, tied=plan.ties).model_copy(update=own), _entries(plan))
-
-
-def _entries(plan: Plan) -> list[Entry]:
-    """The tensors that are written."""
-    return [Entry(move.target, move.dtype, move.shape) for move in plan.moves]
-
-
-def _carried_over(source: Source, plan: Plan, destination: str) -> dict[str, str]:
-    """The source's own metadata, without zoo's description where the layout it speaks of is no more."""
-    from zoo.checkpoint.data_folder import as_loaded, as_stored
-    from zoo.formats.checkpoint_metadata import encode, record_of
-
-    kept = {name: text for name, text in source.metadata.items() if name not in source.aliases}
-    if _is_relaid(plan):
-        kept.pop("zoo", None)
-    elif (record := record_of(source)) is not None:
-        if any(move.operations for move in plan.moves):  # other values: what was measured was not of these
-            spec = {key: value for key, value in (record.evaluation or {}).items() if key in ("loss", "metrics")}
-            cleared = {"tensor_digests": {}, "metrics": {}, "evaluation": spec or None}
-            record = record.model_copy(update=cleared)
-        data = as_stored(as_loaded(record.data, source.location), destination)
-        kept |= encode(record.model_copy(update={"data": data}), _entries(plan))
-    ties = {} if "zoo" in kept else plan.ties
-    return {"format": "pt", **kept, **ties}
-
-
-def _is_relaid(plan: Plan) -> bool:
-    """Whether names or shapes differ from the source's, or tensors are dropped."""
-    return bool(plan.dropped) or any(
-        move.sources != (move.target,) or any(not isinstance(step, Cast) for step in move.operations)
-        for move in plan.moves
-    )
 
 
 def _write_text(path: Path, text: str) -> None:

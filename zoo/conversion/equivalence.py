@@ -6,7 +6,6 @@ which both networks use their tensors, and a `Prover` runs the rules that it fin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.conversion.compare_models import all_settings, common_input, compare_recorded, module_pairs, names_in
+from zoo.conversion.random_weights import emptied, fill_empty, randomise
 from zoo.errors import InputError, listed
 from zoo.formats.entry import Entry
 from zoo.formats.tensors import entry, to_array
@@ -122,104 +122,58 @@ def execution_order(model: nn.Module) -> dict[str, int]:
     return {name: positions[id(value)] for name, value in state_of(model).items() if id(value) in positions}
 
 
-SPREAD = 0.2  # standard deviation of what is added to scales and put into biases
-GAIN = 1.2  # keeps signals from fading through activations
-
-
-def emptied(model: nn.Module) -> nn.Module:
-    """The model with its parameters on `meta`, where they take no memory; buffers stay."""
-    made: dict[int, nn.Parameter] = {}  # a parameter in two places stays one
-    for module in model.modules():
-        for name, value in module.named_parameters(recurse=False):
-            empty = nn.Parameter(torch.empty_like(value, device="meta"), requires_grad=value.requires_grad)
-            module._parameters[name] = made.setdefault(id(value), empty)
-    return model
-
-
-def randomise(model: nn.Module, seed: int = 0) -> None:
-    """Non-degenerate random weights, so that two architectures can be compared numerically.
-
-    Fills every parameter that is not on `meta` and the running statistics of every norm; other buffers stay. The same
-    `seed` gives the same values. Scales stay near 1 and variances positive, so that signals neither vanish nor explode
-    on the way through.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if not parameter.is_meta:
-                    parameter.copy_(_parameter(name, parameter, generator))
-            for name, buffer in module.named_buffers(recurse=False):
-                if name == "running_mean":
-                    buffer.copy_(SPREAD * torch.randn(buffer.shape, generator=generator))
-                elif name == "running_var":
-                    buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
-
-
-def _parameter(name: str, value: Tensor, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(value.shape, generator=generator)
-    if value.ndim in (2, 4) and math.prod(value.shape[1:]) > 1:
-        return noise * (GAIN / math.sqrt(math.prod(value.shape[1:])))
-    if name.endswith("bias"):
-        return SPREAD * noise
-    return 1 + SPREAD * noise if name == "weight" else 0.5 + SPREAD * noise
-
-
-def _fill_the_rest(model: nn.Module, seed: int) -> None:
-    """Random values for the parameters that are on `meta`."""
-    generator = torch.Generator().manual_seed(seed)
-    made: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, value in module.named_parameters(recurse=False):
-            if value.is_meta and id(value) not in made:
-                made[id(value)] = nn.Parameter(_parameter(name, value, generator), requires_grad=value.requires_grad)
-            module._parameters[name] = made.get(id(value), value)
-
-
 SEEN = 10  # times the error that a change of a tensor must make in the outputs to count as seen
 
 
 class Prover:
     """Checks rules numerically: `prover(rules)` runs both networks on random weights moved by the rules (a `Proof`).
 
-    Both networks lose their weights, and the target's that are moved as they are share the source's memory: two ViT-L
-    would take 2.4 GB.
+    Both networks lose their weights: two ViT-L would take 2.4 GB. The source's are drawn anew in little memory
+    (`fill_empty`), and the target's that are moved as they are share it.
     `names` maps the names that the rules start from to those of the source network.
     Raises WorkError where no input goes through both networks.
     """
 
     def __init__(self, source: Assembly, target: Assembly, names: Mapping[str, str]) -> None:
-        self.source, self.target, self.names = source.model, emptied(target.model), names
+        self.source, self.target, self.names = emptied(source.model), emptied(target.model), names
         randomise(self.source)
+        fill_empty(self.source, seed=0)
         state = state_of(self.source)
         self._state = {name: state[place] for name, place in names.items()}
         self._entries = {name: entry(name, value) for name, value in self._state.items()}
         images = [common_input(source, target, odd=odd) for odd in (True, False)]
         self._images = images if images[0].shape != images[1].shape else images[:1]
         self._paths = {place.rpartition(".")[0] for place in names.values()}
-        self._runs: list[Recording] = []
+        self._runs: dict[int, Recording] = {}  # of the source, an image each
 
     def __call__(self, rules: Sequence[Mapping[str, Any]]) -> Proof:
         """Move the source's weights by `rules` and compare, on the second image where the first shows a difference:
         it may be one of padding, which some networks lay down for the size they were made for.
         """
         proofs: list[Proof] = []
-        for place, images in enumerate(self._images):
-            if place == len(self._runs):
-                self._runs.append(record(self.source, images, self._paths))
-            proofs.append(self._prove(rules, images, self._runs[place]))
+        for place in range(len(self._images)):
+            proofs.append(self._prove(rules, place))
             if proofs[-1].equal:
                 return proofs[-1]
         return max(proofs, key=lambda proof: proof.agreeing)
 
-    def _prove(self, rules: Sequence[Mapping[str, Any]], images: Tensor, run: Recording) -> Proof:
+    def _run(self, place: int) -> Recording:
+        """The source's run on an image; it is as large as the network, and kept until the target agrees."""
+        if place not in self._runs:
+            self._runs[place] = record(self.source, self._images[place], self._paths)
+        return self._runs[place]
+
+    def _prove(self, rules: Sequence[Mapping[str, Any]], place: int) -> Proof:
+        images = self._images[place]
         plan = make_plan(self._entries, parse_rules(list(rules)), target_of(emptied(self.target)))
         randomise(self.target, seed=1)  # what no rule fills must not agree by chance
         fill(self.target, plan, lambda name: to_array(self._state[name]), staged=False)
-        _fill_the_rest(self.target, seed=2)
+        fill_empty(self.target, seed=2)
         pairs = module_pairs(plan.moves, self.names)
         with equal_eps(self.source, self.target, pairs):
-            found = compare_recorded(self.source, run, self.target, pairs, images)
+            found = compare_recorded(self.source, self._run(place), self.target, pairs, images)
+            if found.equal:
+                del self._runs[place]
             unseen = _unseen(self.target, images, found.relative) if found.equal else ()
         text = f"run with every parameter random and eps made equal: {found.message}"
         if differing := all_settings(self.source, self.target, pairs):

@@ -28,7 +28,8 @@ class Agreement:
     `difference` is the largest one between two outputs, `relative` its share of the largest output; `changed` counts
     the images whose label is another one, `by_class` does so for each label of torch's: `{"images", "changed"}`.
     `pixels` are those of the preprocessed images that differ from zoo's own, of `pixels_compared`, by `pixel_steps` of
-    255 at most. `unlike` says that one gave numbers where the other gave none, or other shapes.
+    255 at most. `unlike` says that one gave numbers where the other gave none, or other shapes; `undefined` counts the
+    images for which the network itself gives no number (nan).
     """
 
     images: int = 0
@@ -40,6 +41,7 @@ class Agreement:
     pixels_compared: int = 0
     pixel_steps: int = 0
     unlike: str = ""
+    undefined: int = 0
 
     @property
     def relative(self) -> float:
@@ -105,9 +107,10 @@ def _checked(given: Any, expected: Tensor) -> Tensor:
 
 
 def _add(found: Agreement, expected: Tensor, given: Tensor) -> None:
-    if not torch.equal(expected.isfinite(), given.isfinite()):
-        found.unlike = "one gives numbers where the other gives infinities or none"
     finite = expected.isfinite() & given.isfinite()
+    if not torch.isclose(expected[~finite], given[~finite], equal_nan=True).all():
+        found.unlike = "one gives numbers where the other gives infinities or none"
+    found.undefined += int(expected.isnan().reshape(len(expected), -1).any(1).sum())
     if finite.any():
         found.difference = max(found.difference, float((expected - given)[finite].abs().max()))
         found.largest = max(found.largest, float(expected[finite].abs().max()))

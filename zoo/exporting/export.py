@@ -228,7 +228,11 @@ def _judged(assembly: Assembly, outputs: torch.Size) -> dict[str, Any]:
 
 
 def _require(found: Agreement, assembly: Assembly, *, int8: bool, limit: float) -> None:
-    """Raises WorkError where the file's answers are not the network's: of float32 none may differ in its label."""
+    """Raises WorkError where the file's answers are not the network's: of float32 none may differ in its label.
+
+    `limit` is the share of images whose label int8 may change; of a regression, which has no labels, how far a value
+    may move, as a share of the largest.
+    """
     said = (
         f"on {found.images} inputs {found.changed} labels change and outputs differ by up to {found.difference:.3g} "
         f"({found.relative:.1%} of the largest)"
@@ -237,8 +241,14 @@ def _require(found: Agreement, assembly: Assembly, *, int8: bool, limit: float) 
         said += f"; {found.pixels} of {found.pixels_compared:,} preprocessed pixels differ"
     if found.unlike:
         raise WorkError(f"the exported network is another one: {found.unlike}", suggestion="nothing was written")
-    if int8 and found.share > limit:
-        enough = min(math.ceil(found.share * 100) / 100, 1)
+    if found.undefined:
+        message = (
+            f"the network gives no number (nan) for {found.undefined} of {found.images} inputs: nothing to compare"
+        )
+        raise WorkError(f"{message}; nothing was written", suggestion="where it comes from: zoo evaluate CHECKPOINT")
+    share = found.relative if assembly.task == "regression" else found.share
+    if int8 and share > limit:
+        enough = min(math.ceil(share * 100) / 100, 1)
         raise WorkError(
             f"int8 changes too much: {said}; at most {limit:.1%} may change; nothing was written",
             suggestion=f"accept it: --max-changed {enough}; or calibrate on more images: --calibration",

@@ -14,6 +14,7 @@ import torch
 from zoo.errors import InputError
 from zoo.finetuning.finetune import finetune
 from zoo.finetuning.trial import END, Timed, Trial, Within, folder_bytes, trial_cache
+from zoo.isolation import to_undo
 from zoo.recipe import Recipe
 from zoo.recipe.options import Precision, seconds_of
 from zoo.steps.train import Train
@@ -90,7 +91,7 @@ def estimate(recipe: Recipe, *, device: str | None = None, precision: Precision 
     began, trial = time.monotonic(), Trial(_batch_size(recipe))
     quiet = [_quiet(step) if isinstance(step, Train) else step for step in recipe.steps]
     tried = replace(recipe, steps=tuple(quiet))
-    with tempfile.TemporaryDirectory(prefix="zoo-estimate-", ignore_cleanup_errors=True) as scratch:
+    with to_undo(), tempfile.TemporaryDirectory(prefix="zoo-estimate-", ignore_cleanup_errors=True) as scratch:
         folder, cache = Path(scratch) / "run", Path(scratch) / "cache"
         with trial_cache(cache):
             started = time.monotonic()

@@ -113,8 +113,8 @@ def finetune(
 
 
 def _take(run: ActiveRun, place: RunFolder, *, newest: bool) -> Status:
-    """Take the folder for a run and begin the file of its status. With `newest`, `latest` leads to it: beside a folder of
-    the user's choice nothing is put that was not asked for."""
+    """Take the folder for a run and begin the file of its status. With `newest`, `latest` leads to it: beside a folder
+    of the user's choice nothing is put that was not asked for."""
     place.take(keep=run.saved is not None)
     if run.saved is None and run.fingerprint is not None:
         run.state.keep_samples(run.fingerprint.as_lines())

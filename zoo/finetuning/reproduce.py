@@ -32,6 +32,7 @@ from zoo.finetuning.same_data import differences_since
 from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.safetensors_file import read_header
 from zoo.formats.tensors import same_bits
+from zoo.isolation import to_undo
 from zoo.recipe import Recipe
 from zoo.training.callbacks import Listener
 from zoo.training.folder import MODEL, RECIPE, SAMPLES, STATE
@@ -109,7 +110,7 @@ def reproduce(
     recipe = read(folder / RECIPE)
     mine = _tensors(folder / MODEL)
     suspected = [*_edited(folder, report, mine)]
-    with tempfile.TemporaryDirectory(prefix="zoo-reproduce-", ignore_cleanup_errors=True) as scratch:
+    with to_undo(), tempfile.TemporaryDirectory(prefix="zoo-reproduce-", ignore_cleanup_errors=True) as scratch:
         place = Path(output) if output is not None else Path(scratch) / "run"
         with cache_in(Path(scratch) / "cache"):
             again = finetune(recipe, output=place, device=device or report["device"], progress=progress).report

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from zoo.errors import InputError, WorkError
 from zoo.formats.source import CHUNK, ByteRange
+from zoo.isolation import to_undo
 
 BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)  # Windows would translate line ends
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
@@ -36,6 +37,11 @@ def atomic_file(destination: Path, *, sources: Sequence[Path] = (), sync: bool =
     Raises InputError where `destination` is one of the `sources` (also through a link), is a folder or lies where
     nothing can be written, and WorkError where the disk is full or fails.
     """
+    with to_undo():
+        yield from _written_aside(destination, sources, sync)
+
+
+def _written_aside(destination: Path, sources: Sequence[Path], sync: bool) -> Iterator[int]:
     target = _checked(destination, sources)
     temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(8)}.tmp"
     try:

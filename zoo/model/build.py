@@ -11,8 +11,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_module_registration_hook
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from zoo import registry
 from zoo.contracts import Preprocessing
@@ -134,6 +139,27 @@ def _at_most(modules: int) -> Iterator[None]:
         hook.remove()
 
 
+@contextlib.contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """The parameters of modules that are made in the block go to `meta`, where they take no memory, as each is made;
+    buffers and constants are computed. A constructor that reads its parameters' numbers back raises."""
+    made = WeakIdKeyDictionary()  # a parameter that is given to two modules stays one
+
+    def emptied(_module: nn.Module, _name: str, value: nn.Parameter) -> nn.Parameter | None:
+        if value.is_meta or is_lazy(value):
+            return None
+        if value not in made:
+            made[value] = nn.Parameter(torch.empty_like(value, device="meta"), requires_grad=value.requires_grad)
+        empty: nn.Parameter = made[value]
+        return empty
+
+    hook = register_module_parameter_registration_hook(emptied)  # type: ignore[arg-type]  # what it returns counts
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 class _Unfilled(TorchFunctionMode):
     """Skips what initialisation does to parameters, element by element; everything else runs."""
 
@@ -198,9 +224,7 @@ def _make(
     except (RuntimeError, NotImplementedError) as error:
         if device.type != "meta":
             raise
-        from accelerate import init_empty_weights
-
-        with init_empty_weights():  # its constructor reads numbers back: only parameters go to meta, as they are made
+        with parameters_on_meta():  # its constructor reads numbers back
             model = make(**arguments).to(device)
         notes.append(f"built with some real memory: the constructor does not run on meta ({error})")
         return model

@@ -133,17 +133,25 @@ def load_weights(
         check_architecture(found, assembly.architecture, remap)
     assembly.preprocessing = prepared_for(found, assembly.preprocessing, assembly.arguments)
     assembly.classes = classes_after(found, report.rules, classes) or assembly.classes
-    assembly.base_weights = {
-        "name": name or (weights if isinstance(weights, str) else found.location),
+    called = name or (weights if isinstance(weights, str) else found.location)
+    assembly.base_weights = _base_weights(found, called, arguments, report.rules, paths)
+    return report
+
+
+def _base_weights(
+    found: Weights, name: str, arguments: Mapping[str, Any], rules: Iterable[Rule], ignored: list[str]
+) -> dict[str, Any]:
+    """What a checkpoint keeps of the weights that its model began with."""
+    return {
+        "name": name,
         "arguments": dict(arguments),
         "location": found.location,
         "sha256": digest(found),
-        "remap": [rule.as_mapping() for rule in report.rules],
-        "ignore": paths,
+        "remap": [rule.as_mapping() for rule in rules],
+        "ignore": ignored,
         "license": found.license,
         "source": found.source,
     }
-    return report
 
 
 def digest(weights: Weights) -> str:

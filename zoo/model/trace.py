@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from zoo.model.paths import has_parameters, join
@@ -65,6 +66,8 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self._touched.update(dict.fromkeys(id(tensor) for tensor in tensors_in((args, kwargs))))
+        if func is functional.batch_norm and _is_plain_norm(*args, **(kwargs or {})):
+            return torch.empty_like(args[0])
         return func(*args, **(kwargs or {}))
 
     @contextlib.contextmanager
@@ -123,6 +126,24 @@ class Trace(TorchFunctionMode):
         return self._counter.get_total_flops() // 2 if self._counter is not None else 0
 
 
+def _is_plain_norm(
+    value: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> bool:
+    """Whether batch normalisation on meta gives what it was given: torch goes through a dozen operations in Python to
+    find that out. Where something does not fit it does not, and torch says why."""
+    if not value.is_meta or training or value.ndim < 2:
+        return False
+    own = (running_mean, running_var, weight, bias)
+    return running_mean is not None and all(each is None or each.shape == value.shape[1:2] for each in own)
+
+
 def _flop_counter() -> Any:
     """torch's, which counts a multiplication and an addition as two; its import takes a tenth of a second."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -173,11 +194,11 @@ POSITIONS: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True)
 class Event:
-    """A chosen module's first input or output, at `step` in the pass."""
+    """A chosen module's first input or output, at `step` in the pass: a copy, or what `record` kept of it."""
 
     path: str
     way: str  # "in" or "out"
-    value: Tensor
+    value: Any
     step: int
 
 
@@ -197,9 +218,17 @@ class Recording:
         return [words for step, words in self.operations if first < step < last]
 
 
+Keep = Callable[[str, str, Tensor], Any]
+
+
+def _copy(path: str, way: str, value: Tensor) -> Tensor:
+    return value.detach().clone()
+
+
 class _Recorder(TorchFunctionMode):
-    def __init__(self, model: nn.Module, paths: Iterable[str]) -> None:
+    def __init__(self, model: nn.Module, paths: Iterable[str], keep: Keep) -> None:
         super().__init__()
+        self.keep = keep
         self.recording = Recording(torch.empty(0))
         self.chosen = {module: path for path, module in model.named_modules() if path in set(paths)}
         self._step = 0
@@ -219,7 +248,9 @@ class _Recorder(TorchFunctionMode):
         if tensor is not None and (path, way) not in self._seen:
             self._seen.add((path, way))
             self._step += 1
-            self.recording.events.append(Event(path, way, tensor.detach().clone(), self._step))
+            with torch._C.DisableTorchFunction():
+                kept = self.keep(path, way, tensor)
+            self.recording.events.append(Event(path, way, kept, self._step))
 
 
 def _words(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -234,12 +265,14 @@ def _words(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     return f"{name}({settings})" if settings else name
 
 
-def record(model: nn.Module, inputs: Tensor, paths: Iterable[str]) -> Recording:
+def record(model: nn.Module, inputs: Tensor, paths: Iterable[str], keep: Keep = _copy) -> Recording:
     """Run `model` on `inputs` in evaluation mode without autograd, and leave it as it was.
 
+    What goes into and comes out of the modules at `paths` is copied, which may take as much memory as training;
+    `keep(path, way, value)` looks at each instead and returns what to keep of it.
     Raises whatever forward raises.
     """
-    recorder = _Recorder(model, paths)
+    recorder = _Recorder(model, paths, keep)
     with undisturbed(model, training=False, attributes=True), torch.no_grad(), recorder:
         for module in recorder.chosen:
             module.register_forward_pre_hook(lambda m, a, k: recorder.note(m, "in", (a, k)), with_kwargs=True)

@@ -20,18 +20,11 @@ from zoo.recipe import references
 from zoo.recipe.chain import check_chain, check_steps
 from zoo.recipe.document import Document, FlagLocation, Path, label, walk
 from zoo.recipe.extends import EXTENDS, SET, extended
+from zoo.recipe.option_names import check_option_names, in_full
 from zoo.recipe.options import CheckpointOptions, DataOptions, ModelOptions, Options, Precision, TransformName
 from zoo.recipe.overrides import apply
 from zoo.recipe.recipe import Recipe
-from zoo.recipe.references import (
-    CheckpointReference,
-    WeightsReference,
-    check_checkpoint,
-    check_option_names,
-    check_remap,
-    check_weights,
-    in_full,
-)
+from zoo.recipe.references import CheckpointReference, WeightsReference, check_checkpoint, check_remap, check_weights
 from zoo.recipe.signature import Parameter, model_of
 from zoo.recipe.step import Step
 from zoo.recipe.validate import shown, unknown_key, validate

@@ -10,7 +10,7 @@ from typing import Any
 from zoo import registry
 from zoo.errors import InputError
 from zoo.file_name import PATTERN as FILE_NAME
-from zoo.recipe import references
+from zoo.recipe import option_names, references
 from zoo.recipe.catalogue import SUPPLIED, find, names, supplied
 from zoo.recipe.chain import actions_of
 from zoo.recipe.load import Sections
@@ -157,7 +157,7 @@ def _options(kind: str, name: str, factory: Callable[..., Any]) -> Schema:
     """The arguments of what `name` stands for; what zoo works out itself may be left out."""
     first, by_name = supplied(kind, factory)
     known = parameters(factory, first=first, skip=by_name, auto=kind == "modules")
-    worked_out = references.filled(kind, name, known)
+    worked_out = option_names.filled(kind, name, known)
     known |= {key: replace(known[key], required=False) for key in worked_out if key in known}
     model = model_of(known, extra="allow" if is_open(factory) else "forbid")
     return {"title": name, "description": summary(factory), **json_schema(model)}

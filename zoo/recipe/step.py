@@ -18,10 +18,10 @@ from zoo import registry
 from zoo.errors import Location, WorkError, ZooError, is_out_of_memory
 from zoo.expressions import Expression
 from zoo.isolation import failure_of
-from zoo.recipe import references
+from zoo.recipe import option_names, references
 from zoo.recipe.document import Document, Path, label
+from zoo.recipe.option_names import check_argument_names, check_option_names, expand_lone_values
 from zoo.recipe.options import Options
-from zoo.recipe.references import check_argument_names, check_option_names, expand_lone_values
 from zoo.recipe.signature import Parameter, json_schema, model_of, with_shorthand
 from zoo.recipe.validate import shown as shown_value
 from zoo.recipe.validate import validate
@@ -95,7 +95,7 @@ class Step(Options):
         """The same step with plugins' components named in full; each is added to `found`."""
         kinds = get_type_hints(type(self), include_extras=True)
         values = {key: getattr(self, key) for key in type(self).model_fields}
-        named = {key: references.in_full(kinds[key], value, found) for key, value in values.items()}
+        named = {key: option_names.in_full(kinds[key], value, found) for key, value in values.items()}
         changed = {key: value for key, value in named.items() if value != values[key]}
         step = self.model_copy(update=changed)
         step._named = changed

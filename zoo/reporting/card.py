@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from zoo.errors import printable
 from zoo.recipe.step import shown
 from zoo.reporting.facts import Facts
 
@@ -167,5 +168,5 @@ zoo evaluate model.safetensors
 
 def _text(value: str) -> str:
     """A name from a file as Markdown shows it: nothing in it is markup, and it stays on its line."""
-    spaced = " ".join(str(value).split())
+    spaced = printable(" ".join(str(value).split()))
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~])", r"\\\1", spaced).replace("&", "&amp;")

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from zoo.errors import printable
 from zoo.finetuning.report import cost
 from zoo.finetuning.tables import train_stages
 from zoo.formats.names import grouped
@@ -58,10 +59,17 @@ def _environment() -> Any:
     import jinja2
 
     loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, finalize=_spelled_out)
     environment.filters["file_name"] = lambda name: PurePath(str(name)).name
     environment.filters["grouped"] = lambda names: ", ".join(grouped(names))
     return environment
+
+
+def _spelled_out(value: Any) -> Any:
+    """Text with control characters and signs that turn its direction spelled out; lines stay lines."""
+    if type(value) is not str or value.isprintable():  # markup is made of such text
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def page(facts: Facts, pictures: Pictures) -> str:

@@ -40,16 +40,13 @@ from zoo.recipe.options import (
     TrackerName,
     UnfreezeGradually,
 )
-from zoo.recipe.step import check_expression
 from zoo.steps.train_changes import check_changing, check_mixing
 from zoo.steps.train_check import (
     build_schedule,
-    check_average,
     check_batch,
     check_checkpointing,
     check_choice,
     check_class_weights,
-    check_cost,
     check_metrics,
     check_sampler,
     check_schedule,
@@ -59,6 +56,7 @@ from zoo.steps.train_check import (
     nothing_trains,
 )
 from zoo.steps.train_job import make_job
+from zoo.steps.train_options import LAST, LENGTHS, check_options
 from zoo.steps.train_record import moments_for_next, record_train, rewind
 from zoo.training import pace
 from zoo.training.callbacks import Listener, Listeners
@@ -82,12 +80,7 @@ if TYPE_CHECKING:
 
 
 Alpha = Annotated[float, Field(ge=0)]
-CLASS_LOSSES = ("auto", "cross_entropy", "CrossEntropyLoss")  # those that label smoothing does something to
-
-
 GREEDY = 5  # epochs that a greedy soup is made of at most
-LENGTHS = ("epochs", "max_steps", "time_budget", "planned")  # what says how long training is; one of them has to
-LAST = "last.safetensors"  # the last epoch, where another one is kept
 
 
 class Train(Step):
@@ -294,70 +287,7 @@ class Train(Step):
         return standardises(self.loss)
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
-        path = self.place.path
-        if all(getattr(self, key) is None for key in LENGTHS):
-            message = f"{self.place.action}: epochs is missing"
-            document.add(path, message, "write epochs, max_steps or time_budget", at_key=True)
-        planned = [step for step, _ in self.planned or ()]
-        if planned and (planned[0] or planned != sorted(set(planned))):
-            message = "train.planned: a plan begins with optimizer step 0, and its steps rise"
-            document.add((*path, "planned"), message, "write time_budget in its place, which plans anew")
-        if self.warmup > 1 and self.warmup != int(self.warmup):
-            message = f"train.warmup: {self.warmup} is neither a share below 1 nor an integer number of steps"
-            document.add((*path, "warmup"), message)
-        taken = [step for step in earlier if step.place.action == "save" and LAST in map(str.casefold, step.files)]
-        if self.keeps_best and taken:
-            where = taken[0].place.location.within
-            message = f"train: {LAST}, the last epoch beside the best, is what the save step in {where} writes"
-            document.add(taken[0].place.path, message, "give it another name", at_key=True)
-        check_average(self, document)
-        check_cost(self, document, earlier)
-        for pattern in self.lr_scale:
-            check_expression(document, (*path, "lr_scale", pattern), pattern, at_key=True)
-        self._check_unfreezing(document)
-        self._check_optimizer(document, [step for step in earlier if isinstance(step, Train)])
-        word, listed_ = document.get(("data", "augmentation"), "none"), document.get(("data", "transforms"))
-        if self.feature_cache == "kept" and (word != "none" or listed_) and not self.views:
-            what = "data.transforms change" if listed_ else f"augmentation {word} changes"
-            message = f"train.feature_cache: {what} every epoch"
-            document.add((*path, "feature_cache"), message, "write views: K for K augmented passes, or every_step")
-        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
-        for name in (name for name, weight in weights.items() if weight < 0):
-            message = f"train.class_weights: {name!r} counts {weights[name]:g}, less than nothing"
-            document.add((*path, "class_weights", name), message, "write 0 or more")
-        loss = next(iter(self.loss)) if isinstance(self.loss, dict) else self.loss
-        if self.label_smoothing and loss not in CLASS_LOSSES:
-            message = f"train.label_smoothing does nothing with the loss {loss}"
-            document.add((*path, "label_smoothing"), message, "remove it", at_key=True)
-
-    def _check_unfreezing(self, document: Document) -> None:
-        path = self.place.path
-        patterns = self.gradual.groups if self.gradual and isinstance(self.gradual.groups, list) else []
-        for index, pattern in enumerate(patterns):
-            check_expression(document, (*path, "unfreeze_gradually", "groups", index), pattern)
-        if self.gradual and self.feature_cache in ("kept", "every_step"):
-            message = f"train.feature_cache: {self.feature_cache}: unfreeze_gradually thaws the backbone"
-            hint = "remove it, or train the head on cached features in a step in front: freeze: all_but_head, train"
-            document.add((*path, "feature_cache"), message, hint)
-
-    def _check_optimizer(self, document: Document, trains: Sequence[Train]) -> None:
-        """What contradicts itself about weight decay, and whether there is a state to carry over."""
-        path, (name, arguments) = self.place.path, named(self.optimizer)
-        if self.weight_decay is not None and "weight_decay" in arguments:
-            message = f"train: weight_decay is {self.weight_decay:g}, and {name} has one of its own"
-            document.add((*path, "weight_decay"), message, "remove one of the two", at_key=True)
-        if self.optimizer_state == "fresh":
-            return
-        place = (*path, "optimizer_state")
-        if not trains:
-            document.add(place, "train.optimizer_state: carried: no train step stands in front", "write fresh")
-            return
-        before, own = named(trains[-1].optimizer), {**arguments, "weight_decay": None}
-        if before[0] != name or {**before[1], "weight_decay": None} != own:
-            where = trains[-1].place.location.within
-            message = f"train.optimizer_state: carried: the train step in {where} has the optimizer {before[0]}"
-            message += " with other arguments" if before[0] == name else f", this one {name}"
-            document.add(place, message, "give both the same, or write fresh")
+        check_options(self, document, earlier, [step for step in earlier if isinstance(step, Train)])
 
     def check(self, rehearsal: Rehearsal) -> None:
         path, task, outputs = self.place.path, rehearsal.sample.context.task, rehearsal.sample.outputs or 2

@@ -14,8 +14,6 @@ from zoo.lint import fails_on_one_sample
 from zoo.model.depths import find_chain
 from zoo.model.paths import get_module
 from zoo.model.unstandardise import are_far, unstandardising
-from zoo.recipe import Step
-from zoo.recipe.document import Document
 from zoo.recipe.options import Named
 from zoo.steps.freeze import Freeze
 from zoo.steps.thresholds import Thresholds
@@ -29,7 +27,6 @@ from zoo.training.schedulers import Schedule, schedule_traps, training_length
 
 if TYPE_CHECKING:
     from zoo.preflight.rehearsal import Rehearsal
-    from zoo.recipe.document import Document
     from zoo.steps.train import Train
 
 
@@ -44,44 +41,6 @@ def check_choice(step: Train, key: str, rehearsal: Rehearsal) -> None:
     name = step.chosen_by[key == "early_stopping"]
     if name and name not in (LOSS, *names_of(step.metrics or ())):
         check_metrics([metric_of(name)], rehearsal)
-
-
-def check_average(step: Train, document: Document) -> None:
-    """Note an average that is none, or that does not go with another choice of weights."""
-    path, rule = step.place.path, step.soup
-    if rule is None:
-        return
-    given = [name for name in ("last", "greedy", "swa") if getattr(rule, name) is not None]
-    if len(given) != 1:
-        document.add(
-            (*path, "average"), "train.average: one of last, greedy and swa", "for instance average: {last: 3}"
-        )
-    elif rule.swa is not None and rule.swa > 1 and rule.swa != int(rule.swa):
-        message = f"train.average: swa: {rule.swa} is neither a share below 1 nor the number of an epoch"
-        document.add((*path, "average", "swa"), message)
-    others = {"ema": step.ema is not None, "keep": step.keep not in ("auto", "last")}
-    for name in (name for name, there in others.items() if there):
-        message = f"train.{name}: average decides already which weights remain"
-        document.add((*path, name), message, f"remove {name}, or average", at_key=True)
-
-
-def check_cost(step: Train, document: Document, earlier: Sequence[Step]) -> None:
-    """Note options on cost that do nothing, or do not go together."""
-    path = step.place.path
-    before = [other.place.name for other in earlier if other.place.name in ("train", "lr_finder")]
-    if step.lr == "found" and before[-1:] != ["lr_finder"]:
-        message = "train.lr: found, and no lr_finder stands in front of this train step"
-        document.add((*path, "lr"), message, "put the step lr_finder in front of it, or write a number")
-    if not step.gradient_checkpointing:
-        return
-    if step.compile:
-        message = "train.gradient_checkpointing: not with compile, which decides itself what to compute again"
-        document.add((*path, "gradient_checkpointing"), message, "remove one of them", at_key=True)
-    if step.feature_cache in ("kept", "every_step"):
-        message = (
-            "train.gradient_checkpointing: not with a feature cache, which runs the frozen blocks without gradients"
-        )
-        document.add((*path, "gradient_checkpointing"), message, "write feature_cache: off, or remove it", at_key=True)
 
 
 def check_checkpointing(step: Train, rehearsal: Rehearsal) -> None:

@@ -31,7 +31,7 @@ class _InTraining(Contract):
     def _known(self) -> dict[str, Any]:
         from dataclasses import replace
 
-        from zoo.recipe.references import filled
+        from zoo.recipe.option_names import filled
         from zoo.recipe.signature import parameters
 
         first, by_name = self._supplied()

@@ -58,7 +58,7 @@ def measured_of(predictions: Predictions, metrics: Sequence[Named] | None = None
     weights, which are the loss's own, it is the weighted mean over all of them.
     """
     outputs, targets = predictions.outputs, predictions.targets
-    judged = {"thresholds": predictions.thresholds, "classes": predictions.classes}
+    judged: dict[str, Any] = {"thresholds": predictions.thresholds, "classes": predictions.classes}
     made = make_metrics(metrics, predictions.task, outputs[0].numel(), local=True, **judged)
     every = Metrics({"loss": average_loss(make_loss(plain(loss), predictions.task), local=True), **made.metrics})
     try:

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from zoo.errors import InputError, printable
 from zoo.file_name import RUN_HOLDER, RUN_LOCK
+from zoo.isolation import to_undo
 from zoo.training.state import write_json
 
 ORPHANS_SECONDS = 15.0  # in which the processes that loaded a killed run's images notice that it is gone, and end
@@ -32,14 +33,15 @@ def held(folder: Path) -> Iterator[None]:
     """In the block the folder is this process's alone. Raises InputError, which names the holder, where it is not."""
     lock = FileLock(folder / RUN_LOCK, blocking=False)
     _acquire(lock, folder)
-    try:
-        with suppress(OSError):
-            write_json(folder / RUN_HOLDER, _self(), sync=False)
-        yield
-    finally:
-        with suppress(OSError):
-            (folder / RUN_HOLDER).unlink(missing_ok=True)
-        lock.release()
+    with to_undo():
+        try:
+            with suppress(OSError):
+                write_json(folder / RUN_HOLDER, _self(), sync=False)
+            yield
+        finally:
+            with suppress(OSError):
+                (folder / RUN_HOLDER).unlink(missing_ok=True)
+            lock.release()
 
 
 def _acquire(lock: FileLock, folder: Path) -> None:

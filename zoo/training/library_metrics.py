@@ -162,7 +162,7 @@ class FromTorchmetrics:
     def _counted(self, outputs: Tensor, targets: Tensor) -> tuple[int, int, int]:
         """How often the one class was found rightly, found at all, and there."""
         if self.task == "classification":
-            guess, true = (row == self.only for row in (outputs.argmax(-1), class_of(targets)))
+            guess, true = outputs.argmax(-1) == self.only, class_of(targets) == self.only
         else:
             own = self.metric.threshold if self.thresholds is None else self.thresholds.cpu()
             guess, true = (rows[:, self.only] for rows in (outputs.sigmoid() >= own, said(targets)))
@@ -202,7 +202,7 @@ def from_torchmetrics(name: str, arguments: dict[str, Any], answers: Answers) ->
             metric.zero_division = math.nan  # which its arguments may not be
         own = task != "multilabel" or "threshold" in arguments or getattr(metric, "threshold", None) is None
         judged = None if own else torch.tensor(list(answers.thresholds) or [THRESHOLD], device=answers.device)
-        of = {"present": present, "local": answers.local, "thresholds": judged, "only": only}
+        of: dict[str, Any] = {"present": present, "local": answers.local, "thresholds": judged, "only": only}
         return tried(FromTorchmetrics(metric.to(answers.device), task, **of), answers)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"metric {name} for a {task} task: {error}") from error

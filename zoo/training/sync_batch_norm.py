@@ -9,12 +9,15 @@ unevenly; the variance is that of the differences from the common mean, which ro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from zoo.training.trainer import Trainer
 
 
 class SyncBatchNorm(TorchFunctionMode):
@@ -33,6 +36,17 @@ def trained_norms(network: nn.Module) -> list[nn.Module]:
     """The batch norms that train: in training mode they normalise by the batch."""
     kinds = nn.modules.batchnorm._BatchNorm
     return [module for module in network.modules() if isinstance(module, kinds) and module.training]
+
+
+def note_batch_norm(trainer: Trainer) -> None:
+    """Say what trained batch norms normalise by where there are several processes."""
+    processes, trained = trainer.accelerator.num_processes, trained_norms(trainer.job.network or trainer.job.model)
+    if processes > 1 and trained:
+        size = trainer.job.train.size(0)
+        each = f"the {size} samples of all {processes} processes, as one process would"
+        if not trainer.synchronises:
+            each = f"each process's own {size // processes} samples (compile: true), unlike one process"
+        trainer.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
 
 class _AddUp(torch.autograd.Function):

@@ -36,6 +36,7 @@ from zoo.training.devices import (
     make_accelerator,
     peak_memory,
     to_layout,
+    unused_expected,
 )
 from zoo.training.ema import MovingAverage
 from zoo.training.gradual import GradualUnfreezing
@@ -49,7 +50,7 @@ from zoo.training.restore import restore, restore_weights, training_state
 from zoo.training.schedulers import Schedule, training_length
 from zoo.training.signals import ENDING
 from zoo.training.state import Saved, StateFolder
-from zoo.training.sync_batch_norm import SyncBatchNorm, trained_norms
+from zoo.training.sync_batch_norm import SyncBatchNorm, note_batch_norm
 from zoo.training.time_budget import Plan
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Trainer:
         # what is shown is in the unit of the data, as the validation loss is
         self.shown_loss = self.loss if self.loss.unit is None else make_loss(job.loss, job.task, **given)
         self.validation_loss = make_loss(plain(job.loss), job.task, device=self.device)
-        judged = {"thresholds": job.thresholds, "classes": job.classes}
+        judged: dict[str, Any] = {"thresholds": job.thresholds, "classes": job.classes}
         self.metrics = make_metrics(options.measured(job.task), job.task, job.outputs, self.device, **judged)
         best, stop = (Criterion.of(self.metrics, name) for name in options.chosen_by)
         self.criterion, rule = best, options.patience
@@ -134,9 +135,9 @@ class Trainer:
         """
         self.listener.step_started(self)
         try:
-            self._note_batch_norm()
+            note_batch_norm(self)
             self.callbacks.begin(self)
-            with ENDING.waiting():
+            with ENDING.waiting(), unused_expected():
                 self._train_epochs()
             self.gradual.end(self.progress)
             self.averaged = self.soup.conclude(self) if self.soup is not None else None
@@ -166,16 +167,6 @@ class Trainer:
         waited, best = self.patience.waited(self.progress.history)
         better = f"than in epoch {best}" if best else "or defined"
         return f"validation {self.patience.criterion.metric} was not better {better} for {waited} epochs"
-
-    def _note_batch_norm(self) -> None:
-        """Say what trained batch norms normalise by where there are several processes."""
-        processes, trained = self.accelerator.num_processes, trained_norms(self.job.network or self.job.model)
-        if processes > 1 and trained:
-            size = self.job.train.size(0)
-            each = f"the {size} samples of all {processes} processes, as one process would"
-            if not self.synchronises:
-                each = f"each process's own {size // processes} samples (compile: true), unlike one process"
-            self.listener.note(f"batch norm: {len(trained)} layers normalise by {each}")
 
     def _note(self, text: str) -> None:
         self.listener.note(f"{self.job.label}: {text}")

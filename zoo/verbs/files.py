@@ -81,7 +81,8 @@ def export(
             it. Without it the file takes what the network takes, float32 [n, c, h, w].
         softmax: let it give probabilities in place of logits (of a multilabel network by the sigmoid).
         int8: quantise the ONNX file, the ranges of activations measured on training images.
-        max_changed: of int8, the share of images whose label may change, 0.05 without it. Of float32 none may.
+        max_changed: of int8, the share of images whose label may change, 0.05 without it; of a regression how far a
+            value may move, as a share of the largest. Of float32 no label may change.
         data: as for `zoo.evaluate`; the checkpoint's own without it. Where that is not there, random images take its
             place in the comparison, and `notes` says so; int8 is refused then.
         images, calibration: how many held-out images are compared, and how many training images int8 is calibrated on.

@@ -79,15 +79,9 @@ def finetune(
     with handed_over(model, data, transform, preprocessing) as names:
         checked = _read(recipe, overrides, names)
         run = carry_out(
-            checked,
-            within=_shared(checked, within, device, precision),
-            output=output,
-            resume=resume,
-            overwrite=overwrite,
-            device=device,
-            precision=precision,
-            progress=progress,
-        )
+            checked, within=_shared(checked, within, device, precision), output=output, resume=resume,
+            overwrite=overwrite, device=device, precision=precision, progress=progress,
+        )  # fmt: skip
         if model is not None:
             run.model  # noqa: B018 - of a run that was finished before it is loaded now, while the class is at hand
         return run

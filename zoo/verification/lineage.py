@@ -14,7 +14,6 @@ from zoo.finetuning.tables import train_stages
 from zoo.formats.checkpoint_metadata import DIGITS
 from zoo.formats.remote import fetched
 from zoo.formats.tensors import NAMES
-from zoo.given import is_given
 from zoo.model.freezing import tensor_sha256
 from zoo.model.load_into import LoadReport, state_of
 from zoo.model.pretrained import digest
@@ -71,8 +70,8 @@ def check_base(subject: Subject, rows: Rows) -> None:
     base = subject.metadata.base_weights
     if base is None:
         return
-    if is_given(subject.metadata.architecture):
-        rows.skip(BASE, f"{subject.metadata.architecture} has to be handed over to be built")
+    if subject.unbuildable:
+        rows.skip(BASE, subject.unbuildable)
         return
     here = _digests_here(subject)
     if not here:

@@ -14,7 +14,7 @@ from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
 from zoo.data.open_data import OpenData, Part
 from zoo.errors import InputError, ZooError
-from zoo.given import is_given
+from zoo.isolation import to_undo
 from zoo.model.assembly import Assembly
 from zoo.training.devices import choose_device
 from zoo.training.evaluate import asked, measured_of, open_for
@@ -108,7 +108,7 @@ def _agrees_with_itself(subject: Subject, stored: Predictions, loss: Any) -> boo
     """Whether writing what was read gives the file again, but for the last digits of what is computed."""
     import csv
 
-    with tempfile.TemporaryDirectory() as folder:
+    with to_undo(), tempfile.TemporaryDirectory() as folder:
         again = Path(folder) / "again.csv"
         write_predictions(again, stored, make_loss(loss, stored.task))
         with (
@@ -134,8 +134,8 @@ def _same(first: Any, second: Any) -> bool:
 
 def check_again(subject: Subject, rows: Rows, *, quick: bool, device: str | None) -> None:
     """The file loads, and gives the predictions and numbers that are said."""
-    if is_given(subject.metadata.architecture):
-        rows.skip(LOADS, f"{subject.metadata.architecture} has to be handed over to be built")
+    if subject.unbuildable:
+        rows.skip(LOADS, subject.unbuildable)
         return
     where = _device(subject, device)
     try:

@@ -13,10 +13,12 @@ from typing import Any
 
 import yaml
 
-from zoo.errors import InputError
+from zoo import registry
+from zoo.errors import InputError, listed
 from zoo.formats import Source, open_source
 from zoo.formats.checkpoint_metadata import KEY, CheckpointMetadata, read_metadata
 from zoo.formats.files import Readers
+from zoo.given import is_given
 from zoo.training.folder import MODEL, PREDICTIONS, RECIPE, REPORT
 
 
@@ -62,6 +64,17 @@ class Subject:
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             return [stage["action"] for stage in self.stages]
         return names if self.saved is None else names[: self.saved["step"] - 1]
+
+    @functools.cached_property
+    def unbuildable(self) -> str | None:
+        """Why the network cannot be built here, through no fault of the file's; None where it can."""
+        if is_given(self.metadata.architecture):
+            return f"{self.metadata.architecture} has to be handed over to be built"
+        there = {row.distribution for row in registry.entries()}
+        needed = {self.metadata.architecture, *(operation["surgery"] for operation in self.metadata.operations)}
+        suppliers = {self.metadata.suppliers[name] for name in needed if name in self.metadata.suppliers}
+        absent = sorted(suppliers - there)
+        return f"it is built by {listed(absent)}, which is not installed here, or switched off" if absent else None
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from zoo_efficientnet_lite import remaps, weights
 
 from zoo.conversion.convert import NotConvertedError, convert
-from zoo.conversion.equivalence import randomise
+from zoo.conversion.random_weights import randomise
 from zoo.errors import InputError
 from zoo.formats.tensors import entry, to_array
 from zoo.model.load_into import fill, target_of

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from zoo_timm.remaps import torchvision_attention, torchvision_cnn, torchvision_efficientnet, transformers
 
-from zoo.conversion.equivalence import randomise
+from zoo.conversion.random_weights import randomise
 from zoo.formats import open_source
 from zoo.formats.tensors import entry, to_array
 from zoo.model.load_into import fill, load_into, state_of, target_of

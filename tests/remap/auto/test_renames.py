@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zoo.formats.entry import Entry
-from zoo.remap.auto.write_rules import rename_rule
+from zoo.remap.auto.renames import rename_rule
 from zoo.remap.rules import invert, parse_rules, run
 
 
