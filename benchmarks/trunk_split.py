@@ -13,22 +13,11 @@ import warnings
 
 import timm
 import torch
+from families import NAMES
 from torch import Tensor, nn
 
 from zoo.model.freezing import freeze
 from zoo.training.trunk.split import UnsplittableError, split
-
-NAMES = """
-beit_base_patch16_224 botnet26t_256 bat_resnext26ts cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32
-convnext_atto crossvit_tiny_240 cs3darknet_s davit_tiny deit_tiny_distilled_patch16_224 densenet121 dla46_c
-dpn48b edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientnet_b0 efficientvit_b0 efficientvit_m0
-eva02_tiny_patch14_224 fasternet_t0 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny ghostnet_050 hardcorenas_a
-hgnetv2_b0 hiera_tiny_224 hrnet_w18_small inception_next_atto inception_v3 levit_128s mambaout_femto
-coatnet_nano_rw_224 poolformer_s12 mixer_s32_224 mobilenetv3_small_050 mobilevit_xxs mobilevitv2_050 mvitv2_tiny
-nest_tiny nf_resnet26 pit_ti_224 pvt_v2_b0 regnety_002 repghostnet_050 repvit_m0_9 res2net50_26w_4s resnest14d
-resnet18 rexnet_100 selecsls42 skresnet18 swin_tiny_patch4_window7_224 tiny_vit_5m_224 twins_pcpvt_small vgg11
-xcit_nano_12_p16_224
-""".split()
 
 
 def randomise(model: nn.Module) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
@@ -27,6 +29,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: a full collection, as memory that runs out calls for, is then
+    a matter of milliseconds."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def disk_without_waiting():
+    """Nobody cuts the power behind a test, so that none waits for the disk; commands in processes of their own do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 class Plugins:
     """Writes distributions into a folder that is on `sys.path`, as an installer would."""
 
@@ -43,6 +61,12 @@ class Plugins:
         for name, text in modules.items():
             (folder / f"{name}.py").write_text(textwrap.dedent(text))
         registry.refresh()
+
+    def without_torch(self):
+        """Another process that asks these plugins for their names imports no torch, which takes it seconds: only what
+        the names of base classes are looked up in. This process has imported torch, and goes on with it."""
+        (self.folder / "torch").mkdir()
+        (self.folder / "torch" / "__init__.py").write_text("import types\nnn = types.SimpleNamespace(Module=object)\n")
 
     def row(self, name):
         """The one row of this name."""

@@ -12,7 +12,7 @@ from zoo import api
 from zoo.registry import KINDS
 from zoo.scaffolding.plugin import parts_of
 from zoo.testing import SurgeryContract
-from zoo.verbs import check
+from zoo.verbs.training import check
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")

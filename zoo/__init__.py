@@ -32,43 +32,33 @@ if TYPE_CHECKING:
     from zoo.model.load_into import load_into
     from zoo.model.pretrained import build
     from zoo.registry import names
-    from zoo.verbs import (
-        check,
-        compare,
-        embed,
-        evaluate,
-        export,
-        finetune,
-        finetune_seeds,
-        freeze,
-        merge,
-        predict,
-        reproduce,
-        save,
-    )
+    from zoo.verbs.files import embed, export, merge
+    from zoo.verbs.measuring import compare, evaluate, predict
+    from zoo.verbs.models import freeze, save
+    from zoo.verbs.training import check, finetune, finetune_seeds, reproduce
     from zoo.verification.verify import verify
 
 _PLACES = {
     "build": "zoo.model.pretrained:build",
-    "check": "zoo.verbs:check",
-    "compare": "zoo.verbs:compare",
+    "check": "zoo.verbs.training:check",
+    "compare": "zoo.verbs.measuring:compare",
     "convert": "zoo.conversion.convert:convert",
     "diff": "zoo.checkpoint.diff:diff",
-    "embed": "zoo.verbs:embed",
-    "evaluate": "zoo.verbs:evaluate",
-    "export": "zoo.verbs:export",
-    "finetune": "zoo.verbs:finetune",
-    "finetune_seeds": "zoo.verbs:finetune_seeds",
-    "freeze": "zoo.verbs:freeze",
+    "embed": "zoo.verbs.files:embed",
+    "evaluate": "zoo.verbs.measuring:evaluate",
+    "export": "zoo.verbs.files:export",
+    "finetune": "zoo.verbs.training:finetune",
+    "finetune_seeds": "zoo.verbs.training:finetune_seeds",
+    "freeze": "zoo.verbs.models:freeze",
     "inspect": "zoo.checkpoint.inspect:inspect",
     "load": "zoo.checkpoint.load:load_model",
     "load_into": "zoo.model.load_into:load_into",
-    "merge": "zoo.verbs:merge",
+    "merge": "zoo.verbs.files:merge",
     "names": "zoo.registry:names",
-    "predict": "zoo.verbs:predict",
+    "predict": "zoo.verbs.measuring:predict",
     "push": "zoo.checkpoint.push:push",
-    "reproduce": "zoo.verbs:reproduce",
-    "save": "zoo.verbs:save",
+    "reproduce": "zoo.verbs.training:reproduce",
+    "save": "zoo.verbs.models:save",
     "verify": "zoo.verification.verify:verify",
     "Context": "zoo.contracts:Context",
     "Data": "zoo.contracts:Data",

@@ -35,6 +35,7 @@ NAMES = "names"  # of an architecture source; None for a plain architecture
 IMPORT = "import"  # whether what the entry point names is there, and what its import changes
 WEIGHTS = "weights"  # of a weights component: architecture, location and sha256
 SECONDS = {NAMES: 15.0, IMPORT: 120.0, WEIGHTS: 15.0}  # before the process is killed; torch may take its time to import
+SHARED = 8  # times as long where others have the processor or the disk: a machine's load is not the plugin's fault
 PATIENCE = 3.0  # seconds before a person hears what is waited for
 NAMES_LIMIT = 50_000  # more names than this from one source is taken for an endless generator
 _dumps = json.dumps  # before any plugin could replace it
@@ -165,8 +166,8 @@ def _wait(process: subprocess.Popen[bytes], lines: queue.Queue[str | None], ques
     """The next answer; one whose value is _ENDED where the process gave none, None where it wanted a fresh one."""
     import queue
 
-    began, said = time.monotonic(), False
-    while (waited := time.monotonic() - began) < SECONDS[question.what]:
+    began, said, allowance = time.monotonic(), False, _Allowance(process, SECONDS[question.what])
+    while not allowance.over(waited := time.monotonic() - began):
         ended = process.poll() is not None  # looked at first: its last line may still be on the way
         try:
             line = lines.get(timeout=0.2)
@@ -185,6 +186,38 @@ def _wait(process: subprocess.Popen[bytes], lines: queue.Queue[str | None], ques
             return Answer(_end_of(_code(process)), _ENDED)
     doing = {NAMES: "naming its architectures", IMPORT: "its import", WEIGHTS: "naming its weights"}[question.what]
     return Answer(f"{doing} took more than {SECONDS[question.what]:g} s", _ENDED)
+
+
+class _Allowance:
+    """`limit` seconds of the processor, or of the clock where the process waits for something else than processor and
+    disk."""
+
+    def __init__(self, process: subprocess.Popen[bytes], limit: float) -> None:
+        import psutil
+
+        self.limit, self.waiting, self.before = limit, 0, 0.0
+        self.process: psutil.Process | None = None
+        with contextlib.suppress(psutil.Error):  # it may have ended
+            self.process = psutil.Process(process.pid)
+            self.before = self._used()
+
+    def _used(self) -> float:
+        assert self.process is not None
+        times = self.process.cpu_times()
+        return float(times.user + times.system) - self.before
+
+    def over(self, waited: float) -> bool:
+        """Whether it is used up, after so many seconds; to be asked time and again."""
+        import psutil
+
+        if waited < self.limit or self.process is None:
+            return waited >= self.limit
+        try:
+            waits = self.process.status() not in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
+            self.waiting = self.waiting + 1 if waits else 0
+            return self.waiting > 2 or waited >= SHARED * self.limit or self._used() >= self.limit
+        except psutil.Error:  # it has ended meanwhile: what it said last may still be on the way
+            return waited >= self.limit + 1
 
 
 def _code(process: subprocess.Popen[bytes]) -> int | None:

@@ -209,6 +209,7 @@ def test_the_largest_batch_is_found_by_trial(tmp_path):
 
 def test_settings_are_timed_on_features_of_any_precision(tmp_path, monkeypatch):
     monkeypatch.setattr(autotune, "WORTH_TIMING", 0.0)
+    monkeypatch.setattr(autotune, "PAYS", 0.0)
     steps = [*STEPS[:1], {"freeze": {"policy": "below", "module": "layer3"}}, {"train": {"epochs": 1, "lr": 0.01}}]
     run = zoo.finetune(recipe(tmp_path, steps), output=tmp_path / "run", device="cuda")
     assert run.report["stages"][0]["precision"] in {"float32", "bfloat16"}

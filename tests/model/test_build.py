@@ -50,6 +50,7 @@ MODULE = """
 
 @pytest.fixture
 def acme(plugins):
+    plugins.without_torch()
     plugins.write("zoo-acme", SOURCE, acme_nets=MODULE)
 
 

@@ -241,6 +241,7 @@ def sized(folder: str, *, width: int = 5) -> Weights:
 @pytest.fixture
 def acme(plugins, tmp_path: Path) -> Path:
     """A source whose weights say what it has to be built with, and a folder of such."""
+    plugins.without_torch()
     plugins.write("zoo-acme", ACME, acme_nets=ACME_NETS)
     for width in (5, 7):
         assembly = build("acme/net", {"width": width})

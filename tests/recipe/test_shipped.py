@@ -39,6 +39,14 @@ def test_in_a_checkout():
     assert len(found) == len(list((ROOT / "recipes").rglob("*.yaml")))
 
 
+@pytest.mark.parametrize("name", shipped.shipped())
+def test_an_editor_finds_the_schema(name):
+    """The line is a comment in front of the first key: elsewhere the YAML language server does not see it."""
+    comments = shipped.shipped()[name].read_text().partition("\nname: ")[0].splitlines()
+    assert "# yaml-language-server: $schema=recipe.schema.json" in comments
+    assert all(line.startswith("#") for line in comments)
+
+
 def test_in_a_wheel(monkeypatch, tmp_path):
     """As pip leaves a wheel's data files: outside the package, named in RECORD."""
     info = tmp_path / "site" / "zoo_kit-0.1.0.dist-info"

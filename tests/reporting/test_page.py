@@ -117,6 +117,17 @@ def test_rates_and_phases_are_the_reports(facts):
     assert "from epoch 3 layer4 <b> (1,234 parameters; 7 tensors frozen, and proved so)" in text
 
 
+def test_an_average_has_its_members(facts):
+    members = [{"epoch": 4, "value": 0.25, "weight": 1.0}, {"epoch": 7, "value": None, "weight": 0.0}]
+    average = {"greedy": 2, "metric": "accuracy", "members": members, "batch_norms": 3, "metrics": {"accuracy": 0.375}}
+    (train,) = (stage for stage in facts["report"]["stages"] if stage["action"] == "train")
+    train["average"] = average
+    text = " ".join(Elements(page(facts, Pictures())).text.split())
+    assert "Step 3: what was averaged average: {greedy: 2}." in text
+    assert "accuracy of 0.3750. The statistics of 3 batch norms were estimated anew" in text
+    assert re.search(r"epochaccuracyweight4 ?0.250 ?1.0007 ?undefined ?left out", text)
+
+
 def test_only_what_is_there_has_a_section(run):
     folder = run()
     (folder / "report.json").unlink()

@@ -165,6 +165,14 @@ def test_a_short_stage_is_not_worth_timing(model, tmp_path):
     assert run(model, tmp_path, samples=10**6).timings
 
 
+def test_few_samples_are_not_worth_timing_however_slow_they_are(model, tmp_path, monkeypatch):
+    """A search of 12 steps of 8 samples in front of a training on 100 would take about as long as all of it."""
+    _pretend(monkeypatch, lambda count, setting: 60.0)
+    searched = len(candidates(model, CPU, "auto")) * 3 * 8
+    assert run(model, tmp_path, samples=2 * searched - 1) is None
+    assert run(model, tmp_path, samples=2 * searched).timings
+
+
 def test_features_in_bfloat16_are_timed_in_a_float32_network_too(model, tmp_path):
     found = run(model, tmp_path, inputs=(torch.randn(20, 3, 32, 32).bfloat16(),))
     assert found.setting.precision in {"float32", "bfloat16"}

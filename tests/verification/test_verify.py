@@ -167,6 +167,23 @@ def test_other_tasks(finetuned, pictures, table, more):
         shutil.move(pictures / "3.away", pictures / "3.png")
 
 
+def test_data_by_a_relative_path(finetuned, pictures, tmp_path, monkeypatch):
+    """Images are the ones that were measured wherever one stands, and after data and run moved together."""
+    home = tmp_path / "home"
+    shutil.copytree(pictures, home / "pictures")
+    monkeypatch.chdir(home)
+    recipe = {
+        "model": "tutorial/net_a",
+        "data": {"source": "csv", "path": "pictures/values.csv", "image_size": 32, "workers": 0},
+        "steps": [{"swap_head": "auto"}, SHORT],
+    }
+    zoo.finetune(recipe, output="run", progress=Listener(), device="cpu")
+    assert results(check_honest("run"))["model run again"] == "confirmed"
+    monkeypatch.chdir(tmp_path)
+    home.rename("moved")
+    assert results(check_honest("moved/run"))["model run again"] == "confirmed"
+
+
 class Stop(Listener):
     """Presses Ctrl-C after the first epoch."""
 

@@ -52,7 +52,7 @@ def command(
         zoo compare runs/resnet runs/vit --data photos/test --csv parted.csv
         zoo compare old.safetensors new.safetensors --data photos/test --metric f1 --json
     """
-    from zoo.verbs import compare
+    from zoo.verbs.measuring import compare
 
     check_new(csv_file)
     found = compare(a, b, data, part=part, metrics=metric, device=device, batch_size=batch_size)

@@ -43,7 +43,7 @@ def command(
         zoo embed checkpoints/quickstart/model.safetensors recipes/quickstart.yaml digits.parquet --part validation
         zoo embed tf_efficientnet_lite0 photos/ p.safetensors --weights efficientnet-lite/lite0 --module blocks.5
     """
-    from zoo.verbs import embed
+    from zoo.verbs.files import embed
 
     made = embed(
         network, data, file, module=module, weights=weights, part=part, batch_size=batch_size, device=device,

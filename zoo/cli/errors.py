@@ -8,6 +8,7 @@ too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from zoo.errors import ZooError, is_out_of_memory, printable, text_of
 from zoo.isolation import noted, wants_tracebacks
 
 INTERRUPTED = 130
+_NO_PLACE = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}  # what was named cannot be what was meant
 
 
 def exit_code(work: Callable[[], object]) -> int:
@@ -75,6 +77,7 @@ def _explain(error: Exception) -> int:
         say(f"error: out of memory{what} (a smaller batch_size or image_size needs less)")
     elif isinstance(error, OSError) and error.strerror:
         say(f"error: {error.strerror}" + (f": {error.filename}" if error.filename else ""))
+        return 2 if error.errno in _NO_PLACE else 1
     else:
         say(f"error: this is a bug in zoo: {type(error).__name__}: {text_of(error)} ({_place(error)})")
         say("--traceback (or ZOO_TRACEBACK=1) shows the traceback; please report it")

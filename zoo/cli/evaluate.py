@@ -53,7 +53,7 @@ def command(
     from zoo.training.looks import said
     from zoo.training.losses import label_of
     from zoo.training.per_class import class_table
-    from zoo.verbs import evaluate
+    from zoo.verbs.measuring import evaluate
 
     measured = evaluate(checkpoint, data, part=part, metrics=metric, device=device, batch_size=batch_size, tta=tta)
     if as_json:

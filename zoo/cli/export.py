@@ -52,7 +52,7 @@ def command(
         zoo export checkpoints/quickstart/model.safetensors digits8.onnx --int8 --max-changed 0.02
         zoo export checkpoints/quickstart/model.safetensors digits.pt2 --data photos/
     """
-    from zoo.verbs import export
+    from zoo.verbs.files import export
 
     made = export(
         checkpoint, file, preprocess=preprocess, softmax=softmax, int8=int8, max_changed=max_changed, data=data,

@@ -84,7 +84,7 @@ def command(
     from zoo.finetuning.report import summary
     from zoo.training.callbacks import Listeners, Quiet
     from zoo.training.live import display
-    from zoo.verbs import finetune, finetune_seeds
+    from zoo.verbs.training import finetune, finetune_seeds
 
     main = os.environ.get("RANK", "0") == "0"  # a launcher's first process speaks for all
     options: dict[str, Any] = {"overrides": set_ or (), "output": output, "resume": resume, "overwrite": overwrite}

@@ -51,7 +51,7 @@ def command(
     """
     from zoo.cli.convert import read_arguments
     from zoo.conversion.merge import Method
-    from zoo.verbs import merge
+    from zoo.verbs.files import merge
 
     if len(files) < 3:
         raise InputError("zoo merge takes two checkpoints or more and a destination", suggestion="zoo merge A B DST")

@@ -30,7 +30,7 @@ def command(
         zoo reproduce checkpoints/quickstart --json
         OMP_NUM_THREADS=1 zoo reproduce checkpoints/quickstart --output runs/again
     """
-    from zoo.verbs import reproduce
+    from zoo.verbs.training import reproduce
 
     found = reproduce(run, output=output, device=device)
     print(json.dumps(found.as_dict(), indent=1) if as_json else found)

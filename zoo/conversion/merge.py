@@ -86,7 +86,7 @@ def merge(
     batch_size: int | None = None,
     overwrite: bool = False,
 ) -> Merged:
-    """Average checkpoints of one base into one; see `zoo.merge` in `zoo.verbs`."""
+    """Average checkpoints of one base into one; see `zoo.merge`."""
     sources = [os.fspath(member) for member in members]
     target = os.fspath(destination)
     _check_request(sources, method, alpha, data)

@@ -8,22 +8,27 @@ import itertools
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from zoo.contracts import Data
-from zoo.data.datasets import PARTS, ListedSamples, part_called, similar
+from zoo.data.datasets import PARTS, ListedSamples, alike, files_named, part_called, similar
 from zoo.data.label_columns import ColumnLabels
 from zoo.data.table_rows import CELLS, DELIMITERS, Row, Table, number
 from zoo.errors import InputError, Location, Problem, did_you_mean, first_problems, listed
+from zoo.formats.files import kind_of
 
 MISSING = frozenset({"nan", "na", "n/a", "#n/a", "null", "nil", "?"})  # how tables spell that nothing was measured
 SHOWN = 20  # faulty rows that a message lists before it only counts
+SAMPLE = 256  # bytes that show the encoding
+UNCLOSED = "is a quotation mark not closed?"
 MANY_CLASSES = 20  # whole numbers up to so many are taken for classes without a word
 Task = Literal["auto", "classification", "multilabel", "regression"]
 
 
+@files_named()
 def csv_table(
     path: str,
     *,
@@ -47,6 +52,7 @@ def csv_table(
     listed twice counts once. Raises InputError naming every row without an image, label or readable number, and every
     image with two labels.
     """
+    _check_columns(image_column, label_column, separator)
     columns = (image_column, label_column, split_column)
     labelled = (separator is None or task == "regression") and isinstance(label_column, str)
     main = read_table(Path(path), *columns, labelled=labelled)
@@ -66,10 +72,22 @@ def csv_table(
     remarks = {id(table.notes): table.notes for table in (main, *tables.values())}  # the parts of one file share theirs
     notes = [*itertools.chain(*remarks.values()), *notes]
     notes += _leaks(tables)
+    notes += [f"warning: {path}: {text}" for text in alike(classes)]
     samples: dict[str, Any] = {
         part: ListedSamples([row.image for row in tables[part].rows], targets[part]) for part in tables
     }
     return Data(**samples, classes=classes, task=kind, notes=notes)
+
+
+def _check_columns(image_column: str, label_column: str | list[str], separator: str | None) -> None:
+    """Raises InputError for what no table could have."""
+    labels = [label_column] if isinstance(label_column, str) else label_column
+    if image_column in labels:
+        raise InputError(f"image_column and label_column both name {image_column!r}", suggestion="name two columns")
+    if twice := sorted({name for name in labels if labels.count(name) > 1}):
+        raise InputError(f"label_column names {listed(twice)} twice", suggestion="name each column once")
+    if separator == "":
+        raise InputError("separator is empty", suggestion="write the sign between the labels, separator: '|'")
 
 
 Read = tuple[tuple[str, ...], str, dict[str, list[Any]], list[str]]  # classes, task, a target a row, what to say
@@ -121,9 +139,12 @@ def read_table(
     problems: list[Problem] = []
     first: dict[str, Row] = {}
     repeated, paths = 0, _Paths(path.parent)
+    long: list[Row] = []
     for line, cells in _cells(path, text, delimiter):
         image, split, *own = [cells[at].strip() if at is not None and at < len(cells) else "" for at in places]
         label = CELLS.join(own)
+        if not label.isascii():  # as the names of folders: a table made on another system may have the other form
+            label = unicodedata.normalize("NFC", label)
         # of a million rows, most have one of a few labels: each is kept once
         row = Row(paths[image], sys.intern(label), sys.intern(split), line)
         before = first.setdefault(row.image, row)
@@ -138,12 +159,20 @@ def read_table(
             table.rows.append(row)
         else:
             repeated += 1
+        if "\n" in label or "\n" in image:
+            long.append(row)
     if not table.rows:
         problems.append(Problem(f"table {path} has a header but no rows"))
+    if long and long[-1] is row and text.count('"') % 2:
+        problems.insert(0, table.problem(row, "this row goes on to the end of the file", UNCLOSED))
     if problems:
         raise InputError(first_problems(problems, SHOWN))
     if repeated:
         table.notes.append(f"warning: {path}: {repeated} rows repeat an image of an earlier row; each counts once")
+    if long:
+        count = f"{len(long)} rows go on over several lines, the first from" if len(long) > 1 else "a row of"
+        more = "" if len(long) > 1 else " goes on over several lines"
+        table.notes.append(f"warning: {path}: {count} line {long[0].line}{more}: {UNCLOSED}")
     return table
 
 
@@ -165,24 +194,30 @@ class _Paths:
 
 
 def _text(path: Path) -> str:
-    content = path.read_bytes()
+    content, hint = path.read_bytes(), "save it as CSV (UTF-8)"
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if b"\0" in content[2:SAMPLE] and (not wide or b"\0\0" in content[2:SAMPLE]):
+        raise InputError(f"table {path} is no text, or in another encoding than UTF-8", suggestion=hint)
     try:
-        return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+        return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"table {path} is not UTF-8 text: {error}", suggestion="save it as CSV (UTF-8)") from error
+        raise InputError(f"table {path} is not UTF-8 text: {error}", suggestion=hint) from error
 
 
 def _cells(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of each row behind the header; lines end as CSV has it, not at all that Unicode calls ends."""
+    """(first line, cells) of each row behind the header; lines end as CSV has it, not where Unicode may."""
+    line = 1
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         next(reader, None)
+        line = reader.line_num + 1
         for cells in reader:
             if cells:
-                yield reader.line_num, cells
+                yield line, cells
+            line = reader.line_num + 1
     except csv.Error as error:
-        here = Location(str(path), reader.line_num, 1)
-        raise InputError(f"not a CSV table: {error}", location=here) from error
+        here = Location(str(path), line, 1)
+        raise InputError(f"not a CSV table: {error}", location=here, suggestion=UNCLOSED) from error
 
 
 def _header(path: Path, text: str, needed: Sequence[str], split_column: str) -> tuple[str, list[str]]:
@@ -225,15 +260,18 @@ def _faults(table: Table, row: Row, image: str, labelled: bool, more: int) -> li
         faults.append(table.problem(row, f"this row has {more} more cells than the header", hint))
     if not image:
         faults.append(table.problem(row, "no image in this row"))
+    elif "\n" in image:
+        faults.append(table.problem(row, "the image's name goes on over several lines", UNCLOSED))
     else:
         try:
             found = os.stat(row.image)
         except (OSError, ValueError):  # ValueError: a name that no file can have
             hint = "relative paths count from the table's folder"
+            hint = "write / in place of \\" if "\\" in image else hint
             faults.append(table.problem(row, f"image {image} does not exist", hint))
         else:
-            if stat.S_ISDIR(found.st_mode):
-                faults.append(table.problem(row, f"image {image} is a folder"))
+            if not stat.S_ISREG(found.st_mode):
+                faults.append(table.problem(row, f"image {image} is {kind_of(found.st_mode)}"))
             elif not found.st_size:
                 faults.append(table.problem(row, f"image {image} is empty", "remove the row"))
     if labelled and not row.label:

@@ -6,8 +6,10 @@ Images are uint8 unless a range is given: then they are float32 of 0..1, and not
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
+import stat
 import struct
 import warnings
 import zlib
@@ -24,10 +26,14 @@ from torchvision.transforms.v2 import functional
 from zoo.contracts import Preprocessing, ValueRange
 from zoo.data import arrays
 from zoo.errors import InputError
+from zoo.formats.files import kind_of
 
 ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0112, 258, 339  # TIFF tags; EXIF has them, too
 PNG = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 178_956_970  # Pillow's own limit, kept where somebody has lifted that; a few kilobytes can claim more
+MOST_BYTES = 1 << 30  # of a file
+STRIP = 1 << 20  # pixels whose values are worked on at once in a wider type
+PROGRAMS = {"EPS"}  # types for which Pillow runs another program on what the file says
 
 # Pillow warns of half as many pixels, without the file's name; such an image is used
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -84,7 +90,7 @@ def natural_type(value: Any, channels: int, layout: str) -> np.dtype[Any]:
     """The type of an image's values before they are scaled. Raises InputError as `to_image`."""
     if isinstance(value, str | os.PathLike):
         with _explained(f"image {value}"):
-            pixels = _decode(Path(value).read_bytes(), channels, layout, deep=True)
+            pixels = _decode(_content(Path(value)), channels, layout, deep=True)
             return np.dtype(str(pixels.values.dtype))
     if isinstance(value, Image.Image):
         return np.dtype(str(_from_pil(value).values.dtype))
@@ -92,14 +98,25 @@ def natural_type(value: Any, channels: int, layout: str) -> np.dtype[Any]:
 
 
 def _read(path: Path, channels: int, range: ValueRange, layout: str) -> Tensor:
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise InputError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from error
-    if not content:
-        raise InputError(f"image {path} is empty", suggestion="remove or replace it")
+    content = _content(path)
     with _explained(f"image {path}"):
         return _finished(_decode(content, channels, layout, deep=range is not None), channels, range)
+
+
+def _content(path: Path) -> bytes:
+    """A regular file's bytes: a pipe would be waited for, and a device may never end."""
+    try:
+        kept = path.stat()
+        if stat.S_ISREG(kept.st_mode) and 0 < kept.st_size <= MOST_BYTES:
+            return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(kept.st_mode):
+        raise InputError(f"image {path} is {kind_of(kept.st_mode)}, no file", suggestion="remove it")
+    if not kept.st_size:
+        raise InputError(f"image {path} is empty", suggestion="remove or replace it")
+    message = f"image {path} has {kept.st_size:,} bytes: at most {MOST_BYTES:,} are read"
+    raise InputError(message, suggestion="make it smaller, or remove it")
 
 
 @contextlib.contextmanager
@@ -144,9 +161,15 @@ def _decode(content: bytes, channels: int, layout: str, *, deep: bool) -> Pixels
     if arrays.is_tiff(content) and arrays.has_bands(content, MOST_PIXELS, deep=deep):
         values, alpha = arrays.read_bands(content)
         return Pixels(values, arrays.white_of(values.dtype), alpha)
-    with Image.open(io.BytesIO(content)) as opened:
+    with Image.open(io.BytesIO(content), formats=_formats()) as opened:
         _check_size(opened.width, opened.height)
         return _from_pil(opened)
+
+
+@functools.cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.ID if name not in PROGRAMS]
 
 
 def _check_size(width: int, height: int) -> None:
@@ -213,34 +236,53 @@ def _finished(pixels: Pixels, channels: int, range: ValueRange) -> Tensor:
 
 def _bytes(pixels: Pixels) -> Tensor:
     values, white = pixels.values, pixels.white
-    if values.dtype != np.uint8:
-        if white is not None:
-            values = values >> (int(white).bit_length() - 8)
-        else:
-            _check_known(values)
-            values = np.rint(values * 255)
-    return torch.tensor(np.asarray(values, dtype=np.uint8))  # a copy: what comes from elsewhere may be read-only
+    if values.dtype == np.uint8:
+        return torch.tensor(values)  # a copy: what comes from elsewhere may be read-only
+    if white is None:
+        _check_known(values)
+    image = torch.empty(values.shape, dtype=torch.uint8)
+    for rows in _strips(values):
+        part = values[:, rows]
+        strip = np.rint(part * 255) if white is None else part >> (int(white).bit_length() - 8)
+        image[:, rows] = torch.from_numpy(strip.astype(np.uint8))
+    return image
+
+
+def _strips(values: np.ndarray[Any, Any] | Tensor) -> Iterator[slice]:
+    """The rows of [c, h, w], a strip at a time: an image may be large, and what is worked out is wider than a byte."""
+    height, width = values.shape[-2:]
+    step = max(STRIP // max(width, 1), 1)
+    return (slice(top, top + step) for top in range(0, height, step))
 
 
 def _floats(pixels: Pixels, range: ValueRange) -> Tensor:
     values, white = pixels.values, pixels.white
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InputError("has values that are no numbers (NaN or infinite)", suggestion="replace them by numbers")
+    _check_finite(values)
     if not isinstance(range, tuple) and white is None:
         _check_known(values)
     low, high = range if isinstance(range, tuple) else (0.0, white or 1.0)
-    scaled = (torch.from_numpy(values.astype(np.float64)) - low) / (high - low)
-    if pixels.alpha and isinstance(range, tuple):  # which is no measurement
-        scaled[-1] = torch.from_numpy(values[-1].astype(np.float64)) / (white or 1.0)
-    return scaled.to(torch.float32)
+    image = torch.empty(values.shape, dtype=torch.float32)
+    for rows in _strips(values):
+        strip = torch.from_numpy(values[:, rows].astype(np.float64))
+        image[:, rows] = (strip - low) / (high - low)
+        if pixels.alpha and isinstance(range, tuple):  # which is no measurement
+            image[-1, rows] = strip[-1] / (white or 1.0)
+    return image
+
+
+def _check_finite(values: np.ndarray[Any, Any]) -> None:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError("has values that are no numbers (NaN or infinite)", suggestion="replace them by numbers")
 
 
 def _check_known(values: np.ndarray[Any, Any]) -> None:
     """Raises InputError where nothing says what is white: of all but floating point of 0..1."""
+    _check_finite(values)
     low, high = values.min(), values.max()
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         return
-    kind, advice = ("floating-point", "scale them to 0..1") if values.dtype.kind == "f" else ("32-bit or signed", "")
+    integers = "64-bit" if values.dtype.itemsize == 8 else "32-bit or signed"
+    kind, advice = ("floating-point", "scale them to 0..1") if values.dtype.kind == "f" else (integers, "")
     raise InputError(
         f"has {kind} values of {low:g} to {high:g}: what is white cannot be known",
         suggestion=f"say it, data.range: [{low:g}, {high:g}] for instance, or let it be measured, data.range: measure; "
@@ -272,8 +314,12 @@ def _over_white(image: Tensor, white: float) -> Tensor:
     colours, alpha = image[:-1], image[-1:]
     if bool((alpha == white).all()):
         return colours
-    if image.dtype != torch.uint8:
-        return colours * alpha + (1 - alpha)
-    weight = alpha.to(torch.int32)
-    seen = (colours.to(torch.int32) * weight + 255 * (255 - weight) + 127) // 255
-    return seen.to(torch.uint8)
+    seen = torch.empty_like(colours)
+    for rows in _strips(image):
+        part, weight = colours[:, rows], alpha[:, rows]
+        if image.dtype == torch.uint8:
+            weight = weight.to(torch.int32)
+            seen[:, rows] = (part.to(torch.int32) * weight + 255 * (255 - weight) + 127) // 255
+        else:
+            seen[:, rows] = part * weight + (1 - weight)
+    return seen

@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zoo.contracts import Data
-from zoo.data.datasets import PARTS, ListedSamples, part_called, similar
+from zoo.data.datasets import PARTS, ListedSamples, alike, files_named, part_called, similar
 from zoo.errors import InputError, Problem, did_you_mean, listed
 from zoo.file_name import FIRST_BATCH, RUN_FILES, RUN_MARK
 
@@ -22,6 +22,7 @@ _EXTENSIONS = (
 EXTENSIONS = frozenset(_EXTENSIONS.split())
 
 
+@files_named()
 def image_folder(path: str) -> Data:
     """Images sorted into one sub-folder a class; the folders' names, sorted, are the classes.
 
@@ -35,7 +36,7 @@ def image_folder(path: str) -> Data:
     parts, notes = _part_folders(root)
     if not parts:
         classes = _class_folders(root, notes)
-        return Data(_samples(root, classes, notes), classes=tuple(classes), notes=notes)
+        return Data(_samples(root, classes, notes, {}), classes=tuple(classes), notes=notes)
     folders = {part: _class_folders(folder, notes) for part, folder in parts.items()}
     known, message = tuple(folders["train"]), "{}: class {!r} does not occur in {}"
     if strange := [(part, name) for part in parts for name in folders[part] if name not in known]:
@@ -43,7 +44,10 @@ def image_folder(path: str) -> Data:
             Problem(message.format(parts[part], name, parts["train"]), None, did_you_mean(name, known))
             for part, name in strange
         )
-    samples: dict[str, Any] = {part: _samples(folder, folders[part], notes, known) for part, folder in parts.items()}
+    owners: dict[str, Path] = {}
+    samples: dict[str, Any] = {
+        part: _samples(folder, folders[part], notes, owners, known) for part, folder in parts.items()
+    }
     return Data(**samples, classes=known, notes=notes)
 
 
@@ -56,7 +60,11 @@ def _folder(path: str) -> Path:
 
 
 def _folders_in(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")  # an archiver's and a storage system's own
 
 
 def _part_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
@@ -116,17 +124,8 @@ def _class_folders(root: Path, notes: list[str]) -> dict[str, Path]:
             problems.append(Problem(message, None, "move the images into one of them"))
     if problems:
         raise InputError(problems)
-    for same in _alike(name for name, _ in named):
-        notes.append(f"warning: {root}: the classes {' and '.join(same)} differ only in upper and lower case")
+    notes += [f"warning: {root}: {text}" for text in alike(name for name, _ in named)]
     return dict(sorted(named))
-
-
-def _alike(names: Iterable[str]) -> list[list[str]]:
-    """Names that are one but for upper and lower case."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(name.casefold(), []).append(name)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _contains_run(folder: Path) -> bool:
@@ -140,18 +139,23 @@ class Found:
 
     images: list[Path] = field(default_factory=list)
     passed_over: collections.Counter[str] = field(default_factory=collections.Counter)
+    folders: dict[str, Path] = field(default_factory=dict)  # those with images, by where they really are
 
 
 def _search(folder: Path) -> Found:
     """Image files in `folder` and below, sorted; hidden ones and a run's own are passed over. Links to folders are
-    followed, each once: a link may lead to the folder that it lies in."""
-    found, seen = Found(), {os.path.realpath(folder)}
+    followed, each once, but for those that lead to a folder in which `folder` lies itself."""
+    found, root = Found(), os.path.realpath(folder)
+    seen = {root}
     for place, folders, files in os.walk(folder, followlinks=True):
-        here = Path(place)
-        visible = [name for name in folders if not name.startswith(".")]
+        here, before = Path(place), len(found.images)
+        visible = [name for name in folders if not _is_hidden(name)]
         folders[:] = []
         for name in visible:
-            if (real := os.path.realpath(here / name)) not in seen:
+            real = os.path.realpath(here / name)
+            if root.startswith(os.path.join(real, "")):
+                found.passed_over["links to the folder they lie in"] += 1
+            elif real not in seen:
                 seen.add(real)
                 folders.append(name)
         for name in files:
@@ -162,8 +166,10 @@ def _search(folder: Path) -> Found:
                 found.passed_over[path.suffix.lower() or "without a suffix"] += 1
             elif path.is_file():
                 found.images.append(path)
-            else:
-                found.passed_over["links that lead nowhere"] += 1
+            else:  # reading a pipe or a device may never end
+                found.passed_over["pipes or devices" if path.exists() else "links that lead nowhere"] += 1
+        if len(found.images) > before:
+            found.folders[os.path.realpath(here)] = here
     found.images.sort()
     return found
 
@@ -183,9 +189,14 @@ def _counted(types: collections.Counter[str]) -> str:
 
 
 def _samples(
-    root: Path, folders: dict[str, Path], notes: list[str], classes: Sequence[str] | None = None
+    root: Path,
+    folders: dict[str, Path],
+    notes: list[str],
+    owners: dict[str, Path],
+    classes: Sequence[str] | None = None,
 ) -> ListedSamples:
-    """The images of each class; what was passed over goes to `notes`."""
+    """The images of each class; what was passed over goes to `notes`. `owners` are the folders taken so far, by where
+    they really are."""
     inputs: list[str] = []
     targets: list[int] = []
     problems: list[Problem] = []
@@ -194,6 +205,10 @@ def _samples(
     for name, folder in folders.items():
         found = _search(folder)
         passed += found.passed_over
+        for real, place in found.folders.items():
+            if (other := owners.setdefault(real, place)) is not place:
+                where = "two classes" if root in other.parents else "two parts of the data"
+                notes.append(f"warning: {other} and {place} are one folder, by a link: its images are in {where}")
         if not found.images:
             there = f"; passed over: {_counted(found.passed_over)}" if found.passed_over else ""
             hint = f"remove it; images are {_EXTENSIONS}"

@@ -34,6 +34,8 @@ class Table(NamedTuple):
 
 def number(text: str, delimiter: str = ",") -> float | None:
     """A finite number; where commas do not separate columns, one may be the decimal point."""
+    if "_" in text:  # which Python's numbers may have, and nobody's measurements
+        return None
     try:
         value = float(text.replace(",", ".", 1) if delimiter != "," else text)
     except ValueError:

@@ -73,7 +73,7 @@ def embed(
     device: str = "auto",
     overwrite: bool = False,
 ) -> Embedded:
-    """Write the features of `data`; see `zoo.embed` in `zoo.verbs`. An assembly has to be on `device`."""
+    """Write the features of `data`; see `zoo.embed`. An assembly has to be on `device`."""
     path = Path(file)
     check_format(path)
     if path.exists() and not overwrite:

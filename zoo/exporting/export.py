@@ -109,7 +109,7 @@ def export(
     calibration: int = CALIBRATION,
     overwrite: bool = False,
 ) -> Exported:
-    """Write a checkpoint as ONNX or `.pt2`, compared with torch before it is kept; see `zoo.export` in `zoo.verbs`."""
+    """Write a checkpoint as ONNX or `.pt2`, compared with torch before it is kept; see `zoo.export`."""
     path = Path(file)
     _check_request(path, int8, max_changed, images, calibration, overwrite)
     kind = format_of(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,12 @@ from zoo.formats.source import CHUNK, ByteRange
 BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)  # Windows would translate line ends
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def kind_of(mode: int) -> str:
+    """What lies at a path, by its `st_mode`, where it is no regular file: reading a pipe or a device may never end."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 @contextmanager

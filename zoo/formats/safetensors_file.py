@@ -7,6 +7,7 @@ import math
 import os
 import re
 import reprlib
+import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 from zoo.errors import InputError, Problem, did_you_mean, first_problems
 from zoo.formats.dtypes import BITS
 from zoo.formats.entry import Entry, is_possible
+from zoo.formats.files import kind_of
 from zoo.formats.source import ByteRange, Source
 
 MAX_HEADER_BYTES = 100_000_000
@@ -39,6 +41,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     Raises InputError where the file is missing, cut short, too long, or its header breaks a rule of the format.
     """
     try:
+        if not stat.S_ISREG(mode := os.stat(path).st_mode):
+            raise InputError(f"{path} is {kind_of(mode)}, no file")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")

@@ -193,7 +193,7 @@ def _make(
     make: Callable[..., nn.Module], arguments: dict[str, Any], device: torch.device, notes: list[str]
 ) -> nn.Module:
     try:
-        with device:
+        with device, _Unfilled() if device.type == "meta" else contextlib.nullcontext():
             return make(**arguments)
     except (RuntimeError, NotImplementedError) as error:
         if device.type != "meta":

@@ -106,7 +106,9 @@ def model_of(
         # numbered names, because a parameter may be called like an attribute of BaseModel
         own = {} if _is_described(parameter.kind) else {"description": parameter.description or None}
         fields[f"parameter_{len(fields)}"] = (parameter.kind, Field(default, alias=name, **own))  # type: ignore[call-overload]
-    return create_model("Arguments", __base__=base, __cls_kwargs__={"extra": extra}, **fields)
+    # the fields have no docstrings, and looking for some in the callers' source takes long where much is imported
+    settings = {"extra": extra, "use_attribute_docstrings": False}
+    return create_model("Arguments", __base__=base, __cls_kwargs__=settings, **fields)
 
 
 def _is_described(kind: Any) -> bool:

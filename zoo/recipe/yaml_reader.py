@@ -196,6 +196,8 @@ class _Reader:
         """Escapes can write what no file name or terminal takes: control characters, halves of surrogate pairs."""
         if _NO_TEXT.search(node.value):
             self._note(node, "a character that no text may contain", "remove its escape sequence")
+            # said once; half a pair would make all around it unreadable
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
         self._standard(node, "map")

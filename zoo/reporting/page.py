@@ -18,6 +18,7 @@ from typing import Any
 from zoo.finetuning.report import cost
 from zoo.finetuning.tables import train_stages
 from zoo.formats.names import grouped
+from zoo.recipe.options import Average
 from zoo.reporting import charts
 from zoo.reporting.facts import Facts
 from zoo.reporting.pictures import Pictures
@@ -76,6 +77,7 @@ def page(facts: Facts, pictures: Pictures) -> str:
         "curves": [*sweeps(report), *curves(facts["epochs"] or []), *_lines(trains)],
         "groups": (groups := _groups(trains)),
         "staggered": any(group.get("from_epoch", 1) > 1 for group in groups),
+        "averages": list(_averages(trains)),
         "thawed": [stage for stage in trains if stage.get("phases")],
         "loads": [load for load in (report.get("weights"), *report.get("stages", [])) if load and "coverage" in load],
         "proofs": [stage for stage in trains if stage.get("freeze_proof")],
@@ -212,6 +214,16 @@ def _lines(trains: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             series = {metric: values, f"kept, {stage['alpha']:g}": kept}
             if chart := charts.line_chart(title, series, x_label="alpha: 0 the probe, 1 fine-tuned"):
                 yield chart
+
+
+def _averages(trains: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Of each step that averaged its epochs by which rule, over which, and what the average is measured to be."""
+    for stage in trains:
+        if average := stage.get("average"):
+            rule = next(f"{name}: {average[name]:g}" for name in Average.model_fields if name in average)
+            value = average["metrics"].get(average["metric"])
+            measured = "undefined" if value is None else f"{value:.4f}"
+            yield {**average, "step": stage["step"], "rule": f"average: {{{rule}}}", "measured": measured}
 
 
 def _different(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ from zoo.reporting.charts import data_address
 from zoo.reporting.facts import Facts
 from zoo.training.evaluate import open_for
 from zoo.training.folder import MODEL
-from zoo.training.predictions import sample_names
+from zoo.training.predictions import sample_names, written_name
 
 SIDE, QUALITY = 128, 80  # pixels, and of a JPEG
 MOST_NODES = 3000  # of the tree that is drawn
@@ -148,7 +148,7 @@ def _thumbnails(pictures: Pictures, facts: Facts, assembly: Assembly, data: Open
     samples = data.parts[predicted["part"]]
     if samples.preprocessing is None:
         raise InputError("the data is features, not images")
-    names = sample_names(samples)
+    names = [written_name(name) for name in sample_names(samples)]
     for row in rows:
         if row["position"] >= len(names) or Path(names[row["position"]]).name != Path(row["image"]).name:
             raise InputError("the data is not what it was when the run was made")

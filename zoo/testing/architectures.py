@@ -14,7 +14,7 @@ from zoo import registry
 from zoo.contracts import Preprocessing, Weights
 from zoo.errors import InputError
 from zoo.formats.entry import Entry
-from zoo.testing.contract import SMALL_CNN, Contract, checked
+from zoo.testing.contract import SMALL_CNN, Contract, passes_check
 from zoo.testing.fresh_process import check_round_trip, check_without_torch, images_for, in_fresh_python
 
 
@@ -76,7 +76,7 @@ class ArchitectureSourceContract:
 
     def test_each_works_under_zoo_check(self) -> None:
         for name in self.sample:
-            assert checked({"model": f"{self.namespace}/{name}", "steps": ["save"]}) == []
+            passes_check({"model": f"{self.namespace}/{name}", "steps": ["save"]})
 
     def test_a_checkpoint_gives_the_same_bits_in_a_fresh_process(self, tmp_path: Path) -> None:
         from zoo.model.build import build

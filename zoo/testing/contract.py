@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from zoo import registry
@@ -60,7 +60,7 @@ class Contract:
 
     def test_it_works_under_zoo_check(self) -> None:
         if (recipe := self.recipe()) is not None:
-            assert checked(recipe) == []
+            passes_check(recipe)
 
     def _known(self) -> dict[str, Any]:
         from zoo.recipe.references import parameters_of
@@ -76,8 +76,9 @@ class Contract:
         return False
 
 
-def checked(recipe: Mapping[str, Any]) -> Sequence[str]:
-    """The mistakes that `zoo check` finds in a recipe."""
-    from zoo.verbs import check
+def passes_check(recipe: Mapping[str, Any]) -> None:
+    """Raises AssertionError with all mistakes that `zoo check` finds in a recipe."""
+    from zoo.verbs.training import check
 
-    return [str(problem) for problem in check(recipe).errors]
+    if mistakes := [str(problem) for problem in check(recipe).errors]:
+        raise AssertionError("\n".join(mistakes))

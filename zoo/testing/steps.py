@@ -11,7 +11,7 @@ from zoo.testing.contract import SMALL_CNN, Contract
 
 
 class StepContract(Contract):
-    """The step, with `arguments` as its options, is checked, run in a small fine-tuning, and reported.
+    """The step, with `arguments` as its options, is passes_check, run in a small fine-tuning, and reported.
 
     `before` and `after` are the steps of a recipe around it.
     """
@@ -40,14 +40,14 @@ class StepContract(Contract):
         step.model_validate_json(json.dumps(dict(self.arguments)), strict=True)
 
     def test_it_works_under_zoo_check(self, tmp_path: Path) -> None:  # type: ignore[override]
-        from zoo.testing.contract import checked
+        from zoo.testing.contract import passes_check
 
         data = self.images(tmp_path / "images")
-        assert checked({"model": self.architecture, "data": data, "steps": self.steps()}) == []
+        passes_check({"model": self.architecture, "data": data, "steps": self.steps()})
 
     def test_it_runs_and_is_reported(self, tmp_path: Path) -> None:
         from zoo.finetuning.report import summary
-        from zoo.verbs import finetune
+        from zoo.verbs.training import finetune
 
         recipe = {"model": self.architecture, "data": self.images(tmp_path / "images"), "steps": self.steps()}
         run = finetune(recipe, output=tmp_path / "run", device="cpu")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-from zoo.testing.contract import SMALL_CNN, Contract, checked
+from zoo.testing.contract import SMALL_CNN, Contract, passes_check
 from zoo.testing.steps import write_images
 
 
@@ -50,10 +50,10 @@ class _InTraining(Contract):
         return {"model": self.architecture, "data": data, "steps": [{"swap_head": "auto"}, {"train": train}]}
 
     def test_it_works_under_zoo_check(self, tmp_path: Path) -> None:  # type: ignore[override]
-        assert checked(self.section(tmp_path / "images")) == []
+        passes_check(self.section(tmp_path / "images"))
 
     def test_it_trains(self, tmp_path: Path) -> None:
-        from zoo.verbs import finetune
+        from zoo.verbs.training import finetune
 
         run = finetune(self.section(tmp_path / "images"), output=tmp_path / "run", device="cpu")
         assert run.checkpoint.exists()

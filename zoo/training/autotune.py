@@ -12,7 +12,8 @@ What makes such timings right on a machine that does other work, too:
 - Ties go to the plainer candidate (the list begins with float32), and a choice between timings that never agreed
   is used, but not written into the timing cache.
 
-Timing is skipped where all training takes less than the search would save.
+Timing is skipped where all training takes less than the search would save: in time, and in samples, which on a slow
+network or a busy machine take long however few they are.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ SAMPLES = 8  # of a batch are timed on a CPU: enough for the ratio, a fraction o
 LONG_ENOUGH = 0.15  # seconds a step: in a shorter one the casts of the weights weigh more than in a whole batch
 TIE = 1.03  # times the fastest one's seconds is as fast: below it the machine's noise decides
 WORTH_TIMING = 10.0  # seconds: training that takes less ends before a faster setting has paid for the search
+PAYS = 2.0  # times the samples that the search itself trains on: fewer are done before half of their time is saved
 ROUNDS = (2, 10)  # of every candidate: as many, and up to so many until its fastest step has come twice
 SAME = 1.05  # two steps that are no further apart are the same: what a busy machine adds is never twice the same
 PATIENCE = (2.5, 1.5)  # not timed further: what takes so many times the best one's seconds; the second, once settled
@@ -148,7 +150,8 @@ def choose_setting(
         samples: how many will be trained on.
         precision, layout: what is not left open ("auto"), as a recipe says it.
 
-    Returns None where the first candidate trains on them in less than `WORTH_TIMING` seconds. Parameters, buffers,
+    Returns None where they are fewer than `PAYS` times those that the search would train on, or the first candidate
+    trains on them in less than `WORTH_TIMING` seconds. Parameters, buffers,
     gradients and random generators are as before afterwards; the module is left in the chosen memory layout.
     """
     started = time.perf_counter()
@@ -163,6 +166,8 @@ def choose_setting(
         apply_layout(module, setting)
         return Choice(setting, {}, time.perf_counter() - started, cached=True)
     count = min(SAMPLES, len(targets)) if device.type == "cpu" else len(targets)
+    if samples < PAYS * count * len(settings) * (1 + ROUNDS[0]):
+        return None
     with undisturbed(module, buffers=True):
         step = functools.partial(_step, module, inputs, targets, loss)
         found = _time_if_worth_it(step, settings, count, len(targets), samples)

@@ -19,6 +19,7 @@ from zoo.data import transforms
 from zoo.data.decode import image_for
 from zoo.data.image_folder import images_in, passed_over
 from zoo.errors import InputError, Problem, first_problems
+from zoo.formats.files import kind_of
 from zoo.model.assembly import Assembly
 from zoo.model.heads import heads_if_any
 from zoo.model.paths import get_module
@@ -167,6 +168,8 @@ def _images(path: Path) -> list[Path]:
         return found
     if not path.exists():
         raise InputError(f"there is no image {path}")
+    if not path.is_file():
+        raise InputError(f"{path} is {kind_of(path.stat().st_mode)}, and no image")
     return [path]
 
 

@@ -172,6 +172,11 @@ def sample_names(samples: Samples) -> list[str]:
     return [os.fspath(listed[index]) for index in indices]
 
 
+def written_name(name: str) -> str:
+    """A sample's name as predictions.csv has it: what of a file's name is no text is written as `\\xNN`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def write_predictions(path: Path, predictions: Predictions, loss: Loss) -> None:
     """Write them as a CSV file, a row a sample, from which every metric can be computed again.
 

@@ -305,7 +305,7 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 def _write_document(path: Path, document: Mapping[str, Any], *, sync: bool = True) -> None:
     plain = json.loads(json.dumps(document))  # as it will be read
-    write_json(path, plain | {"digest": _digest(plain)}, sync=sync)
+    write_json(path, plain | {"digest": _digest(plain)}, sync=sync, indent=None)  # for people it is too long anyway
 
 
 def _read_document(path: Path) -> dict[str, Any]:
@@ -332,10 +332,11 @@ def _agree(found: list[Change], wrong: list[Change], advice: str) -> None:
         raise InputError([*(change.problem() for change in wrong), *also, Problem(advice)])
 
 
-def write_json(path: Path, document: Any, *, sync: bool = True) -> None:
-    """Replace `path` by the document, completely or not at all."""
+def write_json(path: Path, document: Any, *, sync: bool = True, indent: int | None = 1) -> None:
+    """Replace `path` by the document, completely or not at all. Without `indent` it is one line, written ten times as
+    fast."""
     with atomic_file(path, sync=sync) as descriptor:
-        write_all(descriptor, (json.dumps(document, indent=1) + "\n").encode(), 0)
+        write_all(descriptor, (json.dumps(document, indent=indent) + "\n").encode(), 0)
 
 
 # A mapping with one of these keys alone represents what JSON cannot.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
 from zoo.data.open_data import OpenData, Part
 from zoo.errors import InputError, ZooError
@@ -23,6 +25,7 @@ from zoo.training.predictions import (
     predict_parts,
     read_predictions,
     write_predictions,
+    written_name,
 )
 from zoo.verification.rows import Rows
 from zoo.verification.subject import Subject
@@ -184,13 +187,18 @@ def _run_again(subject: Subject, assembly: Assembly, parts: tuple[Part, ...], de
             stored = stored_predictions(subject)
         except InputError:
             stored = None
-    names = tuple(name.encode("utf-8", "backslashreplace").decode() for name in found.names)  # as the file has them
-    if stored is not None and (stored.names, stored.parts) != (names, found.parts):
+    folder = (assembly.data or {}).get(FOLDER)
+    if stored is not None and (_places(stored, folder), stored.parts) != (_places(found, folder), found.parts):
         rows.skip(AGAIN, f"the data has other images than were measured: {len(found):,}, and {len(stored):,} then")
     elif stored is not None:
         _compare_outputs(stored, found, device, rows)
     else:
         _compare_numbers(subject, assembly, found.of(parts[-1]), data, device, rows)
+
+
+def _places(predictions: Predictions, folder: str | None) -> list[str]:
+    """What the images are called, as predictions.csv has it; relative paths count from the folder of the data."""
+    return [os.path.normpath(os.path.join(folder or "", written_name(name))) for name in predictions.names]
 
 
 def _compare_outputs(stored: Predictions, found: Predictions, device: torch.device, rows: Rows) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from zoo.api import Data
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 VALIDATION_IMAGES = 360
 
@@ -20,20 +23,25 @@ def digits(seed: int = 0) -> Data:
     The split is stratified and drawn by `seed`. The images are scaled from scikit-learn's 0..16 to 0..255. From the
     UCI data set "Optical Recognition of Handwritten Digits" (its test part).
     """
-    import numpy as np
-    from PIL import Image
-
-    table = _table()  # 64 pixels and the label a row
-    pixels = np.rint(table[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    labels = table[:, 64].astype(int)
-    samples = [(Image.fromarray(image), int(label)) for image, label in zip(pixels, labels, strict=True)]
-    order = _stratified(labels, seed)
+    samples = _samples()
+    order = _stratified([label for _, label in samples], seed)
     held_out, trained_on = order[:VALIDATION_IMAGES], order[VALIDATION_IMAGES:]
     return Data(
         [samples[position] for position in trained_on],
         [samples[position] for position in held_out],
         classes=tuple(str(digit) for digit in range(10)),
     )
+
+
+@functools.cache
+def _samples() -> list[tuple[Image, int]]:
+    """Every image and its label, made once a process."""
+    import numpy as np
+    from PIL import Image
+
+    table = _table()  # 64 pixels and the label a row
+    pixels = np.rint(table[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return [(Image.fromarray(image), int(label)) for image, label in zip(pixels, table[:, 64], strict=True)]
 
 
 def _table() -> np.ndarray:
@@ -50,10 +58,11 @@ def _table() -> np.ndarray:
     return np.column_stack(load_digits(return_X_y=True))
 
 
-def _stratified(labels: np.ndarray, seed: int) -> np.ndarray:
+def _stratified(of_samples: Sequence[int], seed: int) -> np.ndarray:
     """A random order of the samples, stratified: any first part of it has nearly the true share of each class."""
     import numpy as np
 
+    labels = np.asarray(of_samples)
     order = np.random.default_rng(seed).permutation(len(labels))
     share = np.empty(len(labels))
     for label in np.unique(labels):

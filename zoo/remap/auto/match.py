@@ -169,6 +169,7 @@ _VERDICTS = {
 
 Entries = Mapping[str, Entry]
 
+DEEPEST = 100  # modules inside of one another; what a name of thousands would take grows with its square
 LEAST_COVERAGE = 0.5  # of the target's elements or tensors; below both the two are not taken for the same network
 
 
@@ -210,7 +211,11 @@ class Matching:
         source_execution: Mapping[str, int] | None = None,
         target_execution: Mapping[str, int] | None = None,
     ) -> Matching:
-        """The problem of `match`, with the same arguments."""
+        """The problem of `match`, with the same arguments. Raises WorkError for names that no network has."""
+        for name in (*source, *target):
+            if name.count(".") > DEEPEST:
+                parts = f"a name of {name.count('.') + 1:,} parts, {name[:40]}…"
+                raise WorkError(f"--remap auto: {parts}: no network is nested so", suggestion="write rules for it")
         mine, its = find_units(source), find_units(target)
         mine = fuse(mine, its)
         its = fuse(its, mine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,9 +29,14 @@ class Node:
 
     def below(self) -> Iterable[Node]:
         """Every node under this one, parents first."""
-        for child in self.children.values():
-            yield child
-            yield from child.below()
+        open_ = [iter(self.children.values())]  # not by recursion: a file's names may be deeper than Python's stack
+        while open_:
+            child = next(open_[-1], None)
+            if child is None:
+                open_.pop()
+            else:
+                yield child
+                open_.append(iter(child.children.values()))
 
 
 def grow(units: Sequence[Unit], classes: Classes, both: frozenset[Signature]) -> Node:
@@ -40,8 +46,9 @@ def grow(units: Sequence[Unit], classes: Classes, both: frozenset[Signature]) ->
         node = root
         node.units.append(unit)
         for component in unit.path.split("."):
-            path = f"{node.path}.{component}" if node.path else component
-            node = node.children.setdefault(component, Node(path))
+            if component not in node.children:
+                node.children[component] = Node(f"{node.path}.{component}" if node.path else component)
+            node = node.children[component]
             node.units.append(unit)
     for node in [root, *root.below()]:
         counts = Counter(classes[unit.signature] for unit in node.units)
@@ -176,15 +183,17 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 def _is_contiguous(names: Sequence[str]) -> bool:
     """Whether no prefix occurs again after another one."""
-    closed: set[str] = set()
+    closed: set[tuple[str, ...]] = set()
     opened: list[str] = []
     for name in names:
         components = name.split(".")[:-1]
-        prefixes = [".".join(components[:depth]) for depth in range(1, len(components) + 1)]
-        closed |= set(opened) - set(prefixes)
-        if closed & set(prefixes):
+        pairs = zip(opened, components, strict=False)
+        common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if common < len(opened):  # what lies inside of it cannot occur again either
+            closed.add(tuple(opened[: common + 1]))
+        if common < len(components) and tuple(components[: common + 1]) in closed:
             return False
-        opened = prefixes
+        opened = components
     return True
 
 
