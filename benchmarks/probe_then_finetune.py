@@ -11,7 +11,8 @@ The data are what packages ship: scikit-learn's digits and sample images, mlxten
 and rotation that are made here. The weights are those of EfficientNet-Lite 0, 1 and 2 and of torchvision's
 MobileNetV2, all of ImageNet. Each set has a training part, a validation part that chooses (the line's alpha), and a
 test part that is measured once, at the end. All get the same images, batches of 16 and as many epochs; the rate of
-plain fine-tuning is zoo's own, 1e-3, and `finetune_from_probe` has its defaults.
+plain fine-tuning is zoo's own, 1e-3, `from probe` has the defaults of `finetune_from_probe`, and `norms train` its
+options for images far from those of the weights. Below is what is worse by more than two standard errors.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import importlib.metadata
 import json
 import math
+import statistics
 import sys
 import tempfile
 import time
@@ -153,6 +155,10 @@ def weights(name: str) -> str:
     return str(next(file.locate() for file in files if file.suffix == ".pth"))
 
 
+# the step's options for images far from those of the weights (docs/lp-ft.md), with the rates of plain fine-tuning
+NORMS_TRAIN = {"batch_norm": "train", "dropout": True, "layer_decay": None, "lr": 1e-3, "warmup": 0}
+
+
 def steps(data: str, lr: float) -> dict[str, list[Any]]:
     own = {"epochs": DATA[data][2], "memory_layout": "channels_last"}  # faster on a CPU by a third
     head: list[Any] = [{"swap_head": "auto"}]
@@ -160,6 +166,7 @@ def steps(data: str, lr: float) -> dict[str, list[Any]]:
         "probe": [*head, "probe"],
         "plain": [*head, {"train": {**own, "lr": lr}}],
         "from_probe": [*head, {"finetune_from_probe": own}],
+        "norms_train": [*head, {"finetune_from_probe": own | NORMS_TRAIN}],
     }
 
 
@@ -185,33 +192,41 @@ def row(data: str, model: str, lr: float, seed: int, folder: Path) -> dict[str, 
         found[way] = {"test": measured["metrics"]["accuracy"], "loss": measured["metrics"]["loss"]}
         found[way] |= {"validation": stage["metrics"]["accuracy"], "seconds": time.process_time() - began}
         found["samples"] = measured["samples"]
-    points = {f"{point['alpha']:g}": point["metrics"]["accuracy"] for point in stage["line"]["points"]}
-    found["from_probe"] |= {"alpha": stage["alpha"], "line": points}
+        if "line" in stage:
+            points = {f"{point['alpha']:g}": point["metrics"]["accuracy"] for point in stage["line"]["points"]}
+            found[way] |= {"alpha": stage["alpha"], "line": points}
     return found
 
 
-def below(found: dict[str, Any], other: str) -> bool:
-    """Whether `finetune_from_probe` is worse than another way by more than chance explains: by two standard errors of
-    the difference of two shares of the same samples, taken as independent."""
-    mine, its = found["from_probe"]["test"], found[other]["test"]
+WAYS = ("probe", "plain", "from_probe", "norms_train")
+
+
+def below(found: dict[str, Any], way: str, other: str) -> bool:
+    """Whether a way is worse than another by more than chance explains: by two standard errors of the difference of two
+    shares of the same samples, taken as independent."""
+    mine, its = found[way]["test"], found[other]["test"]
     error = math.sqrt((mine * (1 - mine) + its * (1 - its)) / found["samples"])
     return bool(mine < its - 2 * error)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| data | model | probe | plain | from probe | alpha | s |", "|---|---|---|---|---|---|---|"]
+    lines = ["| data | model | probe | plain | from probe | alpha | norms train | alpha | s |", f"|{'---|' * 9}"]
     for found in rows:
-        shares = " | ".join(f"{found[way]['test']:.3f}" for way in ("probe", "plain", "from_probe"))
-        seconds = sum(found[way]["seconds"] for way in ("probe", "plain", "from_probe"))
-        lines.append(
-            f"| {found['data']} | {found['model']} | {shares} | {found['from_probe']['alpha']:g} | {seconds:.0f} |"
-        )
-    for other in ("probe", "plain"):
-        reached = sum(found["from_probe"]["test"] >= found[other]["test"] for found in rows)
-        worse = sum(below(found, other) for found in rows)
-        said = f"at or above {other}: {reached} of {len(rows)}; below it by more than two standard errors: {worse}"
-        lines += ["", said]
-    return "\n".join(lines)
+        cells = [found["data"], found["model"]]
+        for way in WAYS:
+            cells.append(f"{found[way]['test']:.3f}")
+            cells += [f"{found[way]['alpha']:g}"] if "alpha" in found[way] else []
+        cells.append(f"{sum(found[way]['seconds'] for way in WAYS):.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"| of {len(rows)} | at or above probe | below it | at or above plain | below it |", f"|{'---|' * 5}"]
+    for way in WAYS[2:]:
+        counts = [way.replace("_", " ")]
+        for other in WAYS[:2]:
+            counts.append(str(sum(found[way]["test"] >= found[other]["test"] for found in rows)))
+            counts.append(str(sum(below(found, way, other) for found in rows)))
+        lines.append(f"| {' | '.join(counts)} |")
+    means = (f"{way.replace('_', ' ')} {statistics.mean(found[way]['test'] for found in rows):.3f}" for way in WAYS)
+    return "\n".join([*lines, "", f"means: {', '.join(means)}"])
 
 
 def main() -> None:

@@ -43,14 +43,20 @@ class FinetuneFromProbe(Train):
     """`finetune_from_probe:` solves a linear head on the features as they are, trains everything from there, and keeps
     the best of the line between probe and fine-tuned network. It takes the options of `train`."""
 
+    lr: Annotated[float, Field(gt=0)] = 5e-4
+    """Learning rate at its highest, that of the head."""
+    warmup: Annotated[float, Field(ge=0)] = 0.1
+    """Steps over which the learning rate rises (1 or more), or their share of all steps (below 1)."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = 0.9
+    """Each layer's learning rate is the next one's times this; null for one rate."""
     l2: Annotated[float, Field(ge=0)] = 1e-2
     """In the probe, the weight of 0.5 * |w|^2 beside the mean loss."""
     head_scale: Annotated[float, Field(gt=0, le=1)] = 0.125
     """What the probe's head is multiplied by as fine-tuning begins: 1, 0.5, 0.25, 0.125 … A class stays first, and the
     features are not undone by steps that a large head makes larger."""
-    batch_norm: Literal["fixed", "train"] = "train"
+    batch_norm: Literal["fixed", "train"] = "fixed"
     """Whether batch norms keep the statistics that the probe saw, or normalise by the batch and learn new ones."""
-    dropout: bool = True
+    dropout: bool = False
     """Whether dropout and stochastic depth, which the probe did not see, are on in training."""
     alpha: Annotated[float, Field(ge=0, le=1)] | Literal["search"] = "search"
     """What is kept: (1 - alpha) * probe + alpha * fine-tuned; `search` takes the best of 0, 0.1 … 1 on the validation
