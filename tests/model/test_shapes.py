@@ -185,3 +185,10 @@ def test_half_precision_and_shared_modules():
 def test_preprocessing_gives_the_input():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 26 * 26, 2))
     assert dry_run(model, Preprocessing(size=(28, 28), channels=1)).input_shape == (2, 1, 28, 28)
+
+
+def test_batch_norm_that_does_not_fit_is_told_as_torch_tells_it():
+    fits = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert dry_run(fits, (2, 3, 8, 8)).shapes["1"] == ((2, 4, 6, 6), (2, 4, 6, 6))
+    with pytest.raises(InputError, match=r"in 1 \(BatchNorm2d\): RuntimeError: running_mean should contain 4 elements"):
+        dry_run(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)), (2, 3, 8, 8))
