@@ -18,7 +18,7 @@ class Mixed(nn.Module):
         self.token = nn.Parameter(torch.zeros(1, 1, 32))
         self.embedding, self.output = nn.Embedding(40, 32), nn.Linear(32, 40, bias=False)
         self.output.weight = self.embedding.weight
-        self.half = nn.Linear(4, 4, dtype=torch.bfloat16)
+        self.narrow = nn.Linear(4, 4, dtype=torch.bfloat16)
 
 
 def all_random(model):
@@ -47,7 +47,7 @@ def test_empty_parameters_are_filled_repeatably_and_none_like_another():
     all_random(model)
     weights = [layer.weight for layer in model.layers]
     assert not any(torch.equal(one, two) for one in weights for two in weights if one is not two)
-    assert model.half.weight.dtype == torch.bfloat16
+    assert model.narrow.weight.dtype == torch.bfloat16
     assert model.output.weight is model.embedding.weight
 
 

@@ -111,17 +111,3 @@ def test_the_batch_that_broke_training_is_kept_by_its_process(launched, tmp_path
     assert len(record["samples"]) == 12
     assert load_file(folder / "batch.safetensors")["inputs"].shape[0] == 12
     assert record["weights"] is None  # the other process may be elsewhere, so nothing is trained again
-
-
-@pytest.mark.slow
-def test_gradual_unfreezing_says_nothing_of_torchs(launched):
-    """While layers are frozen some parameters have no gradient, behind that none: torch would advise on that."""
-    train = {
-        "epochs": 4,
-        "lr": 0.05,
-        "optimizer": "SGD",
-        "unfreeze_gradually": {"every": 1, "groups": ["blocks", "stem"]},
-    }
-    done = launched("gradual", {"train": train})
-    assert len(done["stages"][0]["phases"]) == 3
-    assert "find_unused_parameters" not in done["said"]

@@ -25,8 +25,9 @@ from zoo.training.devices import choose_device, process_kept
 from zoo.training.evaluate import asked, finite, open_for
 from zoo.training.folder import MODEL, checkpoint_in
 from zoo.training.labels import said
+from zoo.training.library_metrics import FromTorchmetrics
 from zoo.training.losses import make_loss, plain
-from zoo.training.metrics import Average, FromTorchmetrics, Metric, average_loss, make_metrics
+from zoo.training.metrics import Average, Metric, average_loss, make_metrics
 from zoo.training.predictions import Predictions, predict_parts
 
 PARTING = 100  # of a regression, where every answer differs: so many images are listed

@@ -231,12 +231,14 @@ class _Recorder(TorchFunctionMode):
         self.keep = keep
         self.recording = Recording(torch.empty(0))
         self.chosen = {module: path for path, module in model.named_modules() if path in set(paths)}
-        self._step = 0
+        self._step, self._looking = 0, False
         self._seen: set[tuple[str, str]] = set()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if self._looking:
+            return func(*args, **(kwargs or {}))
         self._step += 1
         name = getattr(func, "__name__", str(func))
         if name.rstrip("_") not in SHAPING and not name.startswith("__"):
@@ -248,8 +250,11 @@ class _Recorder(TorchFunctionMode):
         if tensor is not None and (path, way) not in self._seen:
             self._seen.add((path, way))
             self._step += 1
-            with torch._C.DisableTorchFunction():
+            self._looking = True  # what `keep` computes is none of the model's operations
+            try:
                 kept = self.keep(path, way, tensor)
+            finally:
+                self._looking = False
             self.recording.events.append(Event(path, way, kept, self._step))
 
 

@@ -7,7 +7,6 @@ import os
 import platform
 import random
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -119,15 +118,6 @@ def make_accelerator(device: torch.device, precision: str = "float32", *, thaws:
             stack.enter_context(patch_environment(accelerate_torch_device=str(device)))
         handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if thaws else None
         return Accelerator(mixed_precision=MIXED[precision], cpu=device.type == "cpu", kwargs_handlers=handlers)
-
-
-@contextmanager
-def unused_expected() -> Iterator[None]:
-    """Without torch's advice, in the block, not to look for parameters without a gradient: in the last phase of gradual
-    unfreezing there are none, and in those before there are."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
-        yield
 
 
 @contextmanager

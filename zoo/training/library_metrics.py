@@ -161,8 +161,9 @@ class FromTorchmetrics:
 
     def _counted(self, outputs: Tensor, targets: Tensor) -> tuple[int, int, int]:
         """How often the one class was found rightly, found at all, and there."""
+        assert self.only is not None
         if self.task == "classification":
-            guess, true = outputs.argmax(-1) == self.only, class_of(targets) == self.only
+            guess, true = outputs.argmax(-1).eq(self.only), class_of(targets).eq(self.only)
         else:
             own = self.metric.threshold if self.thresholds is None else self.thresholds.cpu()
             guess, true = (rows[:, self.only] for rows in (outputs.sigmoid() >= own, said(targets)))

@@ -36,7 +36,6 @@ from zoo.training.devices import (
     make_accelerator,
     peak_memory,
     to_layout,
-    unused_expected,
 )
 from zoo.training.ema import MovingAverage
 from zoo.training.gradual import GradualUnfreezing
@@ -137,7 +136,7 @@ class Trainer:
         try:
             note_batch_norm(self)
             self.callbacks.begin(self)
-            with ENDING.waiting(), unused_expected():
+            with ENDING.waiting():
                 self._train_epochs()
             self.gradual.end(self.progress)
             self.averaged = self.soup.conclude(self) if self.soup is not None else None

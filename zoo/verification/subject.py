@@ -71,7 +71,7 @@ class Subject:
         if is_given(self.metadata.architecture):
             return f"{self.metadata.architecture} has to be handed over to be built"
         there = {row.distribution for row in registry.entries()}
-        needed = {self.metadata.architecture, *(operation["surgery"] for operation in self.metadata.operations)}
+        needed = {self.metadata.architecture, *(operation.surgery for operation in self.metadata.operations)}
         suppliers = {self.metadata.suppliers[name] for name in needed if name in self.metadata.suppliers}
         absent = sorted(suppliers - there)
         return f"it is built by {listed(absent)}, which is not installed here, or switched off" if absent else None
