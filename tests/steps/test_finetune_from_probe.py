@@ -21,7 +21,6 @@ from zoo.training.line import Line
 
 NETWORK = "zoo/small_cnn"  # batch norms, and dropout in front of the head
 DESTROYS = {"epochs": 1, "lr": 1.0}
-AS_EVALUATED = {"batch_norm": "fixed", "dropout": False, "head_scale": 1}
 
 
 class Killed(BaseException):
@@ -77,8 +76,8 @@ def equal(one, other):
 
 
 def test_the_first_loss_is_the_probes(tmp_path):
-    """On a network with batch norm and dropout in front of the head, asked to; else it is another."""
-    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1, "l2": 1e-3, **AS_EVALUATED}
+    """On a network with batch norm and dropout in front of the head; with one of these it is another."""
+    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1, "l2": 1e-3, "head_scale": 1}
     first = finetuned(tmp_path / "first", still)["stages"][-1]
     assert first["epochs"][0]["loss"] == pytest.approx(first["probe"]["train_loss"], rel=1e-5)
     assert first["epochs"][0]["validation"]["loss"] == pytest.approx(first["probe"]["metrics"]["loss"], rel=1e-5)
@@ -88,7 +87,7 @@ def test_the_first_loss_is_the_probes(tmp_path):
 
 
 def test_norms_keep_their_statistics_and_train_their_weights(tmp_path):
-    stage = finetuned(tmp_path / "run", {"epochs": 1, "lr": 1e-2, "alpha": 1, "batch_norm": "fixed"})["stages"][-1]
+    stage = finetuned(tmp_path / "run", {"epochs": 1, "lr": 1e-2, "alpha": 1})["stages"][-1]
     found = tensors(tmp_path / "run")
     counted = [name for name in found if name.endswith("num_batches_tracked")]
     assert len(counted) == 5
@@ -100,7 +99,9 @@ def test_norms_keep_their_statistics_and_train_their_weights(tmp_path):
 
 def test_the_best_point_of_the_line_remains(tmp_path):
     notes = Notes()
-    report = finetuned(tmp_path / "run", {"epochs": 3, "lr": 3e-3, "l2": 1e-3, "warmup": 0}, progress=notes)
+    report = finetuned(
+        tmp_path / "run", {"epochs": 3, "lr": 3e-3, "l2": 1e-3, "warmup": 0, "head_scale": 1}, progress=notes
+    )
     stage = report["stages"][-1]
     points = {point["alpha"]: point["metrics"]["accuracy"] for point in stage["line"]["points"]}
     assert tuple(points) == ALPHAS
@@ -130,7 +131,7 @@ def test_a_fine_tuning_that_lost_returns_the_probe(tmp_path):
 def test_the_head_starts_smaller_and_ranks_alike(tmp_path):
     """The loss of training is that of an eighth of the probe's answers, the accuracy that of the probe."""
     still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0, "alpha": 1}
-    small = finetuned(tmp_path / "small", still | AS_EVALUATED | {"head_scale": 0.125})["stages"][-1]
+    small = finetuned(tmp_path / "small", still)["stages"][-1]
     assert small["line"]["points"][-1]["metrics"]["accuracy"] == small["probe"]["metrics"]["accuracy"]
     assert small["line"]["points"][-1]["metrics"]["loss"] > small["probe"]["metrics"]["loss"]
     assert small["line"]["points"][0]["metrics"]["loss"] == pytest.approx(small["probe"]["metrics"]["loss"], rel=1e-5)

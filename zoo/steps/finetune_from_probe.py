@@ -52,8 +52,8 @@ class FinetuneFromProbe(Train):
     l2: Annotated[float, Field(ge=0)] = 1e-2
     """In the probe, the weight of 0.5 * |w|^2 beside the mean loss."""
     head_scale: Annotated[float, Field(gt=0, le=1)] = 0.125
-    """What the probe's head is multiplied by as fine-tuning begins: 1, 0.5, 0.25, 0.125 … A class stays first, and the
-    features are not undone by steps that a large head makes larger."""
+    """What the probe's head is multiplied by as fine-tuning begins: 1, 0.5, 0.25, 0.125 … Which class is
+    first stays as it was, and steps that a large head would make larger do not undo the features."""
     batch_norm: Literal["fixed", "train"] = "fixed"
     """Whether batch norms keep the statistics that the probe saw, or normalise by the batch and learn new ones."""
     dropout: bool = False
