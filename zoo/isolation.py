@@ -58,7 +58,7 @@ def to_undo() -> Iterator[None]:
 
 
 def anything_to_undo() -> bool:
-    """Whether the process, ended now, would leave temporary files or a folder that says it is held."""
+    """Whether the process, ended now, would leave temporary files, or a folder with a note that it is in use."""
     return bool(_TO_UNDO)
 
 

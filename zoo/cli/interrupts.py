@@ -2,7 +2,7 @@
 
 Before a command's work begins there is nothing to undo, and it ends at once. While it works a KeyboardInterrupt lets
 every file and lock be put right; but not in the middle of an import: compiled modules, once cut short, fail in ways
-that are told as bugs for the rest of the process. There it ends at once too, or, where something is to be undone, is
+that read as bugs for the rest of the process. There it ends at once too, or, where something is to be undone, is
 raised when the import is done.
 """
 
