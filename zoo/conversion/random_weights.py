@@ -52,8 +52,8 @@ def _distribution(name: str, value: Tensor) -> tuple[float, float]:
 
 
 APART = 16 * 61
-"""How many numbers lie between the beginnings of two parameters' values: complete cache lines, as torch lays tensors down,
-and no multiple of a row's usual length."""
+"""How many numbers lie between the beginnings of two parameters' values: complete cache lines, as torch lays tensors
+down, and no multiple of a row's usual length."""
 
 
 def fill_empty(model: nn.Module, seed: int) -> None:
