@@ -190,19 +190,20 @@ class _Both:
     ) -> None:
         self.source, self.source_run, self.target, self.pairs = source, source_run, target, pairs
         self.differs = False  # from the first event on whose values do, no others are compared
-        self.target_run = record(target, inputs, pairs, self._compared)
+        self.target_run = record(
+            target, inputs, pairs, lambda path, way, value: self._error(path, source_run.event(pairs[path], way), value)
+        )
         self.seen = [event for event in self.target_run.events if event.value is not None]
 
-    def _compared(self, path: str, way: str, value: Tensor) -> float | None:
-        """By how much a value differs from its counterpart; None where it has none.
+    def _error(self, path: str, other: Event | None, value: Tensor) -> float | None:
+        """By how much a module's value differs from its counterpart's event; None where they cannot be compared.
 
         A norm with an activation inside gives other values than a bare one; only its input can be compared.
         """
         modules = get_module(self.target, path), get_module(self.source, self.pairs[path])
-        mine = self.source_run.event(self.pairs[path], way)
-        if mine is None or (way == "out" and not all(_is_bare(module) for module in modules)):
+        if other is None or (other.way == "out" and not all(_is_bare(module) for module in modules)):
             return None
-        error = 0.0 if self.differs else _difference(mine.value, value, ordered=False)[1]
+        error = 0.0 if self.differs else _difference(other.value, value, ordered=False)[1]
         self.differs = self.differs or error > LOCAL_TOLERANCE
         return error
 
