@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -115,3 +116,25 @@ def test_losses_are_read_as_seldom_as_before(tmp_path, monkeypatch):
     record = json.loads((tmp_path / "run" / "not_finite" / "batch.json").read_text())
     assert 1 < record["batch"] < 6  # found at the end of the epoch, and still the first
     assert record["weights"] == "model.safetensors"
+
+
+@pytest.mark.parametrize("indices", [(0, 3), (3, 0)])
+def test_of_several_processes_the_first_broken_batch_is_kept(tmp_path, monkeypatch, indices):
+    """Whichever process comes to it first: gradients spread what one has computed, and the others break a step later."""
+
+    def keep(folder, trainer, index, step, assembly, names):
+        not_finite.write_json(folder / not_finite.RECORD, {"optimizer_step": step})
+        return {"optimizer_step": step}
+
+    class InTheLoop:
+        job = SimpleNamespace(options=SimpleNamespace(accumulate=1))
+
+        def steps_before(self):
+            return 4
+
+    monkeypatch.setattr(not_finite, "_keep", keep)
+    monkeypatch.setattr(not_finite, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    said = [not_finite.keep_batch(tmp_path / "kept", InTheLoop(), index, None, []) for index in indices]
+    assert said[-1] == json.loads((tmp_path / "kept" / not_finite.RECORD).read_text()) == {"optimizer_step": 5}
+    not_finite.forget(tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()

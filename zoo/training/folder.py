@@ -38,7 +38,7 @@ INSIDE = {  # what zoo writes into the folders among these; any other file there
     STATE: re.compile(
         r"(state|before)\.json|samples\.jsonl|base-\d+(-\d+)?\.safetensors|step-\d+-\d+(-\d+)?\.safetensors"
     ),
-    NOT_FINITE: re.compile(r"batch\.(json|safetensors)|model\.safetensors"),
+    NOT_FINITE: re.compile(r"batch\.(json|safetensors)|model\.safetensors|\.lock"),
     "tensorboard": re.compile(r"events\.out\.tfevents\..+"),
 }
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")  # as atomic_file calls them; only a killed run leaves one

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
+from filelock import FileLock
 from torch import Tensor, nn
 
 from zoo.checkpoint.save import save_checkpoint
@@ -37,6 +38,7 @@ MOST_SECONDS = 60.0  # of training again, from the state to the batch
 
 
 RECORD, BATCH, WEIGHTS = "batch.json", "batch.safetensors", "model.safetensors"
+LOCK = ".lock"  # of several processes one writes at a time
 
 
 def keep_batch(folder: Path, trainer: Trainer, index: int, assembly: Assembly, names: list[str]) -> dict[str, Any]:
@@ -45,11 +47,18 @@ def keep_batch(folder: Path, trainer: Trainer, index: int, assembly: Assembly, n
     `names` are what the training samples are called, by position. Where the record has `weights`, `assembly` was saved
     as it was in front of the batch, and the model now is so; otherwise it is as the loop left it.
     """
-    job, progress, process = trainer.job, trainer.progress, PartialState()
-    step = trainer.steps_before() + index // job.options.accumulate + 1
-    if process.num_processes > 1 and _known(folder) <= step:
-        return {"optimizer_step": _known(folder)}  # of several processes the one whose batch came first has it
+    step = trainer.steps_before() + index // trainer.job.options.accumulate + 1
     folder.mkdir(exist_ok=True)
+    with FileLock(folder / LOCK) if PartialState().num_processes > 1 else nullcontext():
+        if _known(folder) <= step:  # of several processes the one whose batch came first keeps it
+            return {"optimizer_step": _known(folder)}
+        return _keep(folder, trainer, index, step, assembly, names)
+
+
+def _keep(
+    folder: Path, trainer: Trainer, index: int, step: int, assembly: Assembly, names: list[str]
+) -> dict[str, Any]:
+    job, progress, process = trainer.job, trainer.progress, PartialState()
     there = _go_to(trainer, index)
     if there:
         save_checkpoint(assembly, folder / WEIGHTS)
@@ -82,7 +91,7 @@ def keep_batch(folder: Path, trainer: Trainer, index: int, assembly: Assembly, n
 
 def forget(folder: Path) -> None:
     """Remove what an earlier attempt has left there."""
-    for name in (RECORD, BATCH, WEIGHTS):
+    for name in (RECORD, BATCH, WEIGHTS, LOCK):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # not there, or something of the user's is in it
         folder.rmdir()
