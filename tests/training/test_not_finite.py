@@ -120,7 +120,7 @@ def test_losses_are_read_as_seldom_as_before(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("indices", [(0, 3), (3, 0)])
 def test_of_several_processes_the_first_broken_batch_is_kept(tmp_path, monkeypatch, indices):
-    """Whichever process comes to it first: gradients spread what one has computed, and the others break a step later."""
+    """Whichever process writes first: gradients spread what one has computed, and the others break a step later."""
 
     def keep(folder, trainer, index, step, assembly, names):
         not_finite.write_json(folder / not_finite.RECORD, {"optimizer_step": step})
