@@ -71,7 +71,6 @@ def finetune(
             lists and, until the run is done, `state/`.
         resume: go on from `state/` where there is one. The recipe may have changed where that alters nothing that is
             done (see `zoo.training.resume`).
-
         within: the time that all of it may take, shared out among the train steps.
         trial: what times a run that is only tried out (`zoo.finetuning.estimate`).
 

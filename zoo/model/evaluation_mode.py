@@ -9,6 +9,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from zoo.model.paths import join
+
 CHANCE = ("drop", "stochasticdepth")  # in the class's name: Dropout, DropPath, StochasticDepth, DropBlock2d, …
 
 
@@ -19,7 +21,7 @@ def running_statistics(model: nn.Module) -> list[str]:
     """
     norms = [(path, module) for path, module in model.named_modules() if isinstance(module, _NormBase)]
     return [
-        f"{path}.{name}" if path else name
+        join(path, name)
         for path, norm in norms
         if norm.track_running_stats
         for name, _ in norm.named_buffers(recurse=False)
