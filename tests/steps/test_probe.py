@@ -46,7 +46,7 @@ def test_probe_is_as_good_as_scikit_learn():
     _, head = linear_head(assembly.model, 10)
     features = head_inputs(assembly.model, head, data, CPU, Speed(exact=True))[0]
     solution = solve_head(Probe(l2=1e-2), *features["train"], data)
-    theirs = LogisticRegression(C=1 / (1e-2 * len(features["train"][0])), max_iter=5000, tol=1e-8)
+    theirs = LogisticRegression(C=1 / (1e-2 * len(features["train"][0])), solver="newton-cholesky", tol=1e-8)
     theirs.fit(features["train"][0].double(), features["train"][1])
     inputs, targets = features["validation"]
     ours = ((inputs.double() @ solution.weight.T + solution.bias).argmax(1) == targets).double().mean()

@@ -15,18 +15,23 @@ def digits():
     return torch.tensor(features), torch.tensor(targets)
 
 
-@pytest.mark.parametrize("l2", [1.0, *(pytest.param(10.0**-power, marks=pytest.mark.slow) for power in (1, 2, 3))])
+def newton(**arguments):
+    """scikit-learn's solver that gets to 1e-8 in some 15 iterations; lbfgs takes thousands, on some processors all."""
+    return LogisticRegression(solver="newton-cholesky", tol=1e-8, **arguments)
+
+
+@pytest.mark.parametrize("l2", [1.0, 0.1, 0.01, 0.001])
 def test_softmax_is_scikit_learns_optimum(digits, l2):
     features, targets = digits
     solution = solve(features, softmax_loss(targets), 10, l2=l2, tolerance=1e-7, max_iterations=100)
-    theirs = LogisticRegression(C=1 / (l2 * len(features)), max_iter=10_000, tol=1e-9).fit(features, targets)
+    theirs = newton(C=1 / (l2 * len(features))).fit(features, targets)
     assert solution.converged
     assert solution.gradient_norm <= 1e-7
     expected = theirs.decision_function(features.numpy())
     logits = (features @ solution.weight.T + solution.bias).numpy()
     logits -= logits.mean(1, keepdims=True)  # softmax leaves a shift of all logits free
     expected -= expected.mean(1, keepdims=True)
-    assert np.abs(logits - expected).max() < 1e-2
+    assert np.abs(logits - expected).max() < 1e-4
     assert (logits.argmax(1) == expected.argmax(1)).mean() > 0.999
 
 
@@ -66,9 +71,9 @@ def test_logistic_loss_fits_each_label_alone(digits):
     assert solution.converged
     for column in range(2):
         # PyTorch's loss is averaged over the labels too, so one label alone carries twice the penalty
-        theirs = LogisticRegression(C=1 / (2e-3 * len(features)), max_iter=10_000, tol=1e-9)
+        theirs = newton(C=1 / (2e-3 * len(features)))
         theirs.fit(features, labels[:, column])
-        assert np.abs(theirs.coef_[0] - solution.weight[column].numpy()).max() < 1e-3
+        assert np.abs(theirs.coef_[0] - solution.weight[column].numpy()).max() < 1e-5
 
 
 def test_ridge_is_scikit_learns(digits):
@@ -100,10 +105,10 @@ def test_class_weights_are_scikit_learns(digits):
     features, targets = digits
     solution = solve(features, softmax_loss(targets, WEIGHTS), 10, l2=1e-2, tolerance=1e-7, max_iterations=100)
     total = sum(WEIGHTS[target] for target in targets.tolist())
-    theirs = LogisticRegression(C=1 / (1e-2 * total), class_weight=dict(enumerate(WEIGHTS)), max_iter=9999, tol=1e-9)
+    theirs = newton(C=1 / (1e-2 * total), class_weight=dict(enumerate(WEIGHTS)))
     theirs.fit(features, targets)
     assert solution.converged
-    assert np.abs(theirs.predict_proba(features) - _chances(solution, features)).max() < 1e-4
+    assert np.abs(theirs.predict_proba(features) - _chances(solution, features)).max() < 1e-6
 
 
 def _chances(solution, features):
