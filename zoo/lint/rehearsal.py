@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError
+from zoo.model.norms_on_meta import NormsOnMeta
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.trace import call_with, tensors_in
 from zoo.model.undisturbed import undisturbed
@@ -60,7 +61,7 @@ def one_pass(model: nn.Module, shape: tuple[int, ...], way: str) -> Rehearsal:
         leaves = [stand_ins.get(id(parameter), parameter) for parameter in trainable.values()]
         like = next((t for t in (*stand_ins.values(), *model.parameters()) if t.is_floating_point()), torch.empty(0))
         device = torch.device("meta") if way == "meta" else like.device
-        with torch.enable_grad(), device:
+        with torch.enable_grad(), device, NormsOnMeta():
             # the input wants a gradient too, so that a cut inside the model does not hide what lies behind it
             inputs = torch.randn(shape, dtype=like.dtype, device=device, requires_grad=True)
             done.output = call_with(model, stand_ins, inputs.clone())  # forward may work in place

@@ -209,6 +209,15 @@ def _is_module(annotation: Any) -> bool:
 def _is_writable(annotation: Any) -> bool:
     """Whether a value read from YAML can satisfy the annotation: it has a JSON Schema."""
     try:
+        return _has_schema(annotation)
+    except TypeError:  # it contains what cannot be hashed
+        return _has_schema.__wrapped__(annotation)
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_schema(annotation: Any) -> bool:
+    """See `_is_writable`; pydantic takes milliseconds to find out, and the same few annotations are asked for."""
+    try:
         with warnings.catch_warnings(action="ignore"):
             TypeAdapter(annotation).json_schema()
     except Exception:  # pydantic refuses in many ways, and a foreign type's hook may fail in any
