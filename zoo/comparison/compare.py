@@ -244,6 +244,8 @@ def _class_order(a: tuple[str, Assembly], b: tuple[str, Assembly]) -> list[int] 
     if mine.task != its.task:
         message = f"{name} is for {mine.task}, {other} for {its.task}: no image has an answer to both"
         raise InputError(message, suggestion=alone)
+    if mine.task == "regression" and set(mine.classes) != set(its.classes):
+        return None  # tables may call one value by several names
     if set(mine.classes) != set(its.classes):
         lacking = [
             (model, [own for own in knows.classes if own not in lacks.classes])

@@ -22,10 +22,11 @@ from zoo.recipe.document import Path
 from zoo.steps.surgery import Surgery
 
 
-def check(recipe: Recipe) -> Verdict:
+def check(recipe: Recipe, *, images: bool = False) -> Verdict:
     """Do everything `finetune` would do but load weights, download and train. Nothing is written.
 
-    Every mistake is placed in the recipe; a mistake in one step does not hide those of the next.
+    Every mistake is placed in the recipe; a mistake in one step does not hide those of the next. With `images` all
+    samples are read, not some of each part.
     """
     verdict = Verdict()
     weights = look_up_weights(recipe, verdict)
@@ -38,7 +39,7 @@ def check(recipe: Recipe) -> Verdict:
     else:
         build_for_images(recipe, verdict, weights, lambda: _built(recipe, verdict))
     known = know_weights(recipe, verdict, weights)
-    sample = look_at_data(recipe, verdict, known)
+    sample = look_at_data(recipe, verdict, known, images=images)
     plan_weights(recipe, verdict, sample)
     if verdict.assembly is not None:
         Rehearsal(recipe, verdict, verdict.assembly, sample).run()
