@@ -90,6 +90,19 @@ def test_a_csv_file(zoo, trained, tmp_path, checkpoint):
     assert zoo("predict", checkpoint, *images, "--csv", tmp_path / "p.csv", "--overwrite").code == 1
 
 
+def test_formulas_of_a_spreadsheet_stay_as_they_are_and_are_said(zoo, trained, tmp_path, checkpoint, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = '=HYPERLINK("x").png'
+    shutil.copy(trained / "digit.png", name)
+    shutil.copy(trained / "digit.png", "-1.png")
+    outcome = zoo("predict", checkpoint, name, "./-1.png", "--csv", "p.csv")
+    assert outcome.code == 0
+    assert f"warning: p.csv: a spreadsheet takes {name!r}, '-1.png' for formulas: import" in outcome.err
+    with open("p.csv", newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [name, "-1.png"]
+    assert "formulas" not in zoo("predict", checkpoint, name).err
+
+
 def test_a_threshold_is_for_labels_that_do_not_exclude_each_other(zoo, trained, checkpoint):
     refused = zoo("predict", checkpoint, trained / "digit.png", "--threshold", "0.3")
     assert (refused.code, refused.out) == (2, "")

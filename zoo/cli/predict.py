@@ -15,6 +15,7 @@ from zoo.cli.options import AsJson, Device, Views
 from zoo.errors import InputError, printable
 
 STANDARD_INPUT = "-"
+SHOWN = 4
 
 Checkpoint = typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that zoo wrote.")
 Images = typer.Argument(
@@ -58,6 +59,7 @@ def command(
     """
     from zoo.training.predict import find_images, listed_images, open_predictor
     from zoo.training.prediction_files import check_free, csv_writer, document, table
+    from zoo.training.predictions import formula_warning
 
     if STANDARD_INPUT in images and len(images) > 1:
         raise InputError("- takes the place of all images", suggestion="zoo predict CHECKPOINT - < paths.txt")
@@ -86,19 +88,26 @@ def command(
         else:
             for line in table(rows):
                 print(printable(line))
+    if csv_file is not None and (warning := formula_warning(csv_file, (*predictor.names, *seen.formulas))):
+        say(f"warning: {warning}")
     seen.report()
 
 
 class _Seen:
-    """How many images there were, and how many of them could not be read."""
+    """How many images there were, and how many of them could not be read; the first of those called like formulas."""
 
     def __init__(self) -> None:
         self.images = self.unreadable = 0
+        self.formulas: list[str] = []
 
     def counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        from zoo.training.predictions import is_formula
+
         for row in rows:
             self.images += 1
             self.unreadable += "error" in row
+            if len(self.formulas) < SHOWN and is_formula(row["image"]):
+                self.formulas.append(row["image"])
             yield row
 
     def report(self) -> None:

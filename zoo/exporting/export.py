@@ -28,7 +28,7 @@ from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import DataOptions
 from zoo.training.devices import process_kept
-from zoo.training.labels import in_order
+from zoo.training.labels import in_order, output_names
 
 IMAGES, CALIBRATION, MAX_CHANGED = 500, 128, 0.05
 CHUNK = 1 << 24
@@ -206,6 +206,8 @@ def describe(network: Network, assembly: Assembly, source: Source) -> dict[str, 
     with torch.inference_mode():
         outputs = prediction(network.model(torch.zeros(1, *source.shape))).shape[1:]
     classes = assembly.classes if outputs == (len(assembly.classes),) else ()  # names of other outputs mislead
+    if assembly.task == "regression" and len(outputs) == 1:
+        classes = output_names(classes, outputs[0], assembly.task)
     raw = network.preprocess is not None
     gives = "values" if assembly.task == "regression" else "probabilities" if network.probabilities else "scores"
     return {
