@@ -25,7 +25,7 @@ ALLOWED = {
     "_build_vision_tower": "open_clip's image tower alone, without the text tower and its tokenizer",
     "_asdict": "documented: a named tuple's way to a dict",
     "_dynamo": "its counter of graphs, for how long compiling took; without it a report has 0 seconds",
-    "_subclasses": "fake tensors, which are nowhere else; zoo.model.fake_tensors does without them",
+    "_subclasses": "fake tensors, which are nowhere else; zoo.model.shapes does without them",
     "_reset_state": "accelerate's singletons refuse a second precision; its own tests use it",
     "_shared_state": "where accelerate keeps them, to put a caller's back",
     "_actions": "argparse's options, for shell completion; unchanged since Python 2.7",
@@ -104,7 +104,7 @@ def test_bfloat16_without_torchs_private_questions(monkeypatch):
 
 def test_shapes_without_fake_tensors(monkeypatch):
     """A model that keeps a plain tensor beside its parameters is then run on one small batch."""
-    from zoo.model import fake_tensors, shapes
+    from zoo.model import shapes
 
     class Shifted(nn.Module):
         def __init__(self):
@@ -117,7 +117,7 @@ def test_shapes_without_fake_tensors(monkeypatch):
 
     size = (2, 3, 8, 8)
     assert shapes.attempt(Shifted(), size).way == "fake"
-    monkeypatch.setattr(fake_tensors, "fake_tensor", None)
-    monkeypatch.setattr(shapes, "NEEDS_VALUES", (fake_tensors.NoFakeTensorsError,))
+    monkeypatch.setattr(shapes, "fake_tensor", None)
+    monkeypatch.setattr(shapes, "NEEDS_VALUES", (shapes.NoFakeTensorsError,))
     done = shapes.attempt(Shifted(), size)
     assert (done.way, tuple(done.output.shape)) == ("real", (2, 4))

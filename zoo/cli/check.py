@@ -85,7 +85,7 @@ def _refused(error: InputError) -> dict[str, object]:
 
 
 def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
-    from zoo.training.rates import phase_lines, rate_lines
+    from zoo.training.optimizers import phase_lines, rate_lines
 
     assembly = verdict.assembly
     if assembly is not None and verdict.input_shape is not None:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.checkpoint.data_folder import found_from
 from zoo.checkpoint.load import load
 from zoo.comparison.paired import Difference, accuracy_difference, holm, mcnemar, mean_difference, metric_difference
 from zoo.data.open_data import OpenData, Part
-from zoo.data.stored import found_from
 from zoo.errors import InputError, Problem, listed
 from zoo.finetuning.report import read_report
 from zoo.model.assembly import Assembly

@@ -289,12 +289,8 @@ def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
         raise InputError(f"data set {options.source}: {error}", suggestion=f"see: zoo show {options.source}") from error
     except ValueError:  # built into C: it says itself what it takes
         pass
-    data = expect(
-        component,
-        call(component, lambda: make(**converted(make, options.arguments)), failing="cannot be opened"),
-        Data,
-        "zoo.api.Data",
-    )
+    made = call(component, lambda: make(**converted(make, options.arguments)), failing="cannot be opened")
+    data = expect(component, made, Data)
     for word, value, known in (("task", data.task, TASKS), ("inputs", data.inputs, INPUTS)):
         if value not in known:
             message = f"data set {options.source} has the unknown {word} {value!r}"

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from zoo.checkpoint.load import load
-from zoo.checkpoint.versions import version
 from zoo.errors import InputError, WorkError, listed
 from zoo.exporting.agreement import TOLERANCE, Agreement, compare
 from zoo.exporting.formats import OPSET, describe_onnx, format_of, runner_of, write_onnx, write_pt2
@@ -23,6 +22,7 @@ from zoo.exporting.images import Source, find_source
 from zoo.exporting.int8 import quantise
 from zoo.exporting.program import Network, make_program, network_of
 from zoo.formats.files import atomic_file, check_free, write_all
+from zoo.installed import version
 from zoo.model.assembly import Assembly
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed

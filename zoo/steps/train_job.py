@@ -97,6 +97,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     job = mixed(_on_features(run, job, share, speed), data, images.order.seed)
     for line in changes_said(data, job):
         run.listener.note(f"{job.label}: {line}")
+    job = replace(job, setting=str(Setting(job.precision, False)))
     setting = _setting(step, job, requested)
     if setting is not None:
         layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format

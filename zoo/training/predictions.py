@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from zoo.data.open_data import OpenData, Part
 from zoo.data.samples import Samples
-from zoo.errors import InputError, ZooError, listed
+from zoo.errors import InputError, listed
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.undisturbed import undisturbed
 from zoo.training.labels import class_of, in_order, output_names, present
 from zoo.training.losses import Loss
-from zoo.training.metrics import explain
+from zoo.training.metrics import explained
 from zoo.training.micro_batches import InParts
 from zoo.training.tta import PLAIN, Views
 
@@ -120,14 +120,9 @@ def predict_parts(
     size, data = data.preprocessing.size, views.data(data)
     forward = InParts(model)
     answered = lambda images: views.outputs(forward, images, data.task, size)  # noqa: E731
-    try:
-        with undisturbed(model, training=False), torch.inference_mode():
-            for part in parts:
-                found += [(part, row) for row in _answers(answered, data, part, device, batch_size, rank, world)]
-    except ZooError:
-        raise
-    except Exception as error:
-        raise explain(error, "measuring") from error
+    with explained("measuring"), undisturbed(model, training=False), torch.inference_mode():
+        for part in parts:
+            found += [(part, row) for row in _answers(answered, data, part, device, batch_size, rank, world)]
     if world > 1:
         found = sorted(gather_object(found), key=lambda row: (parts.index(row[0]), row[1].number))
     names = {part: sample_names(data.parts[part]) for part in parts}
