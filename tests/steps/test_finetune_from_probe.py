@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -13,28 +14,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import zoo
+from listeners import Killed, Notes
 from zoo.cli import run as command
 from zoo.finetuning import finetune
 from zoo.model.averaging import ALPHAS
 from zoo.steps import finetune_from_probe
+from zoo.steps.finetune_from_probe import Line, best_point
 from zoo.training import trainer as loop
 from zoo.training.callbacks import Listener
-from zoo.training.line import Line
+from zoo.training.choosing import Criterion
 
 NETWORK = "zoo/small_cnn"  # batch norms, and dropout in front of the head
 DESTROYS = {"epochs": 1, "lr": 1.0}
-
-
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Killing(Listener):
@@ -240,3 +231,18 @@ def test_a_network_without_backbone_and_head_to_train_is_a_mistake(tmp_path, cap
     error = capsys.readouterr().err
     assert said in error
     assert f"{path}:" in error
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "best"),
+    [
+        ([0.5, 0.7, 0.7, 0.6], True, 1),  # of equal ones the nearest to the start
+        ([0.5, 0.5, 0.5], True, 0),
+        ([0.5, 0.3, 0.2], False, 2),
+        ([math.nan, 0.1, math.nan], True, 1),
+        ([math.nan, math.nan], True, 0),  # nothing is defined: the start
+    ],
+)
+def test_best_point(values, higher, best):
+    points = [{"alpha": alpha, "metrics": {"f1": value}} for alpha, value in enumerate(values)]
+    assert best_point(points, Criterion("f1", higher))["alpha"] == best

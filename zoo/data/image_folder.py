@@ -20,6 +20,8 @@ _EXTENSIONS = (
     ".npy"
 )
 EXTENSIONS = frozenset(_EXTENSIONS.split())
+# folders of archivers, storage systems and other programs, which may contain images and are never meant
+OTHERS = frozenset({"__MACOSX", "@eaDir", ".git", ".ipynb_checkpoints", ".thumbnails", ".Trash", ".Trashes", ".cache"})
 
 
 @files_named()
@@ -63,8 +65,14 @@ def _folders_in(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
 
 
+def _hidden_in(root: Path) -> list[Path]:
+    """Hidden folders, which may have been meant as classes, but for what archivers and other programs leave."""
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+    return [root / name for name in names if _is_hidden(name) and name not in OTHERS]
+
+
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir")  # an archiver's and a storage system's own
+    return name.startswith(".") or name in OTHERS
 
 
 def _part_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
@@ -108,6 +116,9 @@ def _class_folders(root: Path, notes: list[str]) -> dict[str, Path]:
     Raises InputError where there is none, a name is not UTF-8, or two differ in their Unicode form alone.
     """
     inside = _folders_in(root)
+    if hidden := [entry.name for entry in _hidden_in(root) if _search(entry).images]:
+        text = f"warning: {root}: {listed(hidden)} contains images, is hidden and so no class"
+        notes.append(f"{text}; a class needs another name")
     if runs := [entry.name for entry in inside if _contains_run(entry)]:
         notes.append(f"{root}: {listed(runs)} contains runs of zoo's and is no class")
     named = [(unicodedata.normalize("NFC", entry.name), entry) for entry in inside if entry.name not in runs]
@@ -150,6 +161,8 @@ def _search(folder: Path) -> Found:
     for place, folders, files in os.walk(folder, followlinks=True):
         here, before = Path(place), len(found.images)
         visible = [name for name in folders if not _is_hidden(name)]
+        if hidden := sum(name not in OTHERS for name in folders) - len(visible):
+            found.passed_over["hidden folders"] += hidden
         folders[:] = []
         for name in visible:
             real = os.path.realpath(here / name)
@@ -160,9 +173,12 @@ def _search(folder: Path) -> Found:
                 folders.append(name)
         for name in files:
             path = here / name
-            if name.startswith(".") or (name == FIRST_BATCH and RUN_MARK in files):
+            if name == FIRST_BATCH and RUN_MARK in files:
                 continue
-            if path.suffix.lower() not in EXTENSIONS:
+            if name.startswith("."):
+                if path.suffix.lower() in EXTENSIONS:
+                    found.passed_over["hidden images"] += 1
+            elif path.suffix.lower() not in EXTENSIONS:
                 found.passed_over[path.suffix.lower() or "without a suffix"] += 1
             elif path.is_file():
                 found.images.append(path)

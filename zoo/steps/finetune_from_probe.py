@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from zoo.errors import InputError
-from zoo.model.averaging import ALPHAS
+from zoo.model.averaging import ALPHAS, average
 from zoo.model.evaluation_mode import chance_modules, running_statistics
 from zoo.model.freezing import frozen_too
 from zoo.model.paths import join
@@ -29,7 +29,9 @@ from zoo.recipe.document import Document
 from zoo.recipe.step import shown
 from zoo.steps.probe import Probe, linear_head, solve_probe
 from zoo.steps.train import Train
-from zoo.training.line import Line, Point, best_point
+from zoo.training.choosing import Criterion
+from zoo.training.job import fill
+from zoo.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import ActiveRun
@@ -205,3 +207,41 @@ def _told(points: list[Point], chosen: Point, metric: str) -> str:
     if chosen["alpha"] == 1:
         return f"{ends}: the fine-tuned network remains"
     return f"{ends}: alpha {chosen['alpha']:g} between them remains, with {values[chosen['alpha']]}"
+
+
+Point = dict[str, Any]
+
+
+class Line:
+    """The straight line from the tensors called `start` to those that `trainer` has trained: `put` any point of it into
+    the network. The loss seldom rises on the way, and points of it are often better than both ends (WiSE-FT).
+
+    Floating-point tensors, running statistics among them, are (1 - alpha) * start + alpha * trained, computed in
+    float64; others are those of the nearer end. At 0 and 1 they are the ends' own, bit for bit.
+    """
+
+    def __init__(self, trainer: Trainer, start: Mapping[str, Tensor]) -> None:
+        self.trainer, self.start = trainer, start
+        self.live = {name: trainer.unfrozen[name] for name in start}
+        self.end = {name: tensor.detach().cpu().clone() for name, tensor in self.live.items()}
+
+    def put(self, alpha: float) -> None:
+        fill(self.live, average([self.start, self.end], (1 - alpha, alpha), self.start))
+
+    def measured(self, alphas: Iterable[float]) -> list[Point]:
+        """`{"alpha": a, "metrics": {"loss": …, metric: …}}` of each point, as the finished file will be measured."""
+        points = []
+        for alpha in alphas:
+            self.put(alpha)
+            points.append({"alpha": alpha, "metrics": self.trainer.measure_exactly()})
+        return points
+
+
+def best_point(points: Sequence[Point], criterion: Criterion) -> Point:
+    """The point whose metric is best, of equal ones the first: with rising alphas the one nearest to the start."""
+    best, found = points[0], None
+    for point in points:
+        value = criterion.value({"validation": point["metrics"]})
+        if criterion.better(value, found):
+            best, found = point, value
+    return best

@@ -20,6 +20,7 @@ from typing import Any
 
 from zoo.errors import InputError, ZooError, listed
 from zoo.file_name import FIRST_BATCH, RUN_MARK, name_mistake
+from zoo.formats.checkpoint_metadata import json_digest
 from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
 from zoo.recipe.document import walk
@@ -259,3 +260,17 @@ def checkpoint_in(place: str | os.PathLike[str]) -> Path:
         hint = f"name a file: {path / others[0]}" if others else "name the folder of a finished run, or a checkpoint"
         raise InputError(f"{path} contains no {MODEL}", suggestion=hint)
     return path / MODEL
+
+
+SEAL = "seal"
+
+
+def sealed(report: dict[str, Any]) -> dict[str, Any]:
+    """The report with the sha256 of all else that it says under `seal`, so that an edit can be seen; no signature."""
+    rest = {key: value for key, value in report.items() if key != SEAL}
+    return rest | {SEAL: json_digest(rest)}
+
+
+def is_sealed(report: dict[str, Any]) -> bool:
+    """Whether the report says what it said when it was sealed."""
+    return bool(report.get(SEAL) == sealed(report)[SEAL])

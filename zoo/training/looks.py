@@ -16,7 +16,7 @@ from typing import Any
 
 from zoo.cache import cache_folder
 from zoo.data.open_data import OpenData
-from zoo.training.sealed import is_sealed, sealed
+from zoo.training.folder import is_sealed, sealed
 from zoo.training.state import write_json
 
 FOLDER = "test-looks"
