@@ -12,8 +12,9 @@ import zoo
 from zoo.cache import cache_folder
 from zoo.errors import InputError
 from zoo.finetuning.estimate import StepCost, estimate, share_time
-from zoo.finetuning.trial import END, Trial, Within
+from zoo.finetuning.trial import END, Trial, Within, copies
 from zoo.recipe import load_recipe
+from zoo.steps.train import Train
 from zoo.training.callbacks import Listener
 
 DATA = {"source": "sklearn/digits", "image_size": 32, "batch_size": 8, "limit": 100, "workers": 0}
@@ -31,6 +32,24 @@ RECIPE = {
         "evaluate",
     ],
 }
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 0, 0]),
+        ({"ema": 0.9}, [0, 0, 0]),  # which the state that is tried out has
+        ({"keep": "best"}, [1, 1, 1]),
+        ({"early_stopping": 2}, [1, 1, 1]),
+        ({"average": {"last": 3}}, [3, 3, 2]),
+        ({"average": "greedy"}, [4, 3, 2]),
+        ({"average": {"swa": 3}}, [2, 2, 0]),
+        ({"average": {"swa": 0.5}}, [2, 2, 2]),
+    ],
+)
+def test_the_last_states_have_the_best_epoch_and_an_averages_members(options, expected):
+    step = Train(epochs=4, **options)
+    assert [copies(step, epoch) for epoch in (4, 3, 2)] == expected
 
 
 def written(folder: Path, **changes) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from zoo.errors import InputError
 from zoo.finetuning.finetune import finetune
-from zoo.finetuning.trial import END, Timed, Trial, Within, folder_bytes, trial_cache
+from zoo.finetuning.trial import END, STATES, Timed, Trial, Within, folder_bytes, trial_cache
 from zoo.isolation import to_undo
 from zoo.recipe import Recipe
 from zoo.recipe.options import Precision, seconds_of
@@ -21,8 +21,6 @@ from zoo.steps.train import Train
 from zoo.training.callbacks import Listener, clocked
 from zoo.training.devices import peak_memory, process_kept
 from zoo.training.trunk.store import memory_budget
-
-STATES = 3  # files of a train step's state that exist at once while another is written
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ def _train_cost(recipe: Recipe, trial: Trial, row: Mapping[str, Any], timed: Tim
 
 def _state(timed: Timed) -> int:
     """Bytes of the state while the last epoch's is written."""
-    return timed.model_bytes + min(STATES, timed.epochs) * timed.pace.written
+    return timed.model_bytes + min(STATES, timed.epochs) * timed.pace.written + sum(timed.copies)
 
 
 def _features(trial: Trial, report: Mapping[str, Any], folder: Path) -> int:

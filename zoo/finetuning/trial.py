@@ -27,17 +27,29 @@ from zoo.preflight.verdict import Verdict
 from zoo.training.pace import Pace, measure_pace
 
 if TYPE_CHECKING:
+    from zoo.steps.train import Train
     from zoo.training.trainer import Trainer
 
+STATES = 3  # files of a train step's state that exist at once while another is written
 BATCHES = 4  # of training samples; half as many for measuring
 DECODED = 16  # samples that are read to know how long reading takes
 LEFT_OUT = ("features", "test-looks")  # of the cache: what a trial computes is no result, what it looks at no look
 
 
+def copies(options: Train, epoch: int) -> int:
+    """How many copies of what trains the state behind an epoch has for the best one, or for an average."""
+    if (rule := options.soup) is None:
+        return int(options.keeps_best)
+    if rule.swa is not None:  # one sum in double precision
+        return 2 if rule.swa < 1 or epoch >= rule.swa else 0
+    return min(rule.last or rule.greedy or 0, epoch)
+
+
 @dataclass(frozen=True)
 class Timed:
     """A train step as it was tried out: its pace, and the seconds that finding it took. `per_epoch` are the optimizer
-    steps of an epoch of the complete data, `batches` its batches."""
+    steps of an epoch of the complete data, `batches` its batches. `copies` are the bytes of the best epoch, or of an
+    average's members, in each of the last states."""
 
     pace: Pace
     seconds: float
@@ -48,6 +60,7 @@ class Timed:
     accumulate: int
     on_features: bool
     model_bytes: int
+    copies: tuple[int, ...] = ()
 
 
 @dataclass
@@ -98,6 +111,7 @@ class Trial:
         pace = measure_pace(trainer)
         batches = len(self.data.order("train", batch_size=job.options.samples))
         per_epoch = -(-batches // job.options.accumulate)
+        trained = sum(tensor.nbytes for tensor in trainer.unfrozen.values())
         epochs = job.options.epochs or -(-(job.options.max_steps or per_epoch) // per_epoch)
         self.timed[job.options.place.index] = Timed(
             pace,
@@ -109,6 +123,7 @@ class Trial:
             job.options.accumulate,
             bool(job.feature_cache) and job.network is not None,
             sum(tensor.nbytes for tensor in job.model.state_dict().values()),
+            tuple(copies(job.options, epoch) * trained for epoch in range(epochs, max(epochs - STATES, 0), -1)),
         )
         trainer.take(0, 1)
 
