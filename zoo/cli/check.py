@@ -46,6 +46,10 @@ def command(
         from zoo.preflight import check
 
         verdict = check(loaded)
+        if verdict.data is not None:
+            from zoo.data.copies import copies_in
+
+            verdict.notes += copies_in(verdict.data)
     except InputError as error:
         if not as_json:
             raise

@@ -20,6 +20,10 @@ _EXTENSIONS = (
     ".npy"
 )
 EXTENSIONS = frozenset(_EXTENSIONS.split())
+OTHERS = frozenset(
+    {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
+)
+"""Folders of archivers, storage systems and file systems, which nobody has put there."""
 
 
 @files_named()
@@ -36,6 +40,7 @@ def image_folder(path: str) -> Data:
     parts, notes = _part_folders(root)
     if not parts:
         classes = _class_folders(root, notes)
+        _look_one_deeper(root, classes, notes)
         return Data(_samples(root, classes, notes, {}), classes=tuple(classes), notes=notes)
     folders = {part: _class_folders(folder, notes) for part, folder in parts.items()}
     known, message = tuple(folders["train"]), "{}: class {!r} does not occur in {}"
@@ -64,7 +69,7 @@ def _folders_in(root: Path) -> list[Path]:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir")  # an archiver's and a storage system's own
+    return name.startswith(".") or name in OTHERS
 
 
 def _part_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
@@ -89,6 +94,8 @@ def _part_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
         message, first = f"{root} contains {found}, and no train folder", next(iter(parts.values()))
         raise InputError(message, suggestion=f"name one by itself, {first}, or call the training images' folder train")
     notes = [f"{root}: {', '.join(f'{parts[part].name}/ is the {part} part' for part in PARTS if part in parts)}"]
+    if bare := [entry.name for part, entry in called if part and part not in parts and not _search(entry).images]:
+        notes.append(f"warning: {root}: {listed(bare)} beside {parts['train'].name}/ is empty")
     left = [entry for entry in inside if entry not in parts.values() and _search(entry).images]
     if left and len(parts) == 1:
         train, others = parts["train"], listed([f"{entry.name}/" for entry in left])
@@ -126,6 +133,24 @@ def _class_folders(root: Path, notes: list[str]) -> dict[str, Path]:
         raise InputError(problems)
     notes += [f"warning: {root}: {text}" for text in alike(name for name, _ in named)]
     return dict(sorted(named))
+
+
+def _look_one_deeper(root: Path, classes: dict[str, Path], notes: list[str]) -> None:
+    """Say where the folders of all classes contain the same folders: then those may be the classes, or parts.
+
+    Raises InputError where they are parts by their names: training on the images kept aside would go unseen.
+    """
+    inside = [frozenset(entry.name for entry in _folders_in(folder)) for folder in classes.values()]
+    if len(inside) < 2 or len(inside[0]) < 2 or len(set(inside)) > 1:
+        return
+    names, (first, *_) = sorted(inside[0]), classes.values()
+    if all(map(part_called, names)):
+        message = f"{root}: each class folder contains {listed(names)}, which are parts of the data"
+        raise InputError(message, suggestion=f"put the parts first: {root / names[0] / first.name}")
+    notes.append(
+        f"warning: {root}: {listed(classes)} are taken for the classes, and each contains the folders {listed(names)}: "
+        "are these the classes?"
+    )
 
 
 def _contains_run(folder: Path) -> bool:
@@ -218,11 +243,19 @@ def _samples(
         targets += [index[name]] * len(found.images)
     if problems:
         raise InputError(problems)
+    if hidden := [entry.name for entry in root.iterdir() if entry.name.startswith(".") and _has_image(entry)]:
+        passed["hidden folders of images: " + listed(sorted(hidden))] += len(hidden)
     if beside := sum(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir() if entry.is_file()):
         passed["image files beside the class folders"] += beside
     if passed:
         notes.append(f"{root}: passed over: {_counted(passed)}")
     return ListedSamples(inputs, targets)
+
+
+def _has_image(folder: Path) -> bool:
+    """Whether an image lies in the folder itself."""
+    names = os.listdir(folder) if folder.is_dir() and os.access(folder, os.R_OK) else []
+    return any(Path(name).suffix.lower() in EXTENSIONS for name in names)
 
 
 def _size(path: Path) -> int:
