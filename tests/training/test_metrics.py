@@ -92,6 +92,8 @@ def test_the_first_metric_decides_and_knows_its_direction():
         (["mae"], "classification", "metric 'mae' does not fit a classification task"),
         (["accuracy"], "regression", "metric 'accuracy' does not fit a regression task"),
         (["acuracy"], "classification", "no metric is called 'acuracy'"),
+        (["val_f1"], "classification", r"no metric is called 'val_f1' \(did you mean f1"),
+        (["acc"], "classification", r"no metric is called 'acc' \(for instance accuracy, top5"),
         (["ConfusionMatrix"], "classification", "gives more than one number"),
         (["SpearmanCorrCoef"], "classification", "metric SpearmanCorrCoef for a classification task"),
         ([{"f1": {"avg": "macro"}}], "classification", "metric f1 for a classification task: .*avg"),
@@ -127,6 +129,7 @@ import torchmetrics
 def worst(outputs, targets, *, share: float = 1.0): return share * (outputs - targets).abs().max()
 worst.higher_is_better = False
 def two(outputs, targets): return outputs[:2]
+def several(outputs, targets): return {"a": 1.0}
 def fails(outputs, targets): return {}["x"]
 class Best:
     def __init__(self): self.best = 0.0
@@ -141,7 +144,7 @@ class Theirs(torchmetrics.classification.MulticlassAccuracy): pass
 
 @pytest.fixture
 def acme(plugins):
-    names = ("worst", "two", "fails", "Best", "Theirs")
+    names = ("worst", "two", "several", "fails", "Best", "Theirs")
     plugins.write(
         "zoo-acme", "[zoo.metrics]\n" + "\n".join(f"{n} = acme_metrics:{n}" for n in names), acme_metrics=ACME
     )
@@ -172,7 +175,11 @@ def test_a_metrics_state_is_saved_and_trying_it_leaves_none(acme):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("two", r"acme/two \(zoo-acme 1.0\) gives Tensor, not one number"), ("fails", "failed: KeyError")],
+    [
+        ("two", r"acme/two \(zoo-acme 1.0\) gives Tensor, not one number"),
+        ("several", r"acme/several \(zoo-acme 1.0\) gives dict, not one number"),
+        ("fails", "failed: KeyError"),
+    ],
 )
 def test_a_plugins_metric_that_is_none_is_found_before_training(acme, name, said):
     with pytest.raises(InputError, match=said):

@@ -57,17 +57,23 @@ def command(
         zoo predict checkpoints/quickstart/model.safetensors photos/ --html gallery.html
         find photos -name '*.jpg' | zoo predict checkpoints/quickstart/model.safetensors - --json
     """
+    from zoo.data.image_folder import passed_over
+    from zoo.formats.files import check_free
     from zoo.training.predict import find_images, listed_images, open_predictor
-    from zoo.training.prediction_files import check_free, csv_writer, document, table
+    from zoo.training.prediction_files import csv_writer, document, table
     from zoo.training.predictions import formula_warning
 
     if STANDARD_INPUT in images and len(images) > 1:
         raise InputError("- takes the place of all images", suggestion="zoo predict CHECKPOINT - < paths.txt")
-    for file in filter(None, (csv_file, html_file)):
-        check_free(Path(file), overwrite=overwrite)
     if csv_file is not None and html_file is not None and Path(csv_file).absolute() == Path(html_file).absolute():
         raise InputError("--csv and --html name the same file", suggestion="name another one for the page")
-    named = listed_images(sys.stdin.buffer) if images == [STANDARD_INPUT] else find_images(images)
+    listed = images == [STANDARD_INPUT]
+    named = listed_images(sys.stdin.buffer) if listed else find_images(images)
+    for file in filter(None, (csv_file, html_file)):
+        check_free(Path(file), overwrite=overwrite, sources=[checkpoint, *(path for _, path in named if not listed)])
+    for folder in images if not listed else ():
+        if there := passed_over(Path(folder).expanduser()):
+            say(f"{folder}: passed over: {there}")
     predictor = open_predictor(checkpoint, top, threshold=threshold, device=device, tta=tta)
     seen = _Seen()
     with contextlib.ExitStack() as files:

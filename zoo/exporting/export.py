@@ -21,7 +21,7 @@ from zoo.exporting.formats import OPSET, describe_onnx, format_of, runner_of, wr
 from zoo.exporting.images import Source, find_source
 from zoo.exporting.int8 import quantise
 from zoo.exporting.program import Network, make_program, network_of
-from zoo.formats.files import atomic_file, write_all
+from zoo.formats.files import atomic_file, check_free, write_all
 from zoo.installed import version
 from zoo.model.assembly import Assembly
 from zoo.model.prediction import prediction
@@ -152,10 +152,7 @@ def _check_request(
         raise InputError(f"max_changed is {max_changed}: a share from 0 to 1")
     if images < 1 or calibration < 1:
         raise InputError("one image at least is compared, and one calibrated with")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already", suggestion="replace it: --overwrite, or name another file")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent}", suggestion=f"mkdir -p {path.parent}")
+    check_free(path, overwrite=overwrite)
 
 
 class _Export:
