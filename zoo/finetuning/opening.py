@@ -33,10 +33,12 @@ from zoo.steps.load import coverage
 def begin(recipe: Recipe, verdict: Verdict) -> Assembly:
     """The model as it is before its weights: fresh, or as a checkpoint left it, with nothing frozen."""
     if recipe.checkpoint is None:
-        return build(recipe.architecture, verdict.arguments)
-    assembly = load(recipe.checkpoint.path, arguments=verdict.built_for)
-    assembly.model.train()
-    assembly.frozen = None
+        assembly = build(recipe.architecture, verdict.arguments)
+    else:
+        assembly = load(recipe.checkpoint.path, arguments=verdict.built_for)
+        assembly.model.train()
+        assembly.frozen = None
+    assembly.used = tuple(component.distribution for component in recipe.components)
     return assembly
 
 
