@@ -67,7 +67,7 @@ class Stub(types.ModuleType):
         return object
 
 sys.modules[__name__].__class__ = Stub
-for name in ("torch.nn", "torch.nn.functional"):
+for name in ("torch.nn", "torch.nn.functional", "torch.func", "torch.optim", "torch.optim.lr_scheduler"):
     above, _, last = name.rpartition(".")
     sys.modules[name] = Stub(name)
     setattr(sys.modules[above], last, sys.modules[name])

@@ -64,7 +64,8 @@ def test_a_split_column(folder):
 
 def test_a_split_column_of_another_meaning(folder):
     path = table(folder, "path,label,split\none/00.jpg,a,left\none/01.png,b,right\n")
-    assert (len(csv_table(path).train), csv_table(path).notes) == (2, [])
+    said = f"{path}: column split says 'left', 'right', which are no parts of the data: all rows train"
+    assert (len(csv_table(path).train), csv_table(path).notes) == (2, [said])
     path = table(folder, "path,label,split\none/00.jpg,a,train\none/01.png,b,tset\n")
     with pytest.raises(InputError, match=r"set.csv:3:1: split 'tset' is no part of the data \(did you mean test"):
         csv_table(path)
@@ -91,7 +92,7 @@ def test_every_fault_of_a_table_is_named_with_its_line(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("paths,label\n", "no column 'path'; there is: paths, label .did you mean paths"),
+        ("paths,label\n", "no column 'path'; there is: paths, label .write image_column: paths"),
         ("path,label\n", "has a header but no rows"),
         ("", "no column 'path'"),
     ],
@@ -329,3 +330,28 @@ def test_pipes_and_devices_are_named(folder):
 def test_a_name_that_is_too_long(folder):
     with pytest.raises(InputError, match=r"cannot read x+: File name too long"):
         csv_table("x" * 5000)
+
+
+@pytest.mark.parametrize("labels", ['"0,5" "1,5" "12,5"', "1% 2% 3.5%", "1mm 2mm 7mm", "\u22121 \u22122.5 \u22123"])
+def test_labels_that_look_measured(folder, labels):
+    images = ("one/00.jpg", "two/01.png", "zero/00.jpg")
+    rows = zip(images, labels.split(), strict=True)
+    path = table(folder, "path,label\n" + "".join(f"{image},{label}\n" for image, label in rows))
+    with pytest.raises(InputError, match="look measured, and are no numbers: classes or measured"):
+        csv_table(path)
+    assert len(csv_table(path, task="classification").classes) == 3
+
+
+def test_one_number_in_two_spellings_is_warned_of(folder):
+    path = table(folder, "path,label\none/00.jpg,1\ntwo/01.png,1.0\nzero/00.jpg,none\n")
+    said = ["'none' is taken for a class", "the classes 1 and 1.0 are the same number"]
+    assert csv_table(path).notes == [f"warning: {path}: {text}" for text in said]
+
+
+def test_several_labels_in_a_cell_are_warned_of(folder):
+    path = table(folder, "path,label\none/00.jpg,red|round\ntwo/01.png,red\nzero/00.jpg,round\n")
+    said = f"warning: {path}: 'red|round' is taken for one class; several in a cell need separator: '|'"
+    assert csv_table(path).notes == [said]
+    assert csv_table(path, separator="|").task == "multilabel"
+    plain = table(folder, "path,label\none/00.jpg,red fox\ntwo/01.png,grey wolf\nzero/00.jpg,dog\n")
+    assert csv_table(plain).notes == []

@@ -6,9 +6,11 @@ import json
 import math
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 import zoo
@@ -75,6 +77,21 @@ def test_the_first_loss_is_the_probes(tmp_path):
     for other in ({"batch_norm": "train"}, {"dropout": True}, {"head_scale": 0.5}):
         stage = finetuned(tmp_path / next(iter(other)), still | other)["stages"][-1]
         assert abs(stage["epochs"][0]["loss"] - stage["probe"]["train_loss"]) > 1e-3
+
+
+def test_of_a_regression_the_probe_begins_in_full(tmp_path):
+    """An eighth of a value is another value: training would begin far from its probe, and lose."""
+    values = np.random.default_rng(0).uniform(0.2, 1.0, 40)
+    for place, value in enumerate(values):
+        Image.new("L", (16, 16), int(255 * value)).save(tmp_path / f"{place}.png")
+    rows = [f"{place}.png,{value}" for place, value in enumerate(values)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]))
+    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0}
+    data = {"source": "zoo/csv", "path": str(tmp_path / "table.csv"), "limit": 40}
+    stage = finetuned(tmp_path / "run", still, **data)["stages"][-1]
+    assert stage["epochs"][0]["loss"] == pytest.approx(stage["probe"]["train_loss"], rel=1e-4)
+    far = finetuned(tmp_path / "far", still | {"head_scale": 0.125}, **data)["stages"][-1]
+    assert far["epochs"][0]["loss"] > 2 * stage["epochs"][0]["loss"]
 
 
 def test_norms_keep_their_statistics_and_train_their_weights(tmp_path):

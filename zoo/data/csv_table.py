@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import os
-import stat
-import sys
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from zoo.contracts import Data
-from zoo.data.datasets import PARTS, ListedSamples, alike, files_named, part_called, similar
+from zoo.data.datasets import PARTS, ListedSamples, alike, files_named, part_called
 from zoo.data.label_columns import ColumnLabels
-from zoo.data.table_rows import CELLS, DELIMITERS, Row, Table, number
-from zoo.errors import InputError, Location, Problem, did_you_mean, first_problems, listed
-from zoo.formats.files import kind_of
+from zoo.data.table_file import SHOWN, read_table
+from zoo.data.table_rows import Row, Rows, Table, number
+from zoo.errors import InputError, Problem, did_you_mean, first_problems, listed
 
-MISSING = frozenset({"nan", "na", "n/a", "#n/a", "null", "nil", "?"})  # how tables spell that nothing was measured
-SHOWN = 20  # faulty rows that a message lists before it only counts
-SAMPLE = 256  # bytes that show the encoding
-UNCLOSED = "is a quotation mark not closed?"
+MISSING = frozenset({"nan", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "nil", "none", "?", "-", "--"})
+"""How tables spell that nothing was measured."""
 MANY_CLASSES = 20  # whole numbers up to so many are taken for classes without a word
+MEASURED = re.compile(r"[-+\u2212]?[\d.,' ]*\d ?(%|[^\W\d_]{1,3})?")  # 0,5 and 1,200.5 and 3 mm
+SIGNS = "|;,+ "  # what may stand between several classes in one cell
 Task = Literal["auto", "classification", "multilabel", "regression"]
 
 
@@ -73,9 +68,7 @@ def csv_table(
     notes = [*itertools.chain(*remarks.values()), *notes]
     notes += _leaks(tables)
     notes += [f"warning: {path}: {text}" for text in alike(classes)]
-    samples: dict[str, Any] = {
-        part: ListedSamples([row.image for row in tables[part].rows], targets[part]) for part in tables
-    }
+    samples: dict[str, Any] = {part: ListedSamples(tables[part].rows.images, targets[part]) for part in tables}
     return Data(**samples, classes=classes, task=kind, notes=notes)
 
 
@@ -120,177 +113,17 @@ def _by_columns(tables: dict[str, Table], names: Sequence[str], separator: str |
     return labels.classes, labels.task, targets, labels.notes(tables["train"].file)
 
 
-def read_table(
-    path: Path, image_column: str, label_column: str | Sequence[str], split_column: str = "", *, labelled: bool = True
-) -> Table:
-    """The rows of a CSV file with a header; relative image paths count from the file's folder.
-
-    A file need not have the column `split_column`; with `labelled` every row needs a label. A row that repeats an
-    earlier one is left out. Raises InputError for a file or another column that is not there, and for all rows at once
-    that have no image file, no label, more cells than the header, or another label for an image of an earlier row.
-    """
-    path = path.expanduser()
-    if not path.is_file():
-        raise InputError(f"table {path} does not exist", suggestion=similar(path))
-    text = _text(path)
-    labels = [label_column] if isinstance(label_column, str) else list(label_column)
-    delimiter, header = _header(path, text, (image_column, *labels), split_column)
-    columns = (image_column, split_column, *labels)
-    places = [header.index(name) if name in header else None for name in columns]
-    table = Table(str(path), [], delimiter, [])
-    if delimiter != ",":
-        table.notes.append(f"{path}: its columns are separated by {DELIMITERS[delimiter]}")
-    problems: list[Problem] = []
-    first: dict[str, Row] = {}
-    repeated, paths = 0, _Paths(path.parent)
-    long: list[Row] = []
-    for line, cells in _cells(path, text, delimiter):
-        image, split, *own = [cells[at].strip() if at is not None and at < len(cells) else "" for at in places]
-        label = CELLS.join(own)
-        if not label.isascii():  # as the names of folders: a table made on another system may have the other form
-            label = unicodedata.normalize("NFC", label)
-        # of a million rows, most have one of a few labels: each is kept once
-        row = Row(paths[image], sys.intern(label), sys.intern(split), line)
-        before = first.setdefault(row.image, row)
-        faults = _faults(table, row, image, labelled, len(cells) - len(header))
-        if before is not row and not faults and before.label != label:
-            here, there = (text.replace(CELLS, ", ") for text in (label, before.label))
-            message = f"image {image} is listed twice, as {here!r} here and as {there!r} in line {before.line}"
-            several = "several labels of an image go into one cell: separator: '|'"
-            faults.append(table.problem(row, message, f"remove one of the rows; {several}"))
-        problems += faults
-        if before is row or before.split != split:
-            table.rows.append(row)
-        else:
-            repeated += 1
-        if "\n" in label or "\n" in image:
-            long.append(row)
-    if not table.rows:
-        problems.append(Problem(f"table {path} has a header but no rows"))
-    if long and long[-1] is row and text.count('"') % 2:
-        problems.insert(0, table.problem(row, "this row goes on to the end of the file", UNCLOSED))
-    if problems:
-        raise InputError(first_problems(problems, SHOWN))
-    if repeated:
-        table.notes.append(f"warning: {path}: {repeated} rows repeat an image of an earlier row; each counts once")
-    if long:
-        count = f"{len(long)} rows go on over several lines, the first from" if len(long) > 1 else "a row of"
-        more = "" if len(long) > 1 else " goes on over several lines"
-        table.notes.append(f"warning: {path}: {count} line {long[0].line}{more}: {UNCLOSED}")
-    return table
-
-
-class _Paths:
-    """An image's path as the table gives it, from the table's folder on and without detours; few tables have as many
-    folders as rows, so what a folder becomes is worked out once."""
-
-    def __init__(self, parent: Path) -> None:
-        self.parent = str(parent)
-        self.folders: dict[str, str] = {}
-
-    def __getitem__(self, image: str) -> str:
-        folder, _, name = image.rpartition("/")
-        if name in ("", ".", "..") or not folder or os.path.altsep:  # the last: backslashes part folders, too
-            return os.path.normpath(os.path.join(self.parent, image))
-        if folder not in self.folders:
-            self.folders[folder] = os.path.join(os.path.normpath(os.path.join(self.parent, folder)), "")
-        return self.folders[folder] + name
-
-
-def _text(path: Path) -> str:
-    content, hint = path.read_bytes(), "save it as CSV (UTF-8)"
-    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    if b"\0" in content[2:SAMPLE] and (not wide or b"\0\0" in content[2:SAMPLE]):
-        raise InputError(f"table {path} is no text, or in another encoding than UTF-8", suggestion=hint)
-    try:
-        return content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"table {path} is not UTF-8 text: {error}", suggestion=hint) from error
-
-
-def _cells(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(first line, cells) of each row behind the header; lines end as CSV has it, not where Unicode may."""
-    line = 1
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    try:
-        next(reader, None)
-        line = reader.line_num + 1
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        here = Location(str(path), line, 1)
-        raise InputError(f"not a CSV table: {error}", location=here, suggestion=UNCLOSED) from error
-
-
-def _header(path: Path, text: str, needed: Sequence[str], split_column: str) -> tuple[str, list[str]]:
-    """The delimiter that gives a header with the columns needed, and the header's names.
-
-    Raises InputError where none does, or a column that is used is there twice.
-    """
-    line = io.StringIO(text, newline="").readline()
-    headers = {sign: _names(line, sign) for sign in DELIMITERS}
-    delimiter = next((sign for sign, names in headers.items() if set(needed) <= set(names)), None)
-    first = Location(str(path), 1, 1)
-    if delimiter is None:
-        header = max(headers.values(), key=len)
-        there, hint = ", ".join(header) or "nothing", "the first line names the columns; image_column and label_column"
-        raise InputError(
-            Problem(
-                f"no column {name!r}; there is: {there}", first, did_you_mean(name, header) or f"{hint} name others"
-            )
-            for name in needed
-            if name not in header
-        )
-    header = headers[delimiter]
-    if twice := [name for name in (*needed, split_column) if name and header.count(name) > 1]:
-        raise InputError(Problem(f"column {name!r} is there twice", first, "rename one of them") for name in twice)
-    return delimiter, header
-
-
-def _names(line: str, delimiter: str) -> list[str]:
-    try:
-        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
-    except csv.Error:
-        return []
-
-
-def _faults(table: Table, row: Row, image: str, labelled: bool, more: int) -> list[Problem]:
-    """What is wrong with a row by itself; `more` is how many cells it has more than the header."""
-    faults = []
-    if more > 0:
-        hint = f"write a cell that contains {DELIMITERS[table.delimiter]} in quotation marks"
-        faults.append(table.problem(row, f"this row has {more} more cells than the header", hint))
-    if not image:
-        faults.append(table.problem(row, "no image in this row"))
-    elif "\n" in image:
-        faults.append(table.problem(row, "the image's name goes on over several lines", UNCLOSED))
-    else:
-        try:
-            found = os.stat(row.image)
-        except (OSError, ValueError):  # ValueError: a name that no file can have
-            hint = "relative paths count from the table's folder"
-            hint = "write / in place of \\" if "\\" in image else hint
-            faults.append(table.problem(row, f"image {image} does not exist", hint))
-        else:
-            if not stat.S_ISREG(found.st_mode):
-                faults.append(table.problem(row, f"image {image} is {kind_of(found.st_mode)}"))
-            elif not found.st_size:
-                faults.append(table.problem(row, f"image {image} is empty", "remove the row"))
-    if labelled and not row.label:
-        faults.append(table.problem(row, "no label in this row"))
-    return faults
-
-
 def _by_split(table: Table, column: str) -> dict[str, Table]:
     """The rows of each part as the split column says, and what to say about it; all of them train where no value of
     the column is a part's name, or only one part is there. Raises InputError naming the rows that say something else.
     """
-    known = {split: part_called(split) for split in {row.split for row in table.rows}}
-    parts = [known[row.split] for row in table.rows]
-    if not any(parts) or len(set(parts)) == 1:
+    known = {split: part_called(split) for split in set(table.rows.splits)}
+    if not any(known.values()) and any(known):
+        said = listed(sorted(map(repr, known)), 3)
+        table.notes.append(f"{table.file}: column {column} says {said}, which are no parts of the data: all rows train")
+    if not any(known.values()) or len(set(known.values())) == 1:
         return {"train": table}
+    parts = [known[split] for split in table.rows.splits]
     if None in parts:
         hint = "write train, validation or test; split_column: '' takes no column"
         raise InputError(
@@ -298,7 +131,7 @@ def _by_split(table: Table, column: str) -> dict[str, Table]:
             for row, part in zip(table.rows, parts, strict=True)
             if part is None
         )
-    rows = {part: [row for row, its in zip(table.rows, parts, strict=True) if its == part] for part in PARTS}
+    rows = {part: Rows(row for row, its in zip(table.rows, parts, strict=True) if its == part) for part in PARTS}
     tables = {part: table._replace(rows=rows[part], notes=table.notes) for part in PARTS if rows[part]}
     if "train" not in tables:
         raise InputError(f"{table.file}: no row says train in its column {column}", suggestion="split_column: ''")
@@ -309,7 +142,7 @@ def _by_split(table: Table, column: str) -> dict[str, Table]:
 
 def _leaks(tables: dict[str, Table]) -> list[str]:
     """A warning for every two parts that share images."""
-    images = {part: {row.image for row in table.rows} for part, table in tables.items()}
+    images = {part: set(table.rows.images) for part, table in tables.items()} if len(tables) > 1 else {}
     return [
         f"warning: {len(shared)} images are in the {one} part and in the {other} part: {listed(sorted(shared), 3)}"
         for one, other in itertools.combinations(images, 2)
@@ -332,21 +165,42 @@ def _task_of(
     """
     if separator is not None:
         return "multilabel", []
-    labels = {row.label for row in table.rows}
+    labels = set(table.rows.labels)
     numbers = {label: number(label, table.delimiter) for label in labels}
     known = [number for number in numbers.values() if number is not None]
-    if not known:
-        missing = sorted(label for label in labels if label.lower() in MISSING)
-        return "classification", [f"warning: {table.file}: {name!r} is taken for a class" for name in missing]
+    missing = sorted(label for label in labels if label.lower() in MISSING)
+    names = [label for label, value in numbers.items() if value is None and label.lower() not in MISSING]
+    notes = [f"warning: {table.file}: {name!r} is taken for a class" for name in missing]
+    notes += [f"warning: {table.file}: {text}" for text in _several(names)]
+    if 2 * sum(MEASURED.fullmatch(label) is not None for label in names) > len(labels):
+        _ask_if_measured(table, names)
     whole = all(number.is_integer() for number in known)
     if not whole and 2 * len(known) > len(labels):
         return "regression", []  # a label that is no number is named with its row
-    if not whole or len(known) < len(labels) or len(labels) <= MANY_CLASSES:
-        return "classification", []
-    what = f"{table.file}: the labels are {len(labels)} different whole numbers, {min(known):g} to {max(known):g}"
+    if not whole or not known or names or len(labels) <= MANY_CLASSES:
+        return "classification", notes
+    what = f"{table.file}: the labels are {len(known)} different whole numbers, {min(known):g} to {max(known):g}"
     if len(labels) * 5 > len(table.rows):
         raise InputError(f"{what}: classes or measured?", suggestion="write task: regression or task: classification")
-    return "classification", [f"warning: {what}: taken for classes; measured values need task: regression"]
+    return "classification", [*notes, f"warning: {what}: taken for classes; measured values need task: regression"]
+
+
+def _ask_if_measured(table: Table, names: Sequence[str]) -> None:
+    """Raises InputError where most labels are numbers with something about them, and seldom the same."""
+    if 2 * len(names) > len(table.rows) or len(names) > MANY_CLASSES:
+        what = f"{table.file}: labels such as {min(names)!r} look measured, and are no numbers"
+        hint = "write 0.5 alone, with a point; task: classification takes them for names"
+        raise InputError(f"{what}: classes or measured?", suggestion=hint)
+
+
+def _several(names: Sequence[str]) -> list[str]:
+    """What to say of labels that look like several classes of an image: their parts are labels, too, or come again."""
+    for sign in SIGNS:
+        joint = [name for name in names if sign in name.strip(sign)]
+        parts = {part.strip() for name in joint for part in name.split(sign)} - {""}
+        if joint and (parts <= set(names) or 2 * len(parts) < len(joint)):
+            return [f"{min(joint)!r} is taken for one class; several in a cell need separator: {sign!r}"]
+    return []
 
 
 class _Labels:
@@ -354,7 +208,7 @@ class _Labels:
 
     def __init__(self, task: str, separator: str | None, train: Table) -> None:
         self.task, self.separator = task, separator
-        texts = {row.label for row in train.rows} if task != "regression" else set()
+        texts = set(train.rows.labels) if task != "regression" else set()
         self.classes = _class_names(_parts(text, separator) for text in texts)
         self.index = {name: number for number, name in enumerate(self.classes)}
 

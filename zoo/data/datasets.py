@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,19 @@ from typing import Any
 from zoo.errors import InputError, did_you_mean
 
 PARTS = {  # what a folder, or a value of a table's split column, is called that is a part of the data
-    "train": ("train", "training", "train_set", "training_set"),
-    "validation": ("val", "valid", "validation", "dev", "val_set", "validation_set", "dev_set"),
-    "test": ("test", "testing", "test_set", "testing_set"),
+    "train": ("train", "training", "train_set", "training_set", "train_data", "training_data"),
+    "validation": (
+        "val",
+        "valid",
+        "validation",
+        "dev",
+        "val_set",
+        "validation_set",
+        "dev_set",
+        "val_data",
+        "validation_data",
+    ),
+    "test": ("test", "testing", "test_set", "testing_set", "test_data", "testing_data"),
 }
 
 
@@ -53,8 +64,11 @@ def alike(classes: Iterable[str]) -> list[str]:
     """What to say of class names that look as if one was meant: "the classes Cat and cat differ only in …"."""
     cases: dict[str, list[str]] = {}
     looks: dict[str, list[str]] = {}
+    numbers: dict[float, list[str]] = {}
     for name in classes:
         cases.setdefault(name.casefold(), []).append(name)
+        if name[:1].isdecimal() and re.fullmatch(r"\d{1,15}(\.\d{1,15})?", name):
+            numbers.setdefault(float(name), []).append(name)
     for case in cases:
         plain = case if case.isascii() and case.isprintable() else _as_seen(case)
         looks.setdefault(" ".join(plain.split()), []).append(case)
@@ -66,6 +80,7 @@ def alike(classes: Iterable[str]) -> list[str]:
             for same in looks.values()
             if len(same) > 1
         ),
+        *(f"the classes {' and '.join(same)} are the same number" for same in numbers.values() if len(same) > 1),
     ]
 
 

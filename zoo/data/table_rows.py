@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from zoo.errors import Location, Problem
@@ -20,11 +22,38 @@ class Row(NamedTuple):
     line: int
 
 
+class Rows(Sequence[Row]):
+    """Rows, a column each: a million take a third of the memory that as many tuples do."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.images: list[str] = []
+        self.labels: list[str] = []
+        self.splits: list[str] = []
+        self.lines = array("Q")
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: Row) -> None:
+        self.images.append(row.image)
+        self.labels.append(row.label)
+        self.splits.append(row.split)
+        self.lines.append(row.line)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, at: int) -> Row:  # type: ignore[override]
+        return Row(self.images[at], self.labels[at], self.splits[at], self.lines[at])
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(Row, self.images, self.labels, self.splits, self.lines)
+
+
 class Table(NamedTuple):
     """The rows of one file; `notes` are remarks for the person."""
 
     file: str
-    rows: list[Row]
+    rows: Rows
     delimiter: str
     notes: list[str]
 

@@ -12,6 +12,7 @@ from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
 from zoo.contracts import Context
 from zoo.data import transforms
+from zoo.data.copies import copies
 from zoo.data.fingerprint import fingerprint
 from zoo.data.measure import measure, prepare_by, to_measure
 from zoo.data.open_data import OpenData
@@ -77,6 +78,8 @@ def open_run(run: ActiveRun, verdict: Verdict) -> None:
         run.data = run.trial.cut(run.data) if run.trial else run.data
         _measure(run)
         run.fingerprint = fingerprint(run.data)
+        for note in copies(run.fingerprint.rows, run.fingerprint.read):
+            run.listener.note(note)
         if run.saved is not None:
             check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing

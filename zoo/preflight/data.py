@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -133,11 +134,13 @@ def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = No
         decide_range(opened)
     if not all(step.standardises for step in recipe.steps):
         opened = replace(opened, target_mean=(), target_std=())
-    return replace(in_order_of(known, opened), options=options)
+    users = [step.place.action for step in recipe.steps if step.needs_data or step.place.action == "evaluate"]
+    return replace(in_order_of(known, opened, users), options=options)
 
 
-def in_order_of(known: Known, data: OpenData) -> OpenData:
-    """The data with its classes numbered as the model's outputs, where the model knows them by name."""
+def in_order_of(known: Known, data: OpenData, users: Sequence[str] = ()) -> OpenData:
+    """The data with its classes numbered as the model's outputs, where the model knows them by name; `users` are the
+    steps that would take them for these."""
     mine, its = data.classes, known.classes
     if not mine or not its or mine == its:
         return data
@@ -147,6 +150,7 @@ def in_order_of(known: Known, data: OpenData) -> OpenData:
         return data
     strange = [name for name in mine if name not in its]
     message = f"the model does not know {listed(strange)}: it gives scores for {listed(its)}"
+    message += f", and {listed(dict.fromkeys(users))} would take its head as it is" if users else ""
     raise InputError(
         message, suggestion="give it a head that does, and keep what it knows: swap_head: {reuse: by_label}"
     )

@@ -178,7 +178,7 @@ def _end_to_end(run: ActiveRun, job: Job, reason: str) -> Job:
 def _setting(step: Train, job: Job, precision: str) -> Choice | None:
     """Precision and layout: by timing, where they are left open; None for those of the job as it is."""
     layout = step.memory_layout
-    if layout == "auto" and precision == "float32":
+    if layout != "channels_last" and precision == "float32":
         return None
     network = job.network or job.model
     fixed = Choice(Setting(job.precision, layout == "channels_last"), {}, 0.0)
