@@ -108,7 +108,7 @@ def edges_of(name, files, tree):
     def note(module, kind):
         while module not in files and "." in module:  # `from zoo.errors import InputError` names no module
             module = module.rpartition(".")[0]
-        if module in files and module != name:
+        if module in files and module != name and not (kind == BY_NAME and "." not in module):  # "zoo.json" is none
             found.add((module, kind))
 
     def visit(node, kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import sys
@@ -9,6 +10,9 @@ import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+# Two workers on two cores that compute with two threads each wait for each other: four times the processor time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -19,6 +23,14 @@ from zoo.formats.entry import Entry
 from zoo.formats.save import save_tensors
 from zoo.isolation import owned_process
 from zoo.remap.rules import Outcome, Surroundings, parse_rules, run
+
+
+def pytest_configure(config):
+    """Commands in processes of their own find zoo compiled, where PYTHONDONTWRITEBYTECODE is set, too: else each of
+    them compiles it again, for two seconds."""
+    if not hasattr(config, "workerinput"):
+        for folder in ("zoo", "plugins"):
+            compileall.compile_dir(Path(__file__).parents[1] / folder, quiet=2)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -55,7 +67,7 @@ class Stub(types.ModuleType):
         return object
 
 sys.modules[__name__].__class__ = Stub
-for name in ("torch.nn", "torch.nn.functional"):
+for name in ("torch.nn", "torch.nn.functional", "torch.func", "torch.optim", "torch.optim.lr_scheduler"):
     above, _, last = name.rpartition(".")
     sys.modules[name] = Stub(name)
     setattr(sys.modules[above], last, sys.modules[name])

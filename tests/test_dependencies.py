@@ -1,6 +1,7 @@
 """Dependencies point one way: the floors are written here, and every import in zoo/ is held against them."""
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -38,14 +39,19 @@ LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 FILES = sorted((ROOT / "zoo").rglob("*.py"))
 
 
+@functools.cache
 def imports(path, *, lazy=True):
+    return tuple(_imports(path, lazy=lazy))
+
+
+def _imports(path, *, lazy):
     """(line, module) of every import of zoo's in a file but for those of type checking; without `lazy`, only those
     that run when the file is imported."""
     tree = ast.parse(path.read_text())
     skipped = {
         id(inner)
         for node in ast.walk(tree)
-        if (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        if (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
         or (not lazy and isinstance(node, ast.FunctionDef | ast.Lambda))
         for inner in ast.walk(node)
     }

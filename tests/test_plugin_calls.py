@@ -18,7 +18,7 @@ def raising(error):
 
 def test_a_value_of_the_right_type_comes_back():
     weights = Weights("/x.pth", "a/b")
-    assert expect(EVIL, call(EVIL, lambda: weights), Weights, "zoo.api.Weights") is weights
+    assert expect(EVIL, call(EVIL, lambda: weights), Weights) is weights
     assert texts(EVIL, iter(["a", "b"]), "names") == ["a", "b"]
 
 
@@ -26,7 +26,7 @@ def test_a_value_of_the_right_type_comes_back():
 def test_another_type_is_named(value):
     said = f"zoo-evil 1.2: weights 'x' returned {type(value).__name__}, expected zoo.api.Weights"
     with pytest.raises(WorkError, match=said):
-        expect(EVIL, value, Weights, "zoo.api.Weights")
+        expect(EVIL, value, Weights)
 
 
 @pytest.mark.parametrize(("value", "kind"), [("abc", "str"), (3, "int"), (["a", 3], "int")])

@@ -1,6 +1,7 @@
 """Private names of other people's code: each one is listed here with the reason and what happens when it goes."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ ALLOWED = {
     "_build_vision_tower": "open_clip's image tower alone, without the text tower and its tokenizer",
     "_asdict": "documented: a named tuple's way to a dict",
     "_dynamo": "its counter of graphs, for how long compiling took; without it a report has 0 seconds",
-    "_subclasses": "fake tensors, which are nowhere else; zoo.model.fake_tensors does without them",
+    "_subclasses": "fake tensors, which are nowhere else; zoo.model.shapes does without them",
     "_reset_state": "accelerate's singletons refuse a second precision; its own tests use it",
     "_shared_state": "where accelerate keeps them, to put a caller's back",
     "_actions": "argparse's options, for shell completion; unchanged since Python 2.7",
@@ -37,17 +38,25 @@ def private(name):
     return name.startswith("_") and not name.startswith("__")
 
 
+@functools.cache
+def nodes(path):
+    """Those that may have a private name; parsing takes longest."""
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.Attribute, ast.AnnAssign, ast.Import, ast.ImportFrom)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+def is_of(value, *names):
+    return isinstance(value, ast.Name) and value.id in names
+
+
 def own_names():
     """Private names that zoo itself defines: methods, functions, attributes of self and of classes."""
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 yield node.name
-            elif (
-                isinstance(node, ast.Attribute)
-                and isinstance(node.ctx, ast.Store)
-                and ast.unparse(node.value) == "self"
-            ):
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_of(node.value, "self"):
                 yield node.attr
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 yield node.target.id
@@ -55,8 +64,8 @@ def own_names():
 
 def uses(path):
     """(line, name) of every private attribute and every private module that is imported."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute) and private(node.attr) and ast.unparse(node.value) not in ("self", "cls"):
+    for node in nodes(path):
+        if isinstance(node, ast.Attribute) and private(node.attr) and not is_of(node.value, "self", "cls"):
             yield node.lineno, node.attr
         elif isinstance(node, ast.ImportFrom):
             names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
@@ -67,12 +76,14 @@ def uses(path):
             yield from ((node.lineno, part) for part in parts if private(part))
 
 
-OWN = set(own_names()) - set(ALLOWED)
+@pytest.fixture(scope="module")
+def own():
+    return set(own_names()) - set(ALLOWED)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_listed_ones_are_used(path):
-    odd = [f"{path}:{line}: {name}" for line, name in uses(path) if name not in OWN and name not in ALLOWED]
+def test_only_listed_ones_are_used(path, own):
+    odd = [f"{path}:{line}: {name}" for line, name in uses(path) if name not in own and name not in ALLOWED]
     assert odd == []
 
 
@@ -104,7 +115,7 @@ def test_bfloat16_without_torchs_private_questions(monkeypatch):
 
 def test_shapes_without_fake_tensors(monkeypatch):
     """A model that keeps a plain tensor beside its parameters is then run on one small batch."""
-    from zoo.model import fake_tensors, shapes
+    from zoo.model import shapes
 
     class Shifted(nn.Module):
         def __init__(self):
@@ -117,7 +128,7 @@ def test_shapes_without_fake_tensors(monkeypatch):
 
     size = (2, 3, 8, 8)
     assert shapes.attempt(Shifted(), size).way == "fake"
-    monkeypatch.setattr(fake_tensors, "fake_tensor", None)
-    monkeypatch.setattr(shapes, "NEEDS_VALUES", (fake_tensors.NoFakeTensorsError,))
+    monkeypatch.setattr(shapes, "fake_tensor", None)
+    monkeypatch.setattr(shapes, "NEEDS_VALUES", (shapes.NoFakeTensorsError,))
     done = shapes.attempt(Shifted(), size)
     assert (done.way, tuple(done.output.shape)) == ("real", (2, 4))

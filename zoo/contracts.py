@@ -145,9 +145,9 @@ class Data:
     says: a class index, or in every sample a probability of each class ("classification"), a multi-hot vector
     ("multilabel"), a float or a vector of floats ("regression"). `validation`, which chooses among epochs and
     settings, may be None: a seeded part of `train` is then held out. `test` is measured once, at the end of a run;
-    without it the validation data has to report, too. `classes` are the class names by index; without them they are
-    called 0, 1, …. `notes` are remarks for the person on how the data was read (which folder was taken for which
-    part).
+    without it the validation data has to report, too. `classes` are the class names by index, and of a regression
+    what its values are called; without them classes are 0, 1, …, values `value 1`, `value 2`, … (one alone: `value`).
+    `notes` are remarks for the person on how the data was read (which folder was taken for which part).
     """
 
     train: Any

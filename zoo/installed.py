@@ -112,7 +112,7 @@ def all_entries() -> tuple[Component, ...]:
 def forget() -> None:
     """Read everything again: what is installed, or switched off, has changed."""
     importlib.invalidate_caches()
-    for cached in (all_entries, _needs_another_zoo, _spec, _owners):
+    for cached in (all_entries, _needs_another_zoo, _spec, _owners, version, requirements):
         cached.cache_clear()
 
 
@@ -225,6 +225,29 @@ def module_files(target: str) -> list[Path]:
 def _owners() -> dict[str, str]:
     """The distribution that each namespace belongs to."""
     return {row.plugin: normal(row.distribution) for row in all_entries()} | RESERVED
+
+
+@functools.cache
+def version(distribution: str) -> str | None:
+    """The installed version, or None.
+
+    A plugin counts as installed where zoo finds its components: Python looks for a folder of the distribution's name,
+    and zoo goes by the name in its metadata.
+    """
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return next((row.version for row in entries() if row.distribution == distribution), None)
+
+
+@functools.cache
+def requirements(distribution: str) -> tuple[str, ...]:
+    """The names of the distributions that one needs directly, those of its extras left out."""
+    try:
+        lines = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+    return tuple(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line)
 
 
 def owner(namespace: str) -> str | None:

@@ -37,13 +37,20 @@ def call(
 
 
 def expect(
-    component: Component, value: Any, kind: type[Result] | tuple[type[Any], ...], called: str, *, what: str = "returned"
+    component: Component,
+    value: Any,
+    kind: type[Result] | tuple[type[Any], ...],
+    called: str | None = None,
+    *,
+    what: str = "returned",
 ) -> Result:
-    """The value, where it is of this type. Raises WorkError otherwise, naming the distribution and the component."""
+    """The value, where it is of this type. Raises WorkError otherwise, naming the distribution, the component and what
+    the type is `called`: by itself as plugins import it."""
     if isinstance(value, kind):
         return value
     noun = NOUNS.get(component.kind, component.kind.removesuffix("s"))
     who = f"{component.distribution} {component.version}: {noun} {component.short!r}"
+    called = called or f"zoo.api.{getattr(kind, '__name__', kind)}"
     raise WorkError(f"{who} {what} {type(value).__name__}, expected {called}", suggestion="see: zoo doctor")
 
 

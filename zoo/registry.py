@@ -70,7 +70,7 @@ __all__ = [
 def refresh() -> None:
     """Forget what was found: look again at what is installed."""
     installed.forget()
-    _own_members.cache_clear()
+    _own_rows.cache_clear()
     plugin_memory.forget()
 
 
@@ -106,7 +106,7 @@ def _opened(found: Iterable[Component]) -> list[Component]:
         if not _is_asked(row):
             opened.append(_plain(row) if row.kind == "architectures" else row)
         else:
-            opened += _members(row, _own_members(row) if row.is_own else answers[row.ask(NAMES)])
+            opened += _own_rows(row) if row.is_own else _members(row, answers[row.ask(NAMES)])
     return opened
 
 
@@ -137,6 +137,11 @@ def _members(row: Component, answer: Answer) -> list[Component]:
 
 
 @functools.cache
+def _own_rows(row: Component) -> tuple[Component, ...]:
+    """The rows of a source of zoo's own, more than a thousand of timm's."""
+    return tuple(_members(row, _own_members(row)))
+
+
 def _own_members(row: Component) -> Answer:
     """What a source of zoo's own says, asked in this process."""
     try:

@@ -1,6 +1,6 @@
 """Files changed at random: each is read, or refused by one of zoo's own errors within seconds.
 
-Each fuzzer has `ZOO_FUZZ_SECONDS` (20), and says how much it tried. A failure prints the seed: `ZOO_FUZZ_SEED=n` tries
+Each fuzzer has `ZOO_FUZZ_SECONDS` (10), and says how much it tried. A failure prints the seed: `ZOO_FUZZ_SEED=n` tries
 that input again, alone.
 """
 
@@ -26,7 +26,7 @@ from zoo.recipe.load import check_recipe
 from zoo.recipe.yaml_reader import parse
 from zoo.remap.rules import load_rules, run
 
-SECONDS = float(os.environ.get("ZOO_FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("ZOO_FUZZ_SECONDS", "10"))
 SLOWEST = 10
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2), "n": torch.tensor(3)}

@@ -160,7 +160,7 @@ def test_no_address_that_a_file_names_is_asked(scheme, field, checkpoint, tmp_pa
 
 @pytest.mark.parametrize("stored", [{"source": "x"}, {"options": {"source": 3}}, {"options": {"batch_size": -1}}])
 def test_data_sections_that_are_none(stored):
-    from zoo.data.stored import found_from
+    from zoo.checkpoint.data_folder import found_from
 
     with pytest.raises(InputError, match="no data section"):
         found_from(stored)

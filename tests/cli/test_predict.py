@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,39 @@ def test_a_csv_file(zoo, trained, tmp_path, checkpoint):
     again = zoo("predict", checkpoint, *images, "--csv", tmp_path / "p.csv")
     assert (again.code, again.out) == (2, "")
     assert zoo("predict", checkpoint, *images, "--csv", tmp_path / "p.csv", "--overwrite").code == 1
+
+
+def test_what_is_read_is_not_replaced(zoo, trained, tmp_path, checkpoint):
+    image = shutil.copy(trained / "digit.png", tmp_path / "digit.png")
+    shutil.copy(checkpoint, tmp_path / "model.safetensors")
+    for option, file in (("--csv", image), ("--html", tmp_path / "model.safetensors")):
+        before = Path(file).read_bytes()
+        refused = zoo("predict", tmp_path / "model.safetensors", tmp_path, option, file, "--overwrite")
+        assert (refused.code, refused.out) == (2, "")
+        assert "is the source itself" in refused.err
+        assert Path(file).read_bytes() == before
+
+
+def test_what_a_folder_contains_beside_images_is_said(zoo, trained, tmp_path, checkpoint):
+    shutil.copy(trained / "digit.png", tmp_path)
+    for name in ("a.heic", "b.heic", "._digit.png"):
+        (tmp_path / name).write_bytes(b"x")
+    outcome = zoo("predict", checkpoint, tmp_path, "--json")
+    assert (outcome.code, len(outcome.json["images"])) == (0, 1)
+    assert outcome.err == f"{tmp_path}: passed over: 2 .heic, 1 hidden images\n"
+
+
+def test_formulas_of_a_spreadsheet_stay_as_they_are_and_are_said(zoo, trained, tmp_path, checkpoint, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = '=HYPERLINK("x").png'
+    shutil.copy(trained / "digit.png", name)
+    shutil.copy(trained / "digit.png", "-1.png")
+    outcome = zoo("predict", checkpoint, name, "./-1.png", "--csv", "p.csv")
+    assert outcome.code == 0
+    assert f"warning: p.csv: a spreadsheet takes {name!r}, '-1.png' for formulas: import" in outcome.err
+    with open("p.csv", newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [name, "-1.png"]
+    assert "formulas" not in zoo("predict", checkpoint, name).err
 
 
 def test_a_threshold_is_for_labels_that_do_not_exclude_each_other(zoo, trained, checkpoint):

@@ -35,9 +35,11 @@ def test_multilabel_table(folder):
 
 def test_regression_tables(folder):
     one = csv_table(table(folder, "path,label\none/00.jpg,1.5\ntwo/01.png,2\n"))
-    assert (one.task, list(one.train.targets), one.classes) == ("regression", [1.5, 2.0], ())
+    assert (one.task, list(one.train.targets), one.classes) == ("regression", [1.5, 2.0], ("label",))
     two = csv_table(table(folder, "path,label\none/00.jpg,1.5 2\n"), separator=" ", task="regression")
-    assert list(two.train.targets) == [[1.5, 2.0]]
+    assert (list(two.train.targets), two.classes) == ([[1.5, 2.0]], ("label 1", "label 2"))
+    age = csv_table(table(folder, "path,age\none/00.jpg,1.5\ntwo/01.png,2\n"), label_column="age")
+    assert age.classes == ("age",)
 
 
 def test_columns_and_a_validation_table(folder):
@@ -240,7 +242,7 @@ def columns(folder: Path, *rows: str) -> str:
 def test_a_column_a_class(folder, rows, task, targets):
     data = csv_table(columns(folder, *rows), label_column=COLUMNS)
     assert (data.task, list(data.train.targets)) == (task, targets)
-    assert data.classes == (() if task == "regression" else tuple(COLUMNS))
+    assert data.classes == tuple(COLUMNS)
     assert any(note.startswith(f"{folder / 'set.csv'}: label columns cat, dog, owl: ") for note in data.notes)
 
 

@@ -108,7 +108,7 @@ def test_no_folder(tmp_path, make, message):
 def test_every_image_that_can_be_decoded_is_used_and_others_are_counted(folder):
     for suffix in (".avif", ".jfif", ".jp2", ".TGA"):
         (folder / "one" / f"other{suffix}").write_bytes(b"x")
-    for name in ("notes.txt", "more.txt", "LICENSE", "photo.heic", ".DS_Store"):
+    for name in ("notes.txt", "more.txt", "LICENSE", "photo.heic", ".DS_Store", "._other.png"):
         (folder / "one" / name).write_bytes(b"x")
     (folder / "one" / "lost.png").symlink_to(folder / "nowhere.png")
     (folder / "beside.png").write_bytes(b"x")
@@ -120,9 +120,26 @@ def test_every_image_that_can_be_decoded_is_used_and_others_are_counted(folder):
         "1 without a suffix",
         "1 .heic",
         "1 links that lead nowhere",
+        "1 hidden images",
         "1 image files beside the class folders",
     ):
         assert part in note
+
+
+def test_a_hidden_folder_is_no_class_and_that_is_said(folder):
+    for name in ("..x", ".y", ".empty", ".git", "__MACOSX"):
+        (folder / name).mkdir()
+    for name in ("..x", ".y", ".git", "__MACOSX"):
+        shutil.copy(next((folder / "one").iterdir()), folder / name)
+    (folder / "one" / ".thumbs").mkdir()
+    data = image_folder(str(folder))
+    assert data.classes == ("one", "two", "zero")
+    assert data.notes == [
+        f"warning: {folder}: ..x, .y contains images, is hidden and so no class; a class needs another name",
+        f"{folder}: passed over: 1 hidden folders",
+    ]
+    (folder / ".y").rename(folder / "y")
+    assert image_folder(str(folder)).classes == ("one", "two", "y", "zero")
 
 
 def test_linked_folders_are_followed_once(folder, tmp_path):
@@ -244,11 +261,8 @@ def test_folders_of_the_system_are_no_classes(folder):
     assert image_folder(str(folder)).classes == ("one", "two", "zero")
 
 
-def test_an_empty_part_and_hidden_classes_are_said(folder, tmp_path):
+def test_an_empty_part_is_said(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "sets" / "training_data")
     (tmp_path / "sets" / "val").mkdir()
     data = image_folder(str(tmp_path / "sets"))
     assert data.notes[1].endswith("val beside training_data/ is empty")
-    shutil.copytree(folder / "one", folder / "..x")
-    (said,) = image_folder(str(folder)).notes
-    assert said.endswith("passed over: 1 hidden folders of images: ..x")

@@ -1,6 +1,8 @@
 """Networks as programs, and the reasons of those that cannot be."""
 
+import errno
 import logging
+import tempfile
 import warnings
 
 import pytest
@@ -70,3 +72,16 @@ def test_quiet_puts_logging_back():
         warnings.warn("for developers", stacklevel=1)
         print("unheard")
     assert logging.root.manager.disable == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, r"torch.onnx cannot write into /somewhere: broken \(make room, .*TMPDIR"),
+        (errno.EIO, r"net cannot be exported: torch.onnx fails with OSError: \[Errno 5\] broken"),
+    ],
+)
+def test_a_full_disk_is_no_fault_of_the_network(monkeypatch, code, said):
+    monkeypatch.setattr(tempfile, "tempdir", "/somewhere")
+    with pytest.raises(WorkError, match=said), explained("net", "torch.onnx"):
+        raise OSError(code, "broken")

@@ -60,15 +60,23 @@ def whole(tmp_path_factory) -> Path:
     return finetune(written(folder), output=folder / "run", progress=Listener()).folder
 
 
+PHASES = {  # the method behind which the signal comes, in which epoch, and the epoch and batch that are reached then
+    "step": ("backward", 1, (1, 2)),
+    "measuring": ("_measure", 1, (1, 3)),
+    "end of an epoch": ("_keep_best", 1, (2, 0)),
+    "the last measuring": ("_measure", 2, (2, 3)),  # no step is left, but the epoch has not been ended
+}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
-@pytest.mark.parametrize("where", ["step", "measuring", "end of an epoch"])
+@pytest.mark.parametrize("where", PHASES)
 def test_it_saves_and_ends_and_goes_on_to_the_same_bits(command, whole, tmp_path, monkeypatch, number, where):
-    name = {"step": "backward", "measuring": "_measure", "end of an epoch": "_keep_best"}[where]
+    name, epoch, place = PHASES[where]
     plain = getattr(Trainer, name)
 
     def sending(trainer, *values, **options):
         found = plain(trainer, *values, **options)
-        if trainer.progress.epoch == 1 and trainer.progress.batch != 0:
+        if trainer.progress.epoch == epoch and trainer.progress.batch != 0:
             os.kill(os.getpid(), number)
         return found
 
@@ -84,9 +92,7 @@ def test_it_saves_and_ends_and_goes_on_to_the_same_bits(command, whole, tmp_path
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert (report["interrupted"], report["evaluation"]) == (True, None)  # there may be no time to measure
     reached = json.loads((tmp_path / "run/state/state.json").read_text())["latest"]["training"]["progress"]
-    assert (reached["epoch"], reached["batch"]) == {"step": (1, 2), "measuring": (1, 3), "end of an epoch": (2, 0)}[
-        where
-    ]
+    assert (reached["epoch"], reached["batch"]) == place
     finetune(written(tmp_path), output=tmp_path / "run", resume=True, progress=Listener())
     assert same(tmp_path / "run", whole)
     assert rows(tmp_path / "run") == rows(whole)

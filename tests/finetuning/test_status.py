@@ -88,6 +88,23 @@ def test_it_says_how_a_run_ended(run, error, state, why):
     assert stands(run)["ended"] is not None
 
 
+@pytest.mark.parametrize(("nth", "state", "why"), [(1, "interrupted", "SIGTERM"), (2, "done", None)])
+def test_a_signal_while_it_is_written_is_no_word_less(run, monkeypatch, nth, state, why):
+    """The first time, as the run begins, and the last time, when it is done."""
+    written, plain = [], status_module.write_json
+
+    def signalled(*values, **options):
+        written.append(values)
+        if len(written) == nth:
+            raise TerminatedError
+        plain(*values, **options)
+
+    monkeypatch.setattr(status_module, "write_json", signalled)
+    with pytest.raises(TerminatedError), watched(Status(run)):
+        pass
+    assert (stands(run)["state"], stands(run)["why"]) == (state, why)
+
+
 def test_a_full_disk_ends_no_run_and_is_said_once(run, trainer, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

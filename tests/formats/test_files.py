@@ -1,6 +1,7 @@
 """A file is there whole or not at all, whatever goes wrong on the way."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from zoo.errors import InputError, WorkError
 from zoo.formats import files
-from zoo.formats.files import atomic_file, write_all
+from zoo.formats.files import atomic_file, check_free, write_all
 
 
 def contents(folder):
@@ -153,3 +154,23 @@ def test_a_full_disk(tmp_path):
     assert "File too large" in done.stdout
     assert done.stdout.rstrip().endswith("1")
     assert contents(tmp_path) == {"out": b"old"}
+
+
+def test_what_would_be_replaced_is_said_before_any_work(tmp_path):
+    there, run = tmp_path / "there.csv", tmp_path / "run"
+    there.write_text("mine")
+    run.mkdir()
+    (run / "model.safetensors").write_text("mine")
+    check_free(tmp_path / "new.csv", overwrite=False, sources=[there, "hf://org/name", run])
+    check_free(there, overwrite=True, sources=[run])
+    for path, sources, said in (
+        (there, [], "is there already (replace it: --overwrite, or name another file)"),
+        (run, [], "is a folder"),
+        (tmp_path / "none" / "new.csv", [], f"there is no folder {tmp_path / 'none'}"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            check_free(path, overwrite=False, sources=sources)
+    for path, sources in ((there, [there]), (run / "model.safetensors", [run])):
+        with pytest.raises(InputError, match="is the source itself"):
+            check_free(path, overwrite=True, sources=sources)
+    assert there.read_text() == "mine"

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from zoo.errors import InputError
+from zoo.lint import fails_on_one_sample
 from zoo.lint.rehearsal import rehearse
+from zoo.model.freezing import freeze
 
 
 class Net(nn.Module):
@@ -65,3 +67,25 @@ def test_an_output_without_a_prediction_is_an_error():
 
     with pytest.raises(InputError):
         rehearse(Two(3, 2), (4, 3))
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_what_follows_global_pooling_needs_two_samples():
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    assert fails_on_one_sample(pooled, (2, 3, 8, 8))
+    assert not fails_on_one_sample(network(), (2, 3, 8, 8))  # many values a channel
+    assert not fails_on_one_sample(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (2, 3, 2, 2))
+    freeze(pooled, ["1", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"])
+    assert not fails_on_one_sample(pooled, (2, 3, 8, 8))
+
+
+def test_the_model_stays_as_it_is():
+    model = network().eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert not fails_on_one_sample(model, (2, 3, 8, 8))
+    assert not model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not fails_on_one_sample(model, (2, 5, 8, 8))  # another mistake, which others report

@@ -81,9 +81,9 @@ def test_what_is_reported_is_in_the_targets_unit(run, table):
     assert zoo.evaluate(run.checkpoint)["metrics"] == run.metrics
     with open(run.folder / "predictions.csv") as file:
         rows = list(csv.DictReader(file))
-    errors = [abs(float(row["target: 0"]) - float(row["output: 0"])) for row in rows]
+    errors = [abs(float(row["target: label"]) - float(row["output: label"])) for row in rows]
     assert np.mean(errors) == pytest.approx(run.metrics["mae"])
-    assert {float(row["target: 0"]) % STEP for row in rows} == {MEAN % STEP}
+    assert {float(row["target: label"]) % STEP for row in rows} == {MEAN % STEP}
     (predicted,) = zoo.predict(run.checkpoint, [table.with_name("12.png")])
     assert abs(predicted["predictions"][0]["value"] - MEAN - 12 * STEP) < 2 * alone
 

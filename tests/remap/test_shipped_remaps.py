@@ -164,7 +164,12 @@ def test_no_installed_remap_is_forgotten():
     assert set(registry.names("remaps")) - tried_there == set(SOURCES) == set(written())
 
 
-@pytest.mark.parametrize("remap", SOURCES)
+LARGE = re.compile(r"(lukemelas|efficientnet)_b[4-8]$")  # the rules of b0 to b3, for more blocks: seconds each
+
+
+@pytest.mark.parametrize(
+    "remap", [pytest.param(each, marks=[pytest.mark.slow] if LARGE.search(each) else []) for each in SOURCES]
+)
 def test_there_and_back(remap, tmp_path, capsys):
     first, there, back = (str(tmp_path / f"{name}.safetensors") for name in ("first", "there", "back"))
     original = random_bits(shapes_of(remap, tmp_path))

@@ -82,6 +82,20 @@ def test_written_again_it_is_the_same(trained, copied):
     assert path.read_text(encoding="utf-8") == before
 
 
+def test_resumed_a_finished_run_gets_the_pages_that_it_was_ended_before(copied, trained):
+    """Whether they are missing, or those of the interrupted run that it was before."""
+    recipe, page, card = trained.folder.parent / "small.yaml", copied / "report.html", copied / "README.md"
+    expected = page.read_text(), card.read_text()
+    page.unlink()
+    card.write_text("of the interrupted run")
+    os.utime(card, (1, 1))
+    zoo.finetune(recipe, output=copied, resume=True, progress=Listener())
+    assert (page.read_text(), card.read_text()) == expected
+    page.write_text("newer than the report")
+    zoo.finetune(recipe, output=copied, resume=True, progress=Listener())
+    assert page.read_text() == "newer than the report"
+
+
 def test_layers_say_what_moved_and_the_tree_what_is_new(trained):
     drawn = draw(gather(trained.folder))
     changes = {row["path"]: row["change"] for row in drawn.layers}

@@ -1,14 +1,16 @@
 """`zoo new plugin`: what it writes is whole, installs, passes its own tests, and takes the place of nothing."""
 
+import errno
 import inspect
 import os
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from zoo.errors import InputError
+from zoo.errors import InputError, WorkError
 from zoo.registry import KINDS
 from zoo.scaffolding import plugin as module
 from zoo.scaffolding.plugin import EXAMPLES, distribution_name, files_of, parts_of, write_plugin
@@ -41,6 +43,8 @@ def test_it_is_a_whole_package(tmp_path):
 def test_each_example_keeps_its_contract(plugins, tmp_path, kind):
     code, tests, _ = parts_of(kind, "acme")
     name, attribute = EXAMPLES[kind]
+    if kind not in ("surgeries", "optimizers"):  # these use torch as they are imported, which takes seconds
+        plugins.without_torch()
     plugins.write("zoo-acme", f"[zoo.{kind}]\n{name} = acme_new_{kind}:{attribute}", **{f"acme_new_{kind}": code})
     namespace = {}
     exec(compile(tests, kind, "exec"), namespace)  # what the package's own test file says
@@ -94,3 +98,13 @@ def test_it_installs_passes_its_own_tests_and_is_listed_at_once(tmp_path):
     assert sorted(listed) == sorted(f"acme/{name}" for name, _ in EXAMPLES.values())
     done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(folder / "tests"))
     assert done.returncode == 0, done.stdout
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(WorkError, match=rf"{tmp_path}/acme was not written: No space left on device"):
+        write_plugin("acme", ["surgeries"], tmp_path / "acme")
+    assert list(tmp_path.iterdir()) == []

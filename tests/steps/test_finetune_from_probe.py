@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 import zoo
+from listeners import Killed, Notes
 from zoo.cli import run as command
 from zoo.finetuning import finetune
 from zoo.model.averaging import ALPHAS
 from zoo.steps import finetune_from_probe
+from zoo.steps.finetune_from_probe import Line, best_point
 from zoo.training import trainer as loop
 from zoo.training.callbacks import Listener
-from zoo.training.line import Line
+from zoo.training.choosing import Criterion
 
 NETWORK = "zoo/small_cnn"  # batch norms, and dropout in front of the head
 DESTROYS = {"epochs": 1, "lr": 1.0}
-
-
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Killing(Listener):
@@ -84,6 +77,21 @@ def test_the_first_loss_is_the_probes(tmp_path):
     for other in ({"batch_norm": "train"}, {"dropout": True}, {"head_scale": 0.5}):
         stage = finetuned(tmp_path / next(iter(other)), still | other)["stages"][-1]
         assert abs(stage["epochs"][0]["loss"] - stage["probe"]["train_loss"]) > 1e-3
+
+
+def test_of_a_regression_the_probe_begins_in_full(tmp_path):
+    """An eighth of a value is another value: training would begin far from its probe, and lose."""
+    values = np.random.default_rng(0).uniform(0.2, 1.0, 40)
+    for place, value in enumerate(values):
+        Image.new("L", (16, 16), int(255 * value)).save(tmp_path / f"{place}.png")
+    rows = [f"{place}.png,{value}" for place, value in enumerate(values)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]))
+    still = {"epochs": 1, "lr": 1e-12, "optimizer": "SGD", "weight_decay": 0.0}
+    data = {"source": "zoo/csv", "path": str(tmp_path / "table.csv"), "limit": 40}
+    stage = finetuned(tmp_path / "run", still, **data)["stages"][-1]
+    assert stage["epochs"][0]["loss"] == pytest.approx(stage["probe"]["train_loss"], rel=1e-4)
+    far = finetuned(tmp_path / "far", still | {"head_scale": 0.125}, **data)["stages"][-1]
+    assert far["epochs"][0]["loss"] > 2 * stage["epochs"][0]["loss"]
 
 
 def test_norms_keep_their_statistics_and_train_their_weights(tmp_path):
@@ -223,3 +231,18 @@ def test_a_network_without_backbone_and_head_to_train_is_a_mistake(tmp_path, cap
     error = capsys.readouterr().err
     assert said in error
     assert f"{path}:" in error
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "best"),
+    [
+        ([0.5, 0.7, 0.7, 0.6], True, 1),  # of equal ones the nearest to the start
+        ([0.5, 0.5, 0.5], True, 0),
+        ([0.5, 0.3, 0.2], False, 2),
+        ([math.nan, 0.1, math.nan], True, 1),
+        ([math.nan, math.nan], True, 0),  # nothing is defined: the start
+    ],
+)
+def test_best_point(values, higher, best):
+    points = [{"alpha": alpha, "metrics": {"f1": value}} for alpha, value in enumerate(values)]
+    assert best_point(points, Criterion("f1", higher))["alpha"] == best

@@ -59,6 +59,14 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
             "4:24: train.gradient_checkpointing: not with a feature cache",
         ),
         ("{epochs: 1, batch_size: all}", "4:36: train.batch_size: expected an integer above 0 or auto, got 'all'"),
+        (
+            "{epochs: 1, keep: {best: val_loss}}",
+            "no metric is called 'val_loss' (write loss: what chooses is measured on",
+        ),
+        (
+            "{epochs: 1, early_stopping: {patience: 1, metric: val_accuracy}}",
+            "no metric is called 'val_accuracy' (did you mean accuracy",
+        ),
         ("{epochs: 1, trunk: off}", "train: trunk is called feature_cache (write feature_cache)"),
     ],
 )
@@ -101,6 +109,39 @@ def test_a_time_budget_is_enough_to_say_how_long_training_is(read):
     verdict = check(read(MODEL + "  - train: {time_budget: 1h30m, warmup: 500}\n"))
     assert verdict.ok
     assert not verdict.warnings
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "{epochs: 2, average: {last: 5}}",
+            "4:24: train.average: last: 5 epochs, and training has 2 epochs (write epo",
+        ),
+        (
+            "{epochs: 1, average: {swa: 2}}",
+            "4:24: train.average: swa: from epoch 2 on, and training has 1 epoch (write",
+        ),
+        (
+            "{max_steps: 1, average: {last: 2}}",
+            "last: 2 epochs, and training has 1 epoch (write epochs: 2, or a smaller",
+        ),
+        ("{epochs: 2, feature_cache: kept}", "4:39: train: feature_cache: kept, and nothing is frozen: there are no"),
+        (
+            "{epochs: 2, views: 3}",
+            "4:24: train: views: 3, and nothing is frozen: there are no features to keep (put fre",
+        ),
+    ],
+)
+def test_what_does_nothing_is_told(read, options, said):
+    (warning,) = map(str, check(read(MODEL + f"  - train: {options}\n")).warnings)
+    assert said in warning
+
+
+@pytest.mark.parametrize("average", ["{last: 2}", "{swa: 2}", "{swa: 0.9}", "greedy"])
+def test_an_average_of_what_there_is_is_not_warned_of(read, average):
+    for length in ("epochs: 2", "time_budget: 1h"):
+        assert check(read(MODEL + f"  - train: {{{length}, average: {average}}}\n")).warnings == []
 
 
 def test_a_check_says_what_an_epoch_of_even_draws_is(read):

@@ -69,6 +69,26 @@ def test_what_works_together(read, options, data):
     assert [str(problem) for problem in verdict.errors + verdict.warnings] == []
 
 
+@pytest.mark.parametrize(
+    ("options", "data", "said"),
+    [
+        (
+            "{epochs: 2, views: 3}",
+            {},
+            "5:24: train.views: 3 passes over the images, and nothing changes these: all are",
+        ),
+        (
+            "{epochs: 2, views: 3, feature_cache: off}",
+            {"augmentation": "flip"},
+            "5:24: train.views: feature_cache: off keeps no features, so that there are no views of any (write featu",
+        ),
+    ],
+)
+def test_views_that_do_nothing_are_told(read, options, data, said):
+    (warning,) = map(str, check(read(text(options, **data))).warnings)
+    assert said in warning
+
+
 def test_frozen_norms_alone_are_no_frozen_backbone(read):
     norms = text("{epochs: 9}", augmentation="light").replace("{policy: below, module: layer4}", "batchnorm")
     assert check(read(norms)).warnings == []

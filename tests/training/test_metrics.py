@@ -92,6 +92,8 @@ def test_the_first_metric_decides_and_knows_its_direction():
         (["mae"], "classification", "metric 'mae' does not fit a classification task"),
         (["accuracy"], "regression", "metric 'accuracy' does not fit a regression task"),
         (["acuracy"], "classification", "no metric is called 'acuracy'"),
+        (["val_f1"], "classification", r"no metric is called 'val_f1' \(did you mean f1"),
+        (["acc"], "classification", r"no metric is called 'acc' \(for instance accuracy, top5"),
         (["ConfusionMatrix"], "classification", "gives more than one number"),
         (["SpearmanCorrCoef"], "classification", "metric SpearmanCorrCoef for a classification task"),
         ([{"f1": {"avg": "macro"}}], "classification", "metric f1 for a classification task: .*avg"),

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from zoo.errors import WorkError
+from zoo.training import pace
 from zoo.training import trainer as trainer_module
 from zoo.training.callbacks import Listener
 from zoo.training.micro_batches import InParts
@@ -40,6 +41,19 @@ class Small(nn.Module):
         if len(inputs) > most and (not self.training or self.calls > self.after):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return self.head(features)
+
+
+class Counting(Small):
+    """Remembers how many samples each training pass that went through had."""
+
+    def __init__(self, most: int = 4) -> None:
+        super().__init__(most)
+        self.sizes: list[int] = []
+
+    def forward(self, inputs):
+        answer = super().forward(inputs)
+        self.sizes += [len(inputs)] if self.training else []
+        return answer
 
 
 def weights(model: nn.Module) -> list[torch.Tensor]:
@@ -139,6 +153,29 @@ def test_resumed_bit_for_bit(make_trainer, monkeypatch, step, every):
     assert equal(weights(resumed.job.model), expected)
     assert history(resumed) == history(uninterrupted)
     assert resumed.progress.out_of_memory == uninterrupted.progress.out_of_memory
+
+
+def test_memory_that_runs_out_while_speed_is_measured_is_halved_too(make_trainer):
+    """And leaves no trace: training finds its parts itself, says and saves them."""
+    network = Counting()
+    trainer = make_trainer(network)
+    before = weights(network)
+    pace.measure_pace(trainer, seconds=0.0)
+    assert set(network.sizes) == {4}
+    assert (trainer.progress.parts, trainer.progress.out_of_memory) == (1, [])
+    assert equal(weights(network), before)
+    limited = run(make_trainer(Small()))
+    assert equal(weights(run(trainer)), weights(limited))
+
+
+def test_the_speed_of_a_run_that_goes_on_is_measured_in_its_parts(make_trainer):
+    network = Counting(2)
+    trainer = make_trainer(network)
+    trainer.progress.parts = 8
+    pace.measure_pace(trainer, seconds=0.0)
+    assert set(network.sizes) == {2}
+    assert network.calls == len(network.sizes)  # none ran out
+    assert trainer.progress.parts == 8
 
 
 @pytest.mark.parametrize(("norm", "parts"), [(False, 16), (True, 8)])

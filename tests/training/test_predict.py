@@ -12,6 +12,7 @@ from zoo.data.transforms import fit, normalise
 from zoo.errors import InputError
 from zoo.model.build import build
 from zoo.training import predict as module
+from zoo.training.labels import output_names
 from zoo.training.predict import predict
 
 
@@ -74,6 +75,16 @@ def test_a_regression_has_values(assembly, images, tmp_path):
     assert [entry["value"] for entry in row["predictions"]] == pytest.approx(
         scores(assembly, images / "a.png").tolist(), abs=1e-5
     )
+    assert [entry["label"] for entry in row["predictions"]] == [f"value {place}" for place in (1, 2, 3, 4)]
+    names = ("width", "height", "depth", "weight")
+    checkpoint = saved(assembly, tmp_path / "named.safetensors", task="regression", classes=names)
+    (row,) = predict(checkpoint, [images / "a.png"], device="cpu")
+    assert tuple(entry["label"] for entry in row["predictions"]) == names
+
+
+def test_one_value_without_a_name_is_a_value():
+    assert [output_names((), 1, task) for task in ("regression", "classification")] == [("value",), ("0",)]
+    assert output_names(("a", "b"), 1, "regression") == ("value",)
 
 
 def test_an_image_that_cannot_be_read_does_not_stop_the_others(assembly, images, tmp_path):

@@ -15,7 +15,15 @@ from zoo.data.open_data import open_data
 from zoo.errors import InputError
 from zoo.recipe.options import DataOptions
 from zoo.training.losses import make_loss
-from zoo.training.predictions import Predictions, predict_parts, read_predictions, sample_names, write_predictions
+from zoo.training.predictions import (
+    Predictions,
+    formula_warning,
+    is_formula,
+    predict_parts,
+    read_predictions,
+    sample_names,
+    write_predictions,
+)
 
 CPU = torch.device("cpu")
 
@@ -87,3 +95,12 @@ def test_samples_are_called_by_their_files_and_in_the_datas_order(tmp_path):
     assert predictions.targets.tolist() == [0] * 5 + [1] * 5
     digits = open_data(DataOptions(source="sklearn/digits", limit=3))
     assert sample_names(digits.parts["train"]) == [str(i) for i in digits.parts["train"].indices]
+
+
+def test_what_a_spreadsheet_would_compute():
+    dangerous = ["=1+1", "+cat", "-a", "@SUM(A1)", "\t=1", "\r=1"]
+    assert [name for name in (*dangerous, "-1", "+2.5e3", "a=1", "", "-inf") if is_formula(name)] == dangerous
+    assert formula_warning("x.csv", ["cat", "3"]) is None
+    assert formula_warning("x.csv", ["=1", "cat", "=1"]) == (
+        "x.csv: a spreadsheet takes '=1' for formulas: import these columns as text"
+    )

@@ -233,6 +233,23 @@ def test_resumed_without_its_clock_the_plan_goes_on(make_trainer, clock):
     assert resumed.run().steps == plan[-1][1]
 
 
+@pytest.mark.parametrize("start", [0.6, 4])
+def test_an_average_counts_the_epochs_that_are_planned(make_trainer, clock, start):
+    """Not those of a training without a length: it would average all of them."""
+    trainer = begun(planned(make_trainer(**BUDGET, average={"swa": start}), clock))
+    trainer.run()
+    assert [member["epoch"] for member in trainer.averaged["members"]] == [4, 5]
+
+
+def test_what_an_average_counted_too_early_is_let_go(make_trainer):
+    soup = make_trainer(epochs=1, average={"swa": 0.5}).soup
+    soup.add(1, 0.5, {"weight": torch.ones(2)})
+    soup.over(4)
+    soup.add(2, 0.5, {"weight": torch.ones(2)})
+    soup.add(3, 0.5, {"weight": torch.zeros(2)})
+    assert (soup.counted, soup.sum["weight"].tolist()) == ([3], [0.0, 0.0])
+
+
 def test_callbacks_and_displays_see_the_plan(make_trainer, clock):
     trainer = begun(planned(make_trainer(**BUDGET), clock))
     assert trainer.steps == trainer.progress.plan[-1][1]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.errors import InputError, WorkError
+from zoo.errors import InputError, TerminatedError, WorkError
 from zoo.model.freezing import freeze, hashes
 from zoo.training import trainer as trainer_module
 from zoo.training.callbacks import Listener
@@ -228,6 +228,26 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(make_trainer, monkey
     ours = [record | varying for record in resumed.progress.history]
     theirs = [record | varying for record in uninterrupted.progress.history]
     assert ours == theirs
+
+
+@pytest.mark.parametrize("length", [{"epochs": 2}, {"epochs": None, "max_steps": 6}], ids=str)
+def test_interrupted_behind_its_last_step_it_ends_the_epoch(make_trainer, length):
+    """Training has no step left then, but the last epoch is to be measured, and may be the best."""
+    options = {"keep": {"best": "loss"}, "optimizer": "AdamW", "lr": 1e-2} | length
+    uninterrupted = make_trainer(**options)
+    expected = weights(run(uninterrupted))
+    cut = make_trainer(**options)
+    measure = cut._measure
+    cut._measure = lambda: measure() if cut.progress.epoch == 0 else (_ for _ in ()).throw(TerminatedError)
+    with pytest.raises(TerminatedError):
+        run(cut)
+    resumed = make_trainer(**options)
+    resumed.restore(resumed.state.load())
+    assert (resumed.progress.steps, len(resumed.progress.history)) == (resumed.steps, 1)
+    resumed.run()
+    assert resumed.progress.best == uninterrupted.progress.best
+    assert resumed.progress.best["epoch"] == len(resumed.progress.history) == 2
+    assert equal(weights(resumed.job.model), expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"ema": 0.9}, {"keep": "best"}], ids=str)

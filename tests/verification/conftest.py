@@ -20,7 +20,7 @@ from zoo.formats.tensors import NAMES
 from zoo.model.build import build
 from zoo.model.freezing import tensor_sha256
 from zoo.training.callbacks import Listener
-from zoo.training.sealed import sealed
+from zoo.training.folder import sealed
 
 DATA = {"source": "sklearn/digits", "image_size": 32, "batch_size": 32, "limit": 60}
 

@@ -10,6 +10,11 @@ import os
 from pathlib import Path, PurePath
 from typing import Any
 
+from pydantic import ValidationError
+
+from zoo.errors import InputError
+from zoo.recipe.options import DataOptions
+
 FOLDER = "folder"
 
 
@@ -29,3 +34,26 @@ def as_loaded(data: dict[str, Any] | None, path: str | os.PathLike[str]) -> dict
     if data is None or not isinstance(folder := data.get(FOLDER), str) or PurePath(folder).is_absolute():
         return data
     return data | {FOLDER: os.path.normpath(Path(os.path.realpath(path)).parent / folder)}
+
+
+def found_from(stored: dict[str, Any]) -> DataOptions:
+    """The options under `options`, each relative path among the arguments made one that leads there from `folder`.
+
+    A text counts as a path where something is there; what is not there stays as it was written. Raises InputError
+    where the options are none.
+    """
+    try:
+        options, folder = DataOptions.model_validate(stored.get("options")), stored.get("folder")
+    except ValidationError as error:
+        raise InputError("what the checkpoint says of its data is no data section: was the file edited?") from error
+    if not isinstance(folder, str):
+        return options
+    arguments = {key: _found(value, Path(folder)) for key, value in options.arguments.items()}
+    return options.model_copy(update={"arguments": arguments})
+
+
+def _found(value: Any, folder: Path) -> Any:
+    if not isinstance(value, str) or not value or "\0" in value or Path(value).is_absolute() or value.startswith("~"):
+        return value
+    there = os.path.normpath(folder / value)
+    return there if os.path.exists(there) else value

@@ -59,7 +59,8 @@ def _lines(repository: str, record: CheckpointMetadata) -> Iterator[str]:
         yield f"- base weights: {_text(PureWindowsPath(base.name).name if local else base.name)}"
     if record.classes:
         more = f" and {len(record.classes) - _SHOWN:,} more" if len(record.classes) > _SHOWN else ""
-        yield f"- {len(record.classes)} classes: {', '.join(map(_text, record.classes[:_SHOWN]))}{more}"
+        what = "values" if record.task == "regression" else "classes"
+        yield f"- {len(record.classes)} {what}: {', '.join(map(_text, record.classes[:_SHOWN]))}{more}"
     if record.preprocessing is not None:
         yield f"- images: {record.preprocessing.size[0]} x {record.preprocessing.size[1]} pixels"
     for name, value in record.metrics.items():

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.checkpoint.versions import version
 from zoo.errors import InputError, Problem, listed
 from zoo.formats.checkpoint_metadata import CheckpointMetadata
 from zoo.given import is_given
+from zoo.installed import version
 from zoo.isolation import warn
 from zoo.model.assembly import Assembly
 from zoo.model.prediction import prediction

@@ -24,12 +24,16 @@ def command(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="try it out on a few samples: time, memory and disk it would take")
     ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="decode every image, not some of each part, and name all that are none")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
     """Validate a recipe and dry-run it; nothing is trained.
 
     The model is built without memory, every step is taken on it, shapes are propagated. Prints what changes in the
-    model and how many parameters train and are frozen at each train step.
+    model and how many parameters train and are frozen at each train step. Of each part of the data 16 images are
+    decoded, or all of them.
 
     Examples:
 
@@ -37,6 +41,7 @@ def command(
         zoo check recipes/quickstart.yaml --tree
         zoo check recipes/quickstart.yaml --set train.epochs=1 --set data.batch_size=16
         zoo check recipes/quickstart.yaml --estimate
+        zoo check recipes/quickstart.yaml --images
         zoo check recipes/quickstart.yaml --json
     """
     from zoo.recipe import load_recipe
@@ -45,7 +50,7 @@ def command(
         loaded = load_recipe(recipe, set_ or ())
         from zoo.preflight import check
 
-        verdict = check(loaded)
+        verdict = check(loaded, images=images)
         if verdict.data is not None:
             from zoo.data.copies import copies_in
 
@@ -84,7 +89,7 @@ def _refused(error: InputError) -> dict[str, object]:
 
 
 def _report(recipe: str, verdict: Verdict, tree: bool) -> None:
-    from zoo.training.rates import phase_lines, rate_lines
+    from zoo.training.optimizers import phase_lines, rate_lines
 
     assembly = verdict.assembly
     if assembly is not None and verdict.input_shape is not None:

@@ -15,6 +15,7 @@ from zoo.cli.options import AsJson, Device, Views
 from zoo.errors import InputError, printable
 
 STANDARD_INPUT = "-"
+SHOWN = 4
 
 Checkpoint = typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that zoo wrote.")
 Images = typer.Argument(
@@ -56,16 +57,23 @@ def command(
         zoo predict checkpoints/quickstart/model.safetensors photos/ --html gallery.html
         find photos -name '*.jpg' | zoo predict checkpoints/quickstart/model.safetensors - --json
     """
+    from zoo.data.image_folder import passed_over
+    from zoo.formats.files import check_free
     from zoo.training.predict import find_images, listed_images, open_predictor
-    from zoo.training.prediction_files import check_free, csv_writer, document, table
+    from zoo.training.prediction_files import csv_writer, document, table
+    from zoo.training.predictions import formula_warning
 
     if STANDARD_INPUT in images and len(images) > 1:
         raise InputError("- takes the place of all images", suggestion="zoo predict CHECKPOINT - < paths.txt")
-    for file in filter(None, (csv_file, html_file)):
-        check_free(Path(file), overwrite=overwrite)
     if csv_file is not None and html_file is not None and Path(csv_file).absolute() == Path(html_file).absolute():
         raise InputError("--csv and --html name the same file", suggestion="name another one for the page")
-    named = listed_images(sys.stdin.buffer) if images == [STANDARD_INPUT] else find_images(images)
+    listed = images == [STANDARD_INPUT]
+    named = listed_images(sys.stdin.buffer) if listed else find_images(images)
+    for file in filter(None, (csv_file, html_file)):
+        check_free(Path(file), overwrite=overwrite, sources=[checkpoint, *(path for _, path in named if not listed)])
+    for folder in images if not listed else ():
+        if there := passed_over(Path(folder).expanduser()):
+            say(f"{folder}: passed over: {there}")
     predictor = open_predictor(checkpoint, top, threshold=threshold, device=device, tta=tta)
     seen = _Seen()
     with contextlib.ExitStack() as files:
@@ -86,19 +94,26 @@ def command(
         else:
             for line in table(rows):
                 print(printable(line))
+    if csv_file is not None and (warning := formula_warning(csv_file, (*predictor.names, *seen.formulas))):
+        say(f"warning: {warning}")
     seen.report()
 
 
 class _Seen:
-    """How many images there were, and how many of them could not be read."""
+    """How many images there were, and how many of them could not be read; the first of those called like formulas."""
 
     def __init__(self) -> None:
         self.images = self.unreadable = 0
+        self.formulas: list[str] = []
 
     def counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        from zoo.training.predictions import is_formula
+
         for row in rows:
             self.images += 1
             self.unreadable += "error" in row
+            if len(self.formulas) < SHOWN and is_formula(row["image"]):
+                self.formulas.append(row["image"])
             yield row
 
     def report(self) -> None:

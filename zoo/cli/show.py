@@ -75,7 +75,7 @@ def ask(component: Component) -> Facts:
         if lacking := [name for name, known in parameters(loaded).items() if known.required]:
             return {"needs": lacking}
         found = call(component, loaded, failing="fails to say where its weights are")
-        weights = expect(component, found, Weights, "zoo.api.Weights")
+        weights = expect(component, found, Weights)
         facts = {key: getattr(weights, key) for key in ("location", "architecture", "sha256", "license", "source")}
         facts |= {"remap": weights.remap, "classes": list(weights.classes or ())}
         return facts | {"preprocessing": weights.preprocessing.as_dict() if weights.preprocessing else None}
@@ -87,7 +87,7 @@ def ask(component: Component) -> Facts:
         stated = call(component, lambda: source.preprocessing(component.member, None), failing=failing)
         if stated is None:
             return {"preprocessing": None}
-        expect(component, stated, Preprocessing, "zoo.api.Preprocessing", what="returned for its preprocessing")
+        expect(component, stated, Preprocessing, what="returned for its preprocessing")
         return {"preprocessing": stated.as_dict()}
     return {}
 

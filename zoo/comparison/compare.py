@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.checkpoint.data_folder import found_from
 from zoo.checkpoint.load import load
 from zoo.comparison.paired import Difference, accuracy_difference, holm, mcnemar, mean_difference, metric_difference
 from zoo.data.open_data import OpenData, Part
-from zoo.data.stored import found_from
 from zoo.errors import InputError, Problem, listed
 from zoo.finetuning.report import read_report
 from zoo.model.assembly import Assembly
@@ -244,6 +244,8 @@ def _class_order(a: tuple[str, Assembly], b: tuple[str, Assembly]) -> list[int] 
     if mine.task != its.task:
         message = f"{name} is for {mine.task}, {other} for {its.task}: no image has an answer to both"
         raise InputError(message, suggestion=alone)
+    if mine.task == "regression" and set(mine.classes) != set(its.classes):
+        return None  # tables may call one value by several names
     if set(mine.classes) != set(its.classes):
         lacking = [
             (model, [own for own in knows.classes if own not in lacks.classes])

@@ -59,7 +59,7 @@ def csv_table(
         if file is not None:
             tables[part] = read_table(Path(file), *columns, labelled=labelled)
     if isinstance(label_column, str):
-        classes, kind, targets, notes = _by_names(tables, separator, task)
+        classes, kind, targets, notes = _by_names(tables, label_column, separator, task)
     else:
         classes, kind, targets, notes = _by_columns(tables, label_column, separator, task)
     if problems := [target for each in targets.values() for target in each if isinstance(target, Problem)]:
@@ -83,10 +83,10 @@ def _check_columns(image_column: str, label_column: str | list[str], separator: 
         raise InputError("separator is empty", suggestion="write the sign between the labels, separator: '|'")
 
 
-Read = tuple[tuple[str, ...], str, dict[str, list[Any]], list[str]]  # classes, task, a target a row, what to say
+Read = tuple[tuple[str, ...], str, dict[str, list[Any]], list[str]]  # outputs' names, task, targets, what to say
 
 
-def _by_names(tables: dict[str, Table], separator: str | None, task: str) -> Read:
+def _by_names(tables: dict[str, Table], column: str, separator: str | None, task: str) -> Read:
     """Targets of the texts in one column."""
     kind, notes = _task_of(tables["train"], separator) if task == "auto" else (task, [])
     labels = _Labels(kind, separator, tables["train"])
@@ -94,7 +94,11 @@ def _by_names(tables: dict[str, Table], separator: str | None, task: str) -> Rea
     sound = not any(isinstance(target, Problem) for each in targets.values() for target in each)
     if sound and (ragged := labels.ragged(tables, targets)):
         raise InputError(first_problems(ragged, SHOWN))
-    return labels.classes, kind, targets, notes
+    names = labels.classes
+    if kind == "regression":  # its values are called by the column
+        count = len(targets["train"][0]) if sound and separator is not None else 1
+        names = (column,) if count == 1 else tuple(f"{column} {place}" for place in range(1, count + 1))
+    return names, kind, targets, notes
 
 
 def _by_columns(tables: dict[str, Table], names: Sequence[str], separator: str | None, task: str) -> Read:

@@ -22,7 +22,7 @@ def describe(task: str, classes: Sequence[str], outputs: int, parts: Mapping[Any
     targets = {part: _targets(samples) for part, samples in parts.items()}
     known = {part: values for part, values in targets.items() if values is not None}
     if task == "regression":
-        said = f"regression of {outputs} {'value' if outputs == 1 else 'values'}{_ranges(known)}"
+        said = f"regression of {outputs} {'value' if outputs == 1 else 'values'}{_listed(classes, [])}{_ranges(known)}"
     else:
         counted = [_counts(task, values, len(classes)) for values in known.values()] if len(known) == len(parts) else []
         soft = (
@@ -57,7 +57,7 @@ def _listed(classes: Sequence[str], counted: Sequence[Sequence[int]]) -> str:
     ]
     if len(names) > MOST_NAMED:
         names = [*names[: MOST_NAMED - 2], "…", names[-1]]
-    return f": {', '.join(names)}"
+    return f": {', '.join(names)}" if names else ""
 
 
 def _of_none(task: str, known: Mapping[Any, np.ndarray[Any, Any]]) -> str:

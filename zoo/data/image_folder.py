@@ -20,10 +20,11 @@ _EXTENSIONS = (
     ".npy"
 )
 EXTENSIONS = frozenset(_EXTENSIONS.split())
+# folders of archivers, storage and file systems and other programs, which may contain images and are never meant
 OTHERS = frozenset(
-    {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
-)
-"""Folders of archivers, storage systems and file systems, which nobody has put there."""
+    "__MACOSX @eaDir #recycle $RECYCLE.BIN lost+found __pycache__ .git .ipynb_checkpoints .thumbnails .Trash .Trashes "
+    ".cache".split()
+) | {"System Volume Information"}
 
 
 @files_named()
@@ -66,6 +67,12 @@ def _folder(path: str) -> Path:
 
 def _folders_in(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
+
+
+def _hidden_in(root: Path) -> list[Path]:
+    """Hidden folders, which may have been meant as classes, but for what archivers and other programs leave."""
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+    return [root / name for name in names if _is_hidden(name) and name not in OTHERS]
 
 
 def _is_hidden(name: str) -> bool:
@@ -115,6 +122,9 @@ def _class_folders(root: Path, notes: list[str]) -> dict[str, Path]:
     Raises InputError where there is none, a name is not UTF-8, or two differ in their Unicode form alone.
     """
     inside = _folders_in(root)
+    if hidden := [entry.name for entry in _hidden_in(root) if _search(entry).images]:
+        text = f"warning: {root}: {listed(hidden)} contains images, is hidden and so no class"
+        notes.append(f"{text}; a class needs another name")
     if runs := [entry.name for entry in inside if _contains_run(entry)]:
         notes.append(f"{root}: {listed(runs)} contains runs of zoo's and is no class")
     named = [(unicodedata.normalize("NFC", entry.name), entry) for entry in inside if entry.name not in runs]
@@ -175,6 +185,8 @@ def _search(folder: Path) -> Found:
     for place, folders, files in os.walk(folder, followlinks=True):
         here, before = Path(place), len(found.images)
         visible = [name for name in folders if not _is_hidden(name)]
+        if hidden := sum(name not in OTHERS for name in folders) - len(visible):
+            found.passed_over["hidden folders"] += hidden
         folders[:] = []
         for name in visible:
             real = os.path.realpath(here / name)
@@ -185,9 +197,12 @@ def _search(folder: Path) -> Found:
                 folders.append(name)
         for name in files:
             path = here / name
-            if name.startswith(".") or (name == FIRST_BATCH and RUN_MARK in files):
+            if name == FIRST_BATCH and RUN_MARK in files:
                 continue
-            if path.suffix.lower() not in EXTENSIONS:
+            if name.startswith("."):
+                if path.suffix.lower() in EXTENSIONS:
+                    found.passed_over["hidden images"] += 1
+            elif path.suffix.lower() not in EXTENSIONS:
                 found.passed_over[path.suffix.lower() or "without a suffix"] += 1
             elif path.is_file():
                 found.images.append(path)
@@ -243,19 +258,11 @@ def _samples(
         targets += [index[name]] * len(found.images)
     if problems:
         raise InputError(problems)
-    if hidden := [entry.name for entry in root.iterdir() if entry.name.startswith(".") and _has_image(entry)]:
-        passed["hidden folders of images: " + listed(sorted(hidden))] += len(hidden)
     if beside := sum(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir() if entry.is_file()):
         passed["image files beside the class folders"] += beside
     if passed:
         notes.append(f"{root}: passed over: {_counted(passed)}")
     return ListedSamples(inputs, targets)
-
-
-def _has_image(folder: Path) -> bool:
-    """Whether an image lies in the folder itself."""
-    names = os.listdir(folder) if folder.is_dir() and os.access(folder, os.R_OK) else []
-    return any(Path(name).suffix.lower() in EXTENSIONS for name in names)
 
 
 def _size(path: Path) -> int:

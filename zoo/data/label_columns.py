@@ -14,7 +14,7 @@ ROUNDED = 0.011  # how far from 1 probabilities may add up, as in zoo.data.split
 
 
 class ColumnLabels:
-    """What the cells of the columns `names` become as targets; `classes` are the columns' names, in their order.
+    """What the cells of the columns `names` become as targets; `classes`, the outputs' names, are the columns'.
 
     Without a task, rows that add up to 1 are probabilities of classes (one-hot rows say the class itself), rows of 0
     and 1 are several labels, and numbers beyond 0..1 are a regression. Raises InputError where that leaves it open.
@@ -30,7 +30,7 @@ class ColumnLabels:
         self.hard = self.task == "classification" and all(
             _is_one_hot(row) for rows in self.values.values() for row in rows
         )
-        self.classes = self.names if self.task != "regression" else ()
+        self.classes = self.names
 
     def _read(self, table: Table, row: Row) -> list[float | Problem]:
         cells = zip(self.names, row.label.split(CELLS), strict=True)

@@ -93,10 +93,16 @@ class OpenData:
             samples.preprocessing = None if samples.preprocessing is None else preprocessing
 
     def with_classes(self, classes: tuple[str, ...]) -> OpenData:
-        """The same data with class indices as in `classes`, which has to contain all of its classes."""
+        """The same data with class indices, or a regression's values, in the order of `classes`, which has to contain
+        all of its own."""
         places = [classes.index(name) for name in self.classes]
         parts = {part: samples.renumbered(places, len(classes)) for part, samples in self.parts.items()}
-        return replace(self, classes=classes, outputs=len(classes), parts=parts, _fetchers={})
+        mean, std = (
+            tuple(its[self.classes.index(name)] for name in classes) if its else ()
+            for its in (self.target_mean, self.target_std)
+        )
+        own = replace(self, target_mean=mean, target_std=std)
+        return replace(own, classes=classes, outputs=len(classes), parts=parts, _fetchers={})
 
     def summary(self) -> dict[str, Any]:
         """What a report says about the data."""
@@ -283,12 +289,8 @@ def _call(options: DataOptions, dataset: registry.Component | None) -> Data:
         raise InputError(f"data set {options.source}: {error}", suggestion=f"see: zoo show {options.source}") from error
     except ValueError:  # built into C: it says itself what it takes
         pass
-    data = expect(
-        component,
-        call(component, lambda: make(**converted(make, options.arguments)), failing="cannot be opened"),
-        Data,
-        "zoo.api.Data",
-    )
+    made = call(component, lambda: make(**converted(make, options.arguments)), failing="cannot be opened")
+    data = expect(component, made, Data)
     for word, value, known in (("task", data.task, TASKS), ("inputs", data.inputs, INPUTS)):
         if value not in known:
             message = f"data set {options.source} has the unknown {word} {value!r}"

@@ -20,6 +20,7 @@ from zoo.data.samples import Samples as DataSamples
 from zoo.errors import InputError, ZooError
 from zoo.exporting.feature_files import Samples, check_format, feature_writer
 from zoo.exporting.features import Extractor, extractor_of
+from zoo.formats.files import check_free
 from zoo.formats.remote import is_address
 from zoo.model import build as building
 from zoo.model.assembly import Assembly
@@ -76,8 +77,7 @@ def embed(
     """Write the features of `data`; see `zoo.embed`. An assembly has to be on `device`."""
     path = Path(file)
     check_format(path)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already", suggestion="replace it: --overwrite, or name another file")
+    check_free(path, overwrite=overwrite, sources=() if isinstance(network, Assembly) else [network])
     where = choose_device(device)
     assembly = network if isinstance(network, Assembly) else _opened(os.fspath(network), weights, where)
     opened = _data(data, assembly)

@@ -15,20 +15,20 @@ from typing import Any
 import torch
 
 from zoo.checkpoint.load import load
-from zoo.checkpoint.versions import version
 from zoo.errors import InputError, WorkError, listed
 from zoo.exporting.agreement import TOLERANCE, Agreement, compare
 from zoo.exporting.formats import OPSET, describe_onnx, format_of, runner_of, write_onnx, write_pt2
 from zoo.exporting.images import Source, find_source
 from zoo.exporting.int8 import quantise
 from zoo.exporting.program import Network, make_program, network_of
-from zoo.formats.files import atomic_file, write_all
+from zoo.formats.files import atomic_file, check_free, write_all
+from zoo.installed import version
 from zoo.model.assembly import Assembly
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
 from zoo.recipe.options import DataOptions
 from zoo.training.devices import process_kept
-from zoo.training.labels import in_order
+from zoo.training.labels import in_order, output_names
 
 IMAGES, CALIBRATION, MAX_CHANGED = 500, 128, 0.05
 CHUNK = 1 << 24
@@ -152,10 +152,7 @@ def _check_request(
         raise InputError(f"max_changed is {max_changed}: a share from 0 to 1")
     if images < 1 or calibration < 1:
         raise InputError("one image at least is compared, and one calibrated with")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already", suggestion="replace it: --overwrite, or name another file")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent}", suggestion=f"mkdir -p {path.parent}")
+    check_free(path, overwrite=overwrite)
 
 
 class _Export:
@@ -206,6 +203,8 @@ def describe(network: Network, assembly: Assembly, source: Source) -> dict[str, 
     with torch.inference_mode():
         outputs = prediction(network.model(torch.zeros(1, *source.shape))).shape[1:]
     classes = assembly.classes if outputs == (len(assembly.classes),) else ()  # names of other outputs mislead
+    if assembly.task == "regression" and len(outputs) == 1:
+        classes = output_names(classes, outputs[0], assembly.task)
     raw = network.preprocess is not None
     gives = "values" if assembly.task == "regression" else "probabilities" if network.probabilities else "scores"
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from zoo.contracts import Preprocessing
 from zoo.errors import InputError, WorkError, is_out_of_memory
 from zoo.exporting.preprocess import Preprocess
+from zoo.formats.files import FULL
 from zoo.model.assembly import Assembly
 from zoo.model.prediction import prediction
 
@@ -76,6 +78,10 @@ def explained(name: str, by: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        if isinstance(error, OSError) and error.errno in FULL:
+            message = f"{by} cannot write into {tempfile.gettempdir()}: {error.strerror}"
+            hint = "make room, or name another folder: TMPDIR=…; nothing was written"
+            raise WorkError(message, suggestion=hint) from error
         root: BaseException = error
         while root.__cause__ is not None:
             root = root.__cause__

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from zoo.checkpoint.versions import version
+from zoo.installed import version
 from zoo.training.devices import hardware
 
 PACKAGES = ("accelerate", "numpy", "pillow", "timm", "torch", "torchmetrics", "torchvision", "zoo-kit")

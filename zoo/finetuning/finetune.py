@@ -28,7 +28,7 @@ from zoo.preflight import check
 from zoo.recipe import Recipe, load_recipe
 from zoo.recipe.options import Precision
 from zoo.recipe.step import Step, explained
-from zoo.reporting.write import pages_written
+from zoo.reporting.write import complete_pages, pages_written
 from zoo.steps.train import Train
 from zoo.steps.train_changes import keeps_features, mixing
 from zoo.training.callbacks import Listener, Listeners
@@ -97,6 +97,8 @@ def finetune(
         done = state.finished() and is_own_copy(recipe, folder)  # what was chosen by itself stands in that copy
         saved = resumed(state, place, listener) if resume and not done else None
         if resume and saved is None and (report := nothing_to_resume(state, place, folder, listener)) is not None:
+            if main:
+                complete_pages(folder, listener.note)
             return Run(report, folder, where)
         seed_everything(recipe.seed)
         assembly = begin(recipe, verdict)

@@ -16,7 +16,7 @@ from zoo.training import looks
 from zoo.training.evaluate import asked, measured_of
 from zoo.training.folder import CONFUSION, PREDICTIONS
 from zoo.training.losses import label_of, make_loss
-from zoo.training.predictions import predict_parts, write_predictions
+from zoo.training.predictions import formula_warning, predict_parts, write_predictions
 
 
 def measure_checkpoint(run: ActiveRun, *, finished: bool) -> Assembly | None:
@@ -42,6 +42,8 @@ def measure_checkpoint(run: ActiveRun, *, finished: bool) -> Assembly | None:
     write_metrics(run.checkpoint, measured[part]["metrics"], {"part": part, **stated})
     write_predictions(run.folder / PREDICTIONS, predictions, make_loss(loss, predictions.task))
     write_confusion(run.folder / CONFUSION, predictions.of(part))
+    if warning := formula_warning(PREDICTIONS, (*predictions.class_names, *predictions.names)):
+        run.listener.note(f"warning: {warning}")
     run.evaluation = {
         "part": part,
         "loss": loss,

@@ -17,8 +17,8 @@ from zoo.data.fingerprint import fingerprint
 from zoo.data.measure import measure, prepare_by, to_measure
 from zoo.data.open_data import OpenData
 from zoo.finetuning.environment import differences
+from zoo.finetuning.resuming import check_same_data
 from zoo.finetuning.run import ActiveRun
-from zoo.finetuning.same_data import check_same_data
 from zoo.model.assembly import Assembly
 from zoo.model.build import build
 from zoo.model.pretrained import load_weights

@@ -28,7 +28,7 @@ def read_report(run: str | os.PathLike[str]) -> Report:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", suggestion="name the folder of a finished run") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as a report: {error}") from error
     if not isinstance(report, dict) or "stages" not in report:
         raise InputError(f"{path} is not the report of a run")

@@ -28,7 +28,7 @@ from zoo.finetuning.environment import differences
 from zoo.finetuning.finetune import finetune
 from zoo.finetuning.ladder import described, digest_of, first_difference
 from zoo.finetuning.report import Report, read_report
-from zoo.finetuning.same_data import differences_since
+from zoo.finetuning.resuming import differences_since
 from zoo.formats.checkpoint_metadata import read_metadata
 from zoo.formats.safetensors_file import read_header
 from zoo.formats.tensors import same_bits

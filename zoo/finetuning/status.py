@@ -79,7 +79,14 @@ class Status(Listener):
             self._write_status()
 
     def ended(self, state: str, why: str | None = None) -> None:
-        """The run is over: `done`, `interrupted` or `failed`, and why."""
+        """The run is over: `done`, `interrupted` or `failed`, and why; said though a signal comes meanwhile."""
+        try:
+            self._ended(state, why)
+        except KeyboardInterrupt:
+            self._ended(state, why)
+            raise
+
+    def _ended(self, state: str, why: str | None) -> None:
         with self._harmless():
             write_metrics_table(self.run.folder / METRICS, self.run.stages)
         self._write_status(state=state, why=why, ended=now())
@@ -123,11 +130,11 @@ def watched(status: Status | None) -> Iterator[None]:
     if status is None:
         yield
         return
-    status.started()
     ENDING.leaving = lambda why, number: status.ended(
         FAILED if why else INTERRUPTED, why or TerminatedError(number).signal
     )
     try:
+        status.started()
         yield
     except BaseException as error:
         status.ended(*how_ended(error))

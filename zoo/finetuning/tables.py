@@ -75,10 +75,9 @@ def write_confusion(path: Path, predictions: Predictions) -> bool:
     Of a classification it is the matrix: a row a true class, a column a predicted one. Of a multilabel set it is a row
     a label with its four counts. There is none of a regression, and of more than 2,000 classes.
     """
-    names, width = predictions.classes, predictions.outputs[0].numel()
+    names, width = predictions.class_names, predictions.outputs[0].numel()
     if predictions.task == "regression" or (predictions.task == "classification" and width > MOST_CLASSES):
         return False
-    names = names if len(names) == width else tuple(map(str, range(width)))
     if predictions.task == "classification":
         header, counts = ["class", *names], confusion_matrix(predictions)
     else:

@@ -8,7 +8,7 @@ import secrets
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from zoo.formats.source import CHUNK, ByteRange
 from zoo.isolation import to_undo
 
 BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)  # Windows would translate line ends
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -65,6 +65,15 @@ def _written_aside(destination: Path, sources: Sequence[Path], sync: bool) -> It
             temporary.unlink()
 
 
+def check_free(path: Path, *, overwrite: bool, sources: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Raises InputError, before anything is computed, where a file would be replaced unasked; and whatever was asked
+    where `path` is a folder, has none to lie in, or is one of the `sources` that are read (files, or runs' folders)."""
+    files = [Path(source, "model.safetensors") if os.path.isdir(source) else Path(source) for source in sources]
+    _checked(path, [file for file in files if file.exists()])
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} is there already", suggestion="replace it: --overwrite, or name another file")
+
+
 def _checked(destination: Path, sources: Sequence[Path]) -> Path:
     """Where the file shall really lie."""
     try:
@@ -96,7 +105,7 @@ class FullDiskError(WorkError):
 
 def _explained(error: OSError, destination: Path) -> Exception:
     reason = error.strerror or str(error)
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return FullDiskError(
             f"{destination} was not written: {reason}",
             suggestion="make room (or raise the file size limit) and run the command again; nothing was left behind",

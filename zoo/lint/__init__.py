@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from zoo.lint.gradients import without_gradient
 from zoo.lint.hidden_state import find_hidden_state, twin, unregistered
-from zoo.lint.one_sample import fails_on_one_sample as fails_on_one_sample
 from zoo.lint.optimizer import check_optimizer as check_optimizer
 from zoo.lint.outputs import activation_before_loss
 from zoo.lint.rehearsal import Rehearsal, rehearse
+from zoo.lint.rehearsal import fails_on_one_sample as fails_on_one_sample
 from zoo.lint.trap import Trap as Trap
 from zoo.model.assembly import Assembly
 from zoo.model.shapes import UndecidedError, attempt

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError
+from zoo.model.norms_on_meta import NormsOnMeta
 from zoo.model.prediction import auxiliary, prediction
 from zoo.model.trace import call_with, tensors_in
 from zoo.model.undisturbed import undisturbed
@@ -60,7 +61,7 @@ def one_pass(model: nn.Module, shape: tuple[int, ...], way: str) -> Rehearsal:
         leaves = [stand_ins.get(id(parameter), parameter) for parameter in trainable.values()]
         like = next((t for t in (*stand_ins.values(), *model.parameters()) if t.is_floating_point()), torch.empty(0))
         device = torch.device("meta") if way == "meta" else like.device
-        with torch.enable_grad(), device:
+        with torch.enable_grad(), device, NormsOnMeta():
             # the input wants a gradient too, so that a cut inside the model does not hide what lies behind it
             inputs = torch.randn(shape, dtype=like.dtype, device=device, requires_grad=True)
             done.output = call_with(model, stand_ins, inputs.clone())  # forward may work in place
@@ -103,3 +104,18 @@ def _recording(model: nn.Module, done: Rehearsal) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def fails_on_one_sample(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether `model` cannot train on a batch of a single sample, as with a batch norm behind global pooling, which has
+    one value a channel then; `shape` is an input's, the batch dimension included.
+
+    Parameters, buffers and modes stay as they are; nothing is computed.
+    """
+    try:
+        one_pass(model, (1, *shape[1:]), "meta")
+    except ValueError as error:
+        return "more than 1 value per channel" in str(error)
+    except Exception:  # what else is wrong with the pass others say
+        return False
+    return False

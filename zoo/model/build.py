@@ -197,7 +197,7 @@ def preprocessing(component: registry.Component, arguments: Mapping[str, Any] | 
     )
     if stated is None:
         return Preprocessing()
-    return expect(component, stated, Preprocessing, "zoo.api.Preprocessing", what="returned for its preprocessing")
+    return expect(component, stated, Preprocessing, what="returned for its preprocessing")
 
 
 def _resolved(component: registry.Component, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class ModelInfo:
     """How a model was made and what it is for: enough to write a checkpoint that rebuilds it.
 
     `architecture` is the full name and `arguments` what it was built with; `operations` are the structural steps since,
-    as a checkpoint keeps them. `classes` are the class names by output, `task` is "classification", "multilabel" or
+    as a checkpoint keeps them. `classes` are the outputs' names, `task` is "classification", "multilabel" or
     "regression". `base_weights` names the weights that went in first, `data` the data it was trained on, `evaluation`
     the loss and the metrics that it is measured with, `thresholds` the probability from which on each label of a
     multilabel network counts as there (0.5 of one without). `frozen` are the parameters that training left alone, by

@@ -16,13 +16,13 @@ from zoo.isolation import failure_of
 from zoo.model.trace import Shape
 from zoo.recipe import signature
 from zoo.recipe.catalogue import find
-from zoo.recipe.signature import alternatives, annotated
+from zoo.recipe.signature import WrittenModule, alternatives, annotated
 
 _TENSOR_OPTIONS = ("device", "dtype")  # the model decides these
 
 
 @dataclass
-class ModuleSpec:
+class ModuleSpec(WrittenModule):
     """A module as it is written. `build` fills in what was left out, and `as_json` then says exactly what was built.
 
     `arguments` hold plain values, and a ModuleSpec where an argument is itself a module; `parts` are the named

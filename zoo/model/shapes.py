@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +14,48 @@ from torch import Tensor, nn
 
 from zoo.contracts import Context, Preprocessing
 from zoo.errors import InputError, WorkError
-from zoo.model.fake_tensors import NEEDS_VALUES, faking
 from zoo.model.module_spec import Place
 from zoo.model.paths import get_module
 from zoo.model.prediction import prediction
 from zoo.model.trace import Shape, Trace, call_with, tensors_in
 from zoo.model.undisturbed import undisturbed
 from zoo.model.wiring import runs_in_order
+
+
+class NoFakeTensorsError(RuntimeError):
+    """This version of torch has its fake tensors elsewhere."""
+
+
+NEEDS_VALUES: tuple[type[Exception], ...]
+try:  # a private module of torch's, which may go
+    from torch._subclasses import fake_tensor
+except ImportError:
+    fake_tensor = None  # type: ignore[assignment]
+    NEEDS_VALUES = (NoFakeTensorsError,)
+else:
+    NEEDS_VALUES = (
+        fake_tensor.DataDependentOutputException,
+        fake_tensor.DynamicOutputShapeException,
+        fake_tensor.UnsupportedFakeTensorException,
+        fake_tensor.UnsupportedOperatorException,
+    )
+"""What stops a pass whose code looks at values, or one that cannot be made with fake tensors at all."""
+
+
+@contextlib.contextmanager
+def faking() -> Iterator[None]:
+    """New tensors are fake in the block. Raises NoFakeTensorsError where there are none."""
+    if fake_tensor is None:
+        raise NoFakeTensorsError("torch has no fake tensors where zoo knows them")
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # prints a traceback for every shape that does not fit
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with fake_tensor.FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        log.setLevel(level)
+
 
 BATCH = 2  # one sample would break batch normalisation in training mode
 _NO_VALUES = ("meta tensors", "meta tensor;", "meta device type")  # item(), tolist(), numpy() on meta

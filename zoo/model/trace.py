@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from zoo.model import norms_on_meta
 from zoo.model.paths import has_parameters, join
 from zoo.model.prediction import prediction
 from zoo.model.undisturbed import undisturbed
@@ -66,9 +66,7 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self._touched.update(dict.fromkeys(id(tensor) for tensor in tensors_in((args, kwargs))))
-        if func is functional.batch_norm and _is_plain_norm(*args, **(kwargs or {})):
-            return torch.empty_like(args[0])
-        return func(*args, **(kwargs or {}))
+        return norms_on_meta.call(func, args, kwargs or {})
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -124,24 +122,6 @@ class Trace(TorchFunctionMode):
 
     def _counted(self) -> int:
         return self._counter.get_total_flops() // 2 if self._counter is not None else 0
-
-
-def _is_plain_norm(
-    value: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> bool:
-    """Whether batch normalisation on meta gives what it was given: torch goes through a dozen operations in Python to
-    find that out. Where something does not fit it does not, and torch says why."""
-    if not value.is_meta or training or value.ndim < 2:
-        return False
-    own = (running_mean, running_var, weight, bias)
-    return running_mean is not None and all(each is None or each.shape == value.shape[1:2] for each in own)
 
 
 def _flop_counter() -> Any:

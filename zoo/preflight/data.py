@@ -13,6 +13,7 @@ from zoo.data.measure import decide_range, to_measure
 from zoo.data.open_data import OpenData, open_data
 from zoo.errors import InputError, Problem, ZooError, listed
 from zoo.model.undisturbed import generators_kept
+from zoo.preflight.readable import unreadable
 from zoo.preflight.verdict import Known, Verdict, placed
 from zoo.recipe import Recipe
 from zoo.recipe.references import parameters_of
@@ -34,9 +35,9 @@ class Sample:
     outputs: int | None
 
 
-def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
+def look_at_data(recipe: Recipe, verdict: Verdict, known: Known, *, images: bool = False) -> Sample:
     """Open the data the recipe names, for the verdict. What is wrong with it goes there, too; a download is left for
-    later. `known` is what the model's weights say of it."""
+    later. `known` is what the model's weights say of it. With `images` every sample is read, else some of them."""
     preprocessing = known.preprocessing
     if recipe.data is None:
         return _without(preprocessing, None)
@@ -53,7 +54,7 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
             for part in opened.parts.values():
                 part.raw(0)  # a data set that lists its targets was not asked for a sample yet
         sample = Sample(opened.context, _shape(opened), opened.outputs)
-        _check_values(recipe, verdict, opened)
+        _check_values(recipe, verdict, opened, images=images)
         _check_transforms(recipe, verdict, opened)
     except ZooError as error:
         if later:
@@ -67,9 +68,9 @@ def look_at_data(recipe: Recipe, verdict: Verdict, known: Known) -> Sample:
     return sample
 
 
-def _check_values(recipe: Recipe, verdict: Verdict, opened: OpenData) -> None:
-    """Decode the first training image, so that values or channels that do not fit are said before anything starts, and
-    note what features cannot have."""
+def _check_values(recipe: Recipe, verdict: Verdict, opened: OpenData, *, images: bool) -> None:
+    """Decode some images, or all, so that values or channels that do not fit and files that are none are said before
+    anything starts, and note what features cannot have."""
     samples, names = opened.parts["train"], to_measure(opened)
     if samples.preprocessing is None:
         for name in names:
@@ -82,10 +83,10 @@ def _check_values(recipe: Recipe, verdict: Verdict, opened: OpenData) -> None:
         verdict.warnings.append(Problem(said, place, "mean: measure, std: measure; or write the numbers"))
     if "range" in names:
         return  # any values
-    try:
-        samples.decoded(samples.raw(0)[0])
-    except ZooError as error:
-        verdict.errors += placed(recipe, ("data",), error)
+    with generators_kept():
+        found = unreadable(opened, every=images)
+    if found:
+        verdict.errors += placed(recipe, ("data",), InputError(found))
 
 
 def _repeats(preprocessing: Preprocessing) -> bool:
@@ -132,11 +133,11 @@ def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = No
 def in_order_of(known: Known, data: OpenData) -> OpenData:
     """The data with its classes numbered as the model's outputs, where the model knows them by name."""
     mine, its = data.classes, known.classes
-    if not mine or not its or mine == its or data.task == "regression":
+    if not mine or not its or mine == its:
         return data
-    if set(mine) == set(its) or (known.kept and set(mine) < set(its)):
+    if set(mine) == set(its) or (known.kept and set(mine) < set(its) and data.task != "regression"):
         return data.with_classes(its)
-    if not known.kept or not any(name in its for name in mine):
+    if data.task == "regression" or not known.kept or not any(name in its for name in mine):
         return data
     strange = [name for name in mine if name not in its]
     message = f"the model does not know {listed(strange)}: it gives scores for {listed(its)}"

@@ -102,7 +102,7 @@ def _words(module: nn.Module | None) -> str | None:
 class Stage:
     """A train or probe step as it would begin: how many parameters (numbers, not tensors) train and are frozen.
 
-    Of a train step `groups` are the rows of its learning rates (`zoo.training.rates`), `phases` those of gradual
+    Of a train step `groups` are the rows of its learning rates (`zoo.training.optimizers`), `phases` those of gradual
     unfreezing: `{"epoch", "group", "tensors", "parameters"}`, the epoch None for what never trains.
     """
 

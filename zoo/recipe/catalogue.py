@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -84,6 +85,7 @@ FILLED_FOR_PLUGINS = {"schedulers": ("total_steps", "total_epochs")}
 _NO_LAYERS = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel")
 _NO_SCHEDULERS = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR")
 _NO_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam")
+OF_VALIDATION = re.compile("^(val|valid|validation|eval)[_/]")  # what other libraries put in front of a metric's name
 OF_TRANSFORMS = ("RandomApply", "RandomChoice", "RandomOrder")  # torchvision's that take transforms, by their names
 # torchvision transforms of other things than one uint8 image, to another thing, or of code
 _NO_TRANSFORMS = (
@@ -106,7 +108,8 @@ def find(kind: str, name: str) -> Factory | None:
     if because := registry.why_absent(name, kind) if "/" in name else None:
         raise because
     by_case = {known.lower(): known for known in reversed(names(kind))}  # torch's spelling before timm's
-    hint = missing_plugin(kind, name) or dotted(name, by_case.values()) or did_you_mean(name, by_case.values())
+    meant = OF_VALIDATION.sub("", name) if kind == "metrics" else name
+    hint = missing_plugin(kind, name) or dotted(name, by_case.values()) or did_you_mean(meant, by_case.values())
     hint = hint or (f"for instance {', '.join(names(kind)[:4])}" if by_case else "no plugin that has one is installed")
     singular = {"losses": "loss"}.get(kind, kind.removesuffix("s"))
     raise InputError(f"no {singular} is called {name!r}", suggestion=hint)
@@ -222,7 +225,8 @@ def _losses() -> Catalogue:
 def _usual_metrics() -> Catalogue:
     """The engine's short names, and losses by the names of their classes or their own short ones."""
     losses = {name: load for name, load in _losses().items() if name.endswith("Loss") or name in LOSSES}
-    return {**losses, **{name: lambda: None for name in METRICS}}
+    own: Catalogue = {name: lambda: None for name in METRICS}
+    return own | {name: make for name, make in losses.items() if name not in own}
 
 
 @functools.cache

@@ -139,7 +139,7 @@ class WeightsReference:
             failing="fails to say where its weights are",
         )
         what = "returned" if is_alone else f"returned for the weights {self.name!r}"
-        return expect(component, found, Weights, "zoo.api.Weights", what=what)
+        return expect(component, found, Weights, what=what)
 
 
 def described(weights: Weights) -> Weights | None:
@@ -165,7 +165,7 @@ def known_to_source(weights: Weights) -> Weights | None:
         return None
     failing = f"fails to say what {weights.location} is"
     found = call(component, lambda: source.weights_at(component.member, weights.location), failing=failing)
-    return None if found is None else expect(component, found, Weights, "zoo.api.Weights", what="returned")
+    return None if found is None else expect(component, found, Weights, what="returned")
 
 
 def stated(weights: Weights, record: CheckpointMetadata) -> Weights:

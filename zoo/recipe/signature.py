@@ -6,21 +6,25 @@ import functools
 import inspect
 import json
 import numbers
+import re
 import types
 import typing
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, cast
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from zoo.recipe.docstrings import described_parameters
 from zoo.recipe.options import ModuleName
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
-_MODULE_SPEC = "zoo.model.module_spec.ModuleSpec"  # by name: recipes do not import the model's side
+
+
+class WrittenModule:
+    """Base of what a component is handed for a module that a recipe writes: a parameter that is annotated so takes a
+    module's name, or a mapping."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +206,22 @@ def yaml_type(annotation: Any) -> Any:
 
 
 def _is_module(annotation: Any) -> bool:
-    lineage = [f"{kind.__module__}.{kind.__qualname__}" for kind in getattr(annotation, "__mro__", ())]
-    return _MODULE_SPEC in lineage or "torch.nn.modules.module.Module" in lineage
+    lineage = getattr(annotation, "__mro__", ())
+    torch_s = "torch.nn.modules.module.Module"  # by name: recipes do not import torch
+    return WrittenModule in lineage or torch_s in [f"{kind.__module__}.{kind.__qualname__}" for kind in lineage]
 
 
 def _is_writable(annotation: Any) -> bool:
     """Whether a value read from YAML can satisfy the annotation: it has a JSON Schema."""
+    try:
+        return _has_schema(annotation)
+    except TypeError:  # it contains what cannot be hashed
+        return _has_schema.__wrapped__(annotation)
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_schema(annotation: Any) -> bool:
+    """See `_is_writable`; pydantic takes milliseconds to find out, and the same few annotations are asked for."""
     try:
         with warnings.catch_warnings(action="ignore"):
             TypeAdapter(annotation).json_schema()
@@ -230,3 +244,39 @@ def _plain(default: Any) -> Any:
     """A default as JSON can express it, or None: it only informs; the component applies its own."""
     default = plain(default)
     return default if isinstance(default, (str, int, float, bool, list, dict, type(None))) else None
+
+
+_SPHINX = re.compile(r"^:param (?:[^:]+ )?\*{0,2}(\w+):[ \t]*(.*(?:\n[ \t]+.+)*)", re.M)
+_SECTION = re.compile(
+    r"^(?:Args|Arguments|Parameters):?[ \t]*\n(?:-+\n)?(.*?)(?=\n\S[^\n]*\n-{3,}|\n\S[^\n]*:\n|\Z)", re.M | re.S
+)
+_GOOGLE = re.compile(r"^[ \t]+\*{0,2}(\w+)(?: ?\([^)]*\))?:[ \t]*(.*(?:\n[ \t]{5,}.+)*)", re.M)
+_NUMPY = re.compile(r"^(\w+)(?: ?:[^\n]*)?\n((?:[ \t]+.+\n?)+)", re.M)
+_SENTENCE = re.compile(r"(?<=[.!?;])\s+(?=[A-Z`])|\n\s*\n")
+
+
+def described_parameters(function: Callable[..., Any], names: Iterable[str]) -> dict[str, str]:
+    """What the docstring of a function, or of a class and its `__init__`, says of the parameters called `names`: in
+    Google's, numpy's or Sphinx's form, or in a sentence that names one."""
+    texts = [inspect.getdoc(function) or ""]
+    if inspect.isclass(function) and function.__init__.__doc__ != object.__init__.__doc__:
+        texts.append(inspect.getdoc(function.__init__) or "")
+    found: dict[str, str] = {}
+    for text in texts:
+        written = dict(_SPHINX.findall(text))
+        for section in _SECTION.findall(text):
+            written |= dict(_NUMPY.findall(section)) | dict(_GOOGLE.findall(section))
+        for name in names:
+            if said := _one_line(written.get(name, "")) or _sentence(text, name):
+                found.setdefault(name, said)
+    return found
+
+
+def _sentence(text: str, name: str) -> str:
+    """The first sentence behind the summary that speaks of `name`, in backquotes, by itself."""
+    behind = text.partition("\n\n")[2]
+    return next((_one_line(each) for each in _SENTENCE.split(behind) if f"`{name}`" in each), "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

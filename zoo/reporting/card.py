@@ -111,7 +111,8 @@ def _data(report: dict[str, Any], checkpoint: dict[str, Any]) -> Iterator[str]:
         yield f"Images: {_images(prepared)}."
     if names := checkpoint.get("classes"):
         more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-        yield f"Classes: {', '.join(map(_text, names[:MOST_NAMES]))}{more}."
+        what = "Values" if data["task"] == "regression" else "Classes"
+        yield f"{what}: {', '.join(map(_text, names[:MOST_NAMES]))}{more}."
 
 
 def _images(prepared: dict[str, Any]) -> str:

@@ -15,12 +15,12 @@ from torch import Tensor
 from zoo.data import transforms
 from zoo.data.decode import image_for
 from zoo.errors import InputError
-from zoo.formats.files import atomic_file, write_all
+from zoo.formats.files import atomic_file, check_free, write_all
 from zoo.reporting.activation_maps import activation_maps
 from zoo.reporting.page import fragment, render
 from zoo.reporting.pictures import encoded, overlaid, pixels_of
 from zoo.training.predict import Predictor
-from zoo.training.prediction_files import Row, Writer, check_free
+from zoo.training.prediction_files import Row, Writer
 
 MOST = 2000  # images on a page: browsers take their time for more
 BATCH = 16

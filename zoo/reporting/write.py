@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zoo.errors import InputError, ZooError
 from zoo.formats.files import atomic_file, write_all
 from zoo.reporting.facts import Facts, gather
-from zoo.training.folder import CARD, PAGE, own_name
+from zoo.training.folder import CARD, PAGE, REPORT, own_name
 
 if TYPE_CHECKING:
     from zoo.data.open_data import OpenData
@@ -50,6 +50,14 @@ def write_pages(
         said = str(error) if isinstance(error, ZooError | OSError) else f"{type(error).__name__}: {error}"
         again = f"the run itself is not touched by it; zoo report {folder} tries again"
         note(f"warning: {PAGE} could not be written: {said.partition(chr(10))[0]} ({again})")
+
+
+def complete_pages(folder: Path, note: Callable[[str], None]) -> None:
+    """Write the pages of a finished run that was ended before they were: page or card are missing, or older than the
+    report."""
+    done = (folder / REPORT).stat().st_mtime_ns
+    if not all((folder / name).is_file() and (folder / name).stat().st_mtime_ns >= done for name in (CARD, PAGE)):
+        write_pages(folder, note=note)
 
 
 def write_card(folder: Path, facts: Facts) -> None:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from zoo.errors import InputError, did_you_mean
+from zoo.errors import InputError, WorkError, did_you_mean
 from zoo.installed import all_entries
 from zoo.registry import CORE, KINDS, plugin_name
 
@@ -70,16 +70,22 @@ def write_plugin(name: str, kinds: Sequence[str], folder: str | os.PathLike[str]
     target = Path(folder) if folder is not None else Path(distribution)
     if target.exists():
         raise InputError(f"{target} is there already: nothing is overwritten", suggestion="another folder: --output")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{distribution}-", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{distribution}-", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"cannot write into the folder {target.parent}: {error.strerror}") from error
     try:
         for path, text in files_of(distribution, kinds).items():
             (made / path).parent.mkdir(parents=True, exist_ok=True)
             (made / path).write_text(text, encoding="utf-8")
         made.chmod(0o755)
         made.rename(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(made, ignore_errors=True)
+        if isinstance(error, OSError):
+            message = f"{target} was not written: {error.strerror}"
+            raise WorkError(message, suggestion="nothing was left behind") from error
         raise
     return target
 

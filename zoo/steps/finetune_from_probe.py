@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from zoo.errors import InputError
-from zoo.model.averaging import ALPHAS
+from zoo.model.averaging import ALPHAS, average
 from zoo.model.evaluation_mode import chance_modules, running_statistics
 from zoo.model.freezing import frozen_too
 from zoo.model.paths import join
@@ -29,13 +29,16 @@ from zoo.recipe.document import Document
 from zoo.recipe.step import shown
 from zoo.steps.probe import Probe, linear_head, solve_probe
 from zoo.steps.train import Train
-from zoo.training.line import Line, Point, best_point
+from zoo.training.choosing import Criterion
+from zoo.training.job import fill
+from zoo.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from zoo.finetuning.run import ActiveRun
     from zoo.preflight.rehearsal import Rehearsal
     from zoo.training.trainer import Trainer
 
+SMALL = 0.125  # of the probe's head: docs/lp-ft.md has what was tried
 SAME = 1e-3  # of the largest output: less is rounding, or a norm that computes its batch otherwise
 
 
@@ -51,9 +54,10 @@ class FinetuneFromProbe(Train):
     """Each layer's learning rate is the next one's times this; null for one rate."""
     l2: Annotated[float, Field(ge=0)] = 1e-2
     """In the probe, the weight of 0.5 * |w|^2 beside the mean loss."""
-    head_scale: Annotated[float, Field(gt=0, le=1)] = 0.125
+    head_scale: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
     """What the probe's head is multiplied by as fine-tuning begins: 1, 0.5, 0.25, 0.125 … Which class is
-    first stays as it was, and steps that a large head would make larger do not undo the features."""
+    first stays as it was, and steps that a large head would make larger do not undo the features. `auto` is 0.125, and
+    1 of a regression, whose values would be an eighth."""
     batch_norm: Literal["fixed", "train"] = "fixed"
     """Whether batch norms keep the statistics that the probe saw, or normalise by the batch and learn new ones."""
     dropout: bool = False
@@ -73,10 +77,16 @@ class FinetuneFromProbe(Train):
 
     def check_options(self, document: Document, earlier: Sequence[Step]) -> None:
         super().check_options(document, earlier)
-        if math.frexp(self.head_scale)[0] != 0.5:
+        if self.head_scale != "auto" and math.frexp(self.head_scale)[0] != 0.5:
             message = f"{self.place.action}.head_scale: {self.head_scale:g} is no power of a half"
             # which a division takes back without rounding: the line begins at the very probe
             document.add((*self.place.path, "head_scale"), message, "write 1, 0.5, 0.25, 0.125 …")
+
+    def scale(self, task: str | None) -> float:
+        """`head_scale` as a number."""
+        if self.head_scale == "auto":
+            return 1.0 if task == "regression" else SMALL
+        return self.head_scale
 
     def check(self, rehearsal: Rehearsal) -> None:
         model = rehearsal.assembly.model
@@ -116,11 +126,11 @@ class FinetuneFromProbe(Train):
                 f"warning: {self.place.name}: in training the network answers otherwise than the probe saw it, by "
                 "something in its forward that is neither batch norm nor a dropout module: the first loss is another"
             )
-        _scale_head(run.assembly.model, self.head_scale)
+        _scale_head(run.assembly.model, self.scale(run.assembly.task))
         return {"probe": solved}
 
     def undone(self, run: ActiveRun) -> None:
-        _scale_head(run.assembly.model, 1 / self.head_scale)
+        _scale_head(run.assembly.model, 1 / self.scale(run.assembly.task))
 
     def concluded(self, run: ActiveRun, trainer: Trainer, prepared: Mapping[str, Any]) -> dict[str, Any]:
         line, began = Line(trainer, self._start(run, trainer)), time.monotonic()
@@ -147,7 +157,7 @@ class FinetuneFromProbe(Train):
         path, head = linear_head(run.assembly.model)
         scaled = {join(path, name) for name, _ in head.named_parameters()}
         return {
-            name: value / self.head_scale if name in scaled else value
+            name: value / self.scale(trainer.job.task) if name in scaled else value
             for name, value in found[0].items()
             if name in trainer.unfrozen
         }
@@ -197,3 +207,41 @@ def _told(points: list[Point], chosen: Point, metric: str) -> str:
     if chosen["alpha"] == 1:
         return f"{ends}: the fine-tuned network remains"
     return f"{ends}: alpha {chosen['alpha']:g} between them remains, with {values[chosen['alpha']]}"
+
+
+Point = dict[str, Any]
+
+
+class Line:
+    """The straight line from the tensors called `start` to those that `trainer` has trained: `put` any point of it into
+    the network. The loss seldom rises on the way, and points of it are often better than both ends (WiSE-FT).
+
+    Floating-point tensors, running statistics among them, are (1 - alpha) * start + alpha * trained, computed in
+    float64; others are those of the nearer end. At 0 and 1 they are the ends' own, bit for bit.
+    """
+
+    def __init__(self, trainer: Trainer, start: Mapping[str, Tensor]) -> None:
+        self.trainer, self.start = trainer, start
+        self.live = {name: trainer.unfrozen[name] for name in start}
+        self.end = {name: tensor.detach().cpu().clone() for name, tensor in self.live.items()}
+
+    def put(self, alpha: float) -> None:
+        fill(self.live, average([self.start, self.end], (1 - alpha, alpha), self.start))
+
+    def measured(self, alphas: Iterable[float]) -> list[Point]:
+        """`{"alpha": a, "metrics": {"loss": …, metric: …}}` of each point, as the finished file will be measured."""
+        points = []
+        for alpha in alphas:
+            self.put(alpha)
+            points.append({"alpha": alpha, "metrics": self.trainer.measure_exactly()})
+        return points
+
+
+def best_point(points: Sequence[Point], criterion: Criterion) -> Point:
+    """The point whose metric is best, of equal ones the first: with rising alphas the one nearest to the start."""
+    best, found = points[0], None
+    for point in points:
+        value = criterion.value({"validation": point["metrics"]})
+        if criterion.better(value, found):
+            best, found = point, value
+    return best

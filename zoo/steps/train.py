@@ -43,10 +43,12 @@ from zoo.recipe.options import (
 from zoo.steps.train_changes import check_changing, check_mixing
 from zoo.steps.train_check import (
     build_schedule,
+    check_average,
     check_batch,
     check_checkpointing,
     check_choice,
     check_class_weights,
+    check_features,
     check_metrics,
     check_sampler,
     check_schedule,
@@ -318,6 +320,8 @@ class Train(Step):
         check_thresholds(self, rehearsal)
         check_mixing(self, rehearsal, frozen=stage.frozen > 0)
         check_changing(self, rehearsal, frozen=stage.frozen > 0)
+        check_average(self, rehearsal)
+        check_features(self, rehearsal, frozen=stage.frozen > 0)
         rehearsal.attempt(path, attempts)
 
     def run(self, run: ActiveRun) -> None:

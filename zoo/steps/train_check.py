@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from zoo.lint import fails_on_one_sample
 from zoo.model.depths import find_chain
 from zoo.model.paths import get_module
 from zoo.model.unstandardise import are_far, unstandardising
+from zoo.recipe.catalogue import OF_VALIDATION
 from zoo.recipe.options import Named
 from zoo.steps.freeze import Freeze
 from zoo.steps.thresholds import Thresholds
@@ -38,9 +40,14 @@ def check_metrics(metrics: Sequence[Named] | None, rehearsal: Rehearsal) -> None
 
 
 def check_choice(step: Train, key: str, rehearsal: Rehearsal) -> None:
+    """Raises InputError where what is chosen by is no metric."""
     name = step.chosen_by[key == "early_stopping"]
-    if name and name not in (LOSS, *names_of(step.metrics or ())):
-        check_metrics([metric_of(name)], rehearsal)
+    if not name or name in (LOSS, *names_of(step.metrics or ())):
+        return
+    if OF_VALIDATION.sub("", name) == LOSS:
+        hint = "write loss: what chooses is measured on the validation data"
+        raise InputError(f"no metric is called {name!r}", suggestion=hint)
+    check_metrics([metric_of(name)], rehearsal)
 
 
 def check_checkpointing(step: Train, rehearsal: Rehearsal) -> None:
@@ -94,6 +101,44 @@ def check_class_weights(step: Train, rehearsal: Rehearsal) -> None:
         rehearsal.warn(step.place.path, InputError(message, suggestion=hint), about="sampler")
 
 
+def check_average(step: Train, rehearsal: Rehearsal) -> None:
+    """Warn of an average of more epochs than training has, as far as its length is known."""
+    rule, data = step.soup, rehearsal.verdict.data
+    if rule is None or data is None or not has_length(step):
+        return
+    epochs = _length(step, rehearsal)["epochs"]
+    if rule.last and rule.last > epochs:
+        message, least = f"last: {rule.last} epochs, and training has {_epochs(epochs)}", rule.last
+    elif rule.swa and rule.swa > epochs:
+        message, least = f"swa: from epoch {rule.swa:g} on, and training has {_epochs(epochs)}", int(rule.swa)
+    else:
+        return
+    hint = f"write epochs: {least + (rule.last is None)}, or a smaller number"
+    rehearsal.warn(step.place.path, InputError(f"train.average: {message}", suggestion=hint), about="average")
+
+
+def check_features(step: Train, rehearsal: Rehearsal, *, frozen: bool) -> None:
+    """Warn of options on the features of a frozen backbone that do nothing here."""
+    data = rehearsal.verdict.data
+    asked = [f"feature_cache: {step.feature_cache}"] if step.feature_cache in ("kept", "every_step") else []
+    asked += [f"views: {step.views}"] if step.views else []
+    if not frozen and asked:
+        message = f"train: {' and '.join(asked)}, and nothing is frozen: there are no features to keep"
+        hint = "put freeze: all_but_head in front, or remove it"
+    elif step.views and data is not None and data.augmentation == "none":
+        message = f"train.views: {step.views} passes over the images, and nothing changes these: all are the same"
+        hint = "write data.augmentation, or remove views"
+    elif step.views and step.feature_cache in ("off", "every_step"):
+        message = (
+            f"train.views: feature_cache: {step.feature_cache} keeps no features, so that there are no views of any"
+        )
+        hint = "write feature_cache: kept, or remove views"
+    else:
+        return
+    about = "views" if step.views else "feature_cache"
+    rehearsal.warn(step.place.path, InputError(message, suggestion=hint), about=about)
+
+
 def check_sampler(step: Train, rehearsal: Rehearsal) -> None:
     """Raises InputError where classes cannot be drawn evenly, and says what an epoch becomes."""
     data = rehearsal.verdict.data
@@ -133,16 +178,26 @@ def check_thawing(step: Train, rehearsal: Rehearsal) -> None:
     if step.gradual is None:
         return
     gradual = GradualUnfreezing(rehearsal.assembly.model, step.gradual)
-    epochs, stages = _length(step, rehearsal)["epochs"], rehearsal.verdict.stages
+    epochs = _length(step, rehearsal)["epochs"] if has_length(step) else sys.maxsize
+    stages = rehearsal.verdict.stages
     rows = gradual.rows(epochs)
     never = sum(row["parameters"] for row in rows if row["epoch"] is None)
     counted = {"trainable": stages[-1].trainable - never, "frozen": stages[-1].frozen + never}
     stages[-1] = replace(stages[-1], phases=rows, **counted)
     if late := [phase for phase in gradual.phases if phase.epoch >= epochs]:
         names = listed(phase.group for phase in late)
-        message = f"train.unfreeze_gradually: training has {epochs} epochs, and {names} would thaw behind them"
+        message = f"train.unfreeze_gradually: training has {_epochs(epochs)}, and {names} would thaw behind them"
         hint = f"write epochs: {late[-1].epoch + step.gradual.every}, or a smaller every"
         rehearsal.warn(step.place.path, InputError(message, suggestion=hint), about="unfreeze_gradually")
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' if count != 1 else ''}"
+
+
+def has_length(step: Train) -> bool:
+    """Whether the recipe says how long training is: that of a time alone is found when its speed is measured."""
+    return step.epochs is not None or step.max_steps is not None
 
 
 def _length(step: Train, rehearsal: Rehearsal) -> dict[str, int]:
@@ -157,7 +212,7 @@ def _length(step: Train, rehearsal: Rehearsal) -> dict[str, int]:
 def check_schedule(step: Train, rehearsal: Rehearsal) -> None:
     """Note what the schedule would do in a training as long as the data makes it."""
     data = rehearsal.verdict.data
-    if data is None or (step.epochs is None and step.max_steps is None):  # its length is found when it is measured
+    if data is None or not has_length(step):
         return
     watched, better = "", None
     with suppress(ZooError):  # a metric that cannot be made is noted by itstep

@@ -97,6 +97,7 @@ def make_job(run: ActiveRun, step: Train, frozen: FrozenPart) -> Job:
     job = mixed(_on_features(run, job, share, speed), data, images.order.seed)
     for line in changes_said(data, job):
         run.listener.note(f"{job.label}: {line}")
+    job = replace(job, setting=str(Setting(job.precision, False)))
     setting = _setting(step, job, requested)
     if setting is not None:
         layout = torch.channels_last if setting.setting.channels_last else torch.contiguous_format
@@ -177,7 +178,7 @@ def _end_to_end(run: ActiveRun, job: Job, reason: str) -> Job:
 def _setting(step: Train, job: Job, precision: str) -> Choice | None:
     """Precision and layout: by timing, where they are left open; None for those of the job as it is."""
     layout = step.memory_layout
-    if layout == "auto" and precision == "float32":
+    if layout != "channels_last" and precision == "float32":
         return None
     network = job.network or job.model
     fixed = Choice(Setting(job.precision, layout == "channels_last"), {}, 0.0)

@@ -41,10 +41,17 @@ class EpochAverage:
 
     def __init__(self, rule: Average, epochs: int, criterion: Criterion) -> None:
         self.rule, self.criterion = rule, criterion
-        self.first = rule.first(epochs)
         self.members: list[dict[str, Any]] = []
         self.sum: dict[str, Tensor] = {}
         self.counted: list[int] = []
+        self.over(epochs)
+
+    def over(self, epochs: int) -> None:
+        """Training will have so many epochs. What `swa` has counted is let go where all of it is before the first
+        one that counts then."""
+        self.first = self.rule.first(epochs)
+        if self.counted and self.counted[-1] < self.first:
+            self.counted, self.sum = [], {}
 
     def add(self, epoch: int, value: float, tensors: Tensors) -> None:
         """An epoch (from 1) is over: take a copy of its tensors, and let go what is no longer needed."""

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from accelerate import PartialState
 
+from zoo.checkpoint.data_folder import found_from
 from zoo.checkpoint.load import load
 from zoo.data.open_data import OpenData, Part, open_data
-from zoo.data.stored import found_from
 from zoo.errors import InputError, Problem, ZooError, did_you_mean, listed
 from zoo.model.assembly import Assembly
 from zoo.recipe.options import DataOptions, Named
@@ -21,7 +21,7 @@ from zoo.training import looks
 from zoo.training.devices import choose_device, process_kept
 from zoo.training.intervals import Interval
 from zoo.training.losses import make_loss, plain
-from zoo.training.metrics import Metrics, average_loss, explain, make_metrics
+from zoo.training.metrics import Metrics, average_loss, explained, make_metrics
 from zoo.training.per_class import per_class
 from zoo.training.predictions import Predictions, predict_parts
 from zoo.training.tta import Views
@@ -61,14 +61,10 @@ def measured_of(predictions: Predictions, metrics: Sequence[Named] | None = None
     judged: dict[str, Any] = {"thresholds": predictions.thresholds, "classes": predictions.classes}
     made = make_metrics(metrics, predictions.task, outputs[0].numel(), local=True, **judged)
     every = Metrics({"loss": average_loss(make_loss(plain(loss), predictions.task), local=True), **made.metrics})
-    try:
+    with explained("measuring"):
         every.update(outputs, targets)
         values = every.compute()
         intervals = every.intervals(values, outputs, targets)
-    except ZooError:
-        raise
-    except Exception as error:
-        raise explain(error, "measuring") from error
     rows = tuple(per_class(predictions))
     return Measured(finite(values), finite(intervals), len(predictions), _absent(predictions), rows)
 
@@ -215,6 +211,8 @@ def _matched(data: OpenData, assembly: Assembly) -> OpenData:
         raise InputError(f"the data is for {data.task}, the checkpoint for {assembly.task}")
     if data.classes == assembly.classes or not data.classes or not assembly.classes:
         return data
+    if data.task == "regression" and set(data.classes) != set(assembly.classes):
+        return data  # tables may call one value by several names
     if strange := [name for name in data.classes if name not in assembly.classes]:
         message = "the checkpoint does not know the class {!r}"
         raise InputError(Problem(message.format(name), None, did_you_mean(name, assembly.classes)) for name in strange)

@@ -20,6 +20,7 @@ from typing import Any
 
 from zoo.errors import InputError, ZooError, listed
 from zoo.file_name import FIRST_BATCH, RUN_MARK, name_mistake
+from zoo.formats.checkpoint_metadata import json_digest
 from zoo.formats.files import atomic_file, write_all
 from zoo.recipe import Recipe
 from zoo.recipe.document import walk
@@ -196,7 +197,7 @@ class RunFolder:
         return f"{go_on}replace it with --overwrite, or keep it and name another folder: --output {self._free()}"
 
     def _unfinished(self) -> bool:
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(OSError, ValueError, AttributeError, RecursionError):
             return not json.loads((self.path / STATE / "state.json").read_text(encoding="utf-8")).get("finished")
         return not (self.path / MODEL).exists()
 
@@ -207,7 +208,7 @@ class RunFolder:
 
 def own_name(folder: Path, name: str) -> None:
     """Let the mark in a run's folder name a file that was written there after the run; nothing where there is none."""
-    with suppress(OSError, ValueError, KeyError, TypeError, ZooError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, ZooError):
         mark = json.loads((folder / RUN_MARK).read_text(encoding="utf-8"))
         if name not in mark["files"]:
             with atomic_file(folder / RUN_MARK) as file:
@@ -259,3 +260,17 @@ def checkpoint_in(place: str | os.PathLike[str]) -> Path:
         hint = f"name a file: {path / others[0]}" if others else "name the folder of a finished run, or a checkpoint"
         raise InputError(f"{path} contains no {MODEL}", suggestion=hint)
     return path / MODEL
+
+
+SEAL = "seal"
+
+
+def sealed(report: dict[str, Any]) -> dict[str, Any]:
+    """The report with the sha256 of all else that it says under `seal`, so that an edit can be seen; no signature."""
+    rest = {key: value for key, value in report.items() if key != SEAL}
+    return rest | {SEAL: json_digest(rest)}
+
+
+def is_sealed(report: dict[str, Any]) -> bool:
+    """Whether the report says what it said when it was sealed."""
+    return bool(report.get(SEAL) == sealed(report)[SEAL])

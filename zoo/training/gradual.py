@@ -23,7 +23,7 @@ from zoo.model.heads import find_heads
 from zoo.model.paths import get_module
 from zoo.recipe.options import UnfreezeGradually
 from zoo.training.job import Progress
-from zoo.training.rates import Row, rate_rows
+from zoo.training.optimizers import RateRow, rate_rows
 
 HEAD, STEM = "head", "stem"
 
@@ -172,7 +172,7 @@ class GradualUnfreezing:
         own = {*self.frozen.parameters, *self.frozen.buffers}
         return {name: digest for name, digest in self.before.items() if name in own}
 
-    def rows(self, epochs: int) -> list[Row]:
+    def rows(self, epochs: int) -> list[RateRow]:
         """The phases of a training of so many epochs; what never thaws in it, last, has no epoch."""
         rows = [
             self._row(phase.epoch + 1 if phase.epoch < epochs else None, phase.group, phase.names)
@@ -181,7 +181,7 @@ class GradualUnfreezing:
         left = [name for name in self._trainable if name not in (self.begins or {})]
         return [*rows, *([self._row(None, "what no pattern finds", left)] if left else [])]
 
-    def rates(self, optimizer: Optimizer) -> list[Row]:
+    def rates(self, optimizer: Optimizer) -> list[RateRow]:
         """The table of the parameter groups of an optimizer that was just made of `begins`."""
         epochs = {name: self.phases[number].epoch + 1 for name, number in (self.begins or {}).items()}
         return rate_rows(self.model, optimizer.param_groups, epochs)
@@ -190,7 +190,7 @@ class GradualUnfreezing:
         """The number of the phase that an epoch belongs to, -1 without phases."""
         return sum(phase.epoch <= epoch for phase in self.phases) - 1
 
-    def _proved(self) -> Row:
+    def _proved(self) -> RateRow:
         """Compare what is frozen now with what it was as the step began: a row for the report.
 
         Raises WorkError, with the names, where it is not bit for bit what it was.
@@ -202,6 +202,6 @@ class GradualUnfreezing:
             raise WorkError(message)
         return self._row(phase.epoch + 1, phase.group, phase.names) | {"frozen_tensors": proof.tensors}
 
-    def _row(self, epoch: int | None, group: str, names: Sequence[str]) -> Row:
+    def _row(self, epoch: int | None, group: str, names: Sequence[str]) -> RateRow:
         numbers = sum(self.model.get_parameter(name).numel() for name in names)
         return {"epoch": epoch, "group": group, "tensors": len(names), "parameters": numbers}

@@ -12,6 +12,16 @@ from zoo.errors import any_of, did_you_mean
 THRESHOLD = 0.5  # from which probability on a label counts as there, where nothing else is said
 
 
+def output_names(names: Sequence[str], count: int, task: str) -> tuple[str, ...]:
+    """What `count` outputs are called: `names` where there is one for each, since names of others are worse than none;
+    else the class indices, and of a regression `value`, or `value 1`, `value 2`, …."""
+    if len(names) == count:
+        return tuple(names)
+    if task != "regression":
+        return tuple(map(str, range(count)))
+    return ("value",) if count == 1 else tuple(f"value {place}" for place in range(1, count + 1))
+
+
 def class_of(targets: Tensor) -> Tensor:
     """Class indices, int64 [n]; of soft targets [n, k] the likeliest classes."""
     return targets.argmax(-1) if targets.is_floating_point() else targets

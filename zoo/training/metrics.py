@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -262,17 +263,23 @@ def measure(
 ) -> dict[str, float]:
     """`{"loss": …, metric: …}` of `forward` over `batches`, with the model in evaluation mode, as the loop shows it."""
     average = average_loss(loss)
+    with explained("measuring"), undisturbed(model, training=False), torch.inference_mode():
+        for batch in batches:
+            outputs = prediction(forward(batch.inputs)).float()
+            average.update(outputs, batch.targets)
+            metrics.update(outputs, batch.targets)
+        return {"loss": average.compute(), **metrics.compute()}
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """What torch raises in the block as an error that says what to do about it; zoo's own pass through."""
     try:
-        with undisturbed(model, training=False), torch.inference_mode():
-            for batch in batches:
-                outputs = prediction(forward(batch.inputs)).float()
-                average.update(outputs, batch.targets)
-                metrics.update(outputs, batch.targets)
-            return {"loss": average.compute(), **metrics.compute()}
+        yield
     except ZooError:
         raise
     except Exception as error:
-        raise explain(error, "measuring") from error
+        raise explain(error, doing) from error
 
 
 def explain(error: Exception, doing: str) -> ZooError:

@@ -114,7 +114,7 @@ class MicroBatches:
         least = 2 if self._norms() else 1
         return self._world == 1 and least <= self.samples(2 * self.parts) < self.samples()
 
-    def halve(self) -> None:
+    def halve(self, *, on_trial: bool = False) -> None:
         """After memory ran out: from the beginning of the optimizer step on, in twice as many parts."""
         trainer, begun = self.trainer, self._begun
         trainer.optimizer.zero_grad()
@@ -128,11 +128,12 @@ class MicroBatches:
         with torch.no_grad():
             for kept, live in self._buffers:
                 live.copy_(kept)
-        self._set(2 * self.parts)
+        self._set(2 * self.parts, on_trial)
 
-    def agree(self, batch: Batch) -> None:
+    def agree(self, batch: Batch, *, on_trial: bool = False) -> None:
         """Before the first of several processes' steps: parts that all of them have the memory for."""
-        if self._world == 1 or self.trainer.progress.steps or self.trainer.progress.batch or self.parts > 1:
+        begun = self.trainer.progress.steps or self.trainer.progress.batch
+        if self._world == 1 or self.parts > 1 or (begun and not on_trial):
             return
         parts, least = 1, 2 if self._norms() else 1
         while not self._fits(halves(batch.inputs, parts)[0], halves(batch.targets, parts)[0]):
@@ -142,7 +143,7 @@ class MicroBatches:
             parts *= 2
         most = int(self.trainer.accelerator.gather(torch.tensor([parts], device=self.trainer.device)).max())
         if most > 1:
-            self._set(most)
+            self._set(most, on_trial)
 
     def _fits(self, inputs: Inputs, targets: Tensor) -> bool:
         """Whether forward and backward go through, without the other processes."""
@@ -161,7 +162,8 @@ class MicroBatches:
             trainer.synchronises = own
         return True
 
-    def _set(self, parts: int) -> None:
+    def _set(self, parts: int, on_trial: bool) -> None:
+        """Go on with so many parts. A trial's progress is thrown away, so training itself says and saves them again."""
         trainer, progress, each = self.trainer, self.trainer.progress, self.samples(parts)
         progress.parts = parts
         progress.out_of_memory.append({"step": progress.steps + 1, "parts": parts, "samples": each * self._world})
@@ -173,7 +175,8 @@ class MicroBatches:
         if norms := self._norms():
             said += f"; {norms} batch norms normalise by {each * self._world} samples at a time"
         trainer.listener.note(said)
-        trainer.save()
+        if not on_trial:
+            trainer.save()
 
 
 class InParts:

@@ -87,7 +87,8 @@ def _left_as_it_was(trainer: Trainer) -> Iterator[None]:
     sums = trainer.loss_sum.clone(), trainer.broken_at.clone()
     own = copy.deepcopy(state_of(trainer.loss.own))
     looked = trainer.rate, trainer.rates
-    trainer.listener, trainer.progress = Listener(), Progress(batch=1)  # nobody is told of steps that do not count
+    trainer.listener = Listener()  # nobody is told of steps that do not count
+    trainer.progress = Progress(batch=1, parts=progress.parts, validation_parts=progress.validation_parts)
     trainer.average = _apart(average) if average else None
     try:
         with undisturbed(job.model, training=True, buffers=True):
@@ -118,14 +119,18 @@ def _memory(trainer: Trainer) -> int | None:
 def _time_steps(trainer: Trainer, optimizer: torch.optim.Optimizer, seconds: float) -> tuple[float, float, int]:
     """Seconds of a batch and of an update, the median over as many batches as every process agrees on: what a busy
     machine adds to one of a few would count too much."""
-    batches, device = _endless(trainer.job.train), trainer.device
+    batches, device, micro = _endless(trainer.job.train), trainer.device, trainer.micro_batches
     spent: list[tuple[float, float]] = []
 
     def one(index: int) -> None:
         began = now(device)
         batch = next(batches)
         with trainer._explained(batch):
-            trainer.backward(index % len(trainer.job.train), batch, last=True)
+            if index == 0:
+                micro.agree(batch, on_trial=True)
+            micro.begin_step()
+            while not micro.train(index % len(trainer.job.train), batch, last=True):
+                micro.halve(on_trial=True)
             passed = now(device)
             optimizer.step()
             optimizer.zero_grad()

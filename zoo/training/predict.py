@@ -25,7 +25,7 @@ from zoo.model.heads import heads_if_any
 from zoo.model.paths import get_module
 from zoo.model.shapes import ModuleShapes
 from zoo.training.devices import choose_device
-from zoo.training.labels import in_order, present
+from zoo.training.labels import in_order, output_names, present
 from zoo.training.tta import PLAIN, Views
 
 BATCH = 32
@@ -54,12 +54,12 @@ class Predictor:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """What the outputs are called: as the checkpoint says, or else by their numbers."""
+        """What the outputs are called: as the checkpoint says, else `output_names`'."""
         known = self.assembly.classes
         context = Context(len(known), known, self.assembly.preprocessing, self.task)
         shape = ModuleShapes(self.assembly.model, context).prediction()
         outputs = shape[-1] if shape else len(known)
-        return known if len(known) == outputs else tuple(map(str, range(outputs)))  # names of others are worse
+        return output_names(known, outputs, self.task)
 
     @functools.cached_property
     def thresholds(self) -> tuple[float, ...]:
@@ -206,9 +206,8 @@ def _has_head(model: nn.Module) -> bool:
 
 def _answers(predictor: Predictor, outputs: Tensor) -> Iterator[dict[str, Any]]:
     """Of each row of outputs [b, k] the likeliest labels with their probabilities, or the values of a regression."""
-    task, names = predictor.task, predictor.names
-    if len(names) != outputs.shape[-1]:  # names of other outputs are worse than numbers
-        names = tuple(str(index) for index in range(outputs.shape[-1]))
+    task = predictor.task
+    names = output_names(predictor.names, outputs.shape[-1], task)
     if task == "regression":
         for row in outputs.tolist():
             yield {"predictions": [{"label": name, "value": value} for name, value in zip(names, row, strict=True)]}

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from zoo.errors import InputError
-from zoo.formats.files import atomic_file, write_all
+from zoo.formats.files import atomic_file, check_free, write_all
 
 Row = Mapping[str, Any]
 
@@ -84,12 +83,6 @@ def csv_writer(
         columns = _columns(task, top, outputs)
         put(columns)
         yield lambda row: put(_values(row, columns))
-
-
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raises InputError where a file would be replaced unasked."""
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already", suggestion="replace it: --overwrite, or name another file")
 
 
 def _columns(task: str, top: int, outputs: tuple[str, ...]) -> list[str]:

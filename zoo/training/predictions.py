@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from zoo.data.open_data import OpenData, Part
 from zoo.data.samples import Samples
-from zoo.errors import InputError, ZooError
+from zoo.errors import InputError, listed
 from zoo.formats.files import atomic_file, write_all
 from zoo.model.undisturbed import undisturbed
-from zoo.training.labels import class_of, in_order, present
+from zoo.training.labels import class_of, in_order, output_names, present
 from zoo.training.losses import Loss
-from zoo.training.metrics import explain
+from zoo.training.metrics import explained
 from zoo.training.micro_batches import InParts
 from zoo.training.tta import PLAIN, Views
 
@@ -67,9 +67,8 @@ class Predictions:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The outputs' names; their numbers, where they have none."""
-        width = self.outputs[0].numel()
-        return self.classes if len(self.classes) == width else tuple(map(str, range(width)))
+        """The outputs' names, or `output_names`', where they have none."""
+        return output_names(self.classes, self.outputs[0].numel(), self.task)
 
     @property
     def labels(self) -> Tensor:
@@ -121,14 +120,9 @@ def predict_parts(
     size, data = data.preprocessing.size, views.data(data)
     forward = InParts(model)
     answered = lambda images: views.outputs(forward, images, data.task, size)  # noqa: E731
-    try:
-        with undisturbed(model, training=False), torch.inference_mode():
-            for part in parts:
-                found += [(part, row) for row in _answers(answered, data, part, device, batch_size, rank, world)]
-    except ZooError:
-        raise
-    except Exception as error:
-        raise explain(error, "measuring") from error
+    with explained("measuring"), undisturbed(model, training=False), torch.inference_mode():
+        for part in parts:
+            found += [(part, row) for row in _answers(answered, data, part, device, batch_size, rank, world)]
     if world > 1:
         found = sorted(gather_object(found), key=lambda row: (parts.index(row[0]), row[1].number))
     names = {part: sample_names(data.parts[part]) for part in parts}
@@ -175,6 +169,25 @@ def sample_names(samples: Samples) -> list[str]:
 def written_name(name: str) -> str:
     """A sample's name as predictions.csv has it: what of a file's name is no text is written as `\\xNN`."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def is_formula(name: str) -> bool:
+    """Whether a spreadsheet would take a cell with this name for a formula. Files have names as they are, so that every
+    reader gets them back; what is dangerous is said in place of being changed."""
+    if not name.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return False
+    try:
+        float(name)
+    except ValueError:
+        return True
+    return False
+
+
+def formula_warning(file: str, names: Iterable[str]) -> str | None:
+    """What to say of a table with these names in its cells."""
+    if not (found := list(dict.fromkeys(filter(is_formula, names)))):
+        return None
+    return f"{file}: a spreadsheet takes {listed(map(repr, found), 3)} for formulas: import these columns as text"
 
 
 def write_predictions(path: Path, predictions: Predictions, loss: Loss) -> None:

@@ -173,7 +173,8 @@ class Trainer:
     @property
     def _finished(self) -> bool:
         progress = self.progress
-        return progress.epoch >= self.epochs or progress.steps >= self.steps or bool(progress.stopped)
+        done = progress.steps >= self.steps and not progress.batch  # else the last epoch has not been ended yet
+        return progress.epoch >= self.epochs or done or bool(progress.stopped)
 
     def _train_epoch(self, began: float) -> None:
         self.gradual.thaw(self.progress.epoch)
@@ -181,7 +182,7 @@ class Trainer:
         forget_peak_memory(self.device)
         if not self.progress.batch:
             self.callbacks.call(self, "epoch_started")
-        self._started, self._first = time.monotonic(), self.progress.batch
+        self._started, self._first, begun = time.monotonic(), self.progress.batch, self.progress.steps
         blocks: AbstractContextManager[set[str]] = nullcontext(set())
         if saving := self.job.options.gradient_checkpointing:
             blocks = checkpointed(self.job.model, self.synchronised)
@@ -189,12 +190,14 @@ class Trainer:
             while not self._train_batches(began):
                 self.micro_batches.halve()
         self.checkpointed |= called
-        if saving and not called:
+        if saving and not called and self.progress.steps > begun:
             self.listener.note("warning: gradient_checkpointing does nothing: the network calls none of its blocks")
 
     def _train_batches(self, began: float) -> bool:
         """Train on the rest of the epoch's batches; False where memory ran out, and smaller parts are left to try."""
         progress = self.progress
+        if progress.steps >= self.steps:  # interrupted behind the last step, before the epoch was ended
+            return True
         for index, batch in enumerate(self.job.train.epoch(progress.epoch, progress.batch), progress.batch):
             last = self._completes(index)
             if not self.train_on(index, batch):
@@ -337,6 +340,8 @@ class Trainer:
         """A fresh schedule over `total` optimizer steps."""
         self.steps, self.epochs = total, math.ceil(total / self.per_epoch)
         self.callbacks.lengthened(self)
+        if self.soup is not None:
+            self.soup.over(self.epochs)
         self.schedule = self.schedule.over(steps=self.steps, epochs=self.epochs)
 
     def _measure(self) -> dict[str, float]:

@@ -36,3 +36,14 @@ def frozen_model(name: str, where: str) -> nn.Module:
 @pytest.fixture
 def build():
     return frozen_model
+
+
+@pytest.fixture
+def images():
+    """`images(model, count)`: as small as the network takes them; a convolution is the same at 64 pixels and at 224."""
+
+    def some(model: nn.Module, count: int) -> torch.Tensor:
+        known = model.default_cfg
+        return torch.randn(count, *(known["input_size"] if known.get("fixed_input_size") else (3, 64, 64)))
+
+    return some

@@ -13,9 +13,9 @@ from zoo.training.trunk.split import split
 
 
 @pytest.mark.parametrize(("name", "folds"), [("resnet18", 20), ("tf_efficientnet_lite0", 49), ("levit_128s", 4)])
-def test_folding_keeps_the_features(build, name, folds):
+def test_folding_keeps_the_features(build, images, name, folds):
     model = build(name, "head")
-    inputs = torch.randn(4, *model.default_cfg["input_size"])
+    inputs = images(model, 4)
     trunk = split(model, inputs).trunk
     expected = exact_engine(trunk)(inputs)
     folded, count = fuse(trunk)
@@ -89,9 +89,9 @@ def _doubled(trunk):
 
 @pytest.mark.skipif(not bfloat16_is_native(torch.device("cpu")), reason="this processor has no bfloat16 of its own")
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "nf_resnet26"])
-def test_weights_cast_once_give_the_bits_of_autocast(build, name):
+def test_weights_cast_once_give_the_bits_of_autocast(build, images, name):
     model = build(name, "head")
-    inputs = torch.randn(2, *model.default_cfg["input_size"])
+    inputs = images(model, 2)
     trunk = split(model, inputs).trunk
     fast = fast_engine(trunk, inputs, "bfloat16")
     folded, _ = fuse(trunk)

@@ -12,9 +12,9 @@ ARCHITECTURES = ["resnet18", "vit_tiny_patch16_224", "levit_128s", "tf_efficient
 
 @pytest.mark.parametrize("where", ["head", "half"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_halves_give_the_models_output(build, name, where):
+def test_halves_give_the_models_output(build, images, name, where):
     model = build(name, where)
-    inputs = torch.randn(4, *model.default_cfg["input_size"])
+    inputs = images(model, 4)
     parts = split(model, inputs[:3])
     kept = {key: value.clone() for key, value in model.state_dict().items()}
     torch.manual_seed(3)

@@ -37,8 +37,9 @@ groups left, the first is filled in order, so that the rest can still be looked 
 nothing is learned from it, and the group is reported as undecided.
 
 links.py: from units to tensors. One to one, several put together (q, k, v to qkv), or one cut into parts, with the
-change of shape that this needs. orders.py: where equal shapes can hide another order of values. leftovers.py: which
-tensors without a place are dropped; what may act on what is loaded is not, and `zoo convert` refuses to leave it out.
+change of shape that this needs, and where equal shapes can hide another order of values. leftovers.py: units that are
+the same thing in another size, and which tensors without a place are dropped; what may act on what is loaded is not,
+and `zoo convert` refuses to leave it out.
 
 templates.py and write_rules.py: the links as a short program. Renames that differ in numbers only become one line with
 placeholders (`blocks.{i+1}.{leaf}`; a multiple like `{2*i}` only where three values show it). Lines are ordered so that

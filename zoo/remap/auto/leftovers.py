@@ -1,4 +1,5 @@
-"""Which tensors without a place in the target can be left out unasked: those that do not act on what is loaded."""
+"""What finds no partner: which units are the same thing in another size (a table of positions, a first layer, a
+classifier), and which tensors can be left out unasked, since they do not act on what is loaded."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from zoo.formats.entry import Entry
 from zoo.remap.auto.links import Link
+from zoo.remap.auto.tree import Block
+from zoo.remap.auto.units import Unit, squeezed
 from zoo.remap.auto.words import tokens
 
 _COMPUTED = re.compile(r"coords|index|freq|anchor|(attn|causal|attention)_mask$|ids$")
@@ -59,3 +62,47 @@ def _is_head(entry: Link) -> bool:
     return len(entry.shape) > 1 and any(
         set(tokens(name.rpartition(".")[0])) & _HEADS and name.count(".") <= 2 for name in entry.targets if name
     )
+
+
+Kind = tuple[object, ...]
+
+
+def resized(blocks: Sequence[Block], mine: Sequence[Unit], its: Sequence[Unit]) -> list[tuple[Unit, Unit]]:
+    """Pairs among units that are left over on both sides: alone of their kind, or of their name, in matched blocks.
+
+    `blocks` are those of the solver, outer ones first. A kind is the roles and their numbers of axes. They are renamed
+    and stay a mismatch, so that the plan names both shapes and what to do about them.
+    """
+    idle, wanting = {unit.path: unit for unit in mine}, {unit.path: unit for unit in its}
+    found: list[tuple[Unit, Unit]] = []
+    for block in reversed([block for block in blocks if not block.tentative]):
+        if not (idle and wanting):
+            break
+        inside = [unit for unit in block.source.units if unit.path in idle]
+        needed = [unit for unit in block.target.units if unit.path in wanting]
+        for old, new in _alone(inside, needed) if inside and needed else ():
+            found.append((old, new))
+            del idle[old.path], wanting[new.path]
+    return found
+
+
+def _alone(mine: Sequence[Unit], its: Sequence[Unit]) -> list[tuple[Unit, Unit]]:
+    found: list[tuple[Unit, Unit]] = []
+    for key in (_named, _kind):
+        for kind in dict.fromkeys(map(key, its)):
+            one, other = ([u for u in units if key(u) == kind and not _paired(u, found)] for units in (mine, its))
+            if len(one) == len(other) == 1:
+                found.append((one[0], other[0]))
+    return found
+
+
+def _paired(unit: Unit, pairs: Sequence[tuple[Unit, Unit]]) -> bool:
+    return any(unit in pair for pair in pairs)
+
+
+def _kind(unit: Unit) -> Kind:
+    return tuple((role, len(squeezed(shape))) for role, shape in unit.signature)
+
+
+def _named(unit: Unit) -> Kind:
+    return (*_kind(unit), *tokens(unit.path.rpartition(".")[2]))

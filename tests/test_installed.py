@@ -1,7 +1,7 @@
 """What counts as installed."""
 
 from zoo import registry
-from zoo.checkpoint.versions import version
+from zoo.installed import version
 
 
 def test_a_plugin_is_installed_under_the_name_in_its_metadata(plugins):

@@ -10,6 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from listeners import Killed, Killing
 from zoo.finetuning.finetune import finetune
 from zoo.recipe import load_recipe
 from zoo.steps import train_job as train_module
@@ -88,21 +89,12 @@ def test_the_pinned_recipe_gives_the_same_bits_where_timing_decides(tmp_path, ti
     assert not same(first, tmp_path / "plain"), "the choice is one that shows"
 
 
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Killing(Listener):
-    def epoch_ended(self, trainer, record) -> None:
-        raise Killed
-
-
 def test_a_resumed_run_keeps_what_it_chose_whatever_timing_says_now(tmp_path, timed, monkeypatch):
     recipe = written(tmp_path, steps=RECIPE["steps"][:2] + RECIPE["steps"][3:5])
     whole, run = tmp_path / "whole", tmp_path / "run"
     finetune(str(recipe), output=whole, progress=Listener())
     with pytest.raises(Killed):
-        finetune(str(recipe), output=run, progress=Killing())
+        finetune(str(recipe), output=run, progress=Killing(epoch=1))
     monkeypatch.setattr(
         train_module, "choose_setting", lambda *given, **named: autotune.Choice(autotune.Setting(), {}, 0)
     )
