@@ -111,13 +111,41 @@ def test_a_resumed_run_knows_the_classes_too(place: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("load", "behind", "told"),
+    [
+        ({}, [], True),
+        ({}, [{"swap_head": "auto"}], False),
+        ({"remap": [{"drop": "^fc"}], "min_coverage": 0.9}, [], False),
+    ],
+)
+def test_a_head_that_is_loaded_by_number_is_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, load: dict, behind: list, told: bool
+) -> None:
+    """The file's classes are cat, ant, bee, those of the data ant, bee, cat."""
+    monkeypatch.chdir(place)
+    steps = [{"swap_head": "auto"}, {"load": {"weights": "old.safetensors", **load}}, *behind, {"train": 1}]
+    recipe = {
+        "model": "timm/test_resnet",
+        "data": {"source": "zoo/image_folder", "path": "three", "image_size": 32},
+        "steps": steps,
+    }
+    warnings = [str(one) for one in zoo.check(recipe).warnings]
+    said = "load: the file's head gives scores for cat, ant, bee, and the data has ant, bee, cat: its rows are taken by"
+    assert any(said in warning and "swap_head: {reuse: by_label}" in warning for warning in warnings) == told
+
+
+@pytest.mark.parametrize(
     ("model", "data", "why"),
     [
         ({"checkpoint": "old.safetensors", "weights": "x"}, "three", "weights stands beside checkpoint"),
         ({"checkpoint": "none.safetensors"}, "three", "there is no checkpoint none.safetensors"),
         ({"checkpoint": "https://example.org/x.safetensors"}, "three", "is an address"),
         ({"checkpoint": "three/ant/0.png"}, "three", "0.png"),
-        ({"checkpoint": "old.safetensors"}, "four", r"does not know zebra.*swap_head: \{reuse: by_label\}"),
+        (
+            {"checkpoint": "old.safetensors"},
+            "four",
+            r"not know zebra.* take its head as it is .*swap_head: \{reuse",
+        ),
         (
             {"architecture": "timm/test_efficientnet", "weights": "old.safetensors"},
             "three",

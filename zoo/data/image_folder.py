@@ -20,11 +20,9 @@ _EXTENSIONS = (
     ".npy"
 )
 EXTENSIONS = frozenset(_EXTENSIONS.split())
-# folders of archivers, storage and file systems and other programs, which may contain images and are never meant
-OTHERS = frozenset(
-    "__MACOSX @eaDir #recycle $RECYCLE.BIN lost+found __pycache__ .git .ipynb_checkpoints .thumbnails .Trash .Trashes "
-    ".cache".split()
-) | {"System Volume Information"}
+SYSTEM = "#recycle $RECYCLE.BIN lost+found __pycache__ __MACOSX @eaDir .git .ipynb_checkpoints .thumbnails .cache"
+OTHERS = frozenset({*SYSTEM.split(), ".Trash", ".Trashes", "System Volume Information"})
+"""Folders of archivers, storage systems and other programs, which may contain images and are never meant."""
 
 
 @files_named()

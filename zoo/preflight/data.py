@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,11 +101,17 @@ def _check_transforms(recipe: Recipe, verdict: Verdict, data: OpenData) -> None:
     assert recipe.data is not None
     augmentation, place = data.augmentation, ("data", "augmentation")
     for index, value in enumerate(augmentation if isinstance(augmentation, tuple) else ()):
+        written = ("data", "transforms", index) if recipe.data.transforms else place
         try:
-            transforms.check_transform(value, data.preprocessing)
+            repeatable = transforms.check_transform(value, data.preprocessing)
         except ZooError as error:
-            written = ("data", "transforms", index) if recipe.data.transforms else place
             verdict.errors += placed(recipe, written, error)
+            continue
+        if not repeatable:
+            said = f"{transforms.name_of(value)} draws from a random generator of its own, which zoo does not seed"
+            said += ": a resumed run, or one with other workers, sees other images"
+            hint = "draw from torch's, numpy's or random's own generator"
+            verdict.warnings.append(Problem(said, recipe.document.value(written), hint))
 
 
 def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = None) -> OpenData:
@@ -127,11 +134,13 @@ def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = No
         decide_range(opened)
     if not all(step.standardises for step in recipe.steps):
         opened = replace(opened, target_mean=(), target_std=())
-    return replace(in_order_of(known, opened), options=options)
+    users = [step.place.action for step in recipe.steps if step.needs_data or step.place.action == "evaluate"]
+    return replace(in_order_of(known, opened, users), options=options)
 
 
-def in_order_of(known: Known, data: OpenData) -> OpenData:
-    """The data with its classes numbered as the model's outputs, where the model knows them by name."""
+def in_order_of(known: Known, data: OpenData, users: Sequence[str] = ()) -> OpenData:
+    """The data with its classes numbered as the model's outputs, where the model knows them by name; `users` are the
+    steps that would take them for these."""
     mine, its = data.classes, known.classes
     if not mine or not its or mine == its:
         return data
@@ -141,6 +150,7 @@ def in_order_of(known: Known, data: OpenData) -> OpenData:
         return data
     strange = [name for name in mine if name not in its]
     message = f"the model does not know {listed(strange)}: it gives scores for {listed(its)}"
+    message += f", and {listed(dict.fromkeys(users))} would take its head as it is" if users else ""
     raise InputError(
         message, suggestion="give it a head that does, and keep what it knows: swap_head: {reuse: by_label}"
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from zoo.errors import InputError, Problem, ZooError
+from zoo.errors import InputError, Problem, ZooError, listed
 from zoo.lint import find_traps
 from zoo.model.assembly import Assembly
+from zoo.model.heads import heads_if_any
 from zoo.model.load_into import target_of
 from zoo.model.shapes import DryRun, UndecidedError, dry_run
 from zoo.preflight.data import Sample
 from zoo.preflight.verdict import Stage, Verdict, changes, modules_of, placed
-from zoo.preflight.weights import look_at_load
+from zoo.preflight.weights import look_at_load, needs_classes
 from zoo.recipe import Recipe, Step
 from zoo.recipe.document import Path
 from zoo.recipe.options import Named
@@ -86,6 +87,24 @@ class Rehearsal:
         """Plan a load into the model as it is now."""
         target = target_of(self.assembly.model, classes=self.sample.context.classes)
         look_at_load(self.recipe, self.verdict, step, target)
+        self._check_rows(step)
+
+    def _check_rows(self, step: Load) -> None:
+        """Warn of a head that is filled by the numbers of its rows, and stays, where the file's classes are others than
+        those of the data."""
+        found, mine = self.verdict.loads.get(step.place.index), tuple(self.sample.context.classes or ())
+        its = tuple(found.weights.classes or ()) if found is not None else ()
+        if found is None or found.planned is None or not its or not mine or its == mine:
+            return
+        later = self.recipe.steps[step.place.index + 1 :]
+        if needs_classes(found.weights, step.remap) or any(each.place.action == "swap_head" for each in later):
+            return
+        heads = tuple(f"{path}." for path in heads_if_any(self.assembly.model))
+        if any(move.target.startswith(heads) for move in found.planned.plan.moves):
+            message = f"load: the file's head gives scores for {listed(its)}, and the data has {listed(mine)}"
+            hint = "model: {checkpoint: FILE} with swap_head: {reuse: by_label} takes its rows by their names"
+            told = InputError(f"{message}: its rows are taken by their numbers", suggestion=hint)
+            self.warn(step.place.path, told, about="weights")
 
     def count(self, step: Step) -> Stage:
         """Note how much of the model trains when this step begins; from then on it gives scores for the data's
