@@ -76,13 +76,6 @@ def dropped(pattern: str) -> Change:
     return lambda state: {name: value for name, value in state.items() if not re.search(pattern, name)}
 
 
-def shifted(text: str, by: int) -> Change:
-    """The number after `text` counted otherwise."""
-    return lambda state: {
-        re.sub(rf"({text})(\d+)", lambda m: f"{m[1]}{int(m[2]) + by}", n): v for n, v in state.items()
-    }
-
-
 def numbered(pattern: str, write: Callable[..., str]) -> Change:
     """Names rewritten by a function of the match."""
     return lambda state: {re.sub(pattern, write, name): value for name, value in state.items()}

@@ -1,7 +1,7 @@
-"""The pictures of docs/report.md and the README: python benchmarks/report_pictures.py RUN
+"""The picture of docs/report.md and the README: python benchmarks/report_pictures.py RUN
 
-Photographs the report of a run (checkpoints/quickstart without one) in Chromium, in both themes, and keeps the top of
-each as a PNG with 128 colours in docs/images/. Needs playwright and Chromium.
+Photographs the report of a run (checkpoints/quickstart without one) in Chromium, in its light theme, and keeps the top
+as a PNG with 128 colours in docs/images/. Needs playwright and Chromium.
 """
 
 import argparse
@@ -27,15 +27,11 @@ def main():
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         path, _ = report([options.run], Path(scratch) / "report.html")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for scheme in ("light", "dark"):
-            tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
-            tab.goto(path.as_uri())
-            tops = {"": 0, "-samples": "document.querySelector('#confusion').offsetTop - 60"}
-            for name, top in tops.items():
-                tab.evaluate(f"document.documentElement.style.scrollBehavior = 'auto'; window.scrollTo(0, {top})")
-                target = IMAGES / f"report-{scheme}{name}.png"
-                Image.open(io.BytesIO(tab.screenshot())).convert("RGB").quantize(128).save(target, optimize=True)
-                print(f"{target}: {target.stat().st_size / 1000:.0f} KB")
+        tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        tab.goto(path.as_uri())
+        target = IMAGES / "report-light.png"
+        Image.open(io.BytesIO(tab.screenshot())).convert("RGB").quantize(128).save(target, optimize=True)
+        print(f"{target}: {target.stat().st_size / 1000:.0f} KB")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 
 import zoo
+from listeners import Killed, Killing, Notes
 from zoo import registry
 from zoo.errors import WorkError
 from zoo.formats.checkpoint_metadata import read_metadata
@@ -53,24 +54,6 @@ def recipe(tmp_path, acme):
         return tmp_path / "recipe.yaml"
 
     return write
-
-
-class Notes(Listener):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Killing(Listener):
-    def epoch_ended(self, trainer, record):
-        if record["epoch"] == 2:
-            raise Killed
 
 
 def test_every_kind_is_on_the_page_and_in_the_plugin(acme):
@@ -125,7 +108,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(recipe, tmp_path):
     path = recipe(scheduler={"acme/warm_root": {"hold": 0.1}}, epochs=4)
     whole = zoo.finetune(path, output=tmp_path / "whole", progress=Listener())
     with pytest.raises(Killed):
-        zoo.finetune(path, output=tmp_path / "run", progress=Killing())
+        zoo.finetune(path, output=tmp_path / "run", progress=Killing(epoch=2))
     resumed = zoo.finetune(path, output=tmp_path / "run", resume=True, progress=Listener())
     one, other = load_file(whole.checkpoint), load_file(resumed.checkpoint)
     assert all(torch.equal(one[name], other[name]) for name in one)

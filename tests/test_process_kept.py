@@ -93,6 +93,15 @@ def snapshot() -> dict:
     }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_frozen():
+    """What the tests' own conftest has frozen becomes less by itself, with each object of it that is freed."""
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A folder with a recipe, an image, and what a first run of all verbs left there (and imported)."""

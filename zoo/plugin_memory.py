@@ -100,7 +100,7 @@ def _file(distribution: str) -> Path:
 
 @functools.cache
 def _table(file: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         found = json.loads(file.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}
     return {}

@@ -182,7 +182,7 @@ def _wait(process: subprocess.Popen[bytes], lines: queue.Queue[str | None], ques
         try:
             row = json.loads(line or "")
             return None if row is None else Answer(row["cause"], row["value"], tuple(row["changes"]), row["trace"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return Answer(_end_of(_code(process)), _ENDED)
     doing = {NAMES: "naming its architectures", IMPORT: "its import", WEIGHTS: "naming its weights"}[question.what]
     return Answer(f"{doing} took more than {SECONDS[question.what]:g} s", _ENDED)

@@ -25,7 +25,7 @@ def file() -> Path:
 
 def disabled() -> frozenset[str]:
     """The plugins that the file switches off; none where it cannot be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return frozenset(map(str, json.loads(file().read_text(encoding="utf-8"))["disabled"]))
     return frozenset()
 

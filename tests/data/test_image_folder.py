@@ -236,3 +236,33 @@ def test_names_with_signs_that_are_not_seen(folder):
     assert image_folder(str(folder)).notes == [
         f"warning: {folder}: the classes 'one' and 'one\\u200b' differ only in signs that look alike or are not seen"
     ]
+
+
+def test_parts_inside_the_classes_are_refused(folder):
+    for name in ("one", "two", "zero"):
+        for part in ("train", "val"):
+            (folder / name / part).mkdir()
+    with pytest.raises(InputError, match=r"each class folder contains train, val, which are parts of the data .put"):
+        image_folder(str(folder))
+
+
+def test_classes_one_folder_deeper_are_asked_about(folder, tmp_path):
+    for fold in ("fold1", "fold2"):
+        shutil.copytree(folder, tmp_path / "sets" / fold)
+    (said,) = image_folder(str(tmp_path / "sets")).notes
+    assert said.endswith(
+        "fold1, fold2 are taken for the classes, and each contains the folders one, two, zero: are these the classes?"
+    )
+
+
+def test_folders_of_the_system_are_no_classes(folder):
+    for name in ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__pycache__"):
+        (folder / name).mkdir()
+    assert image_folder(str(folder)).classes == ("one", "two", "zero")
+
+
+def test_an_empty_part_is_said(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "sets" / "training_data")
+    (tmp_path / "sets" / "val").mkdir()
+    data = image_folder(str(tmp_path / "sets"))
+    assert data.notes[1].endswith("val beside training_data/ is empty")

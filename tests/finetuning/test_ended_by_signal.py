@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from listeners import Notes
 from zoo.errors import TerminatedError
 from zoo.finetuning.finetune import finetune
 from zoo.training.callbacks import Listener
@@ -33,14 +34,6 @@ def written(folder: Path, **train) -> str:
     steps = [{"train": {**RECIPE["steps"][0]["train"], **train}}]
     (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "steps": steps}))
     return str(folder / "recipe.yaml")
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def same(first: Path, second: Path) -> bool:

@@ -12,7 +12,7 @@ import zoo
 from zoo.cache import cache_folder
 from zoo.errors import InputError
 from zoo.finetuning.estimate import StepCost, estimate, share_time
-from zoo.finetuning.trial import END, Trial, Within, copies
+from zoo.finetuning.trial import copies
 from zoo.recipe import load_recipe
 from zoo.steps.train import Train
 from zoo.training.callbacks import Listener
@@ -118,22 +118,9 @@ def test_nothing_is_downloaded_for_it(tmp_path):
         estimate(load_recipe(written(tmp_path, data=data)))
 
 
-def test_shares_of_a_time():
-    within = Within(100, {1: (10.0, 30.0), 3: (0.0, 60.0)}, {2: 5.0, END: 5.0})
-    assert within.share(1, 100) == pytest.approx(10 + 80 * 30 / 90)  # 100 but for 5, 5 and 10; a third of the rest
-    assert within.share(3, 65) == pytest.approx(60)
-    assert within.share(3, 2) == 0  # of a time that is over
-
-
 def test_what_is_no_time_is_refused(tmp_path):
     with pytest.raises(InputError, match="--within: 'ten minutes' is no time such as 10m, 1h30m or 45s"):
         share_time(load_recipe(written(tmp_path)), "ten minutes")
-
-
-def test_more_samples_are_as_many_times_as_long():
-    trial = Trial(8)
-    trial.full, trial.used = {"train": 400, "validation": 100}, {"train": 40, "validation": 50}
-    assert (trial.share("train"), trial.share("validation"), trial.share("test")) == (10, 2, 1)
 
 
 def test_in_words():

@@ -25,6 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
+from listeners import Killed, Killing, Notes
 from zoo.checkpoint.load import load
 from zoo.data import open_data as open_data_module
 from zoo.errors import InputError, WorkError
@@ -79,31 +80,6 @@ def written(folder: Path, **changes) -> str:
     return str(path)
 
 
-class Quiet(Listener):
-    """Keeps notes; raises `error` in the optimizer step that follows so many of the train step `stage` (from 1)."""
-
-    def __init__(self, error: BaseException | None = None, stage: int = 1, step: int = 0) -> None:
-        self.error, self.stage, self.step = error, stage, step
-        self.notes: list[str] = []
-        self.stages = 0
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def step_started(self, trainer) -> None:
-        self.stages += 1
-        if self.error is None or self.stages != self.stage:
-            return
-        step = trainer.schedule.step
-
-        def failing():
-            step()
-            if trainer.progress.steps == self.step:
-                raise self.error
-
-        trainer.schedule.step = failing
-
-
 def tensors(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
     return load_file(folder / f"{name}.safetensors")
 
@@ -117,7 +93,7 @@ def same(first: Path, second: Path) -> bool:
 def whole(tmp_path_factory) -> tuple[Path, dict]:
     """The folder and the document of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder / "run", finetune(written(folder), output=folder / "run", progress=Quiet()).report
+    return folder / "run", finetune(written(folder), output=folder / "run", progress=Notes()).report
 
 
 def test_the_document_and_the_files_of_a_run(whole):
@@ -168,9 +144,9 @@ def test_the_checkpoint_rebuilds_what_was_trained(whole):
 
 
 def test_the_same_recipe_gives_the_same_bits(whole, tmp_path):
-    finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
+    finetune(written(tmp_path), output=tmp_path / "run", progress=Notes())
     assert same(tmp_path / "run", whole[0])
-    finetune(written(tmp_path, seed=4), output=tmp_path / "run", overwrite=True, progress=Quiet())
+    finetune(written(tmp_path, seed=4), output=tmp_path / "run", overwrite=True, progress=Notes())
     assert not same(tmp_path / "run", whole[0])
 
 
@@ -182,10 +158,6 @@ def untimed(folder: Path) -> list[dict[str, str]]:
     return [{name: text for name, text in row.items() if name not in varying} for row in rows]
 
 
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
 @pytest.mark.parametrize(
     ("stage", "step", "saves"), [(1, 0, 600.0), (1, 2, 0.0), (1, 5, 600.0), (2, 0, 600.0), (2, 1, 0.0), (2, 4, 0.0)]
 )
@@ -193,10 +165,10 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, monkeypatch, stage, s
     monkeypatch.setattr(trainer_module, "SAVE_SECONDS", saves)  # 0: after every step, else after every epoch
     recipe, run = written(tmp_path), tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(recipe, output=run, progress=Quiet(Killed(), stage, step))
+        finetune(recipe, output=run, progress=Killing(step, stage=stage))
     assert not (run / "model.safetensors").exists()
     torch.manual_seed(123)
-    document = finetune(recipe, output=run, resume=True, progress=Quiet()).report
+    document = finetune(recipe, output=run, resume=True, progress=Notes()).report
     assert same(run, whole[0])
     assert document["metrics"] == whole[1]["metrics"]
     assert untimed(run) == untimed(whole[0])
@@ -240,7 +212,7 @@ def test_kill_9_again_and_again(whole, tmp_path):
 
 def test_an_interrupt_keeps_the_last_complete_epoch(tmp_path):
     recipe, run = written(tmp_path), tmp_path / "run"
-    quiet = Quiet(KeyboardInterrupt(), stage=2, step=4)  # one step into the second epoch of three steps
+    quiet = Killing(4, stage=2, error=KeyboardInterrupt())  # one step into the second epoch of three steps
     with pytest.raises(KeyboardInterrupt):
         finetune(recipe, output=run, progress=quiet)
     report = json.loads((run / "report.json").read_text())
@@ -248,26 +220,26 @@ def test_an_interrupt_keeps_the_last_complete_epoch(tmp_path):
     assert [len(stage["epochs"]) for stage in report["stages"]] == [2, 1]
     assert any("--resume goes on from it" in note for note in quiet.notes)
     assert evaluate(run / "model.safetensors", device="cpu")["metrics"] == pytest.approx(report["metrics"])
-    finetune(recipe, output=run, resume=True, progress=Quiet())
+    finetune(recipe, output=run, resume=True, progress=Notes())
     assert json.loads((run / "report.json").read_text())["interrupted"] is False
 
 
 def test_an_interrupt_before_anything_was_learnt_leaves_no_checkpoint(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(KeyboardInterrupt(), step=1))
+        finetune(written(tmp_path), output=tmp_path / "run", progress=Killing(1, error=KeyboardInterrupt()))
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_resuming_what_is_finished_or_never_began(whole, tmp_path):
     folder, document = whole
     before = (folder / "model.safetensors").stat().st_mtime_ns
-    quiet = Quiet()
+    quiet = Notes()
     again = finetune(written(tmp_path), output=folder, resume=True, progress=quiet).report
     assert again == document
     assert "is finished" in quiet.notes[-1]
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     short = written(tmp_path, steps=[{"swap_head": {"num_classes": 10}}])
-    quiet = Quiet()
+    quiet = Notes()
     finetune(short, output=tmp_path / "new", resume=True, progress=quiet)
     assert "there is no state" in " ".join(quiet.notes)
 
@@ -275,16 +247,16 @@ def test_resuming_what_is_finished_or_never_began(whole, tmp_path):
 def test_a_new_run_forgets_the_state_of_an_earlier_one(tmp_path, monkeypatch):
     recipe, run = written(tmp_path), tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(recipe, output=run, progress=Quiet(Killed(), step=5))
+        finetune(recipe, output=run, progress=Killing(5))
     monkeypatch.setattr(trainer_module.Trainer, "begin", lambda *arguments: (_ for _ in ()).throw(Killed()))
     with pytest.raises(
         InputError, match=r"contains an unfinished run of this recipe \(continue it with --resume, replace it"
     ):
-        finetune(recipe, output=run, progress=Quiet())
+        finetune(recipe, output=run, progress=Notes())
     with pytest.raises(Killed):
-        finetune(recipe, output=run, overwrite=True, progress=Quiet())
+        finetune(recipe, output=run, overwrite=True, progress=Notes())
     monkeypatch.undo()
-    quiet = Quiet()
+    quiet = Notes()
     finetune(recipe, output=run, resume=True, progress=quiet)
     assert "starting at the beginning" in " ".join(quiet.notes)
 
@@ -292,16 +264,16 @@ def test_a_new_run_forgets_the_state_of_an_earlier_one(tmp_path, monkeypatch):
 def test_resuming_with_a_changed_recipe_names_what_changed(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(written(tmp_path), output=run, progress=Quiet(Killed(), step=2))
+        finetune(written(tmp_path), output=run, progress=Killing(2))
     changed = written(tmp_path, seed=5, data={**RECIPE["data"], "workers": 1, "batch_size": 16})
     with pytest.raises(InputError) as caught:
-        finetune(changed, output=run, resume=True, progress=Quiet())
+        finetune(changed, output=run, resume=True, progress=Notes())
     text = str(caught.value)
     assert "seed was 3 when this run began and is 5 (change it back: --set seed=3)" in text
     assert "data.batch_size was 32 when this run began and is 16 (change it back: --set data.batch_size=32)" in text
     assert "workers" not in text
     finetune(
-        changed, overrides=["seed=3", "data.batch_size=32"], output=run, resume=True, progress=Quiet()
+        changed, overrides=["seed=3", "data.batch_size=32"], output=run, resume=True, progress=Notes()
     )  # as it says
 
 
@@ -315,10 +287,10 @@ def with_train(number: int, **options) -> list:
 def test_a_later_step_s_values_may_change(whole, tmp_path):
     first, second = tmp_path / "one", tmp_path / "two"
     changed = {"steps": [*with_train(2, lr=0.02, epochs=1), "evaluate"]}
-    finetune(written(tmp_path, **changed), output=first, progress=Quiet())
+    finetune(written(tmp_path, **changed), output=first, progress=Notes())
     with pytest.raises(Killed):
-        finetune(written(tmp_path), output=second, progress=Quiet(Killed(), step=4))
-    quiet = Quiet()
+        finetune(written(tmp_path), output=second, progress=Killing(4))
+    quiet = Notes()
     finetune(written(tmp_path, **changed), output=second, resume=True, progress=quiet)
     assert same(first, second)
     assert [note for note in quiet.notes if "change" in note] == [
@@ -335,14 +307,14 @@ def test_a_step_without_an_epoch_begins_anew_with_what_it_is_given(tmp_path, mon
     )  # the state in the middle of the epoch is not what it goes on from
     first, second = tmp_path / "one", tmp_path / "two"
     changed = {"steps": with_train(2, lr=0.02, optimizer="AdamW", ema=None, accumulate=2)}
-    finetune(written(tmp_path, **changed), output=first, progress=Quiet())
+    finetune(written(tmp_path, **changed), output=first, progress=Notes())
     with pytest.raises(Killed):
-        finetune(written(tmp_path), output=second, progress=Quiet(Killed(), stage=2, step=2))
+        finetune(written(tmp_path), output=second, progress=Killing(2, stage=2))
     monkeypatch.setattr(trainer_module.Trainer, "run", lambda trainer: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        finetune(written(tmp_path, **changed), output=second, resume=True, progress=Quiet())
+        finetune(written(tmp_path, **changed), output=second, resume=True, progress=Notes())
     monkeypatch.undo()
-    finetune(written(tmp_path, **changed), output=second, resume=True, progress=Quiet())
+    finetune(written(tmp_path, **changed), output=second, resume=True, progress=Notes())
     assert same(first, second)
 
 
@@ -351,16 +323,16 @@ def test_more_epochs_and_another_learning_rate_in_the_middle(tmp_path):
     first, second = tmp_path / "one", tmp_path / "two"
     plain = {"scheduler": None, "optimizer": "AdamW", "ema": None}
     with pytest.raises(Killed):
-        finetune(written(tmp_path, steps=with_train(2, **plain)), output=first, progress=Quiet(Killed(), 2, 4))
+        finetune(written(tmp_path, steps=with_train(2, **plain)), output=first, progress=Killing(4, stage=2))
     shutil.copytree(first, second)
     longer = written(tmp_path, steps=with_train(2, **plain, epochs=3))
-    finetune(longer, output=tmp_path / "whole", progress=Quiet())
-    finetune(longer, output=first, resume=True, progress=Quiet())
+    finetune(longer, output=tmp_path / "whole", progress=Notes())
+    finetune(longer, output=first, resume=True, progress=Notes())
     assert same(first, tmp_path / "whole")
     calmer = written(
         tmp_path, steps=with_train(2, **{**plain, "scheduler": "cosine"}, epochs=3, lr=0.001, weight_decay=0.0)
     )
-    report = finetune(calmer, output=second, resume=True, progress=Quiet()).report
+    report = finetune(calmer, output=second, resume=True, progress=Notes()).report
     rates = [epoch["lr"] for epoch in report["stages"][1]["epochs"]]
     assert rates[0] == 0.01
     assert rates[1:] == pytest.approx([0.001 * (1 + math.cos(math.pi * steps / 9)) / 2 for steps in (5, 8)])
@@ -369,10 +341,10 @@ def test_more_epochs_and_another_learning_rate_in_the_middle(tmp_path):
 def test_what_an_epoch_is_made_of_may_not_change_after_it(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(written(tmp_path), output=run, progress=Quiet(Killed(), 2, 4))
+        finetune(written(tmp_path), output=run, progress=Killing(4, stage=2))
     changed = written(tmp_path, steps=with_train(2, optimizer="AdamW", lr=0.1, epochs=1))
     with pytest.raises(InputError) as caught:
-        finetune(changed, output=run, resume=True, progress=Quiet())
+        finetune(changed, output=run, resume=True, progress=Notes())
     assert [str(problem) for problem in caught.value.problems] == [
         "train 2: epochs was 2 when this run began and is 1 (change it back: --set steps[4].train.epochs=2)",
         "train 2: optimizer was {SGD: {momentum: 0.9}} when this run began and is 'AdamW' "
@@ -381,14 +353,14 @@ def test_what_an_epoch_is_made_of_may_not_change_after_it(tmp_path):
         "what is already done stays as it is: change these back, or start a new run with another --output",
     ]
     cures = ["steps[4].train.epochs=2", "steps[4].train.optimizer={SGD: {momentum: 0.9}}"]
-    finetune(changed, overrides=cures, output=run, resume=True, progress=Quiet())
+    finetune(changed, overrides=cures, output=run, resume=True, progress=Notes())
 
 
 DIVERGING = {"optimizer": "SGD", "scheduler": None, "lr": 1e30, "ema": None, "epochs": 3}
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_epoch(tmp_path):
-    run, quiet = tmp_path / "run", Quiet()
+    run, quiet = tmp_path / "run", Notes()
     diverging = written(tmp_path, steps=with_train(2, **DIVERGING))
     with pytest.raises(WorkError, match=r"train 2/2: the loss is not finite at step 2 \(lower lr") as caught:
         finetune(diverging, output=run, progress=quiet)
@@ -402,10 +374,10 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_epoch(tmp_path):
     assert measured == pytest.approx(report["stages"][0]["metrics"])
     assert report["metrics"] == measured
     with pytest.raises(InputError, match="resumed unchanged it would end the same way") as refused:
-        finetune(diverging, output=run, resume=True, progress=Quiet())
+        finetune(diverging, output=run, resume=True, progress=Notes())
     (cure,) = re.findall(r"--set (\S+)=", refused.value.problems[0].suggestion)
-    report = finetune(diverging, overrides=[f"{cure}=0.01"], output=run, resume=True, progress=Quiet()).report
-    finetune(diverging, overrides=[f"{cure}=0.01"], output=tmp_path / "calm", progress=Quiet())
+    report = finetune(diverging, overrides=[f"{cure}=0.01"], output=run, resume=True, progress=Notes()).report
+    finetune(diverging, overrides=[f"{cure}=0.01"], output=tmp_path / "calm", progress=Notes())
     assert (report["interrupted"], report["failed"]) == (False, None)
     assert same(run, tmp_path / "calm")
 
@@ -414,19 +386,19 @@ def test_weights_broken_by_the_last_step_of_an_epoch_are_no_good_epoch(tmp_path)
     diverging = {**DIVERGING, "weight_decay": 1e12, "batch_size": 96}  # one step an epoch, whose loss is still finite
     steps = with_train(1, **diverging)
     with pytest.raises(WorkError, match=r"train 1/2: the weights are not finite after step 1"):
-        finetune(written(tmp_path, steps=steps), output=tmp_path / "run", progress=Quiet())
+        finetune(written(tmp_path, steps=steps), output=tmp_path / "run", progress=Notes())
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_failure_in_an_epoch_leaves_the_one_before(tmp_path, whole):
-    run, quiet = tmp_path / "run", Quiet(OSError(28, "No space left on device"), 2, 4)
+    run, quiet = tmp_path / "run", Killing(4, stage=2, error=OSError(28, "No space left on device"))
     with pytest.raises(Exception, match="No space left on device"):
         finetune(written(tmp_path), output=run, progress=quiet)
     assert f"{run / 'model.safetensors'} is train 2/2 after epoch 1; --resume goes on from it" in quiet.notes[-1]
     report = json.loads((run / "report.json").read_text())
     assert "No space left" in report["failed"]
     assert evaluate(run / "model.safetensors", device="cpu")["metrics"] == pytest.approx(report["metrics"])
-    finetune(written(tmp_path), output=run, resume=True, progress=Quiet())  # nothing changed, and the disk has room
+    finetune(written(tmp_path), output=run, resume=True, progress=Notes())  # nothing changed, and the disk has room
     assert same(run, whole[0])
 
 
@@ -435,7 +407,7 @@ def test_a_failure_that_leaves_no_room_for_a_checkpoint_promises_none(tmp_path, 
         raise WorkError("the disk is full")
 
     monkeypatch.setattr(ending, "save_checkpoint", full)
-    quiet = Quiet(OSError(28, "No space left on device"), 2, 4)
+    quiet = Killing(4, stage=2, error=OSError(28, "No space left on device"))
     with pytest.raises(Exception, match="No space left on device"):
         finetune(written(tmp_path), output=tmp_path / "run", progress=quiet)
     assert quiet.notes[-1] == "warning: the last complete epoch could not be written as a checkpoint: the disk is full"
@@ -448,18 +420,18 @@ def test_resuming_on_other_data_is_refused(tmp_path, photos):
     data = {"source": "image_folder", "path": str(folder), "image_size": 32, "batch_size": 8, "workers": 0}
     recipe = written(tmp_path, data=data)
     with pytest.raises(Killed):
-        finetune(recipe, output=tmp_path / "run", progress=Quiet(Killed(), 1, 5))
+        finetune(recipe, output=tmp_path / "run", progress=Killing(5))
     (folder / "3").rename(folder / "three")
     with pytest.raises(InputError, match=r"data: classes was 0, 1, 2, 3, 4, .*9 when this run began and is .*three"):
-        finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
+        finetune(recipe, output=tmp_path / "run", resume=True, progress=Notes())
     (folder / "three").rename(folder / "3")
     image = next((folder / "3").iterdir())
     image.rename(tmp_path / image.name)
     with pytest.raises(InputError, match=rf"data: 1 sample removed: 3/{image.name}"):
-        finetune(recipe, output=tmp_path / "run", resume=True, progress=Quiet())
+        finetune(recipe, output=tmp_path / "run", resume=True, progress=Notes())
     (tmp_path / image.name).rename(image)
     shutil.copy(next((folder / "4").iterdir()), image)  # a picture that was mended: its place is the same
-    quiet = Quiet()
+    quiet = Notes()
     report = finetune(recipe, output=tmp_path / "run", resume=True, progress=quiet).report
     said = f"1 sample of other bytes: 3/{image.name}"
     assert report["data"]["changes"] == [said]
@@ -496,7 +468,7 @@ def test_everything_is_found_planned_and_opened_once(tmp_path, monkeypatch):
     opened = counted(monkeypatch, open_data_module.open_data)
     built = counted(monkeypatch, build_module.build)
     monkeypatch.setattr(finetune_module, "pages_written", lambda *_: contextlib.nullcontext())  # it reads base weights
-    run = finetune(recipe, output=tmp_path / "run", progress=Quiet())
+    run = finetune(recipe, output=tmp_path / "run", progress=Notes())
     assert run.report["weights"]["coverage"] == 1.0
     assert run.report["stages"][0]["coverage"] > 0.5
     assert (len(referred), len(looked_up), len(planned)) == (2, 2, 2), "of the model and of the load step"
@@ -518,10 +490,10 @@ def test_files_that_are_not_zoo_s_stop_a_run(tmp_path, name, overwrite):
     (run / name).parent.mkdir(parents=True)
     (run / name).write_text("mine")
     with pytest.raises(InputError, match=r"which no run of zoo wrote") as caught:
-        finetune(written(tmp_path, **OPERATING), output=run, overwrite=overwrite, progress=Quiet())
+        finetune(written(tmp_path, **OPERATING), output=run, overwrite=overwrite, progress=Notes())
     assert held(run) == {name: b"mine"}
     (cure,) = re.findall(r"--output (\S+),", caught.value.problems[0].suggestion)
-    finetune(written(tmp_path, **OPERATING), output=cure, progress=Quiet())
+    finetune(written(tmp_path, **OPERATING), output=cure, progress=Notes())
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -530,15 +502,15 @@ def test_the_recipe_that_runs_is_never_overwritten(tmp_path, monkeypatch, overwr
     monkeypatch.chdir(tmp_path)
     text = recipe.read_bytes()
     with pytest.raises(InputError, match=r"contains recipe.yaml, which no run of zoo wrote"):
-        finetune("recipe.yaml", output=".", overwrite=overwrite, progress=Quiet())
+        finetune("recipe.yaml", output=".", overwrite=overwrite, progress=Notes())
     assert held(tmp_path) == {"recipe.yaml": text}
-    report = finetune("recipe.yaml", output="run", progress=Quiet()).report
+    report = finetune("recipe.yaml", output="run", progress=Notes()).report
     with pytest.raises(InputError, match=r"the recipe reads run/recipe.yaml, which --overwrite would replace"):
-        finetune("run/recipe.yaml", output="run", overwrite=True, progress=Quiet())
+        finetune("run/recipe.yaml", output="run", overwrite=True, progress=Notes())
     before = held(tmp_path)
     weights = f"model.weights={report['checkpoint']}"
     with pytest.raises(InputError, match=r"the recipe reads run/model.safetensors, which --overwrite would replace"):
-        finetune("recipe.yaml", overrides=[weights], output="run", overwrite=True, progress=Quiet())
+        finetune("recipe.yaml", overrides=[weights], output="run", overwrite=True, progress=Notes())
     assert held(tmp_path) == before
 
 
@@ -547,9 +519,9 @@ def test_a_refused_run_leaves_no_lock_behind(tmp_path):
     run.mkdir()
     (run / "model.safetensors").write_text("mine")
     with pytest.raises(InputError, match=r"which no run of zoo wrote"):
-        finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
+        finetune(written(tmp_path, **OPERATING), output=run, progress=Notes())
     with pytest.raises(InputError, match=r"give one of them"):
-        finetune(written(tmp_path, **OPERATING), output=tmp_path / "new", resume=True, overwrite=True, progress=Quiet())
+        finetune(written(tmp_path, **OPERATING), output=tmp_path / "new", resume=True, overwrite=True, progress=Notes())
     assert sorted(path.name for path in run.iterdir()) == ["model.safetensors"]
     assert not (tmp_path / "new").exists()
 
@@ -558,18 +530,18 @@ def test_what_lies_beside_a_run_s_files_stays(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "log.txt").write_text("mine")  # as `zoo finetune … >run/log.txt` makes it
-    finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
+    finetune(written(tmp_path, **OPERATING), output=run, progress=Notes())
     (run / "state" / "notes.txt").write_text("mine")
     before = held(run)
     with pytest.raises(
         InputError, match=r"contains a finished run of this recipe \(replace it with --overwrite"
     ) as caught:
-        finetune(written(tmp_path, **OPERATING), output=run, progress=Quiet())
+        finetune(written(tmp_path, **OPERATING), output=run, progress=Notes())
     assert held(run) == before
     (free,) = re.findall(r"--output (\S+)", caught.value.problems[0].suggestion)
     assert free == str(tmp_path / "run-2")
     steps = [{"swap_head": {"num_classes": 7}}]
-    finetune(written(tmp_path, data=None, steps=steps), output=run, overwrite=True, progress=Quiet())
+    finetune(written(tmp_path, data=None, steps=steps), output=run, overwrite=True, progress=Notes())
     left = held(run)
     assert (left["log.txt"], left["state/notes.txt"]) == (b"mine", b"mine")
     assert "early.safetensors" not in left
@@ -580,31 +552,31 @@ def test_two_recipes_of_one_name_do_not_meet(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         written(tmp_path / name, data=None, steps=[{"swap_head": {"num_classes": 7 if name == "a" else 8}}])
-    finetune("a/recipe.yaml", progress=Quiet())
+    finetune("a/recipe.yaml", progress=Notes())
     before = held(tmp_path / "checkpoints")
     with pytest.raises(InputError, match=rf"checkpoints/small contains a finished run of {tmp_path}/a/recipe.yaml"):
-        finetune("b/recipe.yaml", output="checkpoints/small", progress=Quiet())
+        finetune("b/recipe.yaml", output="checkpoints/small", progress=Notes())
     with pytest.raises(
         InputError, match=r"contains a run of another recipe, .*/a/recipe.yaml, which differs from b/recip"
     ):
-        finetune("b/recipe.yaml", resume=True, progress=Quiet())
+        finetune("b/recipe.yaml", resume=True, progress=Notes())
     assert held(tmp_path / "checkpoints") == before
     with pytest.raises(InputError, match="give one of them"):
-        finetune("b/recipe.yaml", resume=True, overwrite=True, progress=Quiet())
-    finetune("b/recipe.yaml", output="checkpoints/small-2", progress=Quiet())
-    again = finetune("b/recipe.yaml", progress=Quiet())  # a folder that nobody named is one without a finished run
+        finetune("b/recipe.yaml", resume=True, overwrite=True, progress=Notes())
+    finetune("b/recipe.yaml", output="checkpoints/small-2", progress=Notes())
+    again = finetune("b/recipe.yaml", progress=Notes())  # a folder that nobody named is one without a finished run
     assert again.folder == Path("checkpoints/small-3")
-    assert finetune("a/recipe.yaml", overwrite=True, progress=Quiet()).folder == Path("checkpoints/small")
+    assert finetune("a/recipe.yaml", overwrite=True, progress=Notes()).folder == Path("checkpoints/small")
 
 
 def test_a_damaged_state_falls_back_with_a_warning_or_is_said(whole, tmp_path):
     recipe, run = written(tmp_path), tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(recipe, output=run, progress=Quiet(Killed(), stage=2, step=4))
+        finetune(recipe, output=run, progress=Killing(4, stage=2))
     shutil.copytree(run, tmp_path / "copy")
     newest = run / "state" / "step-4-3.safetensors"
     newest.write_bytes(newest.read_bytes()[:-10])
-    quiet = Quiet()
+    quiet = Notes()
     finetune(recipe, output=run, resume=True, progress=quiet)
     (warning,) = [note for note in quiet.notes if "damaged" in note]
     assert "step-4-3.safetensors is damaged: its bytes are not those that were written: going on from the" in warning
@@ -612,15 +584,15 @@ def test_a_damaged_state_falls_back_with_a_warning_or_is_said(whole, tmp_path):
     copy, base = tmp_path / "copy", tmp_path / "copy" / "state" / "base-4.safetensors"
     base.write_bytes(base.read_bytes()[:-10])  # what is frozen is in it
     with pytest.raises(WorkError, match=r"resume state .* cannot be read: .*base-4.safetensors is damaged") as caught:
-        finetune(recipe, output=copy, resume=True, progress=Quiet())
+        finetune(recipe, output=copy, resume=True, progress=Notes())
     assert "--overwrite" in caught.value.problems[0].suggestion
-    finetune(recipe, output=copy, overwrite=True, progress=Quiet())  # as it says
+    finetune(recipe, output=copy, overwrite=True, progress=Notes())  # as it says
     assert same(copy, whole[0])
 
 
 def test_there_is_no_pickle_on_disk(tmp_path):
     with pytest.raises(Killed):
-        finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet(Killed(), stage=2, step=2))
+        finetune(written(tmp_path), output=tmp_path / "run", progress=Killing(2, stage=2))
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     suffixes = {".csv", ".html", ".jpg", ".json", ".jsonl", ".safetensors"}
     assert {path.suffix for path in kept if path.name != RUN_LOCK} == suffixes
@@ -636,7 +608,7 @@ def test_a_frozen_tensor_that_moved_fails_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer_module.Trainer, "_step", meddling)
     with pytest.raises(WorkError, match=r"1 frozen tensors changed in training: conv1.0.weight"):
-        finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
+        finetune(written(tmp_path), output=tmp_path / "run", progress=Notes())
 
 
 def test_every_kind_of_step(tmp_path, whole):
@@ -650,7 +622,7 @@ def test_every_kind_of_step(tmp_path, whole):
         {"evaluate": {"data": "sklearn/digits", "metrics": ["accuracy"]}},
     ]
     data = {key: value for key, value in RECIPE["data"].items() if key != "augmentation"}
-    document = finetune(written(tmp_path, steps=steps, data=data), output=tmp_path / "run", progress=Quiet()).report
+    document = finetune(written(tmp_path, steps=steps, data=data), output=tmp_path / "run", progress=Notes()).report
     load_, init, first, train, save, last = document["stages"]
     assert load_["coverage"] == 1.0
     assert init["parameters"] == ["fc.weight", "fc.bias"]
@@ -669,7 +641,7 @@ def test_every_kind_of_step(tmp_path, whole):
 
 def test_a_recipe_without_data_operates_and_saves(tmp_path):
     steps = [{"swap_head": {"num_classes": 7}}]
-    document = finetune(written(tmp_path, data=None, steps=steps), output=tmp_path / "run", progress=Quiet()).report
+    document = finetune(written(tmp_path, data=None, steps=steps), output=tmp_path / "run", progress=Notes()).report
     assert document["metrics"] == {}
     assert load(document["checkpoint"]).model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 
@@ -692,7 +664,7 @@ def test_one_run_a_folder(tmp_path):
         def step_started(self, trainer):
             for _ in range(2):  # a refused run must not open the door for the next
                 with pytest.raises(InputError, match="another run is at work"):
-                    finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
+                    finetune(written(tmp_path), output=tmp_path / "run", progress=Notes())
             raise Killed
 
     with pytest.raises(Killed):
@@ -703,13 +675,13 @@ def test_one_run_a_folder(tmp_path):
 def test_an_unwritable_folder(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(InputError, match=r"cannot write into .*closed"):
-        finetune(written(tmp_path), output=tmp_path / "closed" / "run", progress=Quiet())
+        finetune(written(tmp_path), output=tmp_path / "closed" / "run", progress=Notes())
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "run").touch()
     with pytest.raises(InputError, match=r"cannot write into .*run"):
-        finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
+        finetune(written(tmp_path), output=tmp_path / "run", progress=Notes())
 
 
 @pytest.fixture(scope="module")
@@ -747,7 +719,7 @@ def test_evaluate_without_data_and_with_other_metrics(whole, tmp_path):
     document = finetune(
         written(tmp_path, data=None, steps=[{"swap_head": {"num_classes": 7}}]),
         output=tmp_path / "run",
-        progress=Quiet(),
+        progress=Notes(),
     ).report
     with pytest.raises(InputError, match="does not say which data it was trained on"):
         evaluate(document["checkpoint"], device="cpu")
@@ -798,5 +770,5 @@ def test_memory_that_runs_out_on_the_way_to_the_device_is_told_as_that(tmp_path,
 
     monkeypatch.setattr("zoo.data.batches.to_device", full)
     with pytest.raises(WorkError, match="out of memory while train: CUDA out of memory") as refused:
-        finetune(written(tmp_path), output=tmp_path / "run", progress=Quiet())
+        finetune(written(tmp_path), output=tmp_path / "run", progress=Notes())
     assert "batch_size" in str(refused.value.problems[0].suggestion)

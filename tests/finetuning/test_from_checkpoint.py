@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import zoo
+from listeners import Killing
 from zoo.errors import InputError
 from zoo.formats.safetensors_file import read_header
 from zoo.training.callbacks import Listener
@@ -98,12 +99,8 @@ def test_a_resumed_run_knows_the_classes_too(place: Path, tmp_path: Path) -> Non
     model = {"checkpoint": str(place / "old.safetensors")}
     complete = run(place, tmp_path / "complete", model, "four", steps)
 
-    class Interrupt(Listener):
-        def epoch_ended(self, trainer: Any, record: dict[str, Any]) -> None:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(place, tmp_path / "cut", model, "four", steps, progress=Interrupt())
+        run(place, tmp_path / "cut", model, "four", steps, progress=Killing(epoch=1, error=KeyboardInterrupt()))
     done = run(place, tmp_path / "cut", model, "four", steps, resume=True)
     assert done.model.zoo.classes == complete.model.zoo.classes
     for name, tensor in complete.model.state_dict().items():

@@ -12,36 +12,11 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import zoo
+from listeners import Killed, Killing, Notes
 from zoo.errors import InputError
 from zoo.training.callbacks import Listener
 
 TRAIN = {"epochs": 2, "lr": 0.05, "feature_cache": "off"}
-
-
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Killing(Listener):
-    """Kills the run in the middle of its second epoch."""
-
-    def step_started(self, trainer) -> None:
-        step = trainer.schedule.step
-
-        def killing():
-            step()
-            if trainer.progress.steps == 5:
-                raise Killed
-
-        trainer.schedule.step = killing
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture
@@ -74,7 +49,7 @@ def test_measured_bands_have_one_number_everywhere_and_resume_bit_for_bit(bands)
     run = zoo.finetune(path, output="whole", progress=whole)
     assert any(note.startswith("data: measured on 32 training images") for note in whole.notes)
     with pytest.raises(Killed):
-        zoo.finetune(path, output="killed", progress=Killing())
+        zoo.finetune(path, output="killed", progress=Killing(5))
     resumed = Notes()
     zoo.finetune(path, output="killed", resume=True, progress=resumed)
     assert not any("measured on" in note for note in resumed.notes)
@@ -98,7 +73,7 @@ def test_measured_bands_have_one_number_everywhere_and_resume_bit_for_bit(bands)
 def test_a_run_is_resumed_from_the_recipe_that_has_its_numbers(bands):
     path = recipe(bands / "r.yaml", MEASURED)
     with pytest.raises(Killed):
-        zoo.finetune(path, output="run", progress=Killing())
+        zoo.finetune(path, output="run", progress=Killing(5))
     saved = yaml.safe_load((bands / "r.yaml").read_text())
     zoo.finetune(path, output="whole", progress=Listener())
     numbers = yaml.safe_load(Path("whole/recipe.yaml").read_text())["data"]

@@ -26,6 +26,7 @@ import yaml
 from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 
+from listeners import Killed, Killing, Notes
 from zoo.data.open_data import open_data
 from zoo.errors import ZooError
 from zoo.finetuning.run import ActiveRun
@@ -33,7 +34,6 @@ from zoo.model.build import build
 from zoo.recipe import load_recipe
 from zoo.steps.train import Train
 from zoo.training import trainer as trainer_module
-from zoo.training.callbacks import Listener
 from zoo.training.devices import make_accelerator, seed_everything
 from zoo.training.state import StateFolder
 
@@ -270,30 +270,6 @@ Patience = zoo_table:Patience
 """
 
 
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Watch(Listener):
-    """Keeps what is said; kills the run in the optimizer step that follows `after`."""
-
-    def __init__(self, after: int | None = None) -> None:
-        self.after, self.notes = after, []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def step_started(self, trainer) -> None:
-        step = trainer.schedule.step
-
-        def killing():
-            step()
-            if trainer.progress.steps == self.after:
-                raise Killed
-
-        trainer.schedule.step = killing
-
-
 def started(folder: Path, row: Row, given: Mapping[str, Any], *, drop=0.0, frozen=False, listener=None) -> ActiveRun:
     """The run of a row's recipe in front of its first step, with the state that an earlier one left there."""
     recipe = {
@@ -315,7 +291,7 @@ def started(folder: Path, row: Row, given: Mapping[str, Any], *, drop=0.0, froze
     seed_everything(read.seed)
     assembly = build(read.model.architecture, read.model.arguments)
     device = make_accelerator(DEVICE).device
-    run = ActiveRun(read, folder, state, listener or Watch(), assembly, device, "float32", saved)
+    run = ActiveRun(read, folder, state, listener or Notes(), assembly, device, "float32", saved)
     if saved is not None:
         run.remember(saved.run)
     run.data = open_data(read.data, assembly.preprocessing, seed=read.seed)
@@ -406,7 +382,7 @@ def test_killed_in_the_middle_of_an_epoch_it_goes_on_bit_for_bit(table, tmp_path
     with monkeypatch.context() as often:
         often.setattr(trainer_module, "SAVE_SECONDS", 0.0)  # after every optimizer step
         with pytest.raises(Killed):
-            carried_out(started(tmp_path / "run", one, given, **values, listener=Watch(KILLED_AT)))
+            carried_out(started(tmp_path / "run", one, given, **values, listener=Killing(KILLED_AT)))
     torch.manual_seed(123)  # whatever the generators do meanwhile
     again = started(tmp_path / "run", one, given, **values)
     assert again.saved.training["progress"]["batch"] > 0
@@ -438,7 +414,8 @@ def test_on_cached_features_it_is_what_training_end_to_end_is(table, tmp_path, n
 def test_two_processes_train_what_one_does(table, tmp_path):
     """One launch for all rows. Every sample counts once: the losses of the epochs are those of one process."""
     command = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631", __file__, str(tmp_path)]
-    paths = os.pathsep.join([str(table.folder), os.environ.get("PYTHONPATH", "")])
+    helpers = str(Path(__file__).parents[1] / "helpers")
+    paths = os.pathsep.join([str(table.folder), helpers, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(
         [sys.executable, "-m", *command], check=False, env=environment, capture_output=True, text=True
@@ -493,7 +470,7 @@ def both(home: Path) -> None:
     make_accelerator(DEVICE)
     main = PartialState().is_main_process
     for name, given, folder in runs_of_all(home):
-        listener, document, run = Watch(), {"row": None}, None
+        listener, document, run = Notes(), {"row": None}, None
         try:
             run = carried_out(started(folder, OPTIONS[name], given, listener=listener))
             document["row"] = reported(run.stages[-1])

@@ -69,7 +69,11 @@ def test_reports_are_read_from_the_runs_folder(tmp_path):
     assert read_report(tmp_path) == read_report(tmp_path / "report.json") == REPORT
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "does not exist"), ("{", "cannot be read"), ("[]", "is not the")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "does not exist"), ("{", "cannot be read"), ("[" * 100_000, "cannot be read"), ("[]", "is not the")],
+    ids=["none", "cut short", "deep", "another"],
+)
 def test_what_is_no_report(tmp_path, text, message):
     if text is not None:
         (tmp_path / "report.json").write_text(text)

@@ -17,31 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import zoo
+from listeners import Killed, Killing, Notes
 from zoo.errors import ZooError
 from zoo.training.callbacks import Listener
 
 PAGE = Path(__file__).parents[2] / "docs" / "reproducibility.md"
 TABLE = re.compile(r"<!-- table: resume -->\n(.*?)<!-- end -->\n", re.DOTALL)
-
-
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Killing(Listener):
-    """Kills the run in the third epoch of its second train step."""
-
-    def epoch_ended(self, trainer, record) -> None:
-        if trainer.job.label == "train 2/2" and record["epoch"] == 2:
-            raise Killed
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def picture(path: Path, seed: int) -> None:
@@ -72,7 +53,7 @@ def home(tmp_path_factory) -> Path:
         patch.chdir(home)
         zoo.finetune("recipe.yaml", output="whole", progress=Listener())
         with pytest.raises(Killed):
-            zoo.finetune("recipe.yaml", output="run", progress=Killing())
+            zoo.finetune("recipe.yaml", output="run", progress=Killing(stage=2, epoch=2))
     return home
 
 

@@ -14,10 +14,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from listeners import Killed, Killing, Notes
 from zoo.errors import InputError
 from zoo.finetuning.finetune import finetune
 from zoo.training import trainer as trainer_module
-from zoo.training.callbacks import Listener
 
 FIRST = {
     "epochs": 4,
@@ -43,32 +43,6 @@ RECIPE = {
 STEPS = 3  # an epoch
 
 
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Kills(Listener):
-    """Raises in the train step `stage` (from 1) behind so many optimizer steps; keeps notes."""
-
-    def __init__(self, stage: int = 0, step: int = 0) -> None:
-        self.stage, self.step, self.notes = stage, step, []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def step_started(self, trainer) -> None:
-        if not trainer.job.label.startswith(f"train {self.stage}"):
-            return
-        step = trainer.schedule.step
-
-        def failing():
-            step()
-            if trainer.progress.steps == self.step:
-                raise Killed
-
-        trainer.schedule.step = failing
-
-
 def written(folder: Path, **changes) -> str:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({**RECIPE, **changes}))
@@ -83,7 +57,7 @@ def differing(first: Path, second: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Path, dict, list[str]]:
-    folder, listener = tmp_path_factory.mktemp("whole"), Kills()
+    folder, listener = tmp_path_factory.mktemp("whole"), Notes()
     report = finetune(written(folder), output=folder / "run", progress=listener).report
     return folder / "run", report, listener.notes
 
@@ -121,9 +95,9 @@ def test_killed_in_the_middle_of_each_phase_it_goes_on_bit_for_bit(whole, tmp_pa
     monkeypatch.setattr(trainer_module, "SAVE_SECONDS", saves)  # 0: after every step, else after every epoch
     recipe, run = written(tmp_path), tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(recipe, output=run, progress=Kills(stage, max(step, 1)))
+        finetune(recipe, output=run, progress=Killing(max(step, 1), stage=stage))
     torch.manual_seed(123)
-    report = finetune(recipe, output=run, resume=True, progress=Kills()).report
+    report = finetune(recipe, output=run, resume=True, progress=Notes()).report
     assert differing(run, whole[0]) == []
     for mine, theirs in zip(report["stages"], whole[1]["stages"], strict=True):
         for key in ("phases", "groups", "carried", "freeze_proof", "kept_epoch"):
@@ -137,14 +111,14 @@ def test_a_step_that_begins_again_with_another_rate_has_the_moments_it_was_given
     """Killed before its first epoch is complete; with the rate changed and changed back it is the same run."""
     run = tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(written(tmp_path), output=run, progress=Kills(2, 2))
+        finetune(written(tmp_path), output=run, progress=Killing(2, stage=2))
     other = [
         {"train": FIRST},
         {"train": {"epochs": 1, "lr": 0.5, "unfreeze_gradually": 1, "optimizer_state": "carried"}},
     ]
     with pytest.raises(Killed):
-        finetune(written(tmp_path, steps=other), output=run, resume=True, progress=Kills(2, 1))
-    report = finetune(written(tmp_path), output=run, resume=True, progress=Kills()).report
+        finetune(written(tmp_path, steps=other), output=run, resume=True, progress=Killing(1))
+    report = finetune(written(tmp_path), output=run, resume=True, progress=Notes()).report
     assert differing(run, whole[0]) == []
     assert report["stages"][1]["carried"] == whole[1]["stages"][1]["carried"]
 
@@ -154,9 +128,9 @@ def test_what_a_state_does_not_have_is_not_asked_of_it(tmp_path):
     carried = [{"train": {"epochs": 1}}, {"train": {"epochs": 1, "optimizer_state": "carried"}}]
     run = tmp_path / "run"
     with pytest.raises(Killed):
-        finetune(written(tmp_path, steps=fresh), output=run, progress=Kills(2, 1))
+        finetune(written(tmp_path, steps=fresh), output=run, progress=Killing(1, stage=2))
     with pytest.raises(InputError, match="train 2: optimizer_state was not set when this run began and is 'carried'"):
-        finetune(written(tmp_path, steps=carried), output=run, resume=True, progress=Kills())
+        finetune(written(tmp_path, steps=carried), output=run, resume=True, progress=Notes())
 
 
 def test_two_steps_with_the_state_carried_are_one_longer_step(tmp_path):
@@ -171,7 +145,7 @@ def test_two_steps_with_the_state_carried_are_one_longer_step(tmp_path):
         "fresh": [{**train, "epochs": 2}, {**train, "epochs": 2}],
     }.items():
         recipe = written(tmp_path, data=data, steps=[{"freeze": "all_but_head"}, *({"train": step} for step in steps)])
-        report = finetune(recipe, output=tmp_path / name, progress=Kills()).report
+        report = finetune(recipe, output=tmp_path / name, progress=Notes()).report
         assert report["stages"][-1]["feature_cache"]["use"] == "kept"
         weights[name] = load_file(tmp_path / name / "model.safetensors")
     for name, values in weights["one"].items():
@@ -185,7 +159,7 @@ def test_a_state_is_carried_on_from_a_step_that_builds_on_train(tmp_path):
         {"finetune_from_probe": {"epochs": 1, "unfreeze_gradually": 1, "batch_size": 96}},
         {"train": {"epochs": 1, "max_steps": 1, "optimizer_state": "carried"}},
     ]
-    first, second = finetune(written(tmp_path, steps=steps), output=tmp_path / "run", progress=Kills()).report["stages"]
+    first, second = finetune(written(tmp_path, steps=steps), output=tmp_path / "run", progress=Notes()).report["stages"]
     assert second["carried"] == 2  # the head's
     assert first["phases"][-1]["frozen_tensors"] == first["freeze_proof"]["tensors"] > 80
 

@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 import zoo
+from listeners import Killed
 from zoo.cli import run as command
 from zoo.errors import InputError
 from zoo.finetuning.seeds import described, spread
@@ -25,10 +26,6 @@ def test_mean_spread_and_student_s_interval():
     assert spread([0.5]) == {"mean": 0.5, "sd": None, "interval": None, "values": [0.5]}
     assert spread([None, 0.5])["mean"] == 0.5
     assert described(spread([None])) == "undefined"
-
-
-class Killed(BaseException):
-    """What nothing in zoo catches."""
 
 
 class Killing(Listener):

@@ -10,18 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from listeners import Notes
 from zoo.errors import InputError, TerminatedError, WorkError
 from zoo.finetuning import status as status_module
 from zoo.finetuning.status import Status, read_status, watched
-from zoo.training.callbacks import Listener
-
-
-class Notes(Listener):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import yaml
 from safetensors.torch import load_file
 
 import zoo
+from listeners import Killed, Killing
 from zoo.errors import WorkError
 from zoo.training import autotune
 from zoo.training import trainer as trainer_module
-from zoo.training.callbacks import Listener
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -101,33 +101,6 @@ def test_fine_tuning_from_a_probe_ends_with_the_number_of_the_line(precision, tm
     assert stage["probe"]["metrics"]["accuracy"] == pytest.approx(points[0]["accuracy"], abs=0.02)
 
 
-class Killed(BaseException):
-    """What nothing in zoo catches."""
-
-
-class Killer(Listener):
-    """Raises Killed in the given optimizer step of the given train step."""
-
-    def __init__(self, stage: int, step: int) -> None:
-        self.stage, self.step, self.stages = stage, step, 0
-
-    def note(self, text: str) -> None:
-        pass
-
-    def step_started(self, trainer) -> None:
-        self.stages += 1
-        if self.stages != self.stage:
-            return
-        step = trainer.schedule.step
-
-        def failing():
-            step()
-            if trainer.progress.steps == self.step:
-                raise Killed
-
-        trainer.schedule.step = failing
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("stage", "step"), [(1, 3), (2, 2), (2, 9)])
 def test_a_killed_run_resumes_bit_for_bit(precision, stage, step, deterministic, tmp_path, monkeypatch):
@@ -137,7 +110,7 @@ def test_a_killed_run_resumes_bit_for_bit(precision, stage, step, deterministic,
     from zoo.finetuning.finetune import finetune
 
     with pytest.raises(Killed):
-        finetune(path, output=tmp_path / "run", device="cuda", progress=Killer(stage, step))
+        finetune(path, output=tmp_path / "run", device="cuda", progress=Killing(step, stage=stage))
     torch.manual_seed(123)
     torch.cuda.manual_seed(9)
     finetune(path, output=tmp_path / "run", device="cuda", resume=True)

@@ -1,6 +1,7 @@
 """Surgeries by name on an assembly: `auto`, mistakes, records, and replaying them to the same structure."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -411,17 +412,9 @@ OPTIONS = settings(
 
 
 @pytest.mark.slow
-@settings(OPTIONS, max_examples=10)
+@settings(OPTIONS, max_examples=int(os.environ.get("ZOO_FUZZ_EXAMPLES", "30")))  # more of them look longer
 @given(chains())
 def test_any_chain_replays_to_the_same_structure(chain):
-    check_chain(chain)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@settings(OPTIONS, max_examples=100)
-@given(chains())
-def test_any_of_many_chains_replays_to_the_same_structure(chain):
     check_chain(chain)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import zoo
+from listeners import Killed, Killing
 from zoo.contracts import Context
 from zoo.finetuning.finetune import finetune
 from zoo.model.build import build
@@ -96,22 +97,12 @@ def test_the_checkpoint_gives_prices_by_itself(run):
     assert {name for name in load_file(run.checkpoint) if name.startswith("fc")} == {"fc.0.weight", "fc.0.bias"}
 
 
-class Killed(BaseException):
-    pass
-
-
-class Killing(Listener):
-    def epoch_ended(self, trainer, record):
-        if record["epoch"] == 1:
-            raise Killed
-
-
 @pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(table, tmp_path):
     chosen = recipe(table, {"epochs": 2, "optimizer": {"SGD": {"momentum": 0.9}}, "clip_grad_norm": 1.0})
     finetune(chosen, output=tmp_path / "whole", progress=Listener())
     with pytest.raises(Killed):
-        finetune(chosen, output=tmp_path / "run", progress=Killing())
+        finetune(chosen, output=tmp_path / "run", progress=Killing(epoch=1))
     finetune(chosen, output=tmp_path / "run", resume=True, progress=Listener())
     mine, its = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert all(torch.equal(tensor, its[name]) for name, tensor in mine.items())

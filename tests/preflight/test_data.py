@@ -127,3 +127,27 @@ def test_rows_that_are_no_pair_are_said_before_a_run(checked: Check, plugins, na
     (problem,) = checked(f"model: tutorial/net_a\ndata: acme/{name}\nsteps: [swap_head: auto, train: 1]").errors
     assert problem.message == f"sample 0 is {said}; a sample is (image, target)"
     assert "row['image'], row['label']" in str(problem)
+
+
+ROLLS = """
+import numpy as np
+from torch import Tensor
+
+class Own:
+    def __init__(self, *, seed: int = 0): self.random = np.random.default_rng(seed)
+    def __call__(self, image: Tensor) -> Tensor: return image.roll(int(self.random.integers(1, 1000)), 2)
+
+def shared(image: Tensor) -> Tensor: return image.roll(int(np.random.randint(1, 1000)), 2)
+"""
+
+
+def test_a_transform_with_a_generator_of_its_own_is_warned_of(checked: Check, plugins) -> None:
+    plugins.write("zoo-acme", "[zoo.transforms]\nOwn = acme_rolls:Own\nshared = acme_rolls:shared", acme_rolls=ROLLS)
+    text = "model: tutorial/net_a\ndata: {source: sklearn/digits, transforms: [%s]}\nsteps: [train: 1]\n"
+    assert warnings(checked(text % "RandomErasing, acme/shared")) == []
+    (said,) = warnings(checked(text % "acme/shared, {RandomApply: {transforms: [acme/Own]}}"))
+    assert said.startswith("recipe.yaml:2:58: RandomApply draws from a random generator of its own")
+    (said,) = warnings(checked(text % "acme/Own"))
+    assert said.startswith(
+        "recipe.yaml:2:45: acme/Own draws from a random generator of its own, which zoo does not seed"
+    )

@@ -43,7 +43,25 @@ def test_a_damaged_file_is_said_and_the_others_are_read(run, file):
     (folder / file).write_bytes(b"\xff\x00{")
     facts = gather(folder)
     assert facts["recipe"]["pinned"]
-    assert any("cannot be read" in note or "is damaged" in note or file in note for note in facts["notes"])
+    assert any(str(folder / file) in note for note in facts["notes"])
+
+
+@pytest.mark.parametrize("stages", ["null", "[null]", "[1]", "{}", '[{"step": 1}]'])
+def test_a_report_of_another_shape_is_no_report(run, stages):
+    folder = run()
+    (folder / "report.json").write_text(f'{{"stages": {stages}}}')
+    assert f"{folder / 'report.json'} is not the report of a run" in gather(folder)["notes"]
+
+
+def test_predictions_that_were_cut_or_are_gone_are_said(run):
+    folder = run()
+    (folder / "predictions.csv").write_text("image,part\nx")
+    facts = gather(folder)
+    assert facts["predicted"] is None
+    assert f"{folder / 'predictions.csv'} cannot be read: list index out of range" in facts["notes"]
+    (folder / "predictions.csv").unlink()
+    said = "there is no predictions.csv: mistakes, classes and calibration are left out"
+    assert said in gather(folder)["notes"]
 
 
 def test_a_run_of_an_older_version_has_no_status(run):

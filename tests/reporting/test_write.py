@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import zoo
+from listeners import Notes
 from zoo.cli import run as command_line
 from zoo.file_name import RUN_MARK
 from zoo.finetuning import ending
@@ -24,14 +25,6 @@ RECIPE = {
     "data": {"source": "zoo/image_folder", "image_size": 32, "batch_size": 8, "validation_fraction": 0.5},
     "steps": [{"swap_head": "auto"}, {"freeze": "all_but_head"}, {"train": {"epochs": 1, "lr": 0.01}}],
 }
-
-
-class Notes(Listener):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")

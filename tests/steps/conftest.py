@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from listeners import Notes
 from zoo.contracts import Context
 from zoo.data.open_data import open_data
 from zoo.errors import InputError
@@ -16,16 +17,7 @@ from zoo.finetuning.run import ActiveRun
 from zoo.model.build import build
 from zoo.preflight import check
 from zoo.recipe import Recipe, load_recipe
-from zoo.training.callbacks import Listener
 from zoo.training.state import StateFolder
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 import zoo
+from listeners import Killed, Killing, Notes
 from zoo.errors import WorkError
 from zoo.training.callbacks import Listener
 
@@ -30,14 +31,6 @@ MODEL = "model: tutorial/fashion_mlp\ndata: {source: sklearn/digits, limit: 20, 
 )
 def test_what_is_wrong_with_it(mistakes, steps, said):
     assert said in mistakes(f"{MODEL}  {steps}\n")[0]
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture
@@ -80,15 +73,6 @@ def test_a_run_with_it_is_the_run_without_it(run, tmp_path):
     assert "Learning rate, step 2" in (tmp_path / "with/report.html").read_text()
 
 
-class Killed(BaseException):
-    pass
-
-
-class Killing(Listener):
-    def epoch_ended(self, trainer, record):
-        raise Killed
-
-
 def test_what_it_found_is_taken_written_down_and_resumed(run, tmp_path):
     steps = ({"lr_finder": {"steps": 25, "suggest": "minimum"}}, {"train": {"epochs": 2, "lr": "found"}})
     whole = run("whole", *steps)
@@ -97,7 +81,7 @@ def test_what_it_found_is_taken_written_down_and_resumed(run, tmp_path):
     assert whole.report["stages"][1]["epochs"][0]["lr"] == pytest.approx(lr, rel=1)  # cosine's, within the first epoch
     assert same(run("number", {"train": {"epochs": 2, "lr": lr}}), whole)
     with pytest.raises(Killed):
-        run("whole-2", *steps, progress=Killing())
+        run("whole-2", *steps, progress=Killing(epoch=1))
     resumed = run("whole-2", *steps, resume=True)
     assert same(resumed, whole)
     assert resumed.report["stages"][0]["points"] == whole.report["stages"][0]["points"]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from listeners import Killing
 from zoo import registry
 from zoo.errors import InputError, WorkError
 from zoo.finetuning.finetune import finetune
@@ -86,15 +87,6 @@ def recipe(tmp_path):
     return write
 
 
-class Interrupted(Listener):
-    def epoch_ended(self, trainer, record) -> None:
-        raise KeyboardInterrupt
-
-
-class Quiet(Listener):
-    pass
-
-
 def mistakes(path: str) -> list[str]:
     with pytest.raises(InputError) as caught:
         check(load_recipe(path)).require()
@@ -118,7 +110,7 @@ def test_mistakes_are_found_where_they_are_written(clip, recipe):
 
 
 def test_a_run_does_it_reports_it_and_owns_its_file(clip, recipe, tmp_path):
-    report = finetune(recipe(*STEPS), output=tmp_path / "run", progress=Quiet()).report
+    report = finetune(recipe(*STEPS), output=tmp_path / "run", progress=Listener()).report
     assert [stage["action"] for stage in report["stages"]] == ["acme/clip", "train", "acme/clip", "evaluate"]
     assert report["stages"][2]["clipped"] == int((tmp_path / "run/clipped.txt").read_text()) > 0
     weights = [value for name, value in load_file(tmp_path / "run/model.safetensors").items() if "weight" in name]
@@ -129,10 +121,10 @@ def test_a_run_does_it_reports_it_and_owns_its_file(clip, recipe, tmp_path):
 
 def test_a_resumed_run_takes_its_work_from_the_state(clip, recipe, tmp_path):
     path = recipe(*STEPS)
-    finetune(path, output=tmp_path / "through", progress=Quiet())
+    finetune(path, output=tmp_path / "through", progress=Listener())
     with pytest.raises(KeyboardInterrupt):
-        finetune(path, output=tmp_path / "twice", progress=Interrupted())
-    report = finetune(path, output=tmp_path / "twice", resume=True, progress=Quiet()).report
+        finetune(path, output=tmp_path / "twice", progress=Killing(epoch=1, error=KeyboardInterrupt()))
+    report = finetune(path, output=tmp_path / "twice", resume=True, progress=Listener()).report
     assert [stage["action"] for stage in report["stages"]] == ["acme/clip", "train", "acme/clip", "evaluate"]
     through, twice = (load_file(tmp_path / name / "model.safetensors") for name in ("through", "twice"))
     assert all((twice[name] == value).all() for name, value in through.items())
@@ -141,12 +133,12 @@ def test_a_resumed_run_takes_its_work_from_the_state(clip, recipe, tmp_path):
 def test_a_failure_names_it_and_keeps_what_was_trained(clip, recipe, tmp_path):
     path = recipe(TRAIN, {"clip": -1})
     with pytest.raises(WorkError, match=r"^acme/clip failed: ValueError: a limit below 0 \(.*acme_clip\.py:36\)$"):
-        finetune(path, output=tmp_path / "run", progress=Quiet())
+        finetune(path, output=tmp_path / "run", progress=Listener())
     assert (tmp_path / "run/model.safetensors").exists()
 
 
 def test_a_report_is_read_where_the_plugin_is_gone(clip, recipe, tmp_path, monkeypatch):
-    report = finetune(recipe(*STEPS), output=tmp_path / "run", progress=Quiet()).report
+    report = finetune(recipe(*STEPS), output=tmp_path / "run", progress=Listener()).report
     own = tuple(row for row in registry.entries() if row.plugin != "acme")
     monkeypatch.setattr(registry, "entries", lambda: own)
     assert rows(report)[1] == ["1", "acme/clip"]

@@ -10,6 +10,7 @@ import yaml
 from torch import nn
 
 import zoo
+from listeners import Killed, Killing, Notes
 from zoo.data.batches import Batch
 from zoo.training import batch_size as module
 from zoo.training.batch_size import choose_batch_size, counted, kept_for_backward, largest, repeated, tried
@@ -90,16 +91,6 @@ def test_samples_are_repeated():
     assert [tensor.tolist() for tensor in (*inputs, targets)] == [[0, 1, 2, 0, 1], [0, 2, 4, 0, 2], [0, 1, 2, 0, 1]]
 
 
-class Killed(BaseException):
-    pass
-
-
-class Killing(Listener):
-    def epoch_ended(self, trainer, record):
-        if record["epoch"] == 1:
-            raise Killed
-
-
 def test_it_is_written_down_and_resumed_as_it_was(tmp_path, monkeypatch):
     """A machine with less memory goes on with the batch size that the run began with."""
     recipe = {
@@ -109,19 +100,14 @@ def test_it_is_written_down_and_resumed_as_it_was(tmp_path, monkeypatch):
         "precision": "float32",
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    notes: list[str] = []
-
-    class Notes(Listener):
-        def note(self, text):
-            notes.append(text)
-
-    whole = zoo.finetune(tmp_path / "recipe.yaml", output=tmp_path / "whole", progress=Notes())
+    listener = Notes()
+    whole = zoo.finetune(tmp_path / "recipe.yaml", output=tmp_path / "whole", progress=listener)
     size = whole.report["stages"][0]["batch_size"]
-    assert any(f"batch_size: {size} (auto:" in note and "lr is as it was" in note for note in notes)
+    assert any(f"batch_size: {size} (auto:" in note and "lr is as it was" in note for note in listener.notes)
     left = yaml.safe_load((tmp_path / "whole/recipe.yaml").read_text())
     assert left["steps"][0]["train"]["batch_size"] == size
     with pytest.raises(Killed):
-        zoo.finetune(tmp_path / "recipe.yaml", output=tmp_path / "run", progress=Killing())
+        zoo.finetune(tmp_path / "recipe.yaml", output=tmp_path / "run", progress=Killing(epoch=1))
     monkeypatch.setattr(module, "MOST_ON_CPU", 2)
     run = zoo.finetune(tmp_path / "recipe.yaml", output=tmp_path / "run", resume=True, progress=Listener())
     assert run.report["stages"][0]["batch_size"] == size

@@ -11,19 +11,11 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+from listeners import Notes
 from zoo.errors import InputError, WorkError
 from zoo.model.freezing import freeze, frozen_part, hashes
 from zoo.recipe.options import UnfreezeGradually
-from zoo.training.callbacks import Listener
 from zoo.training.gradual import GradualUnfreezing, find_phases
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def block(width: int, out: int) -> nn.Module:

@@ -129,6 +129,7 @@ import torchmetrics
 def worst(outputs, targets, *, share: float = 1.0): return share * (outputs - targets).abs().max()
 worst.higher_is_better = False
 def two(outputs, targets): return outputs[:2]
+def several(outputs, targets): return {"a": 1.0}
 def fails(outputs, targets): return {}["x"]
 class Best:
     def __init__(self): self.best = 0.0
@@ -143,7 +144,7 @@ class Theirs(torchmetrics.classification.MulticlassAccuracy): pass
 
 @pytest.fixture
 def acme(plugins):
-    names = ("worst", "two", "fails", "Best", "Theirs")
+    names = ("worst", "two", "several", "fails", "Best", "Theirs")
     plugins.write(
         "zoo-acme", "[zoo.metrics]\n" + "\n".join(f"{n} = acme_metrics:{n}" for n in names), acme_metrics=ACME
     )
@@ -174,7 +175,11 @@ def test_a_metrics_state_is_saved_and_trying_it_leaves_none(acme):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("two", r"acme/two \(zoo-acme 1.0\) gives Tensor, not one number"), ("fails", "failed: KeyError")],
+    [
+        ("two", r"acme/two \(zoo-acme 1.0\) gives Tensor, not one number"),
+        ("several", r"acme/several \(zoo-acme 1.0\) gives dict, not one number"),
+        ("fails", "failed: KeyError"),
+    ],
 )
 def test_a_plugins_metric_that_is_none_is_found_before_training(acme, name, said):
     with pytest.raises(InputError, match=said):

@@ -8,19 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from listeners import Killing, Notes
 from zoo.errors import WorkError
 from zoo.training import pace
 from zoo.training import trainer as trainer_module
-from zoo.training.callbacks import Listener
 from zoo.training.micro_batches import InParts
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Small(nn.Module):
@@ -119,21 +111,6 @@ def test_a_step_in_the_middle_begins_anew(make_trainer, accumulate):
     assert all(record["loss"] < 2 for record in trainer.progress.history)
 
 
-class Stopping(Listener):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def step_started(self, trainer) -> None:
-        schedule = trainer.schedule.step
-
-        def stopping():
-            schedule()
-            if trainer.progress.steps == self.step:
-                raise KeyboardInterrupt
-
-        trainer.schedule.step = stopping
-
-
 @pytest.mark.parametrize("step", [3, 5, 6, 9])
 @pytest.mark.parametrize("every", [0.0, 600.0])
 def test_resumed_bit_for_bit(make_trainer, monkeypatch, step, every):
@@ -143,7 +120,7 @@ def test_resumed_bit_for_bit(make_trainer, monkeypatch, step, every):
     uninterrupted = make_trainer(Small(after=4), **options)
     expected = weights(run(uninterrupted))
     with pytest.raises(KeyboardInterrupt):
-        run(make_trainer(Small(after=4), **options, listener=Stopping(step)))
+        run(make_trainer(Small(after=4), **options, listener=Killing(step, error=KeyboardInterrupt())))
     torch.manual_seed(99)
     resumed = make_trainer(Small(after=4), **options)
     resumed.restore(resumed.state.load())

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import zoo
+from listeners import Notes
 from zoo.errors import WorkError
 from zoo.steps import train_record
 from zoo.training import not_finite, trainer
@@ -26,14 +27,6 @@ CASES = {
     "cached": ({"feature_cache": "kept", "feature_precision": "exact"}, {"policy": "below", "module": "fc2"}),
     "bfloat16": ({"precision": "bfloat16"}, "none"),
 }
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def diverged(folder: Path, options: dict, freeze) -> Listener:

@@ -10,7 +10,7 @@ import timm.scheduler
 import torch
 from torch import nn
 
-from zoo.errors import InputError
+from zoo.errors import InputError, WorkError
 from zoo.steps.train import Train
 from zoo.training.optimizers import make_optimizer
 from zoo.training.schedulers import Schedule, schedule_traps, training_length, warmup_steps
@@ -278,3 +278,25 @@ def test_what_is_called_an_error_is_one():
 )
 def test_the_length_of_a_training(options, length):
     assert training_length(Train(**options), PER_EPOCH) == length
+
+
+LATE = """
+class Late:
+    def __init__(self, optimizer, *, total_steps: int): self.steps = 0
+    def step(self):
+        self.steps += 1
+        if self.steps == 3: raise RuntimeError("past the end")
+    def state_dict(self): return {}
+    def load_state_dict(self, state): pass
+"""
+
+
+def test_a_plugins_scheduler_that_fails_later_is_named(plugins):
+    plugins.write("zoo-acme", "[zoo.schedulers]\nLate = acme_late:Late", acme_late=LATE)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    options = Train(epochs=1, scheduler="acme/Late")
+    schedule = Schedule(optimizer, options, steps=4, epochs=1, higher_is_better=True)
+    schedule.step()
+    schedule.step()
+    with pytest.raises(WorkError, match=r"acme/Late \(zoo-acme 1.0\) failed: RuntimeError: past the end"):
+        schedule.step()

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
+from listeners import Killed, Notes
 from zoo.training import pace
-from zoo.training.callbacks import Listener
 from zoo.training.time_budget import plan_time
 
 
@@ -33,14 +33,6 @@ class Clock:
                 yield batch
 
         return slowed
-
-
-class Notes(Listener):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture
@@ -186,10 +178,6 @@ def test_an_epochs_last_step_is_planned_once(make_trainer, clock):
     assert steps == sorted(set(steps))
 
 
-class Stop(BaseException):
-    """What nothing catches."""
-
-
 def test_resumed_in_the_middle_of_an_epoch(make_trainer, clock, monkeypatch):
     """The plan goes on, and the time spent before counts."""
     options = BUDGET | {"time_budget": "1m", "optimizer": "AdamW"}
@@ -203,10 +191,10 @@ def test_resumed_in_the_middle_of_an_epoch(make_trainer, clock, monkeypatch):
         if cut.progress.steps == 18:
             cut.progress.batch = 2
             cut.save()
-            raise Stop
+            raise Killed
 
     cut._step = step
-    with pytest.raises(Stop):
+    with pytest.raises(Killed):
         cut.run()
     resumed = make_trainer(**options)
     clock.seconds += 1000  # the interruption costs no time
@@ -222,8 +210,8 @@ def test_resumed_in_the_middle_of_an_epoch(make_trainer, clock, monkeypatch):
 def test_resumed_without_its_clock_the_plan_goes_on(make_trainer, clock):
     """As after `--within`, which is not in the recipe."""
     cut = begun(planned(make_trainer(epochs=9, scheduler="cosine"), clock, 40.0))
-    cut.listener.epoch_ended = lambda trainer, record: (_ for _ in ()).throw(Stop()) if record["epoch"] == 2 else None
-    with pytest.raises(Stop):
+    cut.listener.epoch_ended = lambda trainer, record: (_ for _ in ()).throw(Killed()) if record["epoch"] == 2 else None
+    with pytest.raises(Killed):
         cut.run()
     plan = copy.deepcopy(cut.progress.plan)
     resumed = make_trainer(epochs=9, scheduler="cosine")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from listeners import Notes
 from zoo.contracts import TrackedRun, Tracker
 from zoo.errors import InputError
 from zoo.finetuning.finetune import finetune
@@ -40,14 +41,6 @@ class Scribe(Tracker):
 
     def finish(self):
         self._tell("finish")
-
-
-class Notes(Listener):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 def tracked(make_trainer, tmp_path, *trackers, step=0):

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from listeners import Killing
 from zoo.errors import InputError, TerminatedError, WorkError
 from zoo.model.freezing import freeze, hashes
 from zoo.training import trainer as trainer_module
-from zoo.training.callbacks import Listener
 
 
 def net() -> nn.Module:
@@ -182,23 +182,6 @@ def test_frozen_tensors_stand_still_under_everything_at_once(make_trainer):
     assert hashes(model, part) == before
 
 
-class Interrupting(Listener):
-    """Stops the loop in the optimizer step that follows so many."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def step_started(self, trainer) -> None:
-        step = trainer.schedule.step
-
-        def stopping():
-            step()
-            if trainer.progress.steps == self.step:
-                raise KeyboardInterrupt
-
-        trainer.schedule.step = stopping
-
-
 HARD = {
     "sgd": {"optimizer": {"SGD": {"momentum": 0.9}}, "scheduler": "cosine", "warmup": 3},
     "adamw": {"optimizer": "AdamW", "scheduler": "one_cycle", "ema": 0.8, "accumulate": 2},
@@ -215,7 +198,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(make_trainer, monkey
     options = {**options, "epochs": 5, "batch_size": 12}
     uninterrupted = make_trainer(**options)
     expected = weights(run(uninterrupted))
-    stopped = make_trainer(**options, listener=Interrupting(step))
+    stopped = make_trainer(**options, listener=Killing(step, error=KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         run(stopped)
     torch.manual_seed(99)  # whatever the generators do meanwhile
@@ -254,13 +237,13 @@ def test_interrupted_behind_its_last_step_it_ends_the_epoch(make_trainer, length
 def test_an_interrupted_epoch_leaves_the_last_complete_one(make_trainer, options):
     one = make_trainer(epochs=1, **options)
     expected = weights(run(one))
-    trainer = make_trainer(epochs=3, **options, listener=Interrupting(step=7))
+    trainer = make_trainer(epochs=3, **options, listener=Killing(7, error=KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         run(trainer)
     assert not equal(weights(trainer.job.model), expected)
     assert trainer.rewind()
     assert equal(weights(trainer.job.model), expected)
-    early = make_trainer(epochs=3, listener=Interrupting(step=2))
+    early = make_trainer(epochs=3, listener=Killing(2, error=KeyboardInterrupt()))
     start = weights(early.job.model)
     with pytest.raises(KeyboardInterrupt):
         run(early)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from zoo.cli.check import command
 from zoo.errors import InputError, WorkError
 from zoo.preflight import check
 from zoo.recipe import load_recipe
+from zoo.training.callbacks import Listener
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "tutorials"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -104,10 +106,18 @@ def md5(path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="module")
+def trained_net_a(tmp_path_factory) -> dict:
+    """The report of warm_start_source, which it leaves beside the checkpoint."""
+    recipe, output = RECIPES / "warm_start_source.yaml", tmp_path_factory.mktemp("net_a") / "run"
+    return zoo.finetune(recipe, overrides=["train.epochs=2"], output=output, progress=Listener()).report
+
+
 @pytest.fixture
-def net_a(workshop) -> dict:
+def net_a(workshop, trained_net_a) -> dict:
     """What warm_start_source leaves in runs/net_a."""
-    return workshop.finetune("warm_start_source", "train.epochs=2", output="runs/net_a")
+    shutil.copytree(Path(trained_net_a["checkpoint"]).parent, "runs/net_a")
+    return trained_net_a
 
 
 @pytest.mark.slow

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import zoo
+from listeners import Notes
 from zoo.errors import InputError, WorkError
 from zoo.lint import check_optimizer
 from zoo.model.build import build
 from zoo.preflight import check
 from zoo.recipe import load_recipe
-from zoo.training.callbacks import Listener
 from zoo.training.optimizers import make_optimizer
 
 ROOT = Path(__file__).parents[2]
@@ -84,17 +84,11 @@ def test_a_dead_layer_alone_cannot_be_trained(workshop):
     assert "add_linear.weight, add_linear.bias are trainable but never get a gradient" in str(mistake)
 
 
-class Scribe(Listener):
-    """What a run says, in order."""
-
-    def __init__(self):
-        self.said = []
-
-    def note(self, text):
-        self.said.append(text)
+class Scribe(Notes):
+    """What a run says, in order, and where an epoch ends."""
 
     def epoch_ended(self, trainer, record):
-        self.said.append("an epoch")
+        self.notes.append("an epoch")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +102,9 @@ class Scribe(Listener):
 def test_finetune_says_it_before_it_trains(workshop, fashion_files, name, overrides, says):
     scribe = Scribe()
     zoo.finetune(RECIPES / f"{name}.yaml", overrides=overrides, output="run", progress=scribe)
-    told = [index for index, text in enumerate(scribe.said) if text.startswith("warning: ") and says in text]
+    told = [index for index, text in enumerate(scribe.notes) if text.startswith("warning: ") and says in text]
     assert len(told) == 1
-    assert told[0] < scribe.said.index("an epoch")
+    assert told[0] < scribe.notes.index("an epoch")
 
 
 def test_the_sound_twins_raise_no_such_alarm(workshop):

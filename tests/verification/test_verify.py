@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import zoo
+from listeners import Killing
 from zoo import registry
 from zoo.errors import InputError
 from zoo.training.callbacks import Listener
@@ -196,13 +197,6 @@ def test_data_by_a_relative_path(finetuned, pictures, tmp_path, monkeypatch):
     assert results(check_honest("moved/run"))["model run again"] == "confirmed"
 
 
-class Stop(Listener):
-    """Presses Ctrl-C after the first epoch."""
-
-    def epoch_ended(self, trainer, record):
-        raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_interrupted_and_resumed(tmp_path):
     data = {"source": "sklearn/digits", "image_size": 32, "batch_size": 32, "limit": 60}
@@ -211,7 +205,12 @@ def test_interrupted_and_resumed(tmp_path):
         json.dumps({"name": "r", "model": {"architecture": "tutorial/net_a"}, "data": data, "steps": [*HEAD, train]})
     )
     with pytest.raises(KeyboardInterrupt):
-        zoo.finetune(tmp_path / "r.yaml", output=tmp_path / "out", progress=Stop(), device="cpu")
+        zoo.finetune(
+            tmp_path / "r.yaml",
+            output=tmp_path / "out",
+            progress=Killing(epoch=1, error=KeyboardInterrupt()),
+            device="cpu",
+        )
     found = results(check_honest(tmp_path / "out"))
     assert found["frozen tensors"] == "not checked"
     zoo.finetune(tmp_path / "r.yaml", output=tmp_path / "out", progress=Listener(), device="cpu", resume=True)

@@ -51,6 +51,10 @@ def command(
         from zoo.preflight import check
 
         verdict = check(loaded, images=images)
+        if verdict.data is not None:
+            from zoo.data.copies import copies_in
+
+            verdict.notes += copies_in(verdict.data)
     except InputError as error:
         if not as_json:
             raise

@@ -201,7 +201,7 @@ class Table:
     def __init__(self, path: Path, versions: dict[str, str]) -> None:
         self.path, self.versions = path, versions
         self.rows: dict[str, dict[str, Any]] = {}
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["versions"] == versions:
                 self.rows = dict(document["rows"])

@@ -60,7 +60,7 @@ def command(
     from zoo.data.image_folder import passed_over
     from zoo.formats.files import check_free
     from zoo.training.predict import find_images, listed_images, open_predictor
-    from zoo.training.prediction_files import csv_writer, document, table
+    from zoo.training.prediction_files import csv_writer
     from zoo.training.predictions import formula_warning
 
     if STANDARD_INPUT in images and len(images) > 1:
@@ -88,15 +88,21 @@ def command(
             title = f"What {Path(checkpoint).name} sees"
             draw = files.enter_context(gallery_writer(Path(html_file), predictor, title, overwrite=overwrite))
             rows = _written(rows, draw)
-        if as_json:
-            for piece in document(rows):
-                sys.stdout.write(piece)
-        else:
-            for line in table(rows):
-                print(printable(line))
+        _print(rows, as_json)
     if csv_file is not None and (warning := formula_warning(csv_file, (*predictor.names, *seen.formulas))):
         say(f"warning: {warning}")
     seen.report()
+
+
+def _print(rows: Iterable[dict[str, Any]], as_json: bool) -> None:
+    from zoo.training.prediction_files import document, table
+
+    if as_json:
+        for piece in document(rows):
+            sys.stdout.write(piece)
+    else:
+        for line in table(rows):
+            print(printable(line))
 
 
 class _Seen:

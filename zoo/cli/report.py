@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
+
+from zoo.cli.errors import say
 
 
 def command(
@@ -39,5 +40,5 @@ def command(
         return
     path, notes = report(runs, output)
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     print(path)

@@ -14,9 +14,19 @@ from typing import Any
 from zoo.errors import InputError, did_you_mean
 
 PARTS = {  # what a folder, or a value of a table's split column, is called that is a part of the data
-    "train": ("train", "training", "train_set", "training_set"),
-    "validation": ("val", "valid", "validation", "dev", "val_set", "validation_set", "dev_set"),
-    "test": ("test", "testing", "test_set", "testing_set"),
+    "train": ("train", "training", "train_set", "training_set", "train_data", "training_data"),
+    "validation": (
+        "val",
+        "valid",
+        "validation",
+        "dev",
+        "val_set",
+        "validation_set",
+        "dev_set",
+        "val_data",
+        "validation_data",
+    ),
+    "test": ("test", "testing", "test_set", "testing_set", "test_data", "testing_data"),
 }
 
 

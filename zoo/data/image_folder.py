@@ -20,8 +20,9 @@ _EXTENSIONS = (
     ".npy"
 )
 EXTENSIONS = frozenset(_EXTENSIONS.split())
-# folders of archivers, storage systems and other programs, which may contain images and are never meant
-OTHERS = frozenset({"__MACOSX", "@eaDir", ".git", ".ipynb_checkpoints", ".thumbnails", ".Trash", ".Trashes", ".cache"})
+SYSTEM = "#recycle $RECYCLE.BIN lost+found __pycache__ __MACOSX @eaDir .git .ipynb_checkpoints .thumbnails .cache"
+OTHERS = frozenset({*SYSTEM.split(), ".Trash", ".Trashes", "System Volume Information"})
+"""Folders of archivers, storage systems and other programs, which may contain images and are never meant."""
 
 
 @files_named()
@@ -38,6 +39,7 @@ def image_folder(path: str) -> Data:
     parts, notes = _part_folders(root)
     if not parts:
         classes = _class_folders(root, notes)
+        _look_one_deeper(root, classes, notes)
         return Data(_samples(root, classes, notes, {}), classes=tuple(classes), notes=notes)
     folders = {part: _class_folders(folder, notes) for part, folder in parts.items()}
     known, message = tuple(folders["train"]), "{}: class {!r} does not occur in {}"
@@ -97,6 +99,8 @@ def _part_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
         message, first = f"{root} contains {found}, and no train folder", next(iter(parts.values()))
         raise InputError(message, suggestion=f"name one by itself, {first}, or call the training images' folder train")
     notes = [f"{root}: {', '.join(f'{parts[part].name}/ is the {part} part' for part in PARTS if part in parts)}"]
+    if bare := [entry.name for part, entry in called if part and part not in parts and not _search(entry).images]:
+        notes.append(f"warning: {root}: {listed(bare)} beside {parts['train'].name}/ is empty")
     left = [entry for entry in inside if entry not in parts.values() and _search(entry).images]
     if left and len(parts) == 1:
         train, others = parts["train"], listed([f"{entry.name}/" for entry in left])
@@ -137,6 +141,24 @@ def _class_folders(root: Path, notes: list[str]) -> dict[str, Path]:
         raise InputError(problems)
     notes += [f"warning: {root}: {text}" for text in alike(name for name, _ in named)]
     return dict(sorted(named))
+
+
+def _look_one_deeper(root: Path, classes: dict[str, Path], notes: list[str]) -> None:
+    """Say where the folders of all classes contain the same folders: then those may be the classes, or parts.
+
+    Raises InputError where they are parts by their names: training on the images kept aside would go unseen.
+    """
+    inside = [frozenset(entry.name for entry in _folders_in(folder)) for folder in classes.values()]
+    if len(inside) < 2 or len(inside[0]) < 2 or len(set(inside)) > 1:
+        return
+    names, (first, *_) = sorted(inside[0]), classes.values()
+    if all(map(part_called, names)):
+        message = f"{root}: each class folder contains {listed(names)}, which are parts of the data"
+        raise InputError(message, suggestion=f"put the parts first: {root / names[0] / first.name}")
+    notes.append(
+        f"warning: {root}: {listed(classes)} are taken for the classes, and each contains the folders {listed(names)}: "
+        "are these the classes?"
+    )
 
 
 def _contains_run(folder: Path) -> bool:

@@ -35,6 +35,7 @@ MODES = {
 }
 TENSOR_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 MOST = {"mean": 1.0, "std": 2.0}  # of values scaled to 0..1; a std of 1 leaves them as they are
+DRAWS = 3  # of one seed, which show whether a transform goes by it
 ELONGATED = 16  # how many times the crop the resized image may be long; more of it is not resized
 
 
@@ -229,19 +230,26 @@ def _interpolation(name: str, word: str) -> InterpolationMode:
     return InterpolationMode(word)
 
 
-def check_transform(value: Named, to: Preprocessing) -> None:
-    """Raises InputError for a transform that cannot be made, or does not work on an image of the network's size; so for
+def name_of(value: Named) -> str:
+    """What a recipe calls a transform."""
+    return _split(value)[0]
+
+
+def check_transform(value: Named, to: Preprocessing) -> bool:
+    """Whether a transform draws its random numbers from generators that zoo seeds: it then gives the same for the same
+    seed. Raises InputError for one that cannot be made, or does not work on an image of the network's size; so for
     those among its arguments, whether or not a draw would choose them."""
     name, arguments = _split(value)
-    for inner in arguments.get("transforms", ()) if name in OF_TRANSFORMS else ():
-        check_transform(inner, to)
+    inner = [check_transform(each, to) for each in arguments.get("transforms", ()) if name in OF_TRANSFORMS]
     image = (torch.arange(to.channels * to.size[0] * to.size[1]) % 251).to(torch.uint8).view(to.channels, *to.size)
     if to.range is not None:
         image = image / 255
     try:
-        seeded(make_transform(value, to), image, 0)
+        transform = make_transform(value, to)
+        first, *again = (seeded(transform, image, 0) for _ in range(DRAWS))
     except WorkError as error:
         raise InputError(error.problems) from error
+    return all(inner) and all(torch.equal(first, other) for other in again)
 
 
 class InOrder:

@@ -76,8 +76,7 @@ def finetune(
 
     The other arguments, and what is raised, are those of `zoo.finetune`.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(os.fspath(recipe), overrides)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe), overrides)
     began = time.monotonic()
     where, wanted = choose_device(device or recipe.device), precision or recipe.precision
     choose_precision(wanted, where)
@@ -102,7 +101,6 @@ def finetune(
             return Run(report, folder, where)
         seed_everything(recipe.seed)
         assembly = begin(recipe, verdict)
-        assembly.used = tuple(component.distribution for component in recipe.components)
         run = ActiveRun(recipe, folder, state, listener, assembly, where, wanted, saved, began=began)
         run.within, run.trial = within, trial
         run.asked = {key: value for key, value in (("device", device), ("precision", precision)) if value is not None}

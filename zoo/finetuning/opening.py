@@ -12,6 +12,7 @@ from zoo.checkpoint.data_folder import FOLDER
 from zoo.checkpoint.load import load
 from zoo.contracts import Context
 from zoo.data import transforms
+from zoo.data.copies import copies
 from zoo.data.fingerprint import fingerprint
 from zoo.data.measure import measure, prepare_by, to_measure
 from zoo.data.open_data import OpenData
@@ -32,10 +33,12 @@ from zoo.steps.load import coverage
 def begin(recipe: Recipe, verdict: Verdict) -> Assembly:
     """The model as it is before its weights: fresh, or as a checkpoint left it, with nothing frozen."""
     if recipe.checkpoint is None:
-        return build(recipe.architecture, verdict.arguments)
-    assembly = load(recipe.checkpoint.path, arguments=verdict.built_for)
-    assembly.model.train()
-    assembly.frozen = None
+        assembly = build(recipe.architecture, verdict.arguments)
+    else:
+        assembly = load(recipe.checkpoint.path, arguments=verdict.built_for)
+        assembly.model.train()
+        assembly.frozen = None
+    assembly.used = tuple(component.distribution for component in recipe.components)
     return assembly
 
 
@@ -77,6 +80,8 @@ def open_run(run: ActiveRun, verdict: Verdict) -> None:
         run.data = run.trial.cut(run.data) if run.trial else run.data
         _measure(run)
         run.fingerprint = fingerprint(run.data)
+        for note in copies(run.fingerprint.rows, run.fingerprint.read):
+            run.listener.note(note)
         if run.saved is not None:
             check_same_data(run, run.saved.run.get("data"))
         assembly.preprocessing = run.data.preprocessing

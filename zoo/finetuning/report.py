@@ -28,11 +28,12 @@ def read_report(run: str | os.PathLike[str]) -> Report:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", suggestion="name the folder of a finished run") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as a report: {error}") from error
-    if not isinstance(report, dict) or "stages" not in report:
+    stages = report.get("stages") if isinstance(report, dict) else None
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) and "action" in stage for stage in stages):
         raise InputError(f"{path} is not the report of a run")
-    return report
+    return dict(report)
 
 
 COLUMNS = ("step", "action", "epochs", "loss", "metrics", "trainable", "frozen", "images/s", "seconds")

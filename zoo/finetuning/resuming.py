@@ -85,7 +85,7 @@ def _finished(state: StateFolder, folder: Path) -> dict[str, Any] | None:
         return None
     try:
         report: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WorkError(f"{folder} is finished, but its report.json cannot be read: {error}") from error
     return report
 

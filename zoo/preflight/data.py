@@ -101,11 +101,17 @@ def _check_transforms(recipe: Recipe, verdict: Verdict, data: OpenData) -> None:
     assert recipe.data is not None
     augmentation, place = data.augmentation, ("data", "augmentation")
     for index, value in enumerate(augmentation if isinstance(augmentation, tuple) else ()):
+        written = ("data", "transforms", index) if recipe.data.transforms else place
         try:
-            transforms.check_transform(value, data.preprocessing)
+            repeatable = transforms.check_transform(value, data.preprocessing)
         except ZooError as error:
-            written = ("data", "transforms", index) if recipe.data.transforms else place
             verdict.errors += placed(recipe, written, error)
+            continue
+        if not repeatable:
+            said = f"{transforms.name_of(value)} draws from a random generator of its own, which zoo does not seed"
+            said += ": a resumed run, or one with other workers, sees other images"
+            hint = "draw from torch's, numpy's or random's own generator"
+            verdict.warnings.append(Problem(said, recipe.document.value(written), hint))
 
 
 def open_recipe_data(recipe: Recipe, known: Known, *, download: bool | None = None) -> OpenData:

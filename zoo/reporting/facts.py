@@ -37,9 +37,9 @@ def gather(run: str | os.PathLike[str]) -> Facts:
     """
     folder = _folder(run)
     notes: list[str] = []
-    status = _part(notes, lambda: read_status(folder))
-    report = _part(notes, lambda: read_report(folder)) if (folder / REPORT).exists() else None
-    checkpoint = _part(notes, lambda: _checkpoint(folder)) if (folder / MODEL).exists() else None
+    status = _part(notes, folder / STATUS, lambda: read_status(folder))
+    report = _part(notes, folder / REPORT, lambda: read_report(folder)) if (folder / REPORT).exists() else None
+    checkpoint = _part(notes, folder / MODEL, lambda: _checkpoint(folder)) if (folder / MODEL).exists() else None
     facts: Facts = {
         "folder": str(folder),
         "name": (report or status or {}).get("name") or folder.resolve().name,
@@ -48,8 +48,8 @@ def gather(run: str | os.PathLike[str]) -> Facts:
         "report": report,
         "recipe": _recipe(folder, report),
         "checkpoint": checkpoint,
-        "epochs": history(report["stages"]) if report else _part(notes, lambda: _epochs(folder)),
-        "predicted": _part(notes, lambda: _predicted(folder, report, checkpoint)) if report else None,
+        "epochs": history(report["stages"]) if report else _part(notes, folder / METRICS, lambda: _epochs(folder)),
+        "predicted": _part(notes, folder / PREDICTIONS, lambda: _predicted(folder, report or {}, checkpoint)),
     }
     return facts | {"notes": notes + _missing(facts)}
 
@@ -70,14 +70,14 @@ def _folder(run: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _part(notes: list[str], read: Callable[[], Any]) -> Any:
-    """A part of the facts; None and a note where it cannot be read."""
+def _part(notes: list[str], file: Path, read: Callable[[], Any]) -> Any:
+    """A part of the facts; None and a note where its file cannot be read."""
     try:
         return read()
     except ZooError as error:
         notes += [problem.message for problem in error.problems]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        notes.append(f"a file of the run cannot be read: {error}")
+        notes.append(f"{file} cannot be read: {error}")
     return None
 
 
@@ -135,6 +135,8 @@ def _missing(facts: Facts) -> list[str]:
         notes.append("there is no report.json: nothing was kept of the model, and only what was logged is shown")
     elif facts["checkpoint"] is None:
         notes.append(f"there is no {MODEL} that can be read: what it says is left out")
+    if (facts["report"] or {}).get("evaluation") and not Path(facts["folder"], PREDICTIONS).exists():
+        notes.append(f"there is no {PREDICTIONS}: mistakes, classes and calibration are left out")
     return notes
 
 

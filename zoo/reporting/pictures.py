@@ -54,7 +54,7 @@ def draw(facts: Facts, assembly: Assembly | None = None, data: OpenData | None =
     """The pictures of a run; model and data are loaded and opened where they are not at hand."""
     pictures, folder = Pictures(), Path(facts["folder"])
     if (folder / FIRST_BATCH).is_file():
-        pictures.first_batch = data_address((folder / FIRST_BATCH).read_bytes(), "image/jpeg")
+        pictures.first_batch = _attempt(pictures, FIRST_BATCH, lambda: _first_batch(folder / FIRST_BATCH))
     if facts["checkpoint"] is None:
         return pictures
     if assembly is None:
@@ -77,6 +77,12 @@ def _attempt(pictures: Pictures, what: str, work: Callable[[], Any]) -> Any:
         said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
         pictures.notes.append(f"{what} left out: {said.partition(chr(10))[0]}")
     return None
+
+
+def _first_batch(file: Path) -> str:
+    data = file.read_bytes()
+    Image.open(io.BytesIO(data)).verify()
+    return data_address(data, "image/jpeg")
 
 
 def _base(folder: Path) -> dict[str, Tensor]:

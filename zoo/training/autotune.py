@@ -74,7 +74,7 @@ class TimingCache:
         self.path = (root or cache_folder()) / "timings" / f"{key}.json"
 
     def find(self, allowed: Sequence[Setting]) -> Setting | None:
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, ValueError, TypeError, RecursionError):
             setting = Setting(**json.loads(self.path.read_text(encoding="utf-8")))
             return setting if setting in allowed else None
         return None

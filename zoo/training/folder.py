@@ -197,7 +197,7 @@ class RunFolder:
         return f"{go_on}replace it with --overwrite, or keep it and name another folder: --output {self._free()}"
 
     def _unfinished(self) -> bool:
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(OSError, ValueError, AttributeError, RecursionError):
             return not json.loads((self.path / STATE / "state.json").read_text(encoding="utf-8")).get("finished")
         return not (self.path / MODEL).exists()
 
@@ -208,7 +208,7 @@ class RunFolder:
 
 def own_name(folder: Path, name: str) -> None:
     """Let the mark in a run's folder name a file that was written there after the run; nothing where there is none."""
-    with suppress(OSError, ValueError, KeyError, TypeError, ZooError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, ZooError):
         mark = json.loads((folder / RUN_MARK).read_text(encoding="utf-8"))
         if name not in mark["files"]:
             with atomic_file(folder / RUN_MARK) as file:

@@ -27,7 +27,7 @@ def look(data: OpenData, by: str) -> list[dict[str, str]]:
     file = cache_folder() / FOLDER / f"{_key(data)}.jsonl"
     now = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "by": by}
     earlier: list[dict[str, str]] = []
-    with suppress(OSError, ValueError):  # without a cache this look is the first that anybody knows of
+    with suppress(OSError, ValueError, RecursionError):  # without a cache this look is the first that anybody knows of
         if file.exists():
             earlier = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def look(data: OpenData, by: str) -> list[dict[str, str]]:
 def tell_report(checkpoint: str | os.PathLike[str], looks: list[dict[str, str]]) -> None:
     """Let the report beside a run's checkpoint say of later looks, where there is one that can be written."""
     path = Path(checkpoint).parent / "report.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if Path(report["checkpoint"]).name != Path(checkpoint).name or "test" not in report["evaluation"]["parts"]:
             return

@@ -119,9 +119,11 @@ class OfAllSamples:
     def _value(self, outputs: Tensor, targets: Tensor) -> float:
         with blamed(self.component):
             value = self.called(outputs, targets)
-        if (value.numel() if isinstance(value, Tensor) else np.size(value)) != 1:
-            raise InputError(f"{source_of(self.component)} gives {type(value).__name__}, not one number")
-        return float(value)
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            message = f"{source_of(self.component)} gives {type(value).__name__}, not one number"
+            raise InputError(message) from error
 
     def interval(self, value: float, outputs: Tensor, targets: Tensor) -> Interval | None:
         def again(positions: NDArray[np.int64]) -> float:

@@ -99,7 +99,7 @@ def forget(folder: Path) -> None:
 
 def _known(folder: Path) -> float:
     """The optimizer step of the batch that another process has kept."""
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return int(json.loads((folder / RECORD).read_text(encoding="utf-8"))["optimizer_step"])
     return math.inf
 

@@ -20,7 +20,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from zoo.errors import InputError
 from zoo.lint import Trap
 from zoo.recipe.catalogue import EVERY_STEP, PLATEAUS, SCHEDULERS, component_of, find, is_timm, supplied
+from zoo.registry import Component
 from zoo.training import timm_schedules
+from zoo.training.components import blamed
 from zoo.training.optimizers import named
 from zoo.training.timm_schedules import TimmSchedule
 
@@ -56,9 +58,11 @@ class Schedule:
         self.warmup = warmup_steps(options.warmup, steps)
         self.taken = 0
         self.inner: Any = None
+        self._component: Component | None = None
         self.every_step = True
         if options.scheduler is not None:
             name, arguments = named(options.scheduler)
+            self._component = component_of("schedulers", name)
             self.every_step = _moves_every_step(name, arguments)
             left = behind_warmup(self.warmup, steps, epochs, per_epoch)
             self.inner = _make(optimizer, name, arguments, options.rate, *left, higher_is_better)
@@ -73,16 +77,18 @@ class Schedule:
         elif self.taken == self.warmup:
             self._set(self.start)
         elif self.inner is not None and self.every_step:
-            self.inner.step()
+            with blamed(self._component):
+                self.inner.step()
 
     def end_epoch(self, value: float) -> None:
         """Call after each epoch; `value` is what a plateau scheduler watches."""
         if self.inner is None or self.every_step or self.taken <= self.warmup:
             return  # an epoch that was warm-up to its last step is none of the schedule's
-        if isinstance(self.inner, ReduceLROnPlateau | TimmSchedule):
-            self.inner.step(value)
-        else:
-            self.inner.step()
+        with blamed(self._component):
+            if isinstance(self.inner, ReduceLROnPlateau | TimmSchedule):
+                self.inner.step(value)
+            else:
+                self.inner.step()
 
     def replay(self, epochs: Sequence[tuple[int, float | None]]) -> None:
         """Replays `epochs` (the optimizer steps done at the end of each, and its value): sets the rates that follow."""

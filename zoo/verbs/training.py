@@ -192,6 +192,7 @@ def check(
 
     Raises InputError only where the file cannot be read; mistakes in it are in the verdict.
     """
+    from zoo.data.copies import copies_in
     from zoo.preflight import Verdict
     from zoo.preflight import check as rehearse
     from zoo.recipe.yaml_reader import read_text
@@ -202,6 +203,7 @@ def check(
         try:
             checked = _read(recipe, overrides, names)
             verdict = rehearse(checked, images=images)
+            verdict.notes += copies_in(verdict.data) if verdict.data is not None else []
             if estimate and verdict.ok:
                 from zoo.finetuning.estimate import estimate as tried_out
 

@@ -103,7 +103,7 @@ def report_beside(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | N
         report = json.loads(file.read_text(encoding="utf-8"))
         stages = report["stages"]
         saves = [stage for stage in stages if stage["action"] == "save" and Path(stage["path"]).name == path.name]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return None, None, f"{file} cannot be read as a report: {error}"
     if path.name == MODEL:
         return report, None, None

@@ -7,6 +7,7 @@ import torch
 import yaml
 from torch import nn
 
+from listeners import Notes
 from zoo.data.batches import Order
 from zoo.finetuning.finetune import finetune
 from zoo.training.callbacks import Listener
@@ -17,14 +18,6 @@ from zoo.training.trunk.store import Features
 
 ASKED = ("float32", "bfloat16", "mixed")
 LAST_STAGE = {"policy": "below", "module": "layer4"}
-
-
-class Notes(Listener):
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +111,7 @@ def test_random_augmentation_runs_the_trunk_at_every_step_and_says_so(run):
     options = {"epochs": 2, "lr": 0.01, "precision": "float32"}
     behind = run("all_but_head", options, "behind", notes, augmentation="flip")
     plain = run("all_but_head", {**options, "feature_cache": "off"}, "plain", augmentation="flip")
-    (said,) = [line for line in notes.lines if "views: 4" in line]
+    (said,) = [line for line in notes.notes if "views: 4" in line]
     assert re.match(
         r"augmentation: flip: images change .* frozen backbone \([\d,]+ images/s\) take up to [\d.]+ s", said
     )
@@ -139,7 +132,7 @@ def test_what_cannot_be_split_trains_the_plain_way_and_says_why(run):
     bias_only = {"policy": "pattern", "patterns": [r"^layer4\."]}  # the stem trains: nothing in front is fixed
     report = run(bias_only, {"epochs": 1, "lr": 0.01}, "plain", notes)
     assert report["stages"][-1]["feature_cache"]["method"] == "end to end"
-    assert any("trained end to end" in line for line in notes.lines)
+    assert any("trained end to end" in line for line in notes.notes)
 
 
 @pytest.mark.parametrize(("between", "shared"), [(nn.ReLU(), True), (nn.Dropout(0.5), False)], ids=["relu", "dropout"])

@@ -158,7 +158,7 @@ class FoundComparisons:
         self.path = (root or cache_folder()) / "comparisons" / f"{name}.json"
 
     def find(self) -> Comparison | None:
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, ValueError, TypeError, RecursionError):
             return Comparison(**json.loads(self.path.read_text(encoding="utf-8")))
         return None
 

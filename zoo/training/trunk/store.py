@@ -177,7 +177,7 @@ class FeatureCache:
             if [_digest(_shard(folder, number)) for number in range(len(digests))] != digests:
                 return None
             features = Features(_shards(folder, len(digests)), manifest["rows"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
             return None
         if manifest.get("key") != key or len(features) != manifest["samples"]:
             return None
