@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from launching import torchrun
 from safetensors.torch import load_file
 
 import zoo
@@ -213,7 +214,7 @@ def test_with_a_feature_cache(recipe, tmp_path):
 def test_two_processes(recipe, tmp_path, acme):
     """Metrics are those of all samples, a callback of one process stops both, and the tracker writes once."""
     path = recipe(lr=1e-12, callbacks=[{"Patience": {"epochs": 1}}], epochs=5, metrics=["acme/within"])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29641"]
+    launcher = [sys.executable, *torchrun()]
     output = tmp_path / "both"
     command = [*launcher, "-m", "zoo", "finetune", str(path), "--output", str(output), "--device", "cpu", "--json"]
     paths = os.pathsep.join([str(acme.folder), os.environ.get("PYTHONPATH", "")])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from launching import torchrun
 from safetensors.torch import load_file
 
 from listeners import Notes
@@ -92,18 +93,17 @@ def test_it_saves_and_ends_and_goes_on_to_the_same_bits(command, whole, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "whom", "port"), [(signal.SIGUSR1, "1", "29651"), (signal.SIGTERM, "launcher", "29652")]
-)
-def test_two_processes_end_behind_the_same_step(tmp_path, number, whom, port):
+@pytest.mark.parametrize(("number", "whom"), [(signal.SIGUSR1, "1"), (signal.SIGTERM, "launcher")])
+def test_two_processes_end_behind_the_same_step(tmp_path, request, number, whom):
     recipe, run = written(tmp_path, epochs=4000, ema=None), tmp_path / "run"
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port, "-m", "zoo", "finetune"]
+    command = [*torchrun(), "-m", "zoo", "finetune"]
     with open(tmp_path / "log", "w") as stream:
         launcher = subprocess.Popen(
             [sys.executable, *command, recipe, "--output", str(run), "--device", "cpu"],
             stderr=stream, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-    limit = time.monotonic() + 120
+    request.addfinalizer(launcher.terminate)
+    limit = time.monotonic() + 300
     while "epoch 2/" not in (log := (tmp_path / "log").read_text()):
         assert time.monotonic() < limit, log
         assert launcher.poll() is None, log

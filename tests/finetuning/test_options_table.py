@@ -24,6 +24,7 @@ import pytest
 import torch
 import yaml
 from accelerate import PartialState
+from launching import torchrun
 from safetensors.torch import load_file, save_file
 
 from listeners import Killed, Killing, Notes
@@ -413,13 +414,11 @@ def test_on_cached_features_it_is_what_training_end_to_end_is(table, tmp_path, n
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(table, tmp_path):
     """One launch for all rows. Every sample counts once: the losses of the epochs are those of one process."""
-    command = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631", __file__, str(tmp_path)]
+    command = [*torchrun(), __file__, str(tmp_path)]
     helpers = str(Path(__file__).parents[1] / "helpers")
     paths = os.pathsep.join([str(table.folder), helpers, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], check=False, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, *command], check=False, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     different = []
     for name, given, folder in runs_of_all(tmp_path / "alone"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from launching import torchrun
 from safetensors.torch import load_file
 
 from listeners import Killed, Killing, Notes
@@ -172,8 +173,7 @@ def test_two_processes_thaw_what_one_does(tmp_path):
     ]
     recipe = written(tmp_path, steps=steps)
     reports = {}
-    two = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
-    for name, launcher in {"both": two, "alone": []}.items():
+    for name, launcher in {"both": torchrun(), "alone": []}.items():
         command = [sys.executable, *launcher, "-m", "zoo", "finetune", recipe, "--output", str(tmp_path / name)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(

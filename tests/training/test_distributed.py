@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from launching import free_port, torchrun
 from safetensors.torch import load_file
 
 RECIPE = {
@@ -55,13 +56,13 @@ def test_two_processes_train_what_one_does(tmp_path, launcher):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE))
     commands = {
-        "torchrun": ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"],
+        "torchrun": torchrun(),
         "accelerate": [
-            *("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
-            *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29612"),
+            *("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
+            *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", free_port()),
         ],
     }
-    both = launched([sys.executable, "-m", *commands[launcher]], recipe, tmp_path / "both")
+    both = launched([sys.executable, *commands[launcher]], recipe, tmp_path / "both")
     assert both.returncode == 0, both.stderr
     alone = launched([sys.executable], recipe, tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
@@ -89,7 +90,7 @@ def test_each_process_keeps_its_share_of_a_trunks_outputs(tmp_path):
     data = {"source": "sklearn/digits", "image_size": 32, "batch_size": 24, "limit": 90}
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE | {"precision": "float32", "data": data, "steps": steps}))
-    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29613"]
+    two = [sys.executable, *torchrun()]
     documents = {}
     for name, launcher in {"both": two, "alone": [sys.executable]}.items():
         done = launched(launcher, recipe, tmp_path / name)
@@ -114,7 +115,7 @@ def test_two_processes_fine_tune_from_the_probe_that_one_does(tmp_path):
     model = {"architecture": "timm/test_resnet", "arguments": {"num_classes": 10}}  # batch norms
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"precision": "float32", "model": model, "data": data, "steps": steps}))
-    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29614"]
+    two = [sys.executable, *torchrun()]
     stages = {}
     for name, launcher in {"both": two, "alone": [sys.executable]}.items():
         done = launched(launcher, recipe, tmp_path / name)
@@ -139,7 +140,7 @@ def test_two_processes_agree_on_what_the_time_is_enough_for(tmp_path, how):
     steps = [{"train": train | ({"time_budget": "6s"} if how == "time_budget" else {})}]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE | {"precision": "float32", "steps": steps}))
-    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29615"]
+    two = [sys.executable, *torchrun()]
     both = launched(two, recipe, tmp_path / "both", *(["--within", "20s"] if how == "--within" else []))
     assert both.returncode == 0, both.stderr
     (stage,) = json.loads(both.stdout)["stages"]

@@ -11,6 +11,7 @@ import time
 
 import pytest
 import yaml
+from launching import torchrun
 
 from zoo.errors import InputError
 from zoo.training.processes import processes_watched, silence_allowed
@@ -40,32 +41,33 @@ RECIPE = {
     "name": "two",
     "model": "timm/test_resnet",
     "precision": "float32",
-    "data": {"source": "sklearn/digits", "image_size": 32, "batch_size": 16},
-    "steps": [{"swap_head": "auto"}, {"train": {"epochs": 500}}],
+    "data": {"source": "sklearn/digits", "image_size": 32, "batch_size": 16, "limit": 200},
+    "steps": [{"swap_head": "auto"}, {"train": {"epochs": 5000}}],
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "port"), [(signal.SIGKILL, "29621"), (signal.SIGSTOP, "29622")])
-def test_a_lost_process_is_named_with_what_to_type(tmp_path, number, port):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_process_is_named_with_what_to_type(tmp_path, request, number):
     recipe, log = tmp_path / "recipe.yaml", tmp_path / "log"
     recipe.write_text(yaml.safe_dump(RECIPE))
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port, "-m", "zoo", "finetune"]
+    command = [*torchrun(), "-m", "zoo", "finetune"]
     with open(log, "w") as stream:
         launcher = subprocess.Popen(
             [sys.executable, *command, str(recipe), "--output", str(tmp_path / "run"), "--device", "cpu"],
             stderr=stream, env={**os.environ, "OMP_NUM_THREADS": "1", "ZOO_PROCESS_TIMEOUT": "3"},
         )  # fmt: skip
+    request.addfinalizer(launcher.terminate)
 
     def until(mark: str) -> str:
-        limit = time.monotonic() + 120
+        limit = time.monotonic() + 300
         while not re.search(mark, text := log.read_text()):
             assert time.monotonic() < limit, text
             assert launcher.poll() is None or re.search(mark, log.read_text()), text
             time.sleep(0.1)
         return log.read_text()
 
-    until("epoch 1/500")
+    until("epoch 1/5000")
     children = subprocess.run(
         ["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=False
     ).stdout.split()

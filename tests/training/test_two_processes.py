@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from launching import torchrun
 from safetensors.torch import load_file
 
 NETWORK = """
@@ -43,7 +44,7 @@ NETWORK = """
 def launched(plugins, tmp_path):
     plugins.write("acme", "[zoo.architectures]\nlimited = acme_net:Limited", acme_net=NETWORK)
 
-    def launch(name: str, *steps, processes: int = 2, port: int = 29641, code: int = 0, **environment: str) -> dict:
+    def launch(name: str, *steps, processes: int = 2, code: int = 0, **environment: str) -> dict:
         recipe = {
             "model": "acme/limited",
             "data": {"source": "sklearn/digits", "image_size": 16, "batch_size": 24, "limit": 100},
@@ -52,8 +53,7 @@ def launched(plugins, tmp_path):
         }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(recipe))
-        run = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port)]
-        command = [sys.executable, *(run if processes > 1 else []), "-m", "zoo", "finetune", str(path)]
+        command = [sys.executable, *(torchrun(processes) if processes > 1 else []), "-m", "zoo", "finetune", str(path)]
         command += ["--output", str(tmp_path / name), "--device", "cpu", "--json"]
         paths = os.pathsep.join([str(plugins.folder), os.environ.get("PYTHONPATH", "")])
         known = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **environment}
