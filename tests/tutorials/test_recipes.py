@@ -109,7 +109,7 @@ def md5(path) -> str:
 @pytest.fixture(scope="module")
 def trained_net_a(tmp_path_factory) -> dict:
     """The report of warm_start_source, which it leaves beside the checkpoint."""
-    recipe, output = RECIPES / "warm_start_source.yaml", tmp_path_factory.mktemp("net_a") / "run"
+    recipe, output = (RECIPES / "warm_start_source").with_suffix(".yaml"), tmp_path_factory.mktemp("net_a") / "run"
     return zoo.finetune(recipe, overrides=["train.epochs=2"], output=output, progress=Listener()).report
 
 
