@@ -48,13 +48,11 @@ def command(
 
     try:
         loaded = load_recipe(recipe, set_ or ())
+        from zoo.data.copies import copies_in
         from zoo.preflight import check
 
         verdict = check(loaded, images=images)
-        if verdict.data is not None:
-            from zoo.data.copies import copies_in
-
-            verdict.notes += copies_in(verdict.data)
+        verdict.notes += copies_in(verdict.data)
     except InputError as error:
         if not as_json:
             raise

@@ -35,9 +35,9 @@ def copies(rows: Iterable[Row], read: str) -> list[str]:
     return said
 
 
-def copies_in(data: OpenData) -> list[str]:
+def copies_in(data: OpenData | None) -> list[str]:
     """The same for opened data that is not too large to be read at once."""
-    if sum(map(len, data.parts.values())) > MOST:
+    if data is None or sum(map(len, data.parts.values())) > MOST:
         return []
     found = fingerprint(data)
     return copies(found.rows, found.read)

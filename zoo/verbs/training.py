@@ -203,7 +203,7 @@ def check(
         try:
             checked = _read(recipe, overrides, names)
             verdict = rehearse(checked, images=images)
-            verdict.notes += copies_in(verdict.data) if verdict.data is not None else []
+            verdict.notes += copies_in(verdict.data)
             if estimate and verdict.ok:
                 from zoo.finetuning.estimate import estimate as tried_out
 
